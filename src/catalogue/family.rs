@@ -1,0 +1,262 @@
+//! Metric families: what the catalogue builds and the encoders write.
+//!
+//! Families are columns: one [`Family`] holds the samples of all domains, so an encoder streams them in order.
+//! Label values live in one [`LabelTable`]; a [`Sample`] is 24 bytes and refers to them by number.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What a metric measures over time (OpenMetrics 1.0, metric types).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Only ever grows; the name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Always 1, the labels are the information; the name ends in `_info`.
+    Info,
+    /// Cumulative buckets.
+    Histogram,
+    /// A number whose meaning this program does not know.
+    Unknown,
+}
+
+impl Kind {
+    /// The OpenMetrics word: `counter`, `gauge`, `info`, `histogram`, `unknown`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Info => "info",
+            Self::Histogram => "histogram",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The unit of an exported value, after scaling to base units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Seconds; `_seconds`, UCUM `s`.
+    Seconds,
+    /// Bytes; `_bytes`, UCUM `By`.
+    Bytes,
+    /// Bytes per second; `_bytes_per_second`, UCUM `By/s`.
+    BytesPerSecond,
+    /// Joules; `_joules`, UCUM `J`.
+    Joules,
+    /// A count of something, named in the singular: no suffix, UCUM annotation `{thing}`.
+    Of(&'static str),
+    /// A bare number, such as a code, a ratio or a boolean: no suffix, UCUM `1`.
+    None,
+}
+
+impl Unit {
+    /// The suffix that the metric's name carries, without the underscore; `None` where the unit has none.
+    #[must_use]
+    pub fn suffix(self) -> Option<&'static str> {
+        match self {
+            Self::Seconds => Some("seconds"),
+            Self::Bytes => Some("bytes"),
+            Self::BytesPerSecond => Some("bytes_per_second"),
+            Self::Joules => Some("joules"),
+            Self::Of(_) | Self::None => None,
+        }
+    }
+
+    /// The unit in UCUM, as OpenTelemetry writes it.
+    #[must_use]
+    pub fn ucum(self) -> Cow<'static, str> {
+        match self {
+            Self::Seconds => "s".into(),
+            Self::Bytes => "By".into(),
+            Self::BytesPerSecond => "By/s".into(),
+            Self::Joules => "J".into(),
+            Self::Of(thing) => format!("{{{thing}}}").into(),
+            Self::None => "1".into(),
+        }
+    }
+}
+
+/// The description of a family: everything about a metric but its samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// The full Prometheus name, `_total` and `_info` included.
+    pub name: Cow<'static, str>,
+    /// One sentence, without line breaks.
+    pub help: Cow<'static, str>,
+    /// Counter, gauge, info, histogram or unknown.
+    pub kind: Kind,
+    /// The unit of the samples.
+    pub unit: Unit,
+    /// The OpenTelemetry name; several families may share one and differ by `otel_attributes`.
+    pub otel_name: Cow<'static, str>,
+    /// Attributes that stand for what the Prometheus name spells out, such as `disk.io.direction` = `read`.
+    pub otel_attributes: &'static [(&'static str, &'static str)],
+}
+
+impl Meta {
+    /// The name of the OpenMetrics metric family: without `_total` and `_info`, with the unit.
+    #[must_use]
+    pub fn family_name(&self) -> &str {
+        let suffix = match self.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram | Kind::Unknown => "",
+        };
+        self.name.strip_suffix(suffix).unwrap_or(&self.name)
+    }
+}
+
+/// One metric with its samples.
+#[derive(Debug, Clone)]
+pub struct Family {
+    /// Name, help, kind and unit.
+    pub meta: Arc<Meta>,
+    /// The samples, those of one domain next to each other.
+    pub samples: Vec<Sample>,
+}
+
+/// One sample: whose it is, which labels it carries beyond that, and its value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// The labels of the domain, or [`LabelSet::EMPTY`] for the exporter's own families.
+    pub subject: LabelSet,
+    /// The labels within the domain, such as `device`.
+    pub labels: LabelSet,
+    /// The value in the family's unit.
+    pub value: Value,
+}
+
+/// The value of a sample. Integers stay exact to 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// A non-negative integer.
+    Unsigned(u64),
+    /// An integer that may be negative.
+    Signed(i64),
+    /// A floating-point number.
+    Float(f64),
+    /// The number of a histogram in [`Families::histograms`].
+    Histogram(usize),
+}
+
+/// A histogram: cumulative buckets in ascending order, the last one `+Inf`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// Upper bound and the count of all observations up to it.
+    pub buckets: Vec<(f64, u64)>,
+    /// The sum of the observations where libvirt reports one.
+    pub sum: Option<f64>,
+}
+
+impl Histogram {
+    /// The number of observations.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.last().map_or(0, |bucket| bucket.1)
+    }
+}
+
+/// The number of a set of labels in a [`LabelTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LabelSet(u32);
+
+impl LabelSet {
+    /// No labels at all.
+    pub const EMPTY: Self = Self(0);
+
+    /// The position in the table, from 0 (the empty set) to [`LabelTable::len`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// All label sets of one collection.
+#[derive(Debug, Clone)]
+pub struct LabelTable {
+    text: String,
+    pairs: Vec<[usize; 3]>,
+    sets: Vec<usize>,
+}
+
+impl Default for LabelTable {
+    fn default() -> Self {
+        Self {
+            text: String::new(),
+            pairs: Vec::new(),
+            sets: vec![0],
+        }
+    }
+}
+
+impl LabelTable {
+    /// Adds a set of labels, names and values in the order in which they are to be printed.
+    pub fn push<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSet {
+        for (name, value) in labels {
+            let start = self.text.len();
+            self.text.push_str(name);
+            let middle = self.text.len();
+            self.text.push_str(value);
+            self.pairs.push([start, middle, self.text.len()]);
+        }
+        let number = self.sets.len();
+        self.sets.push(self.pairs.len());
+        // More than 2^32 label sets would need more memory than the kernel gives a process its size.
+        LabelSet(u32::try_from(number).unwrap_or(0))
+    }
+
+    /// The labels of a set, name and unescaped value.
+    pub fn get(&self, set: LabelSet) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let index = set.index();
+        let end = self.sets[index];
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |previous| self.sets[previous]);
+        self.pairs[start..end]
+            .iter()
+            .map(|&[start, middle, end]| (&self.text[start..middle], &self.text[middle..end]))
+    }
+
+    /// How many sets there are, the empty one included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Whether only the empty set is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sets.len() == 1
+    }
+}
+
+/// Everything one exposition shows.
+#[derive(Debug, Clone, Default)]
+pub struct Families {
+    /// The label sets that the samples refer to.
+    pub labels: LabelTable,
+    /// The families in the order of the exposition; none is empty.
+    pub families: Vec<Family>,
+    /// The histograms that [`Value::Histogram`] refers to.
+    pub histograms: Vec<Histogram>,
+}
+
+impl Families {
+    /// How many series the exposition has: one for each sample, and for a histogram its buckets, sum and count.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        let histogram_series: usize = self
+            .histograms
+            .iter()
+            .map(|h| h.buckets.len() + usize::from(h.sum.is_some()))
+            .sum();
+        self.families
+            .iter()
+            .map(|family| family.samples.len())
+            .sum::<usize>()
+            + histogram_series
+    }
+}

@@ -1,0 +1,5 @@
+//! catalogue
+mod family;
+pub use family::{
+    Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value,
+};

@@ -1,0 +1,3 @@
+//! domstats-exporter
+pub mod catalogue;
+pub mod libvirt;

@@ -1,0 +1,3 @@
+//! libvirt
+mod param;
+pub use param::{DomainRecord, Param, ParamValue, Records};

@@ -1,0 +1,312 @@
+//! Typed parameters, owned: what one bulk statistics call returned.
+//!
+//! A reply holds hundreds of parameters a domain, so [`Records`] keeps all keys and strings of a reply in one
+//! allocation and every parameter in sixteen bytes; [`Param`] is the borrowed view a reader gets.
+
+use uuid::Uuid;
+
+/// The value of one typed parameter (`virTypedParameter`), in libvirt's own unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ParamValue<'a> {
+    /// `VIR_TYPED_PARAM_INT`
+    Int(i32),
+    /// `VIR_TYPED_PARAM_UINT`
+    UInt(u32),
+    /// `VIR_TYPED_PARAM_LLONG`
+    LLong(i64),
+    /// `VIR_TYPED_PARAM_ULLONG`
+    ULLong(u64),
+    /// `VIR_TYPED_PARAM_DOUBLE`
+    Double(f64),
+    /// `VIR_TYPED_PARAM_BOOLEAN`
+    Boolean(bool),
+    /// `VIR_TYPED_PARAM_STRING`; bytes that are not UTF-8 have become U+FFFD
+    String(&'a str),
+    /// A type tag that this program does not know, from a libvirt newer than it.
+    Unknown(i32),
+}
+
+impl ParamValue<'_> {
+    /// The type's name as libvirt's headers spell it, in lower case: `int`, `uint`, `llong`, `ullong`, `double`, `boolean`, `string`.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "int",
+            Self::UInt(_) => "uint",
+            Self::LLong(_) => "llong",
+            Self::ULLong(_) => "ullong",
+            Self::Double(_) => "double",
+            Self::Boolean(_) => "boolean",
+            Self::String(_) => "string",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// One typed parameter of a domain: the dotted key and its value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Param<'a> {
+    /// The dotted key, such as `block.0.rd.bytes`; at most 79 bytes.
+    pub key: &'a str,
+    /// The value.
+    pub value: ParamValue<'a>,
+}
+
+/// One domain of a reply, borrowed from its [`Records`].
+#[derive(Debug, Clone, Copy)]
+pub struct DomainRecord<'a> {
+    /// The domain's name.
+    pub name: &'a str,
+    /// The domain's UUID.
+    pub uuid: Uuid,
+    /// The id of this run of the domain; `None` while it is shut off. It changes at every start.
+    pub id: Option<u32>,
+    records: &'a Records,
+    first: usize,
+    end: usize,
+}
+
+impl<'a> DomainRecord<'a> {
+    /// The parameters in the order libvirt sent them.
+    #[must_use]
+    pub fn params(&self) -> impl ExactSizeIterator<Item = Param<'a>> + use<'a> {
+        let records = self.records;
+        records.params[self.first..self.end]
+            .iter()
+            .map(|stored| records.view(stored))
+    }
+
+    /// Whether the domain had a running QEMU (or its paused state) at the time of the reply.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.id.is_some()
+    }
+}
+
+/// The records of one or more bulk statistics replies.
+#[derive(Debug, Default, Clone)]
+pub struct Records {
+    text: String,
+    params: Vec<Stored>,
+    domains: Vec<Domain>,
+}
+
+#[derive(Debug, Clone)]
+struct Domain {
+    name: Span,
+    uuid: Uuid,
+    id: Option<u32>,
+    first: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    key_start: u32,
+    key_len: u8,
+    tag: Tag,
+    bits: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Tag {
+    Int,
+    UInt,
+    LLong,
+    ULLong,
+    Double,
+    Boolean,
+    String,
+    Unknown,
+}
+
+impl Records {
+    /// Starts the next domain; parameters pushed from here on are its own.
+    pub fn push_domain(&mut self, name: &str, uuid: Uuid, id: Option<u32>) {
+        let name = self.push_text(name);
+        self.domains.push(Domain {
+            name,
+            uuid,
+            id,
+            first: self.params.len(),
+        });
+    }
+
+    /// Adds a parameter to the domain started last. Keys beyond 255 bytes, which libvirt cannot send, are cut.
+    pub fn push(&mut self, key: &str, value: ParamValue<'_>) {
+        let key = &key[..key.floor_char_boundary(usize::from(u8::MAX))];
+        let span = self.push_text(key);
+        let (tag, bits) = match value {
+            ParamValue::Int(v) => (Tag::Int, i64::from(v).cast_unsigned()),
+            ParamValue::UInt(v) => (Tag::UInt, u64::from(v)),
+            ParamValue::LLong(v) => (Tag::LLong, v.cast_unsigned()),
+            ParamValue::ULLong(v) => (Tag::ULLong, v),
+            ParamValue::Double(v) => (Tag::Double, v.to_bits()),
+            ParamValue::Boolean(v) => (Tag::Boolean, u64::from(v)),
+            ParamValue::String(v) => {
+                let span = self.push_text(v);
+                (
+                    Tag::String,
+                    u64::from(span.start) << 32 | u64::from(span.len),
+                )
+            }
+            ParamValue::Unknown(type_tag) => (Tag::Unknown, i64::from(type_tag).cast_unsigned()),
+        };
+        let key_len = u8::try_from(span.len).unwrap_or(u8::MAX);
+        self.params.push(Stored {
+            key_start: span.start,
+            key_len,
+            tag,
+            bits,
+        });
+    }
+
+    /// The domains, in the order they were pushed.
+    pub fn domains(&self) -> impl ExactSizeIterator<Item = DomainRecord<'_>> {
+        (0..self.domains.len()).map(|index| self.domain(index))
+    }
+
+    /// The domain at `index`, from 0 to [`Records::len`].
+    #[must_use]
+    pub fn domain(&self, index: usize) -> DomainRecord<'_> {
+        let domain = &self.domains[index];
+        let end = self
+            .domains
+            .get(index + 1)
+            .map_or(self.params.len(), |next| next.first);
+        DomainRecord {
+            name: self.text(domain.name),
+            uuid: domain.uuid,
+            id: domain.id,
+            records: self,
+            first: domain.first,
+            end,
+        }
+    }
+
+    /// How many domains there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.domains.len()
+    }
+
+    /// Whether there is no domain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty()
+    }
+
+    /// How many parameters there are, over all domains.
+    #[must_use]
+    pub fn param_count(&self) -> usize {
+        self.params.len()
+    }
+
+    /// Keeps all memory for the next reply and forgets what it held.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.params.clear();
+        self.domains.clear();
+    }
+
+    /// A reply is at most 32 MiB (libvirt's own limit), so offsets fit in 32 bits; a caller that pushes beyond 4 GiB
+    /// gets empty strings rather than wrong ones.
+    fn push_text(&mut self, text: &str) -> Span {
+        let start = u32::try_from(self.text.len());
+        let end = u32::try_from(self.text.len() + text.len());
+        match (start, end) {
+            (Ok(start), Ok(end)) => {
+                self.text.push_str(text);
+                Span {
+                    start,
+                    len: end - start,
+                }
+            }
+            _ => Span { start: 0, len: 0 },
+        }
+    }
+
+    fn text(&self, span: Span) -> &str {
+        &self.text[index(span.start)..index(span.start) + index(span.len)]
+    }
+
+    fn view(&self, stored: &Stored) -> Param<'_> {
+        let low = stored.bits & u64::from(u32::MAX);
+        let low = u32::try_from(low).unwrap_or(u32::MAX);
+        let value = match stored.tag {
+            Tag::Int => ParamValue::Int(low.cast_signed()),
+            Tag::UInt => ParamValue::UInt(low),
+            Tag::LLong => ParamValue::LLong(stored.bits.cast_signed()),
+            Tag::ULLong => ParamValue::ULLong(stored.bits),
+            Tag::Double => ParamValue::Double(f64::from_bits(stored.bits)),
+            Tag::Boolean => ParamValue::Boolean(stored.bits != 0),
+            Tag::Unknown => ParamValue::Unknown(low.cast_signed()),
+            Tag::String => {
+                let start = u32::try_from(stored.bits >> 32).unwrap_or(u32::MAX);
+                ParamValue::String(self.text(Span { start, len: low }))
+            }
+        };
+        let key = self.text(Span {
+            start: stored.key_start,
+            len: u32::from(stored.key_len),
+        });
+        Param { key, value }
+    }
+}
+
+/// A 32-bit offset as an index; `usize` has at least 32 bits on every platform that libvirt runs on.
+fn index(offset: u32) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_comes_back_as_it_went_in() {
+        let values = [
+            ParamValue::Int(i32::MIN),
+            ParamValue::UInt(u32::MAX),
+            ParamValue::LLong(i64::MIN),
+            ParamValue::ULLong(u64::MAX),
+            ParamValue::Double(-0.1),
+            ParamValue::Boolean(true),
+            ParamValue::String("wert \"ä\"\n"),
+            ParamValue::Unknown(-9),
+        ];
+        let mut records = Records::default();
+        records.push_domain("a", Uuid::nil(), None);
+        records.push_domain("b", Uuid::max(), Some(7));
+        for value in values {
+            records.push("some.key", value);
+        }
+        assert_eq!(records.domain(0).params().len(), 0);
+        let second = records.domain(1);
+        assert_eq!(
+            (second.name, second.id, second.is_active()),
+            ("b", Some(7), true)
+        );
+        let back: Vec<_> = second.params().map(|param| param.value).collect();
+        assert_eq!(back, values);
+        assert!(second.params().all(|param| param.key == "some.key"));
+    }
+
+    #[test]
+    fn an_overlong_key_is_cut_at_a_character() {
+        let mut records = Records::default();
+        records.push_domain("a", Uuid::nil(), None);
+        records.push(&"ä".repeat(200), ParamValue::Int(1));
+        let key_len = records
+            .domain(0)
+            .params()
+            .next()
+            .map(|param| param.key.len());
+        assert_eq!(key_len, Some(254));
+    }
+}
