@@ -64,3 +64,9 @@ impl Catalogue {
         builder.finish()
     }
 }
+
+/// The names of the domain states, by their number in libvirt.
+#[must_use]
+pub fn states() -> &'static [&'static str] {
+    tables::STATES
+}

@@ -102,13 +102,18 @@ impl StatsRequest {
 }
 
 impl Connection {
-    /// Asks for the statistics of all selected domains in one call and appends them to `records`.
+    /// Asks for the statistics of all requested domains in one call and appends those whose name `selects` to `records`.
     ///
     /// Blocks until the daemon answers, which a frozen QEMU or daemon can delay without limit.
     ///
     /// # Errors
     /// Of any class; `records` is then as it was.
-    pub fn fetch_stats(&self, request: StatsRequest, records: &mut Records) -> Result<(), LibvirtError> {
+    pub fn fetch_stats(
+        &self,
+        request: StatsRequest,
+        selects: impl Fn(&str) -> bool,
+        records: &mut Records,
+    ) -> Result<(), LibvirtError> {
         let mut list = std::ptr::null_mut();
         // SAFETY: an open connection and a valid out-parameter, which libvirt sets to a list that `RecordList` frees.
         let count = unsafe {
@@ -117,7 +122,7 @@ impl Connection {
         let Ok(count) = usize::try_from(count) else {
             return Err(self.last_error("cannot fetch domain statistics"));
         };
-        RecordList { list, count }.copy_to(records);
+        RecordList { list, count }.copy_to(&selects, records);
         Ok(())
     }
 }
@@ -129,7 +134,7 @@ struct RecordList {
 }
 
 impl RecordList {
-    fn copy_to(&self, records: &mut Records) {
+    fn copy_to(&self, selects: impl Fn(&str) -> bool, records: &mut Records) {
         if self.list.is_null() {
             return;
         }
@@ -138,7 +143,9 @@ impl RecordList {
         for &record in list {
             // SAFETY: null is checked by `as_ref`; each element points to a live record of the list.
             let Some(record) = (unsafe { record.as_ref() }) else { continue };
-            push_domain(record.dom, records);
+            if !push_domain(record.dom, &selects, records) {
+                continue;
+            }
             let Ok(count @ 1..) = usize::try_from(record.nparams) else { continue };
             if record.params.is_null() {
                 continue;
@@ -160,7 +167,7 @@ impl Drop for RecordList {
 }
 
 /// Name, UUID and id are part of the record: none of these calls asks the daemon.
-fn push_domain(domain: sys::virDomainPtr, records: &mut Records) {
+fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str) -> bool, records: &mut Records) -> bool {
     // SAFETY: each record holds a valid domain; the name belongs to it and is copied before the record is freed.
     let name = unsafe { sys::virDomainGetName(domain) };
     let name = if name.is_null() {
@@ -169,12 +176,17 @@ fn push_domain(domain: sys::virDomainPtr, records: &mut Records) {
         // SAFETY: a non-null name is a NUL-terminated string.
         unsafe { CStr::from_ptr(name) }
     };
+    let name = name.to_string_lossy();
+    if !selects(&name) {
+        return false;
+    }
     let mut uuid = [0; 16];
     // SAFETY: a valid domain and room for VIR_UUID_BUFLEN (16) bytes.
     unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
     // SAFETY: a valid domain; (unsigned)-1 stands for "not running".
     let id = unsafe { sys::virDomainGetID(domain) };
-    records.push_domain(&name.to_string_lossy(), Uuid::from_bytes(uuid), (id != u32::MAX).then_some(id));
+    records.push_domain(&name, Uuid::from_bytes(uuid), (id != u32::MAX).then_some(id));
+    true
 }
 
 fn push_param(param: &sys::virTypedParameter, records: &mut Records) {
