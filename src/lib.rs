@@ -4,3 +4,4 @@ pub mod cli;
 pub mod config;
 pub mod libvirt;
 pub mod log;
+pub mod web;
