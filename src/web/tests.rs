@@ -84,7 +84,7 @@ impl Server {
         let served = Arc::clone(&source);
         let task = tokio::spawn(async move {
             serve(listeners, &web, served, async move {
-                stopped.await.unwrap_or_default()
+                stopped.await.unwrap_or_default();
             })
             .await;
         });
