@@ -1,15 +1,19 @@
 //! Where the stages meet: a request in, families out.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{io, panic};
+
+use bytes::Bytes;
 
 use crate::catalogue::{Catalogue, Families};
 use crate::collect::{Collection, Collector};
 use crate::config::Config;
+use crate::encode::Format;
 use crate::health::{self, Facts};
+use crate::web::{Overview, Source};
 
 /// The exporter behind all commands: it collects on request and builds what is to be shown.
 #[derive(Debug)]
@@ -46,14 +50,19 @@ impl Exporter {
     /// The last collection that anybody asked for.
     #[must_use]
     pub fn last(&self) -> Option<Arc<Collection>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The families of a collection, the exporter's own in front. Takes a while for many domains: not for async threads.
     #[must_use]
     pub fn families(&self, collection: &Collection) -> Families {
         let built = self.catalogue.build(&[&collection.records]);
-        let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
+        let duplicates = self
+            .duplicate_samples
+            .fetch_add(built.duplicates, Ordering::Relaxed);
         let mut families = built.families;
         health::prepend(
             &mut families,
@@ -62,29 +71,72 @@ impl Exporter {
                 collector: self.collector.stats(),
                 unmapped_keys: built.unmapped_keys,
                 duplicate_samples: duplicates + built.duplicates,
-                http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                http_requests: self
+                    .http_requests
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone(),
             },
         );
         families
     }
+}
 
-    /// Collects, and makes of the families what `make` does, on a thread that may compute for long.
-    pub async fn exposition<T: Send + 'static>(
-        self: Arc<Self>,
-        timeout: Option<Duration>,
-        make: impl FnOnce(&Arc<Families>) -> T + Send + 'static,
-    ) -> T {
+impl Source for Arc<Exporter> {
+    async fn exposition(&self, format: Format, timeout: Option<Duration>) -> Result<Bytes, String> {
         let collection = self.collect(timeout).await;
-        let built = tokio::task::spawn_blocking(move || make(&Arc::new(self.families(&collection)))).await;
-        match built {
-            Ok(made) => made,
-            Err(error) => panic::resume_unwind(error.into_panic()),
+        let exporter = Self::clone(self);
+        // Building and encoding take a while where there are many domains: not on a thread that serves.
+        let encoded = tokio::task::spawn_blocking(move || {
+            format.encode(&Arc::new(exporter.families(&collection)))
+        });
+        encoded
+            .await
+            .map(Bytes::from)
+            .map_err(|error| format!("the exposition could not be built: {error}"))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.last() {
+            None => Err("nothing has been collected yet".to_owned()),
+            Some(last) => last
+                .error
+                .as_ref()
+                .map_or(Ok(()), |error| Err(error.to_string())),
         }
     }
 
-    /// Counts an answered HTTP request.
-    pub fn count_request(&self, route: &'static str, code: u16) {
-        let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
+    fn overview(&self) -> Overview {
+        let Some(last) = self.last() else {
+            return Overview {
+                facts: vec![("libvirt", "nothing has been collected yet".to_owned())],
+            };
+        };
+        let mut facts = Vec::new();
+        match &last.error {
+            Some(error) => facts.push(("libvirt", error.to_string())),
+            None => facts.push(("libvirt", "connected".to_owned())),
+        }
+        if let Some(versions) = &last.versions {
+            facts.push(("Daemon", versions.libvirt.clone()));
+            facts.push((
+                "Hypervisor",
+                format!("{} {}", versions.driver, versions.hypervisor),
+            ));
+        }
+        facts.push(("Domains", last.records.len().to_string()));
+        facts.push((
+            "Last collection",
+            format!("{} ms", last.duration.as_millis()),
+        ));
+        Overview { facts }
+    }
+
+    fn count_request(&self, route: &'static str, code: u16) {
+        let mut requests = self
+            .http_requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *requests.entry((route, code)).or_default() += 1;
     }
 }

@@ -23,3 +23,4 @@ pub mod health;
 pub mod libvirt;
 pub mod log;
 pub mod reference;
+pub mod web;

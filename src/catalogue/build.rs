@@ -68,14 +68,20 @@ pub(super) struct Builder<'a, 'r> {
 impl<'a, 'r> Builder<'a, 'r> {
     pub(super) fn new(index: &'a Index, matcher: &'a mut Matcher, config: &'a Config) -> Self {
         let mut families = Families::default();
-        let state_labels =
-            STATES.iter().map(|state| families.labels.push([("state", *state)])).collect();
+        let state_labels = STATES
+            .iter()
+            .map(|state| families.labels.push([("state", *state)]))
+            .collect();
         Self {
             index,
             matcher,
             config,
             families,
-            columns: index.rows.iter().map(|indexed| Column::new(&indexed.meta)).collect(),
+            columns: index
+                .rows
+                .iter()
+                .map(|indexed| Column::new(&indexed.meta))
+                .collect(),
             ruled: Vec::new(),
             unmapped: Column::new(&UNMAPPED.into()),
             unmapped_keys: HashSet::default(),
@@ -106,9 +112,12 @@ impl<'a, 'r> Builder<'a, 'r> {
         self.match_keys(domain);
         for position in 0..self.names.len() {
             let (place, name) = self.names[position].clone();
-            let layer =
-                (Some(place.scope) == self.index.disk_scope).then(|| self.layers.get(&place.n)).flatten().copied();
-            self.instances.name(self.index, &mut self.families.labels, place, name, layer);
+            let layer = (Some(place.scope) == self.index.disk_scope)
+                .then(|| self.layers.get(&place.n))
+                .flatten()
+                .copied();
+            self.instances
+                .name(self.index, &mut self.families.labels, place, name, layer);
         }
         for (position, param) in domain.params().enumerate() {
             self.add_param(domain, self.matches[position], param);
@@ -128,7 +137,9 @@ impl<'a, 'r> Builder<'a, 'r> {
         for param in domain.params() {
             let found = self.matcher.resolve(self.index, param.key);
             self.matches.push(found);
-            let Meaning::Mapped(target) = found.meaning else { continue };
+            let Meaning::Mapped(target) = found.meaning else {
+                continue;
+            };
             if let Some(scope) = target.names
                 && let Some(name) = text(param.value)
             {
@@ -144,7 +155,11 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     fn place(&self, scope: usize, found: Match) -> Place {
         let nested = self.index.scopes[scope].parent.is_some();
-        Place { scope, n: found.n, m: if nested { found.m } else { 0 } }
+        Place {
+            scope,
+            n: found.n,
+            m: if nested { found.m } else { 0 },
+        }
     }
 
     /// Second pass: one parameter becomes its sample, or waits for others of its domain.
@@ -152,10 +167,18 @@ impl<'a, 'r> Builder<'a, 'r> {
         match found.meaning {
             Meaning::Mapped(target) => self.add_mapped(domain, target, found, param),
             Meaning::Ruled { family, per_vcpu } => {
-                let scope = if per_vcpu { self.index.vcpu_scope } else { None };
+                let scope = if per_vcpu {
+                    self.index.vcpu_scope
+                } else {
+                    None
+                };
                 let labels = self.labels_of(scope, found).0;
                 let ruled = &self.matcher.ruled;
-                self.ruled.extend(ruled[self.ruled.len()..].iter().map(|family| Column::new(&family.meta)));
+                self.ruled.extend(
+                    ruled[self.ruled.len()..]
+                        .iter()
+                        .map(|family| Column::new(&family.meta)),
+                );
                 let family_rule = &ruled[family];
                 match scaled(param.value, family_rule.scale) {
                     Some(value) if is_valid(family_rule.meta.kind, value) => {
@@ -171,14 +194,26 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 
     fn labels_of(&mut self, scope: Option<usize>, found: Match) -> (LabelSet, bool) {
-        let Some(scope) = scope else { return (LabelSet::EMPTY, false) };
+        let Some(scope) = scope else {
+            return (LabelSet::EMPTY, false);
+        };
         let place = self.place(scope, found);
-        let instance = self.instances.get(self.index, &mut self.families.labels, place);
+        let instance = self
+            .instances
+            .get(self.index, &mut self.families.labels, place);
         (instance.labels, instance.is_layer)
     }
 
-    fn add_mapped(&mut self, domain: &DomainRecord<'r>, target: Target, found: Match, param: Param<'r>) {
-        let Some(candidate) = target.row.map(|(row, _)| row).or(target.backing_row) else { return };
+    fn add_mapped(
+        &mut self,
+        domain: &DomainRecord<'r>,
+        target: Target,
+        found: Match,
+        param: Param<'r>,
+    ) {
+        let Some(candidate) = target.row.map(|(row, _)| row).or(target.backing_row) else {
+            return;
+        };
         let (labels, is_layer) = self.labels_of(self.index.rows[candidate].scope, found);
         let (row, part) = match (is_layer, target.row, target.backing_row) {
             (true, _, Some(row)) => (row, 0),
@@ -210,7 +245,8 @@ impl<'a, 'r> Builder<'a, 'r> {
                 let Some(value) = scaled(param.value, indexed.row.scale) else {
                     return self.add_unmapped(param);
                 };
-                let never = matches!(indexed.row.shape, Shape::NonZero) && value == Value::Unsigned(0);
+                let never =
+                    matches!(indexed.row.shape, Shape::NonZero) && value == Value::Unsigned(0);
                 if !never && is_valid(indexed.row.kind, value) {
                     self.columns[row].push(self.subject, labels, value);
                 }
@@ -225,11 +261,17 @@ impl<'a, 'r> Builder<'a, 'r> {
             },
             Shape::Info(_) | Shape::BackingInfo(_) => {
                 if let Some(text) = text(param.value) {
-                    self.infos.entry((row, labels)).or_default().push((part, text));
+                    self.infos
+                        .entry((row, labels))
+                        .or_default()
+                        .push((part, text));
                 }
             }
             Shape::Histogram { .. } => {
-                let (_, bins) = self.bins.entry((row, labels)).or_insert_with(|| (found.n, BTreeMap::new()));
+                let (_, bins) = self
+                    .bins
+                    .entry((row, labels))
+                    .or_insert_with(|| (found.n, BTreeMap::new()));
                 match part {
                     0 => bins.entry(found.m).or_default().start = whole(param.value),
                     1 => bins.entry(found.m).or_default().count = whole(param.value),
@@ -248,7 +290,10 @@ impl<'a, 'r> Builder<'a, 'r> {
             self.columns[row].push(self.subject, self.state_labels[position], value);
         }
         if current >= names.len() {
-            let labels = self.families.labels.push([("state", format!("state_{state}").as_str())]);
+            let labels = self
+                .families
+                .labels
+                .push([("state", format!("state_{state}").as_str())]);
             self.columns[row].push(self.subject, labels, Value::Unsigned(1));
         }
     }
@@ -256,25 +301,43 @@ impl<'a, 'r> Builder<'a, 'r> {
     /// The reason means something only together with the state, which may come after it.
     fn add_reason(&mut self) {
         let state = self.state.take();
-        let Some((row, reason)) = self.reason.take() else { return };
-        let Shape::Reason { states, reasons } = self.index.rows[row].row.shape else { return };
+        let Some((row, reason)) = self.reason.take() else {
+            return;
+        };
+        let Shape::Reason { states, reasons } = self.index.rows[row].row.shape else {
+            return;
+        };
         let Some(state) = state else { return };
         let position = usize::try_from(state).unwrap_or(usize::MAX);
-        let state_name = states.get(position).map_or_else(|| format!("state_{state}").into(), |name| Cow::Borrowed(*name));
-        let known = reasons.get(position).and_then(|of_state| of_state.get(usize::try_from(reason).ok()?));
-        let reason_name = known.map_or_else(|| format!("reason_{reason}").into(), |name| Cow::Borrowed(*name));
-        let labels =
-            self.families.labels.push([("state", state_name.as_ref()), ("reason", reason_name.as_ref())]);
+        let state_name = states.get(position).map_or_else(
+            || format!("state_{state}").into(),
+            |name| Cow::Borrowed(*name),
+        );
+        let known = reasons
+            .get(position)
+            .and_then(|of_state| of_state.get(usize::try_from(reason).ok()?));
+        let reason_name = known.map_or_else(
+            || format!("reason_{reason}").into(),
+            |name| Cow::Borrowed(*name),
+        );
+        let labels = self.families.labels.push([
+            ("state", state_name.as_ref()),
+            ("reason", reason_name.as_ref()),
+        ]);
         self.columns[row].push(self.subject, labels, Value::Unsigned(1));
     }
 
     fn add_infos(&mut self) {
         while let Some(((row, base), parts)) = self.infos.pop_first() {
             let indexed_row: &'static Row = self.index.rows[row].row;
-            let (Shape::Info(names) | Shape::BackingInfo(names)) = indexed_row.shape else { continue };
+            let (Shape::Info(names) | Shape::BackingInfo(names)) = indexed_row.shape else {
+                continue;
+            };
             let mut labels = base;
             for (part, name) in names.iter().enumerate() {
-                let value = parts.iter().find(|(of, value)| *of == part && !value.is_empty());
+                let value = parts
+                    .iter()
+                    .find(|(of, value)| *of == part && !value.is_empty());
                 if let Some((_, value)) = value {
                     labels = self.families.labels.extend(labels, name, value);
                 }
@@ -285,7 +348,9 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     fn add_histograms(&mut self, domain: &DomainRecord<'r>) {
         while let Some(((row, labels), (n, bins))) = self.bins.pop_first() {
-            let Shape::Histogram { sum } = self.index.rows[row].row.shape else { continue };
+            let Shape::Histogram { sum } = self.index.rows[row].row.shape else {
+                continue;
+            };
             let sum = sum.and_then(|pattern| self.value_of(domain, pattern, n));
             let bins: Vec<Bin> = bins.into_values().collect();
             if let Some(histogram) = histogram::assemble(&bins, sum) {
@@ -300,11 +365,15 @@ impl<'a, 'r> Builder<'a, 'r> {
     fn value_of(&self, domain: &DomainRecord<'r>, pattern: &str, n: u32) -> Option<u64> {
         let wanted = Meaning::Mapped(*self.index.patterns.get(pattern)?);
         let mut pairs = self.matches.iter().zip(domain.params());
-        pairs.find(|(found, _)| found.meaning == wanted && found.n == n).and_then(|(_, param)| whole(param.value))
+        pairs
+            .find(|(found, _)| found.meaning == wanted && found.n == n)
+            .and_then(|(_, param)| whole(param.value))
     }
 
     fn add_layer_counts(&mut self) {
-        let Some(row) = self.index.backing_layers else { return };
+        let Some(row) = self.index.backing_layers else {
+            return;
+        };
         if !self.config.collection.backing_chain || !self.index.rows[row].enabled {
             return;
         }
@@ -315,10 +384,14 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     fn add_unmapped(&mut self, param: Param<'r>) {
         self.unmapped_keys.insert(param.key);
-        if self.config.metrics.unmapped == UnmappedKeys::Count || !self.config.metrics.selects(&UNMAPPED.name) {
+        if self.config.metrics.unmapped == UnmappedKeys::Count
+            || !self.config.metrics.selects(&UNMAPPED.name)
+        {
             return;
         }
-        let Some(value) = scaled(param.value, Scale::One) else { return };
+        let Some(value) = scaled(param.value, Scale::One) else {
+            return;
+        };
         if self.unmapped_here.insert(param.key) {
             let labels = self.families.labels.push([("key", param.key)]);
             self.unmapped.push(self.subject, labels, value);

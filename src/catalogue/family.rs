@@ -235,7 +235,9 @@ impl LabelTable {
 
     fn bounds(&self, set: LabelSet) -> (usize, usize) {
         let index = set.index();
-        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |previous| self.sets[previous]);
         (start, self.sets[index])
     }
 
@@ -267,9 +269,17 @@ impl Families {
     /// How many series the exposition has: one for each sample, and for a histogram its buckets, sum and count.
     #[must_use]
     pub fn series(&self) -> usize {
-        let samples: usize = self.families.iter().map(|family| family.samples.len()).sum();
+        let samples: usize = self
+            .families
+            .iter()
+            .map(|family| family.samples.len())
+            .sum();
         // The sample of a histogram stands for its count; buckets and sum come on top.
-        let of_histograms: usize = self.histograms.iter().map(|histogram| histogram.buckets.len() + 1).sum();
+        let of_histograms: usize = self
+            .histograms
+            .iter()
+            .map(|histogram| histogram.buckets.len() + 1)
+            .sum();
         samples + of_histograms
     }
 }

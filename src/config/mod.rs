@@ -4,7 +4,10 @@
 //! itself from text. The file and the command line go through the same `FromStr`, so they refuse the same values
 //! with the same words, and a `Config` that exists is valid. `config.example.yaml` explains every key.
 
+mod duration;
 mod error;
+mod list;
+mod listen_address;
 mod unique_keys;
 mod value;
 mod word;
@@ -17,7 +20,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, ValueError};
-pub use value::{AnchoredRegex, List, ListenAddress, TelemetryPath, Uri};
+pub use list::List;
+pub use listen_address::ListenAddress;
+pub use value::{AnchoredRegex, TelemetryPath, Uri};
 pub use word::{DomainLabel, Group, InactiveDomains, LogFormat, LogLevel, UnmappedKeys};
 
 /// A configuration is a page of text; what is larger is some other file.
@@ -72,10 +77,10 @@ pub struct Collection {
     /// What is exported of domains that are shut off.
     pub inactive_domains: InactiveDomains,
     /// How long a collection may take.
-    #[serde(with = "value::duration")]
+    #[serde(with = "duration")]
     pub deadline: Duration,
     /// How much earlier than the scraper's own timeout a collection has to end.
-    #[serde(with = "value::duration")]
+    #[serde(with = "duration")]
     pub timeout_offset: Duration,
 }
 

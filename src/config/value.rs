@@ -2,13 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::marker::PhantomData;
-use std::net::Ipv6Addr;
-use std::ops::Deref;
 use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Error, Visitor};
 
 use super::error::ValueError;
 
@@ -167,76 +164,6 @@ fn regex_fault(error: &regex::Error) -> String {
 
 scalar!(AnchoredRegex, "a regular expression");
 
-/// Where the HTTP server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// `:9177`: every address of the machine, IPv6 and IPv4.
-    AnyInterface {
-        /// The TCP port; 0 lets the system choose.
-        port: u16,
-    },
-    /// `localhost:9177`, `192.0.2.1:9177` or `[::1]:9177`.
-    Host {
-        /// A name or an address, without brackets.
-        host: String,
-        /// The TCP port; 0 lets the system choose.
-        port: u16,
-    },
-}
-
-impl Display for ListenAddress {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AnyInterface { port } => write!(f, ":{port}"),
-            Self::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Host { host, port } => write!(f, "{host}:{port}"),
-        }
-    }
-}
-
-impl FromStr for ListenAddress {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let parse = || {
-            let (host, port) = text.rsplit_once(':')?;
-            // `u16::from_str` takes a sign, which a port has not.
-            let port = port
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-                .then(|| port.parse().ok())??;
-            if host.is_empty() {
-                return Some(Self::AnyInterface { port });
-            }
-            let host = match host.strip_prefix('[') {
-                Some(rest) => rest.strip_suffix(']').filter(|inner| is_ipv6(inner))?,
-                None => Some(host).filter(|name| is_host_name(name))?,
-            };
-            Some(Self::Host {
-                host: host.to_owned(),
-                port,
-            })
-        };
-        parse().ok_or_else(|| ValueError::ListenAddress {
-            address: text.to_owned(),
-        })
-    }
-}
-
-/// With or without a zone: `fe80::1%eth0`.
-fn is_ipv6(text: &str) -> bool {
-    let address = text.split_once('%').map_or(text, |(address, _)| address);
-    address.parse::<Ipv6Addr>().is_ok()
-}
-
-/// Names and IPv4 addresses; whether such a host exists is for the resolver to say.
-fn is_host_name(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-}
-
-scalar!(ListenAddress, "a listen address");
-
 /// The path that the metrics are served at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetryPath(String);
@@ -279,106 +206,3 @@ impl FromStr for TelemetryPath {
 }
 
 scalar!(TelemetryPath, "a URL path");
-
-/// A list that holds at least one entry, and none twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct List<T>(Vec<T>);
-
-impl<T> List<T> {
-    /// For defaults, which the author of this program has checked.
-    pub(super) fn of(entries: impl IntoIterator<Item = T>) -> Self {
-        Self(entries.into_iter().collect())
-    }
-}
-
-impl<T> Deref for List<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.0
-    }
-}
-
-impl<T: PartialEq + Display> TryFrom<Vec<T>> for List<T> {
-    type Error = ValueError;
-
-    fn try_from(entries: Vec<T>) -> Result<Self, ValueError> {
-        if entries.is_empty() {
-            return Err(ValueError::EmptyList);
-        }
-        match (1..entries.len()).find(|&index| entries[..index].contains(&entries[index])) {
-            Some(index) => Err(ValueError::ListedTwice {
-                entry: entries[index].to_string(),
-            }),
-            None => Ok(Self(entries)),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de> + PartialEq + Display> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de> + PartialEq + Display> Visitor<'de> for ListVisitor<T> {
-            type Value = List<T>;
-
-            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = seq.next_element()? {
-                    entries.push(entry);
-                }
-                List::try_from(entries).map_err(A::Error::custom)
-            }
-        }
-
-        deserializer.deserialize_seq(ListVisitor(PhantomData))
-    }
-}
-
-/// Serde for a duration such as `8s`: more than zero, at most an hour.
-pub(super) mod duration {
-    use std::str::FromStr;
-    use std::time::Duration;
-
-    use serde::{Deserializer, Serializer};
-
-    use super::{ValueError, deserialize_text};
-
-    const LONGEST: Duration = Duration::from_secs(3600);
-
-    struct Parsed(Duration);
-
-    impl FromStr for Parsed {
-        type Err = ValueError;
-
-        fn from_str(text: &str) -> Result<Self, ValueError> {
-            let duration = humantime::parse_duration(text).map_err(|_| ValueError::Duration {
-                text: text.to_owned(),
-            })?;
-            if duration.is_zero() || duration > LONGEST {
-                return Err(ValueError::DurationRange {
-                    text: text.to_owned(),
-                });
-            }
-            Ok(Self(duration))
-        }
-    }
-
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        deserialize_text(deserializer, "a duration").map(|Parsed(duration)| duration)
-    }
-
-    pub(in crate::config) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-}

@@ -36,7 +36,13 @@ fn write_header(out: &mut String, family: &Family) {
     }
 }
 
-fn write_sample(out: &mut String, families: &Families, labels: &Rendered, family: &Family, sample: &Sample) {
+fn write_sample(
+    out: &mut String,
+    families: &Families,
+    labels: &Rendered,
+    family: &Family,
+    sample: &Sample,
+) {
     let name = &*family.meta.name;
     match sample.value {
         Value::Histogram(number) => {
@@ -44,10 +50,31 @@ fn write_sample(out: &mut String, families: &Families, labels: &Rendered, family
             for &(bound, count) in &histogram.buckets {
                 let mut text = String::new();
                 write_float(&mut text, bound);
-                write_line(out, labels, sample, [name, "_bucket"], Some(&text), &Value::Unsigned(count));
+                write_line(
+                    out,
+                    labels,
+                    sample,
+                    [name, "_bucket"],
+                    Some(&text),
+                    &Value::Unsigned(count),
+                );
             }
-            write_line(out, labels, sample, [name, "_sum"], None, &Value::Float(histogram.sum));
-            write_line(out, labels, sample, [name, "_count"], None, &Value::Unsigned(histogram.count()));
+            write_line(
+                out,
+                labels,
+                sample,
+                [name, "_sum"],
+                None,
+                &Value::Float(histogram.sum),
+            );
+            write_line(
+                out,
+                labels,
+                sample,
+                [name, "_count"],
+                None,
+                &Value::Unsigned(histogram.count()),
+            );
         }
         ref value => write_line(out, labels, sample, [name, ""], None, value),
     }
@@ -109,7 +136,10 @@ struct Rendered {
 
 impl Rendered {
     fn new(labels: &LabelTable) -> Self {
-        let mut rendered = Self { text: String::new(), sets: Vec::with_capacity(labels.len()) };
+        let mut rendered = Self {
+            text: String::new(),
+            sets: Vec::with_capacity(labels.len()),
+        };
         for set in labels.sets() {
             let start = rendered.text.len();
             for (name, value) in labels.get(set) {
@@ -118,7 +148,11 @@ impl Rendered {
                 }
                 rendered.text.push_str(name);
                 rendered.text.push_str("=\"");
-                escape(&mut rendered.text, value, &[('\\', "\\\\"), ('"', "\\\""), ('\n', "\\n")]);
+                escape(
+                    &mut rendered.text,
+                    value,
+                    &[('\\', "\\\\"), ('"', "\\\""), ('\n', "\\n")],
+                );
                 rendered.text.push('"');
             }
             rendered.sets.push(start..rendered.text.len());
@@ -138,7 +172,12 @@ fn escape(out: &mut String, text: &str, escapes: &[(char, &str)]) {
         out.push_str(plain);
         let mut tail = special.chars();
         let found = tail.next();
-        out.push_str(escapes.iter().find(|escape| Some(escape.0) == found).map_or("", |escape| escape.1));
+        out.push_str(
+            escapes
+                .iter()
+                .find(|escape| Some(escape.0) == found)
+                .map_or("", |escape| escape.1),
+        );
         rest = tail.as_str();
     }
     out.push_str(rest);
@@ -169,6 +208,9 @@ mod tests {
     fn label_values_are_escaped() {
         let mut labels = LabelTable::default();
         let set = labels.push([("a", "x\"y\\z\nä"), ("b", "")]);
-        assert_eq!(Rendered::new(&labels).get(set.index()), r#"a="x\"y\\z\nä",b="""#);
+        assert_eq!(
+            Rendered::new(&labels).get(set.index()),
+            r#"a="x\"y\\z\nä",b="""#
+        );
     }
 }

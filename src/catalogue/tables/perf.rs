@@ -1,8 +1,8 @@
 //! `perf.*`: hardware and software events of the host's kernel. Only events that the domain's definition (`<perf>`) or
 //! `virsh perf` enabled are reported; a restart of the daemon sets them back to 0.
 
-use crate::catalogue::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 use crate::catalogue::family::Unit;
+use crate::catalogue::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 use crate::config::Group;
 
 const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);

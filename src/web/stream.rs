@@ -1,0 +1,129 @@
+//! A client's connection that cannot hold the server up: hyper times reading, but neither writing nor closing.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// How long a client may take no byte of its answer before the connection is given up.
+const WRITE_STALL: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, a client may go on sending after the server has closed its side.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
+
+/// A stream with a limit on stalled writes and an orderly close.
+pub(super) struct ClientStream<T> {
+    stream: T,
+    /// Runs while a write is pending.
+    stall: Option<Pin<Box<Sleep>>>,
+    closing: Option<Closing>,
+}
+
+struct Closing {
+    discarded: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<T> ClientStream<T> {
+    pub(super) fn new(stream: T) -> Self {
+        Self {
+            stream,
+            stall: None,
+            closing: None,
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
+    /// Passes on the outcome of a write, and fails one that has been pending for too long.
+    fn timed<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if outcome.is_ready() {
+            self.stall = None;
+            return outcome;
+        }
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+        ready!(stall.as_mut().poll(cx));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
+    }
+
+    /// Reads and forgets what a client still sends. To close with its bytes unread would reset the connection, and
+    /// the client would lose the answer that says why (431 to an endless request line).
+    fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let closing = self.closing.get_or_insert_with(|| Closing {
+            discarded: 0,
+            deadline: Box::pin(sleep(LINGER)),
+        });
+        let mut scratch = [0; 16 << 10];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(()))
+                    if !buffer.filled().is_empty() && closing.discarded < LINGER_BYTES =>
+                {
+                    closing.discarded += buffer.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                // The usual close: there is nothing unread, and nothing to wait for.
+                Poll::Pending if closing.discarded == 0 => return Poll::Ready(()),
+                Poll::Pending => return closing.deadline.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.timed(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.timed(cx, outcome)
+    }
+
+    /// Without this hyper would copy every body.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.timed(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_none() {
+            let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.timed(cx, outcome))?;
+        }
+        self.discard(cx).map(Ok)
+    }
+}
