@@ -1,1 +1,2 @@
 //! A libvirt daemon for tests.
+pub mod params;
