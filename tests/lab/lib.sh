@@ -14,7 +14,7 @@ can_mount() { [ "$EUID" = 0 ] && unshare --mount --propagation private true 2>/d
 lab_virsh() { local dir=$1; shift; virsh --quiet --connect "$(cat "$dir/uri")" "$@"; }
 
 # The processes of the daemon of a lab folder: libvirtd, its QEMUs, and whatever they started. A private mount namespace is
-# known by the source name of a tmpfs in it, a session daemon by its environment; both are inherited, so that no process
+# known by the source name of a mount in it, a session daemon by its environment; both are inherited, so that no process
 # escapes, and no process of anyone else is ever meant.
 lab_processes() {
   local dir=$1 pid

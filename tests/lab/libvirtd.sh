@@ -51,8 +51,8 @@ C
         # Whatever is written goes to the tmpfs: the cached tree stays as it was built, and any number of labs can share it.
         root=$dir/ns/root
         mkdir "$dir"/ns/{root,upper,work}
-        mount -t overlay overlay -o "lowerdir=$chroot,upperdir=$dir/ns/upper,workdir=$dir/ns/work" "$root" ||
-          mount --bind "$chroot" "$root"
+        # Its source names the lab, for in the chroot the tmpfs is out of sight.
+        mount -t overlay "lab:$dir" -o "lowerdir=$chroot,upperdir=$dir/ns/upper,workdir=$dir/ns/work" "$root"
         for p in proc sys dev; do mount --rbind "/$p" "$root/$p"; done
         # The lab folder has one path, inside and outside: disks can be named in the XML as the caller sees them.
         mkdir -p "$root/$dir"; mount --bind "$dir" "$root/$dir"
@@ -129,7 +129,7 @@ stop() {
     done
   done <<<"$cgroups"
   # The parent of all guests' groups goes with the last libvirt; before, another one may be about to use it.
-  grep -qxE 'libvirtd|virtqemud' /proc/[0-9]*/comm 2>/dev/null || rmdir /sys/fs/cgroup/{,*/}machine 2>/dev/null || true
+  readlink /proc/[0-9]*/exe | grep -qE '/(libvirtd|virtqemud)$' || rmdir /sys/fs/cgroup/{,*/}machine 2>/dev/null || true
   # What a test run leaves to be read is the log; the rest could belong to root or to nobody, and stand in the way of the folder.
   rm -rf --one-file-system "$dir"/{uri,uri-ro,token,taps,fs,ns,sock,disks}
 }
