@@ -8,7 +8,8 @@
 # The tests':    chain   a disk with two backing layers, and one without
 #                tcg     never KVM, whatever the machine can do
 #                sparse  vCPUs 0 and 2 of 4; three NICs of which only the second has a host device
-#                timed   I/O threads, timed statistics and a latency histogram (libvirt 11.10 and 12.1), title, metadata, perf events
+#                timed   I/O threads, timed statistics and a latency histogram (libvirt 11.10 and 12.1), title, metadata, perf events,
+#                a write threshold, a measured dirty rate
 #                odd     shut off, with quotes, spaces, markup and UTF-8 in its name; brackets, comma and UTF-8 in that of:
 #                odd2    the same, running
 # All but old, odd and db run, on KVM where that works. None has an operating system: guest.s is all they execute.
@@ -123,6 +124,9 @@ for guest in "$@"; do
         "$(disk vda "$disk0" raw "iothread='2'" "<statistics><statistic interval='1'/><statistic interval='10'/>
           <latency-histogram>$bins</latency-histogram></statistics>") $(nic timed 0)"
       lab_virsh "$dir" start "$name" >/dev/null
+      # Two more groups of keys: a write threshold, and the rate at which the guest dirties its memory.
+      lab_virsh "$dir" domblkthreshold "$name" vda 4M >/dev/null
+      lab_virsh "$dir" domdirtyrate-calc "$name" --seconds 1 >/dev/null
       ;;
     odd | odd2)
       boot_disk "$disk0" 8

@@ -92,6 +92,7 @@ C
     # shellcheck disable=SC2016 # the inner shell expands these
     setsid bash -c 'tail --pid="$1" -s 2 -f /dev/null; exec "$2" stop "$3"' bash "$LAB_OWNER" "$(realpath "$0")" "$dir" \
       </dev/null >/dev/null 2>&1 &
+    echo $! >"$dir/watcher"
   fi
   cat "$dir/uri"
 }
@@ -99,6 +100,9 @@ C
 stop() {
   local dir cgroups pids
   dir=$(realpath -m "$1")
+  # The watcher has nothing to watch any more, unless it is what runs this.
+  local watcher; watcher=$(cat "$dir/watcher" 2>/dev/null || true)
+  if [ -n "$watcher" ] && [ "$watcher" != $$ ]; then kill -- "-$watcher" 2>/dev/null || true; fi
   pids=$(lab_processes "$dir")
   cgroups=$(for p in $pids; do [[ $(cat "/proc/$p/comm" 2>/dev/null) != qemu* ]] || cut -d: -f3- "/proc/$p/cgroup"; done 2>/dev/null | sort -ru)
   # QEMUs first, and hard: a frozen one would ignore anything less. libvirtd notices, and clears up after each.
@@ -131,7 +135,7 @@ stop() {
   # The parent of all guests' groups goes with the last libvirt; before, another one may be about to use it.
   readlink /proc/[0-9]*/exe | grep -qE '/(libvirtd|virtqemud)$' || rmdir /sys/fs/cgroup/{,*/}machine 2>/dev/null || true
   # What a test run leaves to be read is the log; the rest could belong to root or to nobody, and stand in the way of the folder.
-  rm -rf --one-file-system "$dir"/{uri,uri-ro,token,taps,fs,ns,sock,disks}
+  rm -rf --one-file-system "$dir"/{uri,uri-ro,token,watcher,taps,fs,ns,sock,disks}
 }
 
 case "${1:-} $#" in
