@@ -55,6 +55,7 @@ user_nic() { echo "<interface type='user'><model type='virtio'/><rom enabled='no
 # What all guests have in common; the arguments are XML: elements of <domain>, elements of <devices>.
 define() {
   local xml=$dir/$guest.xml
+  chmod a+rw "$dir/disks/$guest"* # the daemon's user may be another one; the lab folder is closed to all others
   cat >"$xml" <<X
 <domain type='$kind'>
   <name>$name</name><memory unit='MiB'>32</memory>
