@@ -147,8 +147,8 @@ pub enum Value {
 pub struct Histogram {
     /// Upper bound and the count of all observations up to it.
     pub buckets: Vec<(f64, u64)>,
-    /// The sum of the observations where libvirt reports one.
-    pub sum: Option<f64>,
+    /// The sum of the observations; "not a number" where libvirt reports none.
+    pub sum: f64,
 }
 
 impl Histogram {
@@ -208,6 +208,14 @@ impl LabelTable {
         LabelSet(u32::try_from(number).unwrap_or(0))
     }
 
+    /// Adds a set that holds the labels of `base` and one more.
+    pub fn extend(&mut self, base: LabelSet, name: &str, value: &str) -> LabelSet {
+        // The text of `base` is shared: its pairs are copied, what they point to is not.
+        let (start, end) = self.bounds(base);
+        self.pairs.extend_from_within(start..end);
+        self.push([(name, value)])
+    }
+
     /// The labels of a set, name and unescaped value.
     pub fn get(&self, set: LabelSet) -> impl ExactSizeIterator<Item = (&str, &str)> {
         let index = set.index();
@@ -218,6 +226,17 @@ impl LabelTable {
         self.pairs[start..end]
             .iter()
             .map(|&[start, middle, end]| (&self.text[start..middle], &self.text[middle..end]))
+    }
+
+    /// All sets, from the empty one on.
+    pub fn sets(&self) -> impl Iterator<Item = LabelSet> {
+        (0..).map(LabelSet).take(self.sets.len())
+    }
+
+    fn bounds(&self, set: LabelSet) -> (usize, usize) {
+        let index = set.index();
+        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
+        (start, self.sets[index])
     }
 
     /// How many sets there are, the empty one included.
@@ -248,15 +267,9 @@ impl Families {
     /// How many series the exposition has: one for each sample, and for a histogram its buckets, sum and count.
     #[must_use]
     pub fn series(&self) -> usize {
-        let histogram_series: usize = self
-            .histograms
-            .iter()
-            .map(|h| h.buckets.len() + usize::from(h.sum.is_some()))
-            .sum();
-        self.families
-            .iter()
-            .map(|family| family.samples.len())
-            .sum::<usize>()
-            + histogram_series
+        let samples: usize = self.families.iter().map(|family| family.samples.len()).sum();
+        // The sample of a histogram stands for its count; buckets and sum come on top.
+        let of_histograms: usize = self.histograms.iter().map(|histogram| histogram.buckets.len() + 1).sum();
+        samples + of_histograms
     }
 }

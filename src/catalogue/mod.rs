@@ -1,5 +1,72 @@
-//! catalogue
+//! What each dotted key means: one const table per statistics group, and what turns records into families with them.
+//!
+//! `tables/` holds the truth, [`row`] its shape. `index` makes the tables ready for look-up, `matcher` resolves a key
+//! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns.
+
+mod build;
+mod columns;
 mod family;
-pub use family::{
-    Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value,
-};
+mod histogram;
+mod index;
+mod instances;
+mod listing;
+mod matcher;
+mod number;
+mod row;
+mod tables;
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+pub use build::Built;
+pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value};
+pub use listing::{Listed, listed};
+pub(crate) use number::float;
+
+use crate::config::Config;
+use crate::libvirt::{DomainRecord, Records};
+use build::Builder;
+use index::Index;
+use matcher::Matcher;
+
+/// The catalogue as the configuration wants it: which groups, which families, which labels.
+pub struct Catalogue {
+    config: Config,
+    index: Index,
+    matcher: Mutex<Matcher>,
+}
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalogue").field("rows", &self.index.rows.len()).finish_non_exhaustive()
+    }
+}
+
+impl Catalogue {
+    /// The catalogue for `config`.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { config: config.clone(), index: Index::new(config), matcher: Mutex::new(Matcher::new(config)) }
+    }
+
+    /// Builds the families of all domains in `batches`, ordered by name. A domain that is in several records, because it
+    /// stopped between two calls, counts once: as the first says.
+    pub fn build(&self, batches: &[&Records]) -> Built {
+        let mut domains: Vec<DomainRecord<'_>> = batches.iter().flat_map(|records| records.domains()).collect();
+        domains.sort_by(|a, b| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
+        domains.dedup_by(|later, earlier| later.uuid == earlier.uuid);
+        // A panic while the lock was held cannot leave a wrong cache behind: entries are added whole.
+        let mut matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = Builder::new(&self.index, &mut matcher, &self.config);
+        for domain in &domains {
+            builder.add(domain);
+        }
+        builder.finish()
+    }
+}
+
+/// The names of the domain states, by their number in libvirt.
+#[must_use]
+pub fn states() -> &'static [&'static str] {
+    tables::STATES
+}

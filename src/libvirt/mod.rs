@@ -1,3 +1,15 @@
-//! libvirt
+//! The only code that talks to libvirt, and the only unsafe code: calls in, owned and typed values out.
+//!
+//! Statistics go through the C functions of `virt::sys` directly: the safe call of crate `virt` leaks its reply.
+#![allow(unsafe_code)]
+
+mod connection;
+mod error;
+mod event_loop;
 mod param;
+mod stats;
+
+pub use connection::{Connection, Versions};
+pub use error::{ErrorClass, LibvirtError};
 pub use param::{DomainRecord, Param, ParamValue, Records};
+pub use stats::{DomainSelection, StatsGroups, StatsRequest};

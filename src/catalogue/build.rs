@@ -1,0 +1,357 @@
+//! From records to families: two passes over the parameters of each domain, since the name of a disk may follow its numbers.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+
+use super::columns::Column;
+use super::family::{Families, Kind, LabelSet, Meta, Unit, Value};
+use super::histogram::{self, Bin};
+use super::index::{Index, IndexedRow, Target};
+use super::instances::{Instances, Place};
+use super::matcher::{Match, Matcher, Meaning};
+use super::number::{is_valid, scaled, whole};
+use super::row::{Row, Scale, Shape};
+use super::tables::STATES;
+use crate::config::{Config, DomainLabel, UnmappedKeys};
+use crate::libvirt::{DomainRecord, Param, ParamValue};
+
+/// What becomes of keys that no row and no rule knows.
+pub(super) const UNMAPPED: Meta = Meta {
+    name: Cow::Borrowed("libvirt_domain_unmapped_stat"),
+    help: Cow::Borrowed("A statistic that this version has no metric for, by its key in libvirt"),
+    kind: Kind::Unknown,
+    unit: Unit::None,
+    otel_name: Cow::Borrowed("libvirt.domain.unmapped_stat"),
+    otel_attributes: &[],
+};
+
+/// A row and the labels of the thing that it measures.
+type RowInstance = (usize, LabelSet);
+
+/// What one pass over the records gave.
+#[derive(Debug)]
+pub struct Built {
+    /// The families of the domains.
+    pub families: Families,
+    /// How many different keys no row and no rule knew.
+    pub unmapped_keys: usize,
+    /// How many samples were dropped because another one had their labels.
+    pub duplicates: u64,
+}
+
+pub(super) struct Builder<'a, 'r> {
+    index: &'a Index,
+    matcher: &'a mut Matcher,
+    config: &'a Config,
+    families: Families,
+    columns: Vec<Column>,
+    ruled: Vec<Column>,
+    unmapped: Column,
+    unmapped_keys: HashSet<&'r str, RandomState>,
+    state_labels: Vec<LabelSet>,
+    duplicates: u64,
+    // Of the current domain:
+    subject: LabelSet,
+    matches: Vec<Match>,
+    instances: Instances<'r>,
+    names: Vec<(Place, Cow<'r, str>)>,
+    layers: HashMap<u32, u32, RandomState>,
+    state: Option<u64>,
+    reason: Option<(usize, u64)>,
+    infos: BTreeMap<RowInstance, Vec<(usize, Cow<'r, str>)>>,
+    bins: BTreeMap<RowInstance, (u32, BTreeMap<u32, Bin>)>,
+    unmapped_here: HashSet<&'r str, RandomState>,
+}
+
+impl<'a, 'r> Builder<'a, 'r> {
+    pub(super) fn new(index: &'a Index, matcher: &'a mut Matcher, config: &'a Config) -> Self {
+        let mut families = Families::default();
+        let state_labels =
+            STATES.iter().map(|state| families.labels.push([("state", *state)])).collect();
+        Self {
+            index,
+            matcher,
+            config,
+            families,
+            columns: index.rows.iter().map(|indexed| Column::new(&indexed.meta)).collect(),
+            ruled: Vec::new(),
+            unmapped: Column::new(&UNMAPPED.into()),
+            unmapped_keys: HashSet::default(),
+            state_labels,
+            duplicates: 0,
+            subject: LabelSet::EMPTY,
+            matches: Vec::new(),
+            instances: Instances::default(),
+            names: Vec::new(),
+            layers: HashMap::default(),
+            state: None,
+            reason: None,
+            infos: BTreeMap::new(),
+            bins: BTreeMap::new(),
+            unmapped_here: HashSet::default(),
+        }
+    }
+
+    /// Adds the samples of one domain.
+    pub(super) fn add(&mut self, domain: &DomainRecord<'r>) {
+        let uuid = domain.uuid.hyphenated().to_string();
+        let identity = self.config.domains.labels.iter().map(|label| match label {
+            DomainLabel::Domain => ("domain", domain.name),
+            DomainLabel::Uuid => ("uuid", uuid.as_str()),
+        });
+        self.subject = self.families.labels.push(identity);
+        self.instances.clear();
+        self.match_keys(domain);
+        for position in 0..self.names.len() {
+            let (place, name) = self.names[position].clone();
+            let layer =
+                (Some(place.scope) == self.index.disk_scope).then(|| self.layers.get(&place.n)).flatten().copied();
+            self.instances.name(self.index, &mut self.families.labels, place, name, layer);
+        }
+        for (position, param) in domain.params().enumerate() {
+            self.add_param(domain, self.matches[position], param);
+        }
+        self.add_reason();
+        self.add_infos();
+        self.add_histograms(domain);
+        self.add_layer_counts();
+        self.unmapped_here.clear();
+    }
+
+    /// First pass: what each key stands for, and what the numbered things are called.
+    fn match_keys(&mut self, domain: &DomainRecord<'r>) {
+        self.matches.clear();
+        self.names.clear();
+        self.layers.clear();
+        for param in domain.params() {
+            let found = self.matcher.resolve(self.index, param.key);
+            self.matches.push(found);
+            let Meaning::Mapped(target) = found.meaning else { continue };
+            if let Some(scope) = target.names
+                && let Some(name) = text(param.value)
+            {
+                self.names.push((self.place(scope, found), name));
+            }
+            if target.is_layer
+                && let Some(layer) = whole(param.value).and_then(|layer| u32::try_from(layer).ok())
+            {
+                self.layers.insert(found.n, layer);
+            }
+        }
+    }
+
+    fn place(&self, scope: usize, found: Match) -> Place {
+        let nested = self.index.scopes[scope].parent.is_some();
+        Place { scope, n: found.n, m: if nested { found.m } else { 0 } }
+    }
+
+    /// Second pass: one parameter becomes its sample, or waits for others of its domain.
+    fn add_param(&mut self, domain: &DomainRecord<'r>, found: Match, param: Param<'r>) {
+        match found.meaning {
+            Meaning::Mapped(target) => self.add_mapped(domain, target, found, param),
+            Meaning::Ruled { family, per_vcpu } => {
+                let scope = if per_vcpu { self.index.vcpu_scope } else { None };
+                let labels = self.labels_of(scope, found).0;
+                let ruled = &self.matcher.ruled;
+                self.ruled.extend(ruled[self.ruled.len()..].iter().map(|family| Column::new(&family.meta)));
+                let family_rule = &ruled[family];
+                match scaled(param.value, family_rule.scale) {
+                    Some(value) if is_valid(family_rule.meta.kind, value) => {
+                        self.ruled[family].push(self.subject, labels, value);
+                    }
+                    Some(_) => {}
+                    None => self.add_unmapped(param),
+                }
+            }
+            Meaning::Unwanted => {}
+            Meaning::Unmapped => self.add_unmapped(param),
+        }
+    }
+
+    fn labels_of(&mut self, scope: Option<usize>, found: Match) -> (LabelSet, bool) {
+        let Some(scope) = scope else { return (LabelSet::EMPTY, false) };
+        let place = self.place(scope, found);
+        let instance = self.instances.get(self.index, &mut self.families.labels, place);
+        (instance.labels, instance.is_layer)
+    }
+
+    fn add_mapped(&mut self, domain: &DomainRecord<'r>, target: Target, found: Match, param: Param<'r>) {
+        let Some(candidate) = target.row.map(|(row, _)| row).or(target.backing_row) else { return };
+        let (labels, is_layer) = self.labels_of(self.index.rows[candidate].scope, found);
+        let (row, part) = match (is_layer, target.row, target.backing_row) {
+            (true, _, Some(row)) => (row, 0),
+            (false, Some(target), _) => target,
+            // The layer's own number is its label already.
+            (true, Some(_), None) if target.is_layer => return,
+            (true, Some(_), None) => return self.add_unmapped(param),
+            (_, None, _) => return,
+        };
+        let index: &'a Index = self.index;
+        let indexed = &index.rows[row];
+        if !indexed.enabled || (indexed.active_only && !domain.is_active()) {
+            return;
+        }
+        self.add_value(row, part, indexed, labels, found, param);
+    }
+
+    fn add_value(
+        &mut self,
+        row: usize,
+        part: usize,
+        indexed: &IndexedRow,
+        labels: LabelSet,
+        found: Match,
+        param: Param<'r>,
+    ) {
+        match indexed.row.shape {
+            Shape::Number | Shape::NonZero | Shape::BackingNumber | Shape::BackingLayers => {
+                let Some(value) = scaled(param.value, indexed.row.scale) else {
+                    return self.add_unmapped(param);
+                };
+                let never = matches!(indexed.row.shape, Shape::NonZero) && value == Value::Unsigned(0);
+                if !never && is_valid(indexed.row.kind, value) {
+                    self.columns[row].push(self.subject, labels, value);
+                }
+            }
+            Shape::States(names) => match whole(param.value) {
+                Some(state) => self.add_state(row, names, state),
+                None => self.add_unmapped(param),
+            },
+            Shape::Reason { .. } => match whole(param.value) {
+                Some(reason) => self.reason = Some((row, reason)),
+                None => self.add_unmapped(param),
+            },
+            Shape::Info(_) | Shape::BackingInfo(_) => {
+                if let Some(text) = text(param.value) {
+                    self.infos.entry((row, labels)).or_default().push((part, text));
+                }
+            }
+            Shape::Histogram { .. } => {
+                let (_, bins) = self.bins.entry((row, labels)).or_insert_with(|| (found.n, BTreeMap::new()));
+                match part {
+                    0 => bins.entry(found.m).or_default().start = whole(param.value),
+                    1 => bins.entry(found.m).or_default().count = whole(param.value),
+                    // The number of bins: each of them comes under keys of its own.
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn add_state(&mut self, row: usize, names: &[&str], state: u64) {
+        self.state = Some(state);
+        let current = usize::try_from(state).unwrap_or(usize::MAX);
+        for position in 0..names.len() {
+            let value = Value::Unsigned(u64::from(position == current));
+            self.columns[row].push(self.subject, self.state_labels[position], value);
+        }
+        if current >= names.len() {
+            let labels = self.families.labels.push([("state", format!("state_{state}").as_str())]);
+            self.columns[row].push(self.subject, labels, Value::Unsigned(1));
+        }
+    }
+
+    /// The reason means something only together with the state, which may come after it.
+    fn add_reason(&mut self) {
+        let state = self.state.take();
+        let Some((row, reason)) = self.reason.take() else { return };
+        let Shape::Reason { states, reasons } = self.index.rows[row].row.shape else { return };
+        let Some(state) = state else { return };
+        let position = usize::try_from(state).unwrap_or(usize::MAX);
+        let state_name = states.get(position).map_or_else(|| format!("state_{state}").into(), |name| Cow::Borrowed(*name));
+        let known = reasons.get(position).and_then(|of_state| of_state.get(usize::try_from(reason).ok()?));
+        let reason_name = known.map_or_else(|| format!("reason_{reason}").into(), |name| Cow::Borrowed(*name));
+        let labels =
+            self.families.labels.push([("state", state_name.as_ref()), ("reason", reason_name.as_ref())]);
+        self.columns[row].push(self.subject, labels, Value::Unsigned(1));
+    }
+
+    fn add_infos(&mut self) {
+        while let Some(((row, base), parts)) = self.infos.pop_first() {
+            let indexed_row: &'static Row = self.index.rows[row].row;
+            let (Shape::Info(names) | Shape::BackingInfo(names)) = indexed_row.shape else { continue };
+            let mut labels = base;
+            for (part, name) in names.iter().enumerate() {
+                let value = parts.iter().find(|(of, value)| *of == part && !value.is_empty());
+                if let Some((_, value)) = value {
+                    labels = self.families.labels.extend(labels, name, value);
+                }
+            }
+            self.columns[row].push(self.subject, labels, Value::Unsigned(1));
+        }
+    }
+
+    fn add_histograms(&mut self, domain: &DomainRecord<'r>) {
+        while let Some(((row, labels), (n, bins))) = self.bins.pop_first() {
+            let Shape::Histogram { sum } = self.index.rows[row].row.shape else { continue };
+            let sum = sum.and_then(|pattern| self.value_of(domain, pattern, n));
+            let bins: Vec<Bin> = bins.into_values().collect();
+            if let Some(histogram) = histogram::assemble(&bins, sum) {
+                let value = Value::Histogram(self.families.histograms.len());
+                self.families.histograms.push(histogram);
+                self.columns[row].push(self.subject, labels, value);
+            }
+        }
+    }
+
+    /// The value of the key `pattern` with the number `n`. Only guests with histograms pay for the search.
+    fn value_of(&self, domain: &DomainRecord<'r>, pattern: &str, n: u32) -> Option<u64> {
+        let wanted = Meaning::Mapped(*self.index.patterns.get(pattern)?);
+        let mut pairs = self.matches.iter().zip(domain.params());
+        pairs.find(|(found, _)| found.meaning == wanted && found.n == n).and_then(|(_, param)| whole(param.value))
+    }
+
+    fn add_layer_counts(&mut self) {
+        let Some(row) = self.index.backing_layers else { return };
+        if !self.config.collection.backing_chain || !self.index.rows[row].enabled {
+            return;
+        }
+        for &(disk, layers) in &self.instances.disks {
+            self.columns[row].push(self.subject, disk, Value::Unsigned(layers));
+        }
+    }
+
+    fn add_unmapped(&mut self, param: Param<'r>) {
+        self.unmapped_keys.insert(param.key);
+        if self.config.metrics.unmapped == UnmappedKeys::Count || !self.config.metrics.selects(&UNMAPPED.name) {
+            return;
+        }
+        let Some(value) = scaled(param.value, Scale::One) else { return };
+        if self.unmapped_here.insert(param.key) {
+            let labels = self.families.labels.push([("key", param.key)]);
+            self.unmapped.push(self.subject, labels, value);
+        } else {
+            self.duplicates += 1;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Built {
+        let mut ruled = self.ruled;
+        ruled.sort_by(|a, b| a.name().cmp(b.name()));
+        for column in self.columns.into_iter().chain(ruled).chain([self.unmapped]) {
+            let (family, dropped) = column.finish();
+            self.families.families.extend(family);
+            self.duplicates += dropped;
+        }
+        Built {
+            families: self.families,
+            unmapped_keys: self.unmapped_keys.len(),
+            duplicates: self.duplicates,
+        }
+    }
+}
+
+/// The value as a label: names are strings, ids and intervals are numbers.
+fn text(value: ParamValue<'_>) -> Option<Cow<'_, str>> {
+    match value {
+        ParamValue::String(text) => Some(text.into()),
+        ParamValue::Double(number) => Some(number.to_string().into()),
+        other => match scaled(other, Scale::One)? {
+            Value::Unsigned(number) => Some(number.to_string().into()),
+            Value::Signed(number) => Some(number.to_string().into()),
+            Value::Float(_) | Value::Histogram(_) => None,
+        },
+    }
+}

@@ -1,0 +1,168 @@
+//! The tables made ready for look-up: every key pattern with all that it stands for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::family::Meta;
+use super::row::{Row, Scope, Shape};
+use super::tables::TABLES;
+use crate::config::{Config, Group};
+
+/// The key that numbers the layers of a disk's image chain, within the scope of its device.
+const LAYER_KEY: &str = "block.<n>.backingIndex";
+/// Any key of a vCPU.
+const VCPU_KEY: &str = "vcpu.<n>.state";
+
+/// A row of the tables with what follows from its place in them and from the configuration.
+#[derive(Debug)]
+pub(super) struct IndexedRow {
+    pub(super) row: &'static Row,
+    pub(super) meta: Arc<Meta>,
+    /// The innermost numbered part of its keys.
+    pub(super) scope: Option<usize>,
+    pub(super) group: Group,
+    pub(super) active_only: bool,
+    /// Whether the configuration wants it.
+    pub(super) enabled: bool,
+}
+
+/// A scope with the one around it: `block.<n>.timed_group.<m>` lies in `block.<n>`.
+#[derive(Debug)]
+pub(super) struct IndexedScope {
+    pub(super) scope: &'static Scope,
+    pub(super) parent: Option<usize>,
+}
+
+/// What a key stands for; it may be several things at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The row that the value belongs to, and the position of the key in [`Row::keys`].
+    pub(super) row: Option<(usize, usize)>,
+    /// The row that it belongs to instead in a layer below the top image.
+    pub(super) backing_row: Option<usize>,
+    /// The scope whose label the value is.
+    pub(super) names: Option<usize>,
+    /// Whether the value numbers a layer of a disk's image chain.
+    pub(super) is_layer: bool,
+}
+
+/// All rows, scopes and key patterns.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) rows: Vec<IndexedRow>,
+    pub(super) scopes: Vec<IndexedScope>,
+    pub(super) patterns: HashMap<&'static str, Target>,
+    /// The row that counts the layers below a disk's top image.
+    pub(super) backing_layers: Option<usize>,
+    /// The scope of disks, whose instances may be layers.
+    pub(super) disk_scope: Option<usize>,
+    /// The scope of vCPUs, which the rule for hypervisor statistics needs.
+    pub(super) vcpu_scope: Option<usize>,
+}
+
+impl Index {
+    pub(super) fn new(config: &Config) -> Self {
+        let scopes = indexed_scopes();
+        let mut index = Self {
+            rows: Vec::new(),
+            patterns: HashMap::new(),
+            backing_layers: None,
+            disk_scope: innermost(&scopes, LAYER_KEY),
+            vcpu_scope: innermost(&scopes, VCPU_KEY),
+            scopes,
+        };
+        for table in TABLES {
+            for row in table.rows {
+                let meta = Arc::new(meta_of(row));
+                let number = index.rows.len();
+                index.register(row, number);
+                let scope = row.keys.first().and_then(|key| innermost(&index.scopes, key));
+                // The count of layers is the only row that is derived from others; it belongs to the disk.
+                let derived = matches!(row.shape, Shape::BackingLayers);
+                let scope = if derived { index.disk_scope } else { scope };
+                let enabled =
+                    config.collection.groups.contains(&table.group) && config.metrics.selects(row.name);
+                let (group, active_only) = (table.group, table.active_only);
+                index.rows.push(IndexedRow { row, meta, scope, group, active_only, enabled });
+            }
+        }
+        for (number, indexed) in index.scopes.iter().enumerate() {
+            if let Some(key) = indexed.scope.named_by {
+                index.patterns.entry(key).or_default().names = Some(number);
+            }
+        }
+        index.patterns.entry(LAYER_KEY).or_default().is_layer = true;
+        index
+    }
+
+    fn register(&mut self, row: &'static Row, number: usize) {
+        for (part, key) in row.keys.iter().enumerate() {
+            let target = self.patterns.entry(key).or_default();
+            match row.shape {
+                Shape::BackingNumber | Shape::BackingInfo(_) => target.backing_row = Some(number),
+                _ => target.row = Some((number, part)),
+            }
+        }
+        if matches!(row.shape, Shape::BackingLayers) {
+            self.backing_layers = Some(number);
+        }
+    }
+
+    /// The labels of a row beyond those of the domain, in the order of the exposition.
+    pub(super) fn labels(&self, indexed: &IndexedRow) -> Vec<&'static str> {
+        let mut labels = Vec::new();
+        let mut scope = indexed.scope;
+        while let Some(number) = scope {
+            labels.insert(0, self.scopes[number].scope.label);
+            scope = self.scopes[number].parent;
+        }
+        match indexed.row.shape {
+            Shape::BackingNumber => labels.push("backing_index"),
+            Shape::BackingInfo(more) => {
+                labels.push("backing_index");
+                labels.extend(more);
+            }
+            Shape::Info(more) => labels.extend(more),
+            Shape::States(_) => labels.push("state"),
+            Shape::Reason { .. } => labels.extend(["state", "reason"]),
+            Shape::Histogram { .. } => labels.push("le"),
+            Shape::Number | Shape::NonZero | Shape::BackingLayers => {}
+        }
+        labels
+    }
+}
+
+fn indexed_scopes() -> Vec<IndexedScope> {
+    let all: Vec<&'static Scope> = TABLES.iter().flat_map(|table| table.scopes).collect();
+    let parent_of = |scope: &Scope| {
+        all.iter().position(|other| {
+            scope.prefix.strip_prefix(other.prefix).is_some_and(|rest| rest.starts_with('.'))
+        })
+    };
+    all.iter().map(|scope| IndexedScope { scope, parent: parent_of(scope) }).collect()
+}
+
+/// The longest scope that `key` lies in.
+fn innermost(scopes: &[IndexedScope], key: &str) -> Option<usize> {
+    let inside = |scope: &Scope| {
+        key.strip_prefix(scope.prefix).is_some_and(|rest| rest.starts_with('.'))
+    };
+    (0..scopes.len())
+        .filter(|&number| inside(scopes[number].scope))
+        .max_by_key(|&number| scopes[number].scope.prefix.len())
+}
+
+fn meta_of(row: &Row) -> Meta {
+    let help = match row.keys {
+        [] => row.help.to_owned(),
+        keys => format!("{} (domstats: {})", row.help, keys.join(", ")),
+    };
+    Meta {
+        name: row.name.into(),
+        help: help.into(),
+        kind: row.kind,
+        unit: row.unit,
+        otel_name: row.otel_name.into(),
+        otel_attributes: row.otel_attributes,
+    }
+}

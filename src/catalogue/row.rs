@@ -1,0 +1,196 @@
+//! The shape of the catalogue's tables: one row is the whole truth about one metric.
+
+use super::family::{Kind, Unit};
+use crate::config::Group;
+
+/// The metrics of one statistics group and the indices in its keys.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The group that libvirt is asked for.
+    pub group: Group,
+    /// What the numbers in the group's keys stand for.
+    pub scopes: &'static [Scope],
+    /// The metrics.
+    pub rows: &'static [Row],
+    /// Whether the group's values mean nothing while the domain is shut off.
+    pub active_only: bool,
+}
+
+/// A numbered part of a key and the label that it becomes.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    /// The key up to and including the number, `<n>` for the first number of a key and `<m>` for the second.
+    pub prefix: &'static str,
+    /// The label.
+    pub label: &'static str,
+    /// The key whose value is the label's; without one, or where libvirt does not send it, the number itself is.
+    pub named_by: Option<&'static str>,
+}
+
+/// One metric: which keys it comes from, and what it is called.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// The keys of libvirt, numbers written as `<n>` and `<m>`.
+    pub keys: &'static [&'static str],
+    /// The full Prometheus name.
+    pub name: &'static str,
+    /// Counter, gauge, info or histogram.
+    pub kind: Kind,
+    /// The unit of the exported value.
+    pub unit: Unit,
+    /// What turns libvirt's value into that unit.
+    pub scale: Scale,
+    /// How the keys' values become samples.
+    pub shape: Shape,
+    /// The OpenTelemetry name.
+    pub otel_name: &'static str,
+    /// The OpenTelemetry attributes that the Prometheus name spells out.
+    pub otel_attributes: Attributes,
+    /// One sentence without a full stop; the keys are appended for the exposition.
+    pub help: &'static str,
+}
+
+/// Constant OpenTelemetry attributes.
+pub(crate) type Attributes = &'static [(&'static str, &'static str)];
+
+/// The factor between libvirt's unit and the exported one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Exported as it is.
+    One,
+    /// Nanoseconds to seconds.
+    Nano,
+    /// KiB to bytes.
+    Kibi,
+    /// MiB to bytes.
+    Mebi,
+}
+
+impl Scale {
+    /// The word in `metrics --format json`: `none`, `nano`, `kibi`, `mebi`.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "none",
+            Self::Nano => "nano",
+            Self::Kibi => "kibi",
+            Self::Mebi => "mebi",
+        }
+    }
+}
+
+/// How a row's keys become samples.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    /// The value is the sample.
+    Number,
+    /// As [`Shape::Number`], but zero means "never" and yields no sample.
+    NonZero,
+    /// As [`Shape::Number`], for the layers below the top image of a disk.
+    BackingNumber,
+    /// The number of layers below the top image of a disk.
+    BackingLayers,
+    /// One sample of 0 or 1 for each name, labelled `state`; the value is the position of the current one.
+    States(&'static [&'static str]),
+    /// One sample labelled `state` and `reason`, for the current ones. The rows of the reasons stand in the order of
+    /// the states.
+    Reason {
+        /// The names of the states.
+        states: &'static [&'static str],
+        /// For each state the names of its reasons.
+        reasons: &'static [&'static [&'static str]],
+    },
+    /// A sample of 1 whose labels are the values of the keys, in their order.
+    Info(&'static [&'static str]),
+    /// As [`Shape::Info`], for the layers below the top image of a disk.
+    BackingInfo(&'static [&'static str]),
+    /// Buckets: the keys are those of a bin's start and its count.
+    Histogram {
+        /// The key whose value is the sum of all observations, in the same unit as the starts.
+        sum: Option<&'static str>,
+    },
+}
+
+/// Unit and scale of a column, for the short constructors below.
+pub(crate) type Measure = (Unit, Scale);
+/// Nanoseconds in libvirt, seconds outside.
+pub(crate) const NANOS: Measure = (Unit::Seconds, Scale::Nano);
+/// Seconds on both sides.
+pub(crate) const SECONDS: Measure = (Unit::Seconds, Scale::One);
+/// KiB in libvirt, bytes outside.
+pub(crate) const KIB: Measure = (Unit::Bytes, Scale::Kibi);
+/// Bytes on both sides.
+pub(crate) const BYTES: Measure = (Unit::Bytes, Scale::One);
+/// MiB/s in libvirt, bytes per second outside.
+pub(crate) const MIB_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::Mebi);
+/// A bare number.
+pub(crate) const NUMBER: Measure = (Unit::None, Scale::One);
+/// No OpenTelemetry attribute beyond those of the labels.
+pub(crate) const NONE: Attributes = &[];
+
+/// A count of things, named in the singular.
+pub(crate) const fn of(thing: &'static str) -> Measure {
+    (Unit::Of(thing), Scale::One)
+}
+
+/// Keys of libvirt, numbers written as `<n>` and `<m>`.
+pub(crate) type Keys = &'static [&'static str];
+type Otel = (&'static str, Attributes);
+
+impl Row {
+    /// A counter: one key, one sample.
+    pub(crate) const fn counter(
+        keys: Keys,
+        name: &'static str,
+        measure: Measure,
+        otel: Otel,
+        help: &'static str,
+    ) -> Self {
+        Self::new(Kind::Counter, keys, name, measure, otel, help)
+    }
+
+    /// A gauge: one key, one sample.
+    pub(crate) const fn gauge(
+        keys: Keys,
+        name: &'static str,
+        measure: Measure,
+        otel: Otel,
+        help: &'static str,
+    ) -> Self {
+        Self::new(Kind::Gauge, keys, name, measure, otel, help)
+    }
+
+    /// An info metric: the keys' values become the labels of the same position.
+    pub(crate) const fn info(keys: Keys, labels: Keys, name: &'static str, otel: Otel, help: &'static str) -> Self {
+        Self::new(Kind::Info, keys, name, NUMBER, otel, help).shaped(Shape::Info(labels))
+    }
+
+    /// The same row with another shape.
+    pub(crate) const fn shaped(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
+    const fn new(
+        kind: Kind,
+        keys: Keys,
+        name: &'static str,
+        measure: Measure,
+        otel: Otel,
+        help: &'static str,
+    ) -> Self {
+        let (unit, scale) = measure;
+        let (otel_name, otel_attributes) = otel;
+        Self { keys, name, kind, unit, scale, shape: Shape::Number, otel_name, otel_attributes, help }
+    }
+
+    /// A histogram of times in nanoseconds.
+    pub(crate) const fn histogram(
+        keys: Keys,
+        sum: Option<&'static str>,
+        name: &'static str,
+        otel: Otel,
+        help: &'static str,
+    ) -> Self {
+        Self::new(Kind::Histogram, keys, name, NANOS, otel, help).shaped(Shape::Histogram { sum })
+    }
+}

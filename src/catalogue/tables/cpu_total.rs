@@ -1,0 +1,50 @@
+//! `cpu.*`: processor time of the whole domain, cache and energy monitors.
+
+use crate::catalogue::family::Unit;
+use crate::catalogue::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
+use crate::config::Group;
+
+/// Of a domain that is shut off libvirt reports its own processor time under `cpu.*`: such values are dropped.
+#[rustfmt::skip]
+pub(super) const TABLE: Table = Table {
+    group: Group::CpuTotal,
+    active_only: true,
+    scopes: &[
+        Scope { prefix: "cpu.cache.monitor.<n>", label: "monitor", named_by: Some("cpu.cache.monitor.<n>.name") },
+        Scope { prefix: "cpu.cache.monitor.<n>.bank.<m>", label: "bank", named_by: Some("cpu.cache.monitor.<n>.bank.<m>.id") },
+        Scope { prefix: "cpu.energy.monitor.<n>", label: "monitor", named_by: Some("cpu.energy.monitor.<n>.name") },
+        Scope { prefix: "cpu.energy.monitor.<n>.pkg.<m>", label: "package", named_by: Some("cpu.energy.monitor.<n>.pkg.<m>.id") },
+    ],
+    rows: &[
+        Row::counter(&["cpu.time"], "libvirt_domain_cpu_time_seconds_total", NANOS, ("libvirt.domain.cpu.time", NONE),
+            "Processor time that the domain used, its vCPUs and the hypervisor's own threads together"),
+        Row::counter(&["cpu.user"], "libvirt_domain_cpu_user_seconds_total", NANOS, ("libvirt.domain.cpu.mode_time", &[("cpu.mode", "user")]),
+            "Processor time that the domain's hypervisor process spent in user mode, the guest's included"),
+        Row::counter(&["cpu.system"], "libvirt_domain_cpu_system_seconds_total", NANOS, ("libvirt.domain.cpu.mode_time", &[("cpu.mode", "system")]),
+            "Processor time that the domain's hypervisor process spent in the host's kernel"),
+        Row::counter(&["cpu.haltpoll.success.time"], "libvirt_domain_cpu_haltpoll_success_seconds_total", NANOS,
+            ("libvirt.domain.cpu.halt_polling.time", &[("libvirt.halt_polling.result", "success")]),
+            "Time that vCPUs polled before halting and were woken meanwhile"),
+        Row::counter(&["cpu.haltpoll.fail.time"], "libvirt_domain_cpu_haltpoll_fail_seconds_total", NANOS,
+            ("libvirt.domain.cpu.halt_polling.time", &[("libvirt.halt_polling.result", "fail")]),
+            "Time that vCPUs polled before halting in vain"),
+        Row::gauge(&["cpu.cache.monitor.count"], "libvirt_domain_cpu_cache_monitors", of("monitor"), ("libvirt.domain.cpu.cache.monitor.count", NONE),
+            "Cache monitors (resctrl) of the domain"),
+        Row::info(&["cpu.cache.monitor.<n>.vcpus"], &["vcpus"], "libvirt_domain_cpu_cache_monitor_info", ("libvirt.domain.cpu.cache.monitor.info", NONE),
+            "The vCPUs that a cache monitor watches"),
+        Row::gauge(&["cpu.cache.monitor.<n>.bank.count"], "libvirt_domain_cpu_cache_monitor_banks", of("bank"), ("libvirt.domain.cpu.cache.monitor.bank.count", NONE),
+            "Cache banks that a cache monitor watches"),
+        Row::gauge(&["cpu.cache.monitor.<n>.bank.<m>.bytes"], "libvirt_domain_cpu_cache_occupancy_bytes", BYTES, ("libvirt.domain.cpu.cache.occupancy", NONE),
+            "Last-level cache that the monitored vCPUs occupy; libvirt reports 32 bits of it"),
+        Row::gauge(&["cpu.energy.monitor.count"], "libvirt_domain_cpu_energy_monitors", of("monitor"), ("libvirt.domain.cpu.energy.monitor.count", NONE),
+            "Energy monitors (resctrl) of the domain"),
+        Row::info(&["cpu.energy.monitor.<n>.vcpus"], &["vcpus"], "libvirt_domain_cpu_energy_monitor_info", ("libvirt.domain.cpu.energy.monitor.info", NONE),
+            "The vCPUs that an energy monitor watches"),
+        Row::gauge(&["cpu.energy.monitor.<n>.pkg.count"], "libvirt_domain_cpu_energy_monitor_packages", of("package"), ("libvirt.domain.cpu.energy.monitor.package.count", NONE),
+            "Processor packages that an energy monitor watches"),
+        Row::counter(&["cpu.energy.monitor.<n>.pkg.<m>.core_energy"], "libvirt_domain_cpu_core_energy_joules_total", (Unit::Joules, Scale::One), ("libvirt.domain.cpu.core_energy", NONE),
+            "Energy that the cores spent on the monitored vCPUs"),
+        Row::gauge(&["cpu.energy.monitor.<n>.pkg.<m>.activity"], "libvirt_domain_cpu_energy_activity", NUMBER, ("libvirt.domain.cpu.energy.activity", NONE),
+            "Activity of the monitored vCPUs as the processor's energy telemetry reports it"),
+    ],
+};

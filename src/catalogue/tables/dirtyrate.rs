@@ -1,0 +1,25 @@
+//! `dirtyrate.*`: how fast the guest writes to its memory, as far as somebody measures it (`virsh domdirtyrate-calc`).
+
+use crate::catalogue::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
+use crate::config::Group;
+
+#[rustfmt::skip]
+pub(super) const TABLE: Table = Table {
+    group: Group::Dirtyrate,
+    active_only: false,
+    scopes: &[Scope { prefix: "dirtyrate.vcpu.<n>", label: "vcpu", named_by: None }],
+    rows: &[
+        Row::gauge(&["dirtyrate.calc_status"], "libvirt_domain_dirtyrate_calc_status", NUMBER, ("libvirt.domain.dirty_rate.status", NONE),
+            "State of the last measurement: 0 unstarted, 1 measuring, 2 measured"),
+        Row::gauge(&["dirtyrate.calc_start_time"], "libvirt_domain_dirtyrate_calc_start_seconds", SECONDS, ("libvirt.domain.dirty_rate.start", NONE),
+            "When the last measurement started, on the host's monotonic clock"),
+        Row::gauge(&["dirtyrate.calc_period"], "libvirt_domain_dirtyrate_calc_period_seconds", SECONDS, ("libvirt.domain.dirty_rate.period", NONE),
+            "How long a measurement takes"),
+        Row::info(&["dirtyrate.calc_mode"], &["mode"], "libvirt_domain_dirtyrate_info", ("libvirt.domain.dirty_rate.info", NONE),
+            "How the dirty rate is measured"),
+        Row::gauge(&["dirtyrate.megabytes_per_second"], "libvirt_domain_dirtyrate_bytes_per_second", MIB_PER_SECOND, ("libvirt.domain.dirty_rate", NONE),
+            "Memory that the guest dirtied per second in the last measurement"),
+        Row::gauge(&["dirtyrate.vcpu.<n>.megabytes_per_second"], "libvirt_domain_vcpu_dirtyrate_bytes_per_second", MIB_PER_SECOND, ("libvirt.domain.vcpu.dirty_rate", NONE),
+            "Memory that the vCPU dirtied per second in the last measurement"),
+    ],
+};

@@ -1,0 +1,26 @@
+//! `memory.*`: memory bandwidth monitors (resctrl).
+
+use crate::catalogue::row::{BYTES, NONE, Row, Scope, Table, of};
+use crate::config::Group;
+
+#[rustfmt::skip]
+pub(super) const TABLE: Table = Table {
+    group: Group::Memory,
+    active_only: false,
+    scopes: &[
+        Scope { prefix: "memory.bandwidth.monitor.<n>", label: "monitor", named_by: Some("memory.bandwidth.monitor.<n>.name") },
+        Scope { prefix: "memory.bandwidth.monitor.<n>.node.<m>", label: "node", named_by: Some("memory.bandwidth.monitor.<n>.node.<m>.id") },
+    ],
+    rows: &[
+        Row::gauge(&["memory.bandwidth.monitor.count"], "libvirt_domain_memory_bandwidth_monitors", of("monitor"), ("libvirt.domain.memory.bandwidth.monitor.count", NONE),
+            "Memory bandwidth monitors (resctrl) of the domain"),
+        Row::info(&["memory.bandwidth.monitor.<n>.vcpus"], &["vcpus"], "libvirt_domain_memory_bandwidth_monitor_info", ("libvirt.domain.memory.bandwidth.monitor.info", NONE),
+            "The vCPUs that a memory bandwidth monitor watches"),
+        Row::gauge(&["memory.bandwidth.monitor.<n>.node.count"], "libvirt_domain_memory_bandwidth_monitor_nodes", of("node"), ("libvirt.domain.memory.bandwidth.monitor.node.count", NONE),
+            "Memory controllers that a memory bandwidth monitor watches"),
+        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.local"], "libvirt_domain_memory_bandwidth_local_bytes_total", BYTES, ("libvirt.domain.memory.bandwidth.local", NONE),
+            "Bytes that the monitored vCPUs moved through the memory controller of their own node"),
+        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.total"], "libvirt_domain_memory_bandwidth_bytes_total", BYTES, ("libvirt.domain.memory.bandwidth", NONE),
+            "Bytes that the monitored vCPUs moved through all memory controllers"),
+    ],
+};

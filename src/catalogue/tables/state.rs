@@ -1,0 +1,38 @@
+//! `state.*`: what the domain is doing (`virDomainState` and its reasons).
+
+use crate::catalogue::row::{NONE, NUMBER, Row, Shape, Table};
+use crate::config::Group;
+
+/// The states by number (`virDomainState`).
+pub(crate) const STATES: &[&str] =
+    &["nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"];
+
+/// The reasons by state and number (`virDomainRunningReason`, `virDomainPausedReason` and so on).
+#[rustfmt::skip]
+const REASONS: &[&[&str]] = &[
+    &["unknown"],
+    &["unknown", "booted", "migrated", "restored", "from_snapshot", "unpaused", "migration_canceled",
+      "save_canceled", "wakeup", "crashed", "postcopy", "postcopy_failed"],
+    &["unknown"],
+    &["unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from_snapshot", "shutting_down",
+      "snapshot", "crashed", "starting_up", "postcopy", "postcopy_failed", "api_error"],
+    &["unknown", "user"],
+    &["unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "daemon"],
+    &["unknown", "panicked"],
+    &["unknown"],
+];
+
+#[rustfmt::skip]
+pub(super) const TABLE: Table = Table {
+    group: Group::State,
+    active_only: false,
+    scopes: &[],
+    rows: &[
+        Row::gauge(&["state.state"], "libvirt_domain_state", NUMBER, ("libvirt.domain.status", NONE),
+            "Whether the domain is in this state: 1 for the current state, 0 for every other one")
+            .shaped(Shape::States(STATES)),
+        Row::gauge(&["state.reason"], "libvirt_domain_state_reason", NUMBER, ("libvirt.domain.status_reason", NONE),
+            "Why the domain came into its current state, always 1")
+            .shaped(Shape::Reason { states: STATES, reasons: REASONS }),
+    ],
+};

@@ -1,0 +1,27 @@
+//! `vcpu.*`: each virtual processor. What KVM adds (`vcpu.<n>.<name>.sum` and so on) is named by rule, see the matcher.
+
+use crate::catalogue::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
+use crate::config::Group;
+
+#[rustfmt::skip]
+pub(super) const TABLE: Table = Table {
+    group: Group::Vcpu,
+    active_only: false,
+    scopes: &[Scope { prefix: "vcpu.<n>", label: "vcpu", named_by: None }],
+    rows: &[
+        Row::gauge(&["vcpu.current"], "libvirt_domain_vcpus_current", of("vcpu"), ("libvirt.domain.vcpu.count", NONE),
+            "vCPUs that are plugged in"),
+        Row::gauge(&["vcpu.maximum"], "libvirt_domain_vcpus_maximum", of("vcpu"), ("libvirt.domain.vcpu.limit", NONE),
+            "vCPUs that the domain may have at most"),
+        Row::gauge(&["vcpu.<n>.state"], "libvirt_domain_vcpu_state", NUMBER, ("libvirt.domain.vcpu.state", NONE),
+            "State of the vCPU: 0 offline, 1 running, 2 blocked"),
+        Row::counter(&["vcpu.<n>.time"], "libvirt_domain_vcpu_time_seconds_total", NANOS, ("libvirt.domain.vcpu.time", NONE),
+            "Processor time that the vCPU used"),
+        Row::counter(&["vcpu.<n>.wait"], "libvirt_domain_vcpu_wait_seconds_total", NANOS, ("libvirt.domain.vcpu.wait_time", NONE),
+            "Time that the vCPU waited on I/O; stays 0 unless the host's kernel collects scheduler statistics"),
+        Row::counter(&["vcpu.<n>.delay"], "libvirt_domain_vcpu_delay_seconds_total", NANOS, ("libvirt.domain.vcpu.delay_time", NONE),
+            "Time that the vCPU was ready to run but the host had no processor for it: the guest's steal time"),
+        Row::gauge(&["vcpu.<n>.halted"], "libvirt_domain_vcpu_halted", NUMBER, ("libvirt.domain.vcpu.halted", NONE),
+            "Whether the vCPU is halted: 1 yes, 0 no"),
+    ],
+};

@@ -1,0 +1,124 @@
+//! `domstats-exporter check`: whether settings and connection are good, and what there would be to see.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::catalogue::Families;
+use crate::collect::Collection;
+use crate::config::{Config, Group};
+use crate::exporter::Exporter;
+use crate::libvirt::{ErrorClass, LibvirtError};
+
+/// How many families the report names.
+const LARGEST: usize = 10;
+
+/// Collects once and reports; `Err` is the report of a failure with what to do about it.
+///
+/// # Errors
+/// The same report, where libvirt could not be asked.
+pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, String> {
+    let collection = exporter.collect(None).await;
+    let mut report = String::new();
+    line(&mut report, "configuration", "ok");
+    line(&mut report, "libvirt URI", config.libvirt.uri.as_str());
+    if let Some(versions) = &collection.versions {
+        line(&mut report, "client library", &versions.library);
+        line(&mut report, "daemon", &versions.libvirt);
+        line(&mut report, "hypervisor", &format!("{} {}", versions.driver, versions.hypervisor));
+    }
+    if let Some(error) = &collection.error {
+        line(&mut report, "connection", &error.to_string());
+        line(&mut report, "remedy", remedy(error));
+        return Err(report);
+    }
+    line(&mut report, "connection", "ok");
+    let active = collection.records.domains().filter(|domain| domain.is_active()).count();
+    let inactive = collection.records.len() - active;
+    line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
+    for (verdict, groups) in groups_by_verdict(config, &collection) {
+        line(&mut report, verdict, &groups.join(", "));
+    }
+    let families = exporter.families(&collection);
+    line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
+    line(&mut report, "series", &families.series().to_string());
+    for (name, series) in largest(&families) {
+        line(&mut report, "", &format!("{series:>8}  {name}"));
+    }
+    Ok(report)
+}
+
+/// What an operator can do about a failure.
+#[must_use]
+pub fn remedy(error: &LibvirtError) -> &'static str {
+    match error.class {
+        ErrorClass::ConnectFailed => {
+            "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens"
+        }
+        ErrorClass::PermissionDenied => {
+            "give this user the read-only socket: unix_sock_ro_perms in the daemon's configuration, or a polkit rule \
+             for org.libvirt.unix.monitor"
+        }
+        ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
+        ErrorClass::TimedOut => {
+            "see whether `virsh -r list` answers: if not, the daemon is frozen or at its client limit; if it does, a \
+             guest does not answer or collection.deadline is too short"
+        }
+        ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
+        ErrorClass::NotSupported => {
+            "this driver has no bulk statistics: the drivers of QEMU/KVM, Virtuozzo and the test driver have"
+        }
+        ErrorClass::VanishedDomain | ErrorClass::Other(_) => "try again; if it stays, report it with `scrape --format params`",
+    }
+}
+
+/// Which of the wanted groups the running domains report. Without a running domain nothing can be said.
+fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut verdicts: BTreeMap<&'static str, Vec<&'static str>> = BTreeMap::new();
+    let active: Vec<_> = collection.records.domains().filter(|domain| domain.is_active()).collect();
+    for group in config.collection.groups.iter() {
+        let reported = active.iter().any(|domain| domain.params().any(|param| belongs_to(*group, param.key)));
+        let verdict = match (active.is_empty(), reported) {
+            (true, _) => "groups, not seen yet as no domain runs",
+            (false, true) => "groups reported",
+            (false, false) => "groups that no domain reports",
+        };
+        verdicts.entry(verdict).or_default().push(group.as_str());
+    }
+    verdicts
+}
+
+fn belongs_to(group: Group, key: &str) -> bool {
+    let prefix = match group {
+        Group::State => "state.",
+        Group::CpuTotal => "cpu.",
+        Group::Balloon => "balloon.",
+        Group::Vcpu => "vcpu.",
+        Group::Interface => "net.",
+        Group::Block => "block.",
+        Group::Perf => "perf.",
+        Group::Iothread => "iothread.",
+        Group::Memory => "memory.",
+        Group::Dirtyrate => "dirtyrate.",
+        Group::Vm => "vm.",
+        Group::VcpuKvm => {
+            let ruled = [".sum", ".cur", ".max"].iter().any(|suffix| key.ends_with(suffix));
+            return ruled && key.starts_with("vcpu.");
+        }
+    };
+    key.starts_with(prefix)
+}
+
+fn largest(families: &Families) -> Vec<(&str, usize)> {
+    let mut sizes: Vec<(&str, usize)> =
+        families.families.iter().map(|family| (&*family.meta.name, family.samples.len())).collect();
+    sizes.sort_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
+    sizes.truncate(LARGEST);
+    sizes
+}
+
+fn line(report: &mut String, what: &str, is: &str) {
+    let separator = if what.is_empty() { ' ' } else { ':' };
+    let written = writeln!(report, "{:<24} {is}", format!("{what}{separator}"));
+    debug_assert!(written.is_ok());
+}

@@ -1,0 +1,164 @@
+//! What can be wrong with a configuration, each in one sentence.
+
+use std::io;
+
+use thiserror::Error;
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file is not there, or may not be read.
+    #[error("cannot read the configuration file {file}")]
+    Unreadable {
+        /// The file as it was asked for.
+        file: String,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no configuration.
+    #[error("{file} is larger than 1 MiB, which no configuration file is")]
+    TooLarge {
+        /// The file as it was asked for.
+        file: String,
+    },
+    /// The file is binary, or in another encoding.
+    #[error("{file}:{line}:{column}: this is not UTF-8 text")]
+    NotUtf8 {
+        /// The file as it was asked for.
+        file: String,
+        /// Line of the first byte that is not UTF-8, from 1.
+        line: usize,
+        /// Column of that byte in characters, from 1.
+        column: usize,
+    },
+    /// The file is not YAML, or holds a key or a value that it may not.
+    #[error("{file}:{place}{message}")]
+    Invalid {
+        /// The file as it was asked for.
+        file: String,
+        /// `line:column: `, from 1; just a space where the whole file is meant.
+        place: String,
+        /// Key path and fault.
+        message: String,
+    },
+    /// The values of a flag do not go together. A single bad value never gets this far: `clap` refuses it.
+    #[error("bad {flag}")]
+    Flag {
+        /// The flag, dashes included.
+        flag: &'static str,
+        /// What is wrong.
+        #[source]
+        source: ValueError,
+    },
+}
+
+impl ConfigError {
+    /// `serde_yaml` writes `key.path: fault at line 1 column 2`; the place belongs to the front, after the file,
+    /// where editors and people look for it. YAML knows keys, not fields.
+    pub(super) fn from_yaml(file: &str, error: &serde_yaml::Error) -> Self {
+        let text = error
+            .to_string()
+            .replace("unknown field `", "unknown key `");
+        let (place, message) = match error.location() {
+            Some(at) => (
+                format!("{}:{}: ", at.line(), at.column()),
+                text.replacen(
+                    &format!(" at line {} column {}", at.line(), at.column()),
+                    "",
+                    1,
+                ),
+            ),
+            None => (" ".to_owned(), text),
+        };
+        Self::Invalid {
+            file: file.to_owned(),
+            place,
+            message,
+        }
+    }
+
+    /// `valid` is what comes before the first byte that is not UTF-8.
+    pub(super) fn not_utf8(file: String, valid: &[u8]) -> Self {
+        let valid = String::from_utf8_lossy(valid);
+        let last_line = valid.rsplit('\n').next().unwrap_or_default();
+        Self::NotUtf8 {
+            file,
+            line: valid.matches('\n').count() + 1,
+            column: last_line.chars().count() + 1,
+        }
+    }
+}
+
+/// Why a text is not the value that a key or a flag holds.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ValueError {
+    /// None of the words that are known here.
+    #[error("unknown {noun} `{word}`, expected one of {known}")]
+    UnknownWord {
+        /// What the words stand for.
+        noun: &'static str,
+        /// The word given.
+        word: String,
+        /// The words known, with backquotes and commas.
+        known: String,
+    },
+    /// An empty URI would let libvirt guess which daemon is meant.
+    #[error("the libvirt URI is empty, expected one such as `qemu:///system`")]
+    EmptyUri,
+    /// A URI that C would cut short.
+    #[error("the libvirt URI {uri:?} contains a NUL character")]
+    NulInUri {
+        /// The URI given.
+        uri: String,
+    },
+    /// No regular expression, or too large a one.
+    #[error("bad regular expression `{regex}`: {fault}")]
+    Regex {
+        /// The expression given.
+        regex: String,
+        /// What the compiler says.
+        fault: String,
+    },
+    /// No duration.
+    #[error("bad duration `{text}`, expected a number and a unit such as `500ms`, `8s` or `2m`")]
+    Duration {
+        /// The text given.
+        text: String,
+    },
+    /// A duration that would stop the exporter from working.
+    #[error("bad duration `{text}`, expected more than zero and at most one hour")]
+    DurationRange {
+        /// The text given.
+        text: String,
+    },
+    /// Nothing to listen on.
+    #[error("bad listen address `{address}`, expected `:port`, `host:port` or `[ipv6]:port`")]
+    ListenAddress {
+        /// The address given.
+        address: String,
+    },
+    /// No path, or one that no request can name.
+    #[error(
+        "bad telemetry path `{path}`, expected one that starts with `/` and holds only characters that a URL path may"
+    )]
+    TelemetryPath {
+        /// The path given.
+        path: String,
+    },
+    /// A path that another page has.
+    #[error("bad telemetry path `{path}`, which the exporter serves another page at")]
+    TelemetryPathTaken {
+        /// The path given.
+        path: String,
+    },
+    /// A list that may not be empty.
+    #[error("the list is empty, expected at least one entry")]
+    EmptyList,
+    /// A list that may not hold an entry twice.
+    #[error("`{entry}` is listed twice")]
+    ListedTwice {
+        /// The entry.
+        entry: String,
+    },
+}

@@ -1,0 +1,228 @@
+//! The configuration: one YAML file, every key optional, and the only reader of YAML in the program.
+//!
+//! What a key may hold is decided by its type ([`Uri`], [`AnchoredRegex`], [`ListenAddress`], ...), each of which parses
+//! itself from text. The file and the command line go through the same `FromStr`, so they refuse the same values
+//! with the same words, and a `Config` that exists is valid. `config.example.yaml` explains every key.
+
+mod error;
+mod unique_keys;
+mod value;
+mod word;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::{ConfigError, ValueError};
+pub use value::{AnchoredRegex, List, ListenAddress, TelemetryPath, Uri};
+pub use word::{DomainLabel, Group, InactiveDomains, LogFormat, LogLevel, UnmappedKeys};
+
+/// A configuration is a page of text; what is larger is some other file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Everything that the configuration file and the flags decide.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with sections such as `libvirt:`"
+)]
+pub struct Config {
+    /// The libvirt daemon that is asked.
+    pub libvirt: Libvirt,
+    /// What one collection asks for, and how long it may take.
+    pub collection: Collection,
+    /// Which domains are exported, and how they are labelled.
+    pub domains: Domains,
+    /// Which metric families are exported.
+    pub metrics: Metrics,
+    /// The HTTP server.
+    pub web: Web,
+    /// The exporter's own log.
+    pub log: Log,
+}
+
+/// The libvirt daemon that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with the keys of `libvirt`"
+)]
+pub struct Libvirt {
+    /// The connection URI.
+    pub uri: Uri,
+}
+
+/// What one collection asks for, and how long it may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with the keys of `collection`"
+)]
+pub struct Collection {
+    /// The groups of statistics that libvirt is asked for.
+    pub groups: List<Group>,
+    /// Whether the lower layers of a disk's backing chain are exported too.
+    pub backing_chain: bool,
+    /// What is exported of domains that are shut off.
+    pub inactive_domains: InactiveDomains,
+    /// How long a collection may take.
+    #[serde(with = "value::duration")]
+    pub deadline: Duration,
+    /// How much earlier than the scraper's own timeout a collection has to end.
+    #[serde(with = "value::duration")]
+    pub timeout_offset: Duration,
+}
+
+impl Default for Collection {
+    fn default() -> Self {
+        Self {
+            groups: List::of(
+                Group::ALL
+                    .iter()
+                    .filter(|group| **group != Group::VcpuKvm)
+                    .copied(),
+            ),
+            backing_chain: false,
+            inactive_domains: InactiveDomains::State,
+            deadline: Duration::from_secs(8),
+            timeout_offset: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Which domains are exported, and how they are labelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with the keys of `domains`"
+)]
+pub struct Domains {
+    /// Only domains whose name matches one of these; all if the list is empty.
+    pub include: Vec<AnchoredRegex>,
+    /// No domain whose name matches one of these.
+    pub exclude: Vec<AnchoredRegex>,
+    /// The labels that say which domain a sample belongs to.
+    pub labels: List<DomainLabel>,
+}
+
+impl Default for Domains {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            labels: List::of(DomainLabel::ALL.iter().copied()),
+        }
+    }
+}
+
+impl Domains {
+    /// Whether the domain called `name` is exported.
+    #[must_use]
+    pub fn selects(&self, name: &str) -> bool {
+        selects(&self.include, &self.exclude, name)
+    }
+}
+
+/// Which metric families are exported.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with the keys of `metrics`"
+)]
+pub struct Metrics {
+    /// Only families whose full name matches one of these; all if the list is empty.
+    pub include: Vec<AnchoredRegex>,
+    /// No family whose full name matches one of these.
+    pub exclude: Vec<AnchoredRegex>,
+    /// What becomes of statistics that this version has no metric for.
+    pub unmapped: UnmappedKeys,
+}
+
+impl Metrics {
+    /// Whether the family with the full Prometheus name `family` is exported.
+    #[must_use]
+    pub fn selects(&self, family: &str) -> bool {
+        selects(&self.include, &self.exclude, family)
+    }
+}
+
+fn selects(include: &[AnchoredRegex], exclude: &[AnchoredRegex], text: &str) -> bool {
+    (include.is_empty() || include.iter().any(|regex| regex.is_match(text)))
+        && !exclude.iter().any(|regex| regex.is_match(text))
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with the keys of `web`"
+)]
+pub struct Web {
+    /// Where the server listens.
+    pub listen_addresses: List<ListenAddress>,
+    /// The path that the metrics are served at.
+    pub telemetry_path: TelemetryPath,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            listen_addresses: List::of([ListenAddress::AnyInterface { port: 9177 }]),
+            telemetry_path: TelemetryPath::default(),
+        }
+    }
+}
+
+/// The exporter's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with the keys of `log`"
+)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+/// Reads a configuration from `text`; `file` names it in errors.
+///
+/// Nothing, or nothing but comments, is the default configuration.
+pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+    unique_keys::check(text)
+        .and_then(|()| serde_yaml::from_str(text))
+        .map_err(|error| ConfigError::from_yaml(file, &error))
+}
+
+/// Reads the configuration file at `path`.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|source| ConfigError::Unreadable {
+            file: file.clone(),
+            source,
+        })?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
+        return Err(ConfigError::TooLarge { file });
+    }
+    match str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &file),
+        Err(error) => Err(ConfigError::not_utf8(file, &bytes[..error.valid_up_to()])),
+    }
+}
+
+#[cfg(test)]
+mod tests;

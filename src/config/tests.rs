@@ -1,0 +1,364 @@
+use std::error::Error;
+use std::fs;
+
+use serde_yaml::Value;
+
+use super::*;
+
+/// The error as `main` prints it: the chain, on one line.
+fn sentence(error: &ConfigError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+fn refusal(text: &str) -> String {
+    sentence(&parse(text, "x.yaml").expect_err(text))
+}
+
+#[test]
+fn nothing_is_the_default_configuration() {
+    for text in [
+        "",
+        "\n",
+        "# nothing but a comment\n",
+        "---\n",
+        "\u{feff}# with a byte order mark\r\n",
+        "web:\n",
+        "log: {}\ncollection:\n  # deadline: 3s\n",
+        "domains:\n  include:\n  # - nothing yet\n",
+    ] {
+        assert_eq!(
+            parse(text, "x.yaml").expect(text),
+            Config::default(),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn the_example_shows_every_key_at_its_default() {
+    let text = include_str!("../../config.example.yaml");
+    let example: Value = serde_yaml::from_str(text).expect("YAML");
+    let default = serde_yaml::to_value(Config::default()).expect("a value");
+    assert_eq!(example, default);
+    assert_eq!(
+        parse(text, "config.example.yaml").expect("valid"),
+        Config::default()
+    );
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+libvirt: {uri: "test:///default"}
+collection:
+  groups: [vcpu_kvm, state]
+  backing_chain: true
+  inactive_domains: none
+  deadline: 1m 30s
+  timeout_offset: 250ms
+domains:
+  include: ["web-.*", db]
+  exclude: [".*-tmp"]
+  labels: [uuid]
+metrics:
+  include: [libvirt_domain_.*]
+  exclude: [libvirt_domain_vcpu_.*]
+  unmapped: count
+web:
+  listen_addresses: ["127.0.0.1:0", "[::1]:9177", localhost:80]
+  telemetry_path: /libvirt/metrics
+log: {level: trace, format: json}
+"#;
+    let config = parse(text, "x.yaml").expect("valid");
+    assert_eq!(config.libvirt.uri.as_str(), "test:///default");
+    assert_eq!(*config.collection.groups, [Group::VcpuKvm, Group::State]);
+    assert!(config.collection.backing_chain);
+    assert_eq!(config.collection.inactive_domains, InactiveDomains::None);
+    assert_eq!(config.collection.deadline, Duration::from_secs(90));
+    assert_eq!(config.collection.timeout_offset, Duration::from_millis(250));
+    assert!(config.domains.selects("web-1") && config.domains.selects("db"));
+    assert!(!config.domains.selects("db2") && !config.domains.selects("web-1-tmp"));
+    assert_eq!(*config.domains.labels, [DomainLabel::Uuid]);
+    assert!(config.metrics.selects("libvirt_domain_state"));
+    assert!(!config.metrics.selects("libvirt_up"));
+    assert!(!config.metrics.selects("libvirt_domain_vcpu_state"));
+    assert_eq!(config.metrics.unmapped, UnmappedKeys::Count);
+    let addresses: Vec<_> = config
+        .web
+        .listen_addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(addresses, ["127.0.0.1:0", "[::1]:9177", "localhost:80"]);
+    assert_eq!(config.web.telemetry_path.as_str(), "/libvirt/metrics");
+    assert_eq!(
+        (config.log.level, config.log.format),
+        (LogLevel::Trace, LogFormat::Json)
+    );
+    let written = serde_yaml::to_string(&config).expect("YAML");
+    assert_eq!(parse(&written, "written").expect("valid"), config);
+}
+
+#[test]
+fn each_bad_document_gets_one_sentence() {
+    const GROUPS: &str = "`state`, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`, `perf`, `iothread`, `memory`, \
+                          `dirtyrate`, `vm`, `vcpu_kvm`";
+    let unknown_group = format!(
+        "x.yaml:3:13: collection.groups[1]: unknown group `blok`, expected one of {GROUPS}"
+    );
+    let cases = [
+        (
+            "collection:\n  deadlin: 8s\n",
+            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `deadline`, `timeout_offset`",
+        ),
+        (
+            "libvirtd:\n  uri: a\n",
+            "x.yaml:1:1: unknown key `libvirtd`, expected one of `libvirt`, `collection`, `domains`, `metrics`, `web`, `log`",
+        ),
+        (
+            "log:\n  level: info\n  level: warn\n",
+            "x.yaml:3:3: log: duplicate key `level`",
+        ),
+        (
+            "web: {}\nlog: {}\nweb: {}\n",
+            "x.yaml:3:1: duplicate key `web`",
+        ),
+        (
+            "collection:\n  groups:\n    [state, blok]\n",
+            unknown_group.as_str(),
+        ),
+        (
+            "collection: {groups: [vm, vm]}",
+            "x.yaml:1:22: collection.groups: `vm` is listed twice",
+        ),
+        (
+            "collection: {groups: []}",
+            "x.yaml:1:22: collection.groups: the list is empty, expected at least one entry",
+        ),
+        (
+            "collection: {groups: state}",
+            "x.yaml:1:22: collection.groups: invalid type: string \"state\", expected a list",
+        ),
+        (
+            "collection: {backing_chain: yes}",
+            "x.yaml:1:29: collection.backing_chain: invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            "collection:\n  deadline: 8\n",
+            "x.yaml:2:13: collection.deadline: bad duration `8`, expected a number and a unit such as `500ms`, `8s` or `2m`",
+        ),
+        (
+            "collection:\n  deadline: [8s]\n",
+            "x.yaml:2:13: collection.deadline: invalid type: sequence, expected a duration",
+        ),
+        (
+            "collection:\n  timeout_offset: 0s\n",
+            "x.yaml:2:19: collection.timeout_offset: bad duration `0s`, expected more than zero and at most one hour",
+        ),
+        (
+            "collection:\n  deadline: 61m\n",
+            "x.yaml:2:13: collection.deadline: bad duration `61m`, expected more than zero and at most one hour",
+        ),
+        (
+            "collection: {inactive_domains: some}",
+            "x.yaml:1:32: collection.inactive_domains: unknown choice `some`, expected one of `none`, `state`, `all`",
+        ),
+        (
+            "domains:\n  include:\n    - web-.*\n    - a[\n",
+            "x.yaml:4:7: domains.include[1]: bad regular expression `a[`: unclosed character class",
+        ),
+        (
+            "domains:\n  exclude: ['a)|(b']\n",
+            "x.yaml:2:13: domains.exclude[0]: bad regular expression `a)|(b`: unopened group",
+        ),
+        (
+            "domains:\n  exclude: ['\\w{9999}']\n",
+            "x.yaml:2:13: domains.exclude[0]: bad regular expression `\\w{9999}`: it needs more than 4 MiB when compiled",
+        ),
+        (
+            "domains: {labels: [name]}",
+            "x.yaml:1:20: domains.labels[0]: unknown domain label `name`, expected one of `domain`, `uuid`",
+        ),
+        (
+            "domains: {labels: []}",
+            "x.yaml:1:19: domains.labels: the list is empty, expected at least one entry",
+        ),
+        (
+            "metrics: {unmapped: keep}",
+            "x.yaml:1:21: metrics.unmapped: unknown choice `keep`, expected one of `export`, `count`",
+        ),
+        (
+            "metrics: {include: {a: b}}",
+            "x.yaml:1:20: metrics.include: invalid type: map, expected a sequence",
+        ),
+        (
+            "libvirt:\n  uri: ''\n",
+            "x.yaml:2:8: libvirt.uri: the libvirt URI is empty, expected one such as `qemu:///system`",
+        ),
+        (
+            "libvirt:\n  uri: \"qemu:///sys\\0tem\"\n",
+            "x.yaml:2:8: libvirt.uri: the libvirt URI \"qemu:///sys\\0tem\" contains a NUL character",
+        ),
+        (
+            "libvirt: qemu:///system",
+            "x.yaml:1:10: libvirt: invalid type: string \"qemu:///system\", expected a mapping with the keys of `libvirt`",
+        ),
+        (
+            "web: {listen_addresses: [9177]}",
+            "x.yaml:1:26: web.listen_addresses[0]: bad listen address `9177`, expected `:port`, `host:port` or `[ipv6]:port`",
+        ),
+        (
+            "web: {listen_addresses: [':1', ':1']}",
+            "x.yaml:1:25: web.listen_addresses: `:1` is listed twice",
+        ),
+        (
+            "web: {telemetry_path: metrics}",
+            "x.yaml:1:23: web.telemetry_path: bad telemetry path `metrics`, expected one that starts with `/` and holds only characters that a URL path may",
+        ),
+        (
+            "web: {telemetry_path: /}",
+            "x.yaml:1:23: web.telemetry_path: bad telemetry path `/`, which the exporter serves another page at",
+        ),
+        (
+            "web: {telemetry_path: /-/ready}",
+            "x.yaml:1:23: web.telemetry_path: bad telemetry path `/-/ready`, which the exporter serves another page at",
+        ),
+        (
+            "log: {level: loud}",
+            "x.yaml:1:14: log.level: unknown log level `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`",
+        ),
+        (
+            "log: {format: xml}",
+            "x.yaml:1:15: log.format: unknown log format `xml`, expected one of `logfmt`, `json`",
+        ),
+        (
+            "- log\n",
+            "x.yaml:1:1: invalid type: sequence, expected a mapping with sections such as `libvirt:`",
+        ),
+        (
+            "log:\n\tlevel: info\n",
+            "x.yaml:2:1: found character that cannot start any token, while scanning for the next token",
+        ),
+        (
+            "log: {level: info\n",
+            "x.yaml:2:1: did not find expected ',' or '}', while parsing a flow mapping at line 1 column 6",
+        ),
+        (
+            "log: {}\n---\nweb: {}\n",
+            "x.yaml: deserializing from YAML containing more than one document is not supported",
+        ),
+        (
+            "log: &a {level: info}\nweb: *b\n",
+            "x.yaml:2:6: unknown anchor",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn listen_addresses_are_read_as_they_are_written() {
+    for good in [
+        ":9177",
+        ":0",
+        "localhost:9177",
+        "192.0.2.1:80",
+        "[::1]:9177",
+        "[fe80::1%eth0]:9177",
+        "a_b.example-1:65535",
+    ] {
+        assert_eq!(good.parse::<ListenAddress>().expect(good).to_string(), good);
+    }
+    for bad in [
+        "",
+        ":",
+        "9177",
+        ":65536",
+        ":+1",
+        ":-1",
+        "::1",
+        "::1:9177",
+        "[::1]",
+        "[]:1",
+        "[1.2.3.4]:1",
+        "a b:1",
+        "http://a:1",
+        "a/b:1",
+        ":1 ",
+    ] {
+        assert!(bad.parse::<ListenAddress>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_regex_matches_the_whole_text_and_nothing_less() {
+    let regex: AnchoredRegex = "a|b.c".parse().expect("valid");
+    assert!(regex.is_match("a") && regex.is_match("b\nc"));
+    assert!(!regex.is_match("ab") && !regex.is_match("xa") && !regex.is_match("a\n"));
+    assert_eq!(regex.to_string(), "a|b.c");
+}
+
+#[test]
+fn no_document_takes_the_parser_down() {
+    let nested = "[".repeat(20_000);
+    let mut bomb = String::from("a0: &a0 [x]\n");
+    for level in 1..30 {
+        bomb.push_str(&format!(
+            "a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n",
+            level - 1
+        ));
+    }
+    for text in [
+        nested.as_str(),
+        &bomb,
+        "? [a, b]\n: c\n",
+        "!x y",
+        "{1: 2, 1: 3}",
+        "a: !t {b: 1, b: 2}",
+        "~: 1",
+        "\0",
+        "%YAML 9.9\n---\n",
+    ] {
+        let message = refusal(text);
+        assert!(
+            message.starts_with("x.yaml:") && !message.contains('\n'),
+            "{message}"
+        );
+        assert!(message.len() < 300, "{message}");
+    }
+}
+
+#[test]
+fn each_bad_file_gets_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.yaml");
+    let name = file.display().to_string();
+    let load_error = || sentence(&load(&file).expect_err("refused"));
+    assert_eq!(
+        load_error(),
+        format!(
+            "cannot read the configuration file {name}: No such file or directory (os error 2)"
+        )
+    );
+    fs::write(&file, b"# gr\xc3\xbc\xc3\x9fe\nlog: {} # \xfc\n").expect("written");
+    assert_eq!(load_error(), format!("{name}:2:11: this is not UTF-8 text"));
+    fs::write(&file, "#".repeat((1 << 20) + 1)).expect("written");
+    assert_eq!(
+        load_error(),
+        format!("{name} is larger than 1 MiB, which no configuration file is")
+    );
+    fs::write(&file, "#".repeat(1 << 20)).expect("written");
+    assert_eq!(load(&file).expect("valid"), Config::default());
+    let is_folder = sentence(&load(folder.path()).expect_err("refused"));
+    assert!(
+        is_folder.ends_with(": Is a directory (os error 21)"),
+        "{is_folder}"
+    );
+}

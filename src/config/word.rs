@@ -1,0 +1,148 @@
+//! Settings that take one word out of a few.
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use super::error::ValueError;
+use super::value::scalar;
+
+/// Defines an enum whose variants are words: `as_str`, `ALL`, `Display`, `FromStr` and serde through them.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $noun:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word that stands for it in the configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ValueError;
+
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                let word = text.trim();
+                Self::ALL.iter().find(|known| known.as_str() == word).copied().ok_or_else(|| {
+                    ValueError::UnknownWord { noun: $noun, word: word.to_owned(), known: known(Self::ALL) }
+                })
+            }
+        }
+
+        scalar!($name, concat!("a ", $noun));
+    };
+}
+
+fn known(words: &[impl Display]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(", ")
+}
+
+words!(
+    /// A group of statistics, as libvirt's bulk call divides them.
+    Group, "group" {
+        /// State and reason of the domain.
+        State = "state",
+        /// CPU time of the whole domain.
+        CpuTotal = "cpu_total",
+        /// Memory balloon and what the guest's driver says of its memory.
+        Balloon = "balloon",
+        /// Virtual CPUs.
+        Vcpu = "vcpu",
+        /// Network interfaces.
+        Interface = "interface",
+        /// Disks.
+        Block = "block",
+        /// Perf events that the domain's XML enables.
+        Perf = "perf",
+        /// IO threads.
+        Iothread = "iothread",
+        /// Memory bandwidth (resctrl).
+        Memory = "memory",
+        /// Rate at which the guest dirties its memory, after it was measured.
+        Dirtyrate = "dirtyrate",
+        /// KVM's statistics of the virtual machine.
+        Vm = "vm",
+        /// KVM's statistics of each virtual CPU: some 40 series per virtual CPU, hence off by default. Comes with `vcpu`
+        /// in libvirt's call.
+        VcpuKvm = "vcpu_kvm",
+    }
+);
+
+words!(
+    /// What is exported of domains that are shut off.
+    #[derive(Default)]
+    InactiveDomains, "choice" {
+        /// They are left out.
+        None = "none",
+        /// That they exist, and their state.
+        #[default]
+        State = "state",
+        /// All that libvirt knows of them.
+        All = "all",
+    }
+);
+
+words!(
+    /// A label that says which domain a sample belongs to.
+    DomainLabel, "domain label" {
+        /// The name, which is unique on a host and what people select by.
+        Domain = "domain",
+        /// The UUID, which outlives renaming and migration.
+        Uuid = "uuid",
+    }
+);
+
+words!(
+    /// What becomes of statistics that this version has no metric for.
+    #[derive(Default)]
+    UnmappedKeys, "choice" {
+        /// Each becomes a sample of one generic family.
+        #[default]
+        Export = "export",
+        /// They are only counted.
+        Count = "count",
+    }
+);
+
+words!(
+    /// The least severe level that is logged.
+    #[derive(Default)]
+    LogLevel, "log level" {
+        /// What needs an operator.
+        Error = "error",
+        /// What may need one.
+        Warn = "warn",
+        /// Changes of state.
+        #[default]
+        Info = "info",
+        /// What each request did.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+);
+
+words!(
+    /// How a log line is written.
+    #[derive(Default)]
+    LogFormat, "log format" {
+        /// `key=value`, for people and for journald.
+        #[default]
+        Logfmt = "logfmt",
+        /// One JSON object a line, for collectors.
+        Json = "json",
+    }
+);

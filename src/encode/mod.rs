@@ -1,0 +1,40 @@
+//! Families to bytes: one file a format, no decisions.
+
+mod openmetrics;
+mod params;
+mod text;
+
+use std::sync::Arc;
+
+use crate::catalogue::Families;
+
+pub use params::encode_params;
+
+/// A format of the exposition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+    /// The classic text format of Prometheus, 0.0.4.
+    Text,
+}
+
+impl Format {
+    /// The media type of the exposition.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// Writes the exposition of `families`. The same families always give the same bytes.
+    #[must_use]
+    pub fn encode(self, families: &Arc<Families>) -> String {
+        match self {
+            Self::OpenMetrics => openmetrics::encode(families),
+            Self::Text => text::encode(families),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Where the stages meet: a request in, families out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{io, panic};
+
+use crate::catalogue::{Catalogue, Families};
+use crate::collect::{Collection, Collector};
+use crate::config::Config;
+use crate::health::{self, Facts};
+
+/// The exporter behind all commands: it collects on request and builds what is to be shown.
+#[derive(Debug)]
+pub struct Exporter {
+    collector: Collector,
+    catalogue: Catalogue,
+    duplicate_samples: AtomicU64,
+    http_requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    last: Mutex<Option<Arc<Collection>>>,
+}
+
+impl Exporter {
+    /// Starts the threads that talk to libvirt.
+    ///
+    /// # Errors
+    /// If the operating system has no thread left.
+    pub fn start(config: &Config) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            collector: Collector::start(config)?,
+            catalogue: Catalogue::new(config),
+            duplicate_samples: AtomicU64::new(0),
+            http_requests: Mutex::default(),
+            last: Mutex::default(),
+        }))
+    }
+
+    /// One collection; `timeout` is how long the caller waits at the most.
+    pub async fn collect(&self, timeout: Option<Duration>) -> Arc<Collection> {
+        let collection = self.collector.collect(timeout).await;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&collection));
+        collection
+    }
+
+    /// The last collection that anybody asked for.
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<Collection>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The families of a collection, the exporter's own in front. Takes a while for many domains: not for async threads.
+    #[must_use]
+    pub fn families(&self, collection: &Collection) -> Families {
+        let built = self.catalogue.build(&[&collection.records]);
+        let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
+        let mut families = built.families;
+        health::prepend(
+            &mut families,
+            &Facts {
+                collection,
+                collector: self.collector.stats(),
+                unmapped_keys: built.unmapped_keys,
+                duplicate_samples: duplicates + built.duplicates,
+                http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            },
+        );
+        families
+    }
+
+    /// Collects, and makes of the families what `make` does, on a thread that may compute for long.
+    pub async fn exposition<T: Send + 'static>(
+        self: Arc<Self>,
+        timeout: Option<Duration>,
+        make: impl FnOnce(&Arc<Families>) -> T + Send + 'static,
+    ) -> T {
+        let collection = self.collect(timeout).await;
+        let built = tokio::task::spawn_blocking(move || make(&Arc::new(self.families(&collection)))).await;
+        match built {
+            Ok(made) => made,
+            Err(error) => panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Counts an answered HTTP request.
+    pub fn count_request(&self, route: &'static str, code: u16) {
+        let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((route, code)).or_default() += 1;
+    }
+}

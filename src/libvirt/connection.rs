@@ -1,0 +1,130 @@
+//! A read-only connection to a libvirt daemon.
+
+use std::ffi::{CStr, CString, c_ulong};
+use std::ptr::NonNull;
+
+use virt::sys;
+
+use super::error::{ErrorClass, LibvirtError, Phase};
+use super::event_loop;
+
+/// Seconds of silence after which the daemon is asked for a sign of life.
+const KEEPALIVE_INTERVAL: i32 = 5;
+/// How many of these questions may stay unanswered; the connection breaks after 20 s in all.
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// An open read-only connection.
+///
+/// It belongs to one thread at a time: up to libvirt 10.2 the client library has races when threads share one.
+#[derive(Debug)]
+pub struct Connection {
+    pointer: NonNull<sys::_virConnect>,
+}
+
+// SAFETY: a virConnectPtr is reference-counted and bound to no thread; without Sync only one thread uses it at a time.
+unsafe impl Send for Connection {}
+
+/// The versions behind a connection, as `9.0.0`; empty where the driver does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// The client library in this process (`virGetVersion`).
+    pub library: String,
+    /// The daemon's libvirt (`virConnectGetLibVersion`).
+    pub libvirt: String,
+    /// The hypervisor (`virConnectGetVersion`).
+    pub hypervisor: String,
+    /// The driver, such as `QEMU` (`virConnectGetType`).
+    pub driver: String,
+}
+
+impl Connection {
+    /// Opens `uri` read-only and turns on keepalive where the transport has it.
+    ///
+    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may.
+    ///
+    /// # Errors
+    /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
+    pub fn open(uri: &str) -> Result<Self, LibvirtError> {
+        event_loop::ensure_started()?;
+        let operation = || format!("cannot open {uri} read-only");
+        let c_uri = CString::new(uri).map_err(|_| {
+            LibvirtError::own(operation(), ErrorClass::ConnectFailed, "the URI has a NUL byte")
+        })?;
+        // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
+        let pointer = unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) };
+        let pointer =
+            NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
+        let connection = Self { pointer };
+        // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
+        // SAFETY: the pointer is an open connection that this value owns.
+        unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
+        Ok(connection)
+    }
+
+    /// Whether the connection still stands. Asks the client library only, never the daemon.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        // SAFETY: the pointer is an open connection that this value owns.
+        unsafe { sys::virConnectIsAlive(self.as_ptr()) == 1 }
+    }
+
+    /// The versions of library, daemon and hypervisor. Two calls to the daemon; what it does not tell stays empty.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Disconnected`] if the connection broke meanwhile.
+    pub fn versions(&self) -> Result<Versions, LibvirtError> {
+        let mut library: c_ulong = 0;
+        // SAFETY: the first argument is a valid out-parameter; type and its version may be null.
+        unsafe { sys::virGetVersion(&raw mut library, std::ptr::null(), std::ptr::null_mut()) };
+        let mut libvirt: c_ulong = 0;
+        // SAFETY: an open connection and a valid out-parameter.
+        unsafe { sys::virConnectGetLibVersion(self.as_ptr(), &raw mut libvirt) };
+        let mut hypervisor: c_ulong = 0;
+        // SAFETY: an open connection and a valid out-parameter.
+        unsafe { sys::virConnectGetVersion(self.as_ptr(), &raw mut hypervisor) };
+        // SAFETY: an open connection; the result is null or a string that lives as long as the driver.
+        let driver = unsafe { sys::virConnectGetType(self.as_ptr()) };
+        if !self.is_alive() {
+            return Err(LibvirtError::last("cannot ask the daemon for its version", Phase::Dead));
+        }
+        let driver = if driver.is_null() {
+            String::new()
+        } else {
+            // SAFETY: a non-null result is a NUL-terminated string, copied at once.
+            unsafe { CStr::from_ptr(driver) }.to_string_lossy().into_owned()
+        };
+        Ok(Versions {
+            library: version_text(library),
+            libvirt: version_text(libvirt),
+            hypervisor: version_text(hypervisor),
+            driver,
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> sys::virConnectPtr {
+        self.pointer.as_ptr()
+    }
+
+    /// The error of the call that just failed on this connection.
+    pub(super) fn last_error(&self, operation: impl Into<String>) -> LibvirtError {
+        // The error is read first: asking whether the connection is alive would overwrite it.
+        let error = LibvirtError::last(operation, Phase::Alive);
+        if self.is_alive() { error } else { LibvirtError { class: ErrorClass::Disconnected, ..error } }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A failure (the connection is dead already) leaves nothing to do: libvirt has let go of the socket.
+        // SAFETY: the pointer is a connection that this value owns and that nobody uses after it.
+        unsafe { sys::virConnectClose(self.as_ptr()) };
+    }
+}
+
+/// libvirt packs versions as major * 1,000,000 + minor * 1,000 + release; 0 means unknown.
+fn version_text(version: c_ulong) -> String {
+    if version == 0 {
+        return String::new();
+    }
+    format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000)
+}

@@ -1,0 +1,178 @@
+//! What libvirt reports when a call fails, read at once and on the same thread, and classified.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+
+use virt::sys;
+
+/// Why a call failed, as far as a caller has to act differently. Also the `reason` label of
+/// `libvirt_exporter_collect_failures_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorClass {
+    /// No connection could be opened: no socket, no daemon, no route, a bad URI.
+    ConnectFailed,
+    /// The daemon or the file system refuses this user.
+    PermissionDenied,
+    /// An open connection broke: daemon gone, keepalive unanswered, socket shut.
+    Disconnected,
+    /// No answer within the deadline.
+    TimedOut,
+    /// The reply is beyond the limits of libvirt's protocol (`VIR_ERR_RPC`).
+    TooLarge,
+    /// The driver, the daemon or the library does not know the call.
+    NotSupported,
+    /// The domain does not exist any more.
+    VanishedDomain,
+    /// Anything else, by its `virErrorNumber`.
+    Other(i32),
+}
+
+impl ErrorClass {
+    /// The classes that stand for themselves, without [`ErrorClass::Other`].
+    pub const NAMED: [Self; 7] = [
+        Self::ConnectFailed,
+        Self::PermissionDenied,
+        Self::Disconnected,
+        Self::TimedOut,
+        Self::TooLarge,
+        Self::NotSupported,
+        Self::VanishedDomain,
+    ];
+
+    /// The label value: lower case, words joined by underscores.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect_failed",
+            Self::PermissionDenied => "permission_denied",
+            Self::Disconnected => "disconnected",
+            Self::TimedOut => "timed_out",
+            Self::TooLarge => "too_large",
+            Self::NotSupported => "not_supported",
+            Self::VanishedDomain => "vanished_domain",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+/// A failed libvirt call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct LibvirtError {
+    /// What was attempted, such as `cannot open qemu:///system read-only`.
+    pub operation: String,
+    /// The class to act on.
+    pub class: ErrorClass,
+    /// libvirt's own words.
+    pub message: String,
+}
+
+impl fmt::Display for LibvirtError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.message)?;
+        if self.class == ErrorClass::PermissionDenied {
+            let user = std::fs::metadata("/proc/self").map(|process| process.uid());
+            let user = user.map_or_else(|_| String::from("this user"), |uid| format!("uid {uid}"));
+            write!(f, " ({user} needs access to the read-only socket: unix_sock_ro_perms in the daemon's ")?;
+            write!(f, "configuration, or a polkit rule for org.libvirt.unix.monitor)")?;
+        }
+        Ok(())
+    }
+}
+
+/// The error numbers of libvirt that decide a class.
+mod code {
+    use virt::sys;
+    pub(super) const NO_SUPPORT: sys::virErrorNumber = sys::VIR_ERR_NO_SUPPORT;
+    pub(super) const NO_DOMAIN: sys::virErrorNumber = sys::VIR_ERR_NO_DOMAIN;
+    pub(super) const RPC: sys::virErrorNumber = sys::VIR_ERR_RPC;
+    pub(super) const SYSTEM_ERROR: sys::virErrorNumber = sys::VIR_ERR_SYSTEM_ERROR;
+}
+
+impl LibvirtError {
+    /// An error that this program found itself, without libvirt's help.
+    pub(crate) fn own(operation: impl Into<String>, class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { operation: operation.into(), class, message: message.into() }
+    }
+
+    /// Reads the calling thread's last libvirt error. Must follow the failed call directly.
+    pub(super) fn last(operation: impl Into<String>, phase: Phase) -> Self {
+        // SAFETY: takes no argument; returns null or a pointer to this thread's error, valid until its next libvirt call.
+        let error = unsafe { sys::virGetLastError() };
+        // SAFETY: null is checked by `as_ref`; a non-null error is a live, initialised virError of this thread.
+        let Some(error) = (unsafe { error.as_ref() }) else {
+            let message = "libvirt gave no reason";
+            return Self::own(operation, phase.class_of_unknown(), message);
+        };
+        let message = if error.message.is_null() {
+            String::from("libvirt gave no reason")
+        } else {
+            // SAFETY: a non-null message is a NUL-terminated string owned by the error, copied out before any other call.
+            unsafe { CStr::from_ptr(error.message) }.to_string_lossy().trim_end().to_owned()
+        };
+        let number = sys::virErrorNumber::try_from(error.code).unwrap_or_default();
+        Self::own(operation, phase.classify(number, error.int1, error.code), message)
+    }
+}
+
+/// What was going on when the call failed: the same error number means something else while connecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Opening a connection.
+    Connecting,
+    /// A call on an open connection, which is still alive afterwards.
+    Alive,
+    /// A call on a connection that is dead afterwards.
+    Dead,
+}
+
+impl Phase {
+    fn classify(self, number: sys::virErrorNumber, errno: i32, raw: i32) -> ErrorClass {
+        const DENIED: [sys::virErrorNumber; 5] = [
+            sys::VIR_ERR_OPERATION_DENIED,
+            sys::VIR_ERR_AUTH_FAILED,
+            sys::VIR_ERR_AUTH_CANCELLED,
+            sys::VIR_ERR_AUTH_UNAVAILABLE,
+            sys::VIR_ERR_ACCESS_DENIED,
+        ];
+        // virReportSystemError keeps the errno in int1: 1 is EPERM, 13 is EACCES.
+        let refused_by_kernel = number == code::SYSTEM_ERROR && [1, 13].contains(&errno);
+        match self {
+            // The text of an error on a dead connection says anything from "unknown" to "invalid pointer".
+            Self::Dead => ErrorClass::Disconnected,
+            _ if DENIED.contains(&number) => ErrorClass::PermissionDenied,
+            Self::Connecting if refused_by_kernel => ErrorClass::PermissionDenied,
+            Self::Connecting => ErrorClass::ConnectFailed,
+            Self::Alive => match number {
+                code::NO_SUPPORT => ErrorClass::NotSupported,
+                code::NO_DOMAIN => ErrorClass::VanishedDomain,
+                code::RPC => ErrorClass::TooLarge,
+                _ => ErrorClass::Other(raw),
+            },
+        }
+    }
+
+    fn class_of_unknown(self) -> ErrorClass {
+        match self {
+            Self::Connecting => ErrorClass::ConnectFailed,
+            Self::Alive => ErrorClass::Other(0),
+            Self::Dead => ErrorClass::Disconnected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_number_means_something_else_in_another_phase() {
+        let system_error = |phase: Phase, errno| phase.classify(sys::VIR_ERR_SYSTEM_ERROR, errno, 38);
+        assert_eq!(system_error(Phase::Connecting, 2), ErrorClass::ConnectFailed);
+        assert_eq!(system_error(Phase::Connecting, 13), ErrorClass::PermissionDenied);
+        assert_eq!(system_error(Phase::Alive, 104), ErrorClass::Other(38));
+        assert_eq!(system_error(Phase::Dead, 104), ErrorClass::Disconnected);
+        assert_eq!(Phase::Alive.classify(sys::VIR_ERR_RPC, 0, 39), ErrorClass::TooLarge);
+        assert_eq!(Phase::Connecting.classify(sys::VIR_ERR_AUTH_FAILED, 0, 45), ErrorClass::PermissionDenied);
+    }
+}

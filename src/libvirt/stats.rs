@@ -1,0 +1,227 @@
+//! Bulk statistics: `virConnectGetAllDomainStats`, visited borrowed and copied out once.
+
+use std::ffi::{CStr, c_uint};
+use std::ops::BitOr;
+
+use uuid::Uuid;
+use virt::sys;
+
+use super::connection::Connection;
+use super::error::LibvirtError;
+use super::param::{ParamValue, Records};
+
+/// Room for a parameter's key, its NUL included (`VIR_TYPED_PARAM_FIELD_LENGTH`).
+const FIELD_LENGTH: usize = 80;
+
+/// A set of statistics groups (`virDomainStatsTypes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatsGroups(u32);
+
+impl StatsGroups {
+    /// `state.*`
+    pub const STATE: Self = Self(sys::VIR_DOMAIN_STATS_STATE);
+    /// `cpu.*`
+    pub const CPU_TOTAL: Self = Self(sys::VIR_DOMAIN_STATS_CPU_TOTAL);
+    /// `balloon.*`
+    pub const BALLOON: Self = Self(sys::VIR_DOMAIN_STATS_BALLOON);
+    /// `vcpu.*`
+    pub const VCPU: Self = Self(sys::VIR_DOMAIN_STATS_VCPU);
+    /// `net.*`
+    pub const INTERFACE: Self = Self(sys::VIR_DOMAIN_STATS_INTERFACE);
+    /// `block.*`
+    pub const BLOCK: Self = Self(sys::VIR_DOMAIN_STATS_BLOCK);
+    /// `perf.*`
+    pub const PERF: Self = Self(sys::VIR_DOMAIN_STATS_PERF);
+    /// `iothread.*`
+    pub const IOTHREAD: Self = Self(sys::VIR_DOMAIN_STATS_IOTHREAD);
+    /// `memory.*`
+    pub const MEMORY: Self = Self(sys::VIR_DOMAIN_STATS_MEMORY);
+    /// `dirtyrate.*`
+    pub const DIRTYRATE: Self = Self(sys::VIR_DOMAIN_STATS_DIRTYRATE);
+    /// `vm.*`
+    pub const VM: Self = Self(sys::VIR_DOMAIN_STATS_VM);
+
+    /// Whether no group is in the set. libvirt takes the empty set for "all groups", so it must not be asked for.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` is in this set.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for StatsGroups {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Self> for StatsGroups {
+    fn from_iter<I: IntoIterator<Item = Self>>(groups: I) -> Self {
+        groups.into_iter().fold(Self::default(), Self::bitor)
+    }
+}
+
+/// Which domains a bulk call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DomainSelection {
+    /// Domains with a running or paused hypervisor process.
+    Active,
+    /// Domains that are shut off.
+    Inactive,
+}
+
+/// One bulk statistics call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatsRequest {
+    /// The groups to ask for; not empty.
+    pub groups: StatsGroups,
+    /// The domains to ask about.
+    pub domains: DomainSelection,
+    /// Also report the layers below the top image of each disk.
+    pub backing_chain: bool,
+}
+
+impl StatsRequest {
+    fn flags(self) -> c_uint {
+        let domains = match self.domains {
+            DomainSelection::Active => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE,
+            DomainSelection::Inactive => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_INACTIVE,
+        };
+        let backing = if self.backing_chain { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING } else { 0 };
+        // NOWAIT: a domain that is busy yields what can be had without its monitor, instead of a wait of 30 s.
+        // Never ENFORCE: one domain without a group would fail the whole call.
+        domains | backing | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    }
+}
+
+impl Connection {
+    /// Asks for the statistics of all requested domains in one call and appends those whose name `selects` to `records`.
+    ///
+    /// Blocks until the daemon answers, which a frozen QEMU or daemon can delay without limit.
+    ///
+    /// # Errors
+    /// Of any class; `records` is then as it was.
+    pub fn fetch_stats(
+        &self,
+        request: StatsRequest,
+        selects: impl Fn(&str) -> bool,
+        records: &mut Records,
+    ) -> Result<(), LibvirtError> {
+        let mut list = std::ptr::null_mut();
+        // SAFETY: an open connection and a valid out-parameter, which libvirt sets to a list that `RecordList` frees.
+        let count = unsafe {
+            sys::virConnectGetAllDomainStats(self.as_ptr(), request.groups.0, &raw mut list, request.flags())
+        };
+        let Ok(count) = usize::try_from(count) else {
+            return Err(self.last_error("cannot fetch domain statistics"));
+        };
+        RecordList { list, count }.copy_to(&selects, records);
+        Ok(())
+    }
+}
+
+/// Owns the reply of a bulk statistics call.
+struct RecordList {
+    list: *mut sys::virDomainStatsRecordPtr,
+    count: usize,
+}
+
+impl RecordList {
+    fn copy_to(&self, selects: impl Fn(&str) -> bool, records: &mut Records) {
+        if self.list.is_null() {
+            return;
+        }
+        // SAFETY: a successful call leaves an array of `count` record pointers behind `list`, alive as long as `self`.
+        let list = unsafe { std::slice::from_raw_parts(self.list, self.count) };
+        for &record in list {
+            // SAFETY: null is checked by `as_ref`; each element points to a live record of the list.
+            let Some(record) = (unsafe { record.as_ref() }) else { continue };
+            if !push_domain(record.dom, &selects, records) {
+                continue;
+            }
+            let Ok(count @ 1..) = usize::try_from(record.nparams) else { continue };
+            if record.params.is_null() {
+                continue;
+            }
+            // SAFETY: a record with a non-null `params` has `nparams` initialised parameters there.
+            let params = unsafe { std::slice::from_raw_parts(record.params, count) };
+            for param in params {
+                push_param(param, records);
+            }
+        }
+    }
+}
+
+impl Drop for RecordList {
+    fn drop(&mut self) {
+        // SAFETY: the list came from virConnectGetAllDomainStats, is freed once, and null is allowed.
+        unsafe { sys::virDomainStatsRecordListFree(self.list) };
+    }
+}
+
+/// Name, UUID and id are part of the record: none of these calls asks the daemon.
+fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str) -> bool, records: &mut Records) -> bool {
+    // SAFETY: each record holds a valid domain; the name belongs to it and is copied before the record is freed.
+    let name = unsafe { sys::virDomainGetName(domain) };
+    let name = if name.is_null() {
+        c""
+    } else {
+        // SAFETY: a non-null name is a NUL-terminated string.
+        unsafe { CStr::from_ptr(name) }
+    };
+    let name = name.to_string_lossy();
+    if !selects(&name) {
+        return false;
+    }
+    let mut uuid = [0; 16];
+    // SAFETY: a valid domain and room for VIR_UUID_BUFLEN (16) bytes.
+    unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
+    // SAFETY: a valid domain; (unsigned)-1 stands for "not running".
+    let id = unsafe { sys::virDomainGetID(domain) };
+    records.push_domain(&name, Uuid::from_bytes(uuid), (id != u32::MAX).then_some(id));
+    true
+}
+
+fn push_param(param: &sys::virTypedParameter, records: &mut Records) {
+    // SAFETY: c_char, signed or not, has the layout of u8, and the array is initialised up to its NUL and beyond.
+    let field = unsafe { &*(&raw const param.field).cast::<[u8; FIELD_LENGTH]>() };
+    let key = CStr::from_bytes_until_nul(field).map_or(field.as_slice(), CStr::to_bytes);
+    let key = String::from_utf8_lossy(key);
+    let value = &param.value;
+    let tag = u32::try_from(param.type_).unwrap_or_default();
+    let value = match tag {
+        // SAFETY: the tag says that `i` was written.
+        sys::VIR_TYPED_PARAM_INT => ParamValue::Int(unsafe { value.i }),
+        // SAFETY: the tag says that `ui` was written.
+        sys::VIR_TYPED_PARAM_UINT => ParamValue::UInt(unsafe { value.ui }),
+        // SAFETY: the tag says that `l` was written.
+        sys::VIR_TYPED_PARAM_LLONG => ParamValue::LLong(unsafe { value.l }),
+        // SAFETY: the tag says that `ul` was written.
+        sys::VIR_TYPED_PARAM_ULLONG => ParamValue::ULLong(unsafe { value.ul }),
+        // SAFETY: the tag says that `d` was written.
+        sys::VIR_TYPED_PARAM_DOUBLE => ParamValue::Double(unsafe { value.d }),
+        // SAFETY: the tag says that `b` was written.
+        sys::VIR_TYPED_PARAM_BOOLEAN => ParamValue::Boolean(unsafe { value.b } != 0),
+        sys::VIR_TYPED_PARAM_STRING => {
+            // SAFETY: the tag says that `s` was written.
+            let string = unsafe { value.s };
+            if string.is_null() {
+                ParamValue::String("")
+            } else {
+                // SAFETY: a non-null string is NUL-terminated and belongs to the record, which outlives this call.
+                let string = unsafe { CStr::from_ptr(string) };
+                records.push(&key, ParamValue::String(&string.to_string_lossy()));
+                return;
+            }
+        }
+        _ => ParamValue::Unknown(param.type_),
+    };
+    records.push(&key, value);
+}

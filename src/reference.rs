@@ -1,0 +1,85 @@
+//! The reference of all metrics: what `domstats-exporter metrics` prints, and METRICS.md.
+
+use std::fmt::Write as _;
+
+use crate::catalogue::{Listed, listed};
+use crate::health;
+
+/// All metrics: those of the domains, then the exporter's own.
+#[must_use]
+pub fn all() -> Vec<Listed> {
+    let own = health::ROWS.iter().map(|row| Listed {
+        group: None,
+        keys: Vec::new(),
+        name: row.meta.name.to_string(),
+        kind: row.meta.kind.as_str(),
+        unit: row.meta.unit.suffix(),
+        scale: "none",
+        labels: row.labels.iter().map(|label| (*label).to_owned()).collect(),
+        otel_name: row.meta.otel_name.to_string(),
+        otel_unit: row.meta.unit.ucum().into_owned(),
+        otel_attributes: Vec::new(),
+        help: row.meta.help.to_string(),
+    });
+    listed().into_iter().chain(own).collect()
+}
+
+/// The reference for programs: an array with one object a metric.
+///
+/// # Errors
+/// None that is known: every field is a string or a list of strings.
+pub fn json() -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&all())
+}
+
+/// The reference for people: METRICS.md.
+#[must_use]
+pub fn markdown() -> String {
+    let mut out = String::from(HEAD);
+    let metrics = all();
+    let mut heading = "";
+    for metric in &metrics {
+        let section = section_of(metric);
+        if section != heading {
+            heading = section;
+            out.push_str(&format!("\n## {heading}\n\n"));
+            out.push_str("| metric | kind | labels | libvirt | OpenTelemetry | |\n|---|---|---|---|---|---|\n");
+        }
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let keys: Vec<String> = metric.keys.iter().map(|key| format!("`{key}`")).collect();
+        let attributes: String =
+            metric.otel_attributes.iter().map(|(name, value)| format!(" `{name}={value}`")).collect();
+        let row = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | `{}`{attributes} ({}) | {} |",
+            metric.name,
+            metric.kind,
+            labels.join(", "),
+            keys.join(", "),
+            metric.otel_name,
+            metric.otel_unit,
+            metric.help,
+        );
+        debug_assert!(row.is_ok());
+    }
+    out
+}
+
+fn section_of(metric: &Listed) -> &'static str {
+    match metric.group {
+        Some(group) => group,
+        None if metric.name.starts_with("libvirt_domain_") => "any group",
+        None => "the exporter itself",
+    }
+}
+
+const HEAD: &str = "\
+# Metrics
+
+This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
+`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says. A section is a group of
+`collection.groups`. A key that libvirt does not send yields no sample, never a zero.
+
+`<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
+`.name` key of the same number, or are the number itself where libvirt sends no name.
+";
