@@ -1,0 +1,60 @@
+#!/bin/bash
+# Installs the Debian packages that are missing. install.sh build | demo | test: each needs all of the one before.
+#
+# No service is started, and none that comes with a package installed here will start at boot: the lab runs its own.
+# shellcheck source=tests/lab/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+packages=(gcc pkg-config libvirt-dev)
+demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
+test=(debootstrap prometheus python3 python3-prometheus-client shellcheck)
+case "${1:-}" in
+  build) ;;
+  demo) packages+=("${demo[@]}") ;;
+  test) packages+=("${demo[@]}" "${test[@]}") ;;
+  *) die "usage: install.sh build | demo | test" ;;
+esac
+
+if [ "$1" = test ] && command -v rustup >/dev/null; then
+  cargo fmt --version >/dev/null 2>&1 || rustup --quiet component add rustfmt
+  cargo clippy --version >/dev/null 2>&1 || rustup --quiet component add clippy
+fi
+
+if ! command -v apt-get >/dev/null; then
+  say "lab: no apt-get on this machine; whatever is missing of these is yours to install: ${packages[*]}"
+  exit 0
+fi
+missing=()
+for p in "${packages[@]}"; do
+  dpkg-query --show --showformat '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$EUID" != 0 ]; then
+  sudo -n true 2>/dev/null || sudo -v 2>/dev/null ||
+    die "these Debian packages are missing, and installing them needs root or sudo: ${missing[*]}"
+  as_root=(sudo)
+fi
+say "lab: installing ${missing[*]}"
+
+# invoke-rc.d and deb-systemd-invoke ask this program before they start a service; 101 forbids it.
+policy=/usr/sbin/policy-rc.d
+restore() { "${as_root[@]}" rm -f "$policy"; [ ! -e "$policy.lab" ] || "${as_root[@]}" mv "$policy.lab" "$policy"; }
+forbidden=0; "$policy" prometheus start >/dev/null 2>&1 || forbidden=$?
+if [ "$forbidden" != 101 ]; then
+  trap restore EXIT
+  [ ! -e "$policy" ] || "${as_root[@]}" mv "$policy" "$policy.lab"
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+  "${as_root[@]}" chmod 755 "$policy"
+fi
+log=$(mktemp)
+if ! { "${as_root[@]}" apt-get -qq update &&
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 15 "$log" >&2
+  die "apt-get could not install ${missing[*]}; its whole output is $log"
+fi
+rm -f "$log"
+if command -v systemctl >/dev/null && [[ " ${missing[*]} " == *" prometheus "* ]]; then
+  "${as_root[@]}" systemctl --quiet disable prometheus.service 2>/dev/null || true
+fi

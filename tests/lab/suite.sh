@@ -1,0 +1,97 @@
+#!/bin/bash
+# A libvirtd and QEMU of another Debian suite (trixie: libvirt 11.3; sid: the newest packaged one) beside the machine's own.
+#
+#   suite.sh start SUITE DIR   like libvirtd.sh start DIR, but with that suite's libvirtd and QEMU; DIR is seen by both sides.
+#   suite.sh stop DIR          like libvirtd.sh stop DIR.
+#
+# The suite is a chroot, made once a machine by debootstrap (one to two minutes, 600 MB) below LAB_CACHE, by default
+# ${XDG_CACHE_HOME:-~/.cache}/domstats-exporter/lab. It is only ever read afterwards. Delete it to have it made anew.
+# Needs root; without, it asks sudo.
+# shellcheck source=tests/lab/lib.sh
+. "$(dirname "$0")/lib.sh"
+here=$(dirname "$(realpath "$0")")
+packages="libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils"
+
+# The Debian mirror of this machine's own sources, in whatever format they are; LAB_MIRROR overrides.
+mirror() {
+  # shellcheck disable=SC2016 # these are apt's own variables
+  local format='$(LABEL)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)' pick='
+    $1 == "Debian" && $2 == "main" && $3 !~ /-(updates|backports|security|proposed)/ { print $4; exit }'
+  local found=${LAB_MIRROR:-$(apt-get indextargets --format "$format" 'Identifier: Packages' | awk -F'|' "$pick")}
+  if [ -z "$found" ]; then # the label is known once the package lists have been fetched
+    apt-get -qq update >&2 || true
+    found=$(apt-get indextargets --format "$format" 'Identifier: Packages' | awk -F'|' "$pick")
+  fi
+  [ -n "$found" ] || die "no Debian mirror in this machine's apt sources; set LAB_MIRROR to one"
+  echo "$found"
+}
+
+# Makes the chroot $2 of suite $1. Runs in a mount namespace of its own: what it mounts ends with it.
+build() {
+  local suite=$1 chroot=$2 url
+  url=$(mirror)
+  # What this machine's apt needs to reach its mirror (a proxy, an archive of snapshots) the chroot's needs as well.
+  local proxy=; eval "$(apt-config shell proxy Acquire::http::Proxy)"
+  [ -z "$proxy" ] || export http_proxy=$proxy https_proxy=$proxy
+  debootstrap --variant=minbase "$suite" "$chroot" "$url"
+  apt-config dump | grep -E '^Acquire::(http|https|Check-)' >"$chroot/etc/apt/apt.conf.d/90lab" || true
+  echo force-unsafe-io >"$chroot/etc/dpkg/dpkg.cfg.d/lab" # a cache needs no fsync
+  printf '#!/bin/sh\nexit 101\n' >"$chroot/usr/sbin/policy-rc.d"
+  chmod +x "$chroot/usr/sbin/policy-rc.d"
+  for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
+    [ ! -f "$file" ] || { mkdir -p "$chroot$(dirname "$file")"; cat "$file" >"$chroot$file"; }
+  done
+  for m in proc sys dev; do mount --rbind "/$m" "$chroot/$m"; done
+  export DEBIAN_FRONTEND=noninteractive
+  chroot "$chroot" apt-get -qq update
+  # shellcheck disable=SC2086 # a list
+  chroot "$chroot" apt-get -qq install --no-install-recommends $packages
+  chroot "$chroot" apt-get clean
+  rm -rf "$chroot"/var/lib/apt/lists/*
+}
+
+chroot_of() {
+  local suite=$1 cache=${LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/domstats-exporter/lab}
+  mkdir -p "$cache"
+  local chroot; chroot=$(realpath "$cache")/$suite
+  # Two tests may want the same suite at once: the second waits for the first.
+  exec 9>"$chroot.lock"
+  flock 9
+  if [ ! -d "$chroot" ]; then
+    need debootstrap debootstrap
+    say "lab: making a chroot of Debian $suite in $chroot (once; a minute or two)"
+    # It gets its name when it is whole, so that a build which was interrupted is never taken for one.
+    tidy "$chroot.part"
+    if ! unshare --mount --propagation private "$here/suite.sh" build "$suite" "$chroot.part" >"$chroot.log" 2>&1 9>&-; then
+      tail -n 20 "$chroot.log" >&2
+      die "the chroot of Debian $suite could not be made; the whole log is $chroot.log"
+    fi
+    rm -f "$chroot.log"
+    mv "$chroot.part" "$chroot"
+  fi
+  exec 9>&-
+  echo "$chroot"
+}
+
+# Removes a tree, and first whatever is mounted in it: never follow a mount with rm -r.
+tidy() {
+  local tree=$1 point
+  while read -r point; do umount --lazy "$point"; done < <(awk -v t="$tree/" 'index($5, t) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
+  rm -rf --one-file-system "$tree"
+}
+
+case "${1:-} $#" in
+  "start 3" | "stop 2")
+    if [ "$EUID" != 0 ]; then
+      sudo -n true 2>/dev/null || die "a libvirt of another suite runs in a chroot, which needs root: run this as root, or allow sudo"
+      exec sudo -n env "HOME=$HOME" "LAB_OWNER=${LAB_OWNER:-}" "LAB_CACHE=${LAB_CACHE:-}" "LAB_MIRROR=${LAB_MIRROR:-}" \
+        "XDG_CACHE_HOME=${XDG_CACHE_HOME:-}" "$here/suite.sh" "$@"
+    fi
+    [ "$1" = start ] || exec "$here/libvirtd.sh" stop "$2"
+    can_mount || die "a libvirt of another suite runs in a chroot, which needs the right to mount: give the container CAP_SYS_ADMIN"
+    chroot=$(chroot_of "$2")
+    exec "$here/libvirtd.sh" start "$3" "$chroot"
+    ;;
+  "build 3") build "$2" "$3" ;;
+  *) die "usage: suite.sh start SUITE DIR | stop DIR" ;;
+esac
