@@ -74,7 +74,7 @@ impl ConfigError {
         Self::Invalid {
             file: file.to_owned(),
             place,
-            message,
+            message: escape_controls(&message),
         }
     }
 
@@ -88,6 +88,19 @@ impl ConfigError {
             column: last_line.chars().count() + 1,
         }
     }
+}
+
+/// What a document holds may have line breaks in it, but an error is one line, and no terminal takes orders from it.
+fn escape_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// Why a text is not the value that a key or a flag holds.

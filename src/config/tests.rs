@@ -1,6 +1,7 @@
 use std::error::Error;
 use std::fs;
 
+use proptest::prelude::*;
 use serde_yaml::Value;
 
 use super::*;
@@ -238,6 +239,10 @@ fn each_bad_document_gets_one_sentence() {
             "x.yaml:1:15: log.format: unknown log format `xml`, expected one of `logfmt`, `json`",
         ),
         (
+            "\"a\\nb\\e[31m\": 1",
+            "x.yaml:1:1: unknown key `a\\nb\\u{1b}[31m`, expected one of `libvirt`, `collection`, `domains`, `metrics`, `web`, `log`",
+        ),
+        (
             "- log\n",
             "x.yaml:1:1: invalid type: sequence, expected a mapping with sections such as `libvirt:`",
         ),
@@ -327,4 +332,14 @@ fn each_bad_file_gets_one_sentence() {
         is_folder.ends_with(": Is a directory (os error 21)"),
         "{is_folder}"
     );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_one_sentence(text in "[a-z:{}\\[\\],\\-&*!|>%@`\"'#\\\\ \\t\\n\\PC]{0,60}") {
+        if let Err(error) = parse(&text, "x.yaml") {
+            let message = sentence(&error);
+            prop_assert!(message.starts_with("x.yaml:") && !message.contains('\n'), "{}", message);
+        }
+    }
 }

@@ -159,6 +159,8 @@ fn parse_quality(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PROMETHEUS_2_42: &str = "application/openmetrics-text;version=1.0.0,\
@@ -237,6 +239,15 @@ mod tests {
         ];
         for (accept, expected) in cases {
             assert_eq!(negotiate(accept).content_type(), expected, "{accept:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_there_is_an_answer(accept in "[a-z*/;,=.0-9\" ]{0,80}", anything in any::<String>()) {
+            prop_assert!(!negotiate(&anything).content_type().is_empty());
+            let refused = format!("{accept},application/openmetrics-text;q=0");
+            prop_assert_eq!(negotiate(&refused).format, Format::Text);
         }
     }
 }

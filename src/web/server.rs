@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::select;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::listen::Listener;
 use super::stream::ClientStream;
@@ -32,6 +32,8 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A machine at its limit fails and recovers many times a second; the log hears of it once in this time.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Serves `source` on `listeners` until `shutdown` completes and the requests in flight are answered, or given up after ten
 /// seconds. Dropping the future closes every connection at once.
@@ -78,7 +80,7 @@ async fn accept<S: Source>(
     mut closing: Closing,
 ) {
     let mut connections = JoinSet::new();
-    let mut failing = false;
+    let mut warned: Option<Instant> = None;
     loop {
         let next = async {
             // The slot comes first, so that a connection over the limit is not accepted only to be kept waiting.
@@ -95,9 +97,6 @@ async fn accept<S: Source>(
         };
         match accepted {
             Ok((stream, _)) => {
-                if std::mem::take(&mut failing) {
-                    tracing::info!(address = %listener.address(), "accepting connections again");
-                }
                 let conversation = converse(stream, Arc::clone(&site), closing.clone());
                 connections.spawn(async move {
                     conversation.await;
@@ -106,7 +105,8 @@ async fn accept<S: Source>(
             }
             Err(error) if concerns_one_client(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if warned.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+                    warned = Some(Instant::now());
                     tracing::warn!(address = %listener.address(), %error, "cannot accept connections, will go on trying");
                 }
                 sleep(ACCEPT_PAUSE).await;
