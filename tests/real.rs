@@ -73,7 +73,7 @@ fn compare_with_virsh(suite: Suite, witnesses: &[&str]) {
         let config = lab.folder().join("config.yaml");
         let groups = ALL_GROUPS.replace(',', ", ");
         let text = format!(
-            "libvirt:\n  uri: {:?}\ncollection:\n  backing_chain: {backing}\n  groups: [{groups}]\n",
+            "libvirt:\n  uri: {:?}\ncollection:\n  backing_chain: {backing}\n  inactive_domains: all\n  groups: [{groups}]\n",
             lab.uri_ro
         );
         fs::write(&config, text).unwrap();
