@@ -25,11 +25,7 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     if let Some(versions) = &collection.versions {
         line(&mut report, "client library", &versions.library);
         line(&mut report, "daemon", &versions.libvirt);
-        line(
-            &mut report,
-            "hypervisor",
-            &format!("{} {}", versions.driver, versions.hypervisor),
-        );
+        line(&mut report, "hypervisor", &format!("{} {}", versions.driver, versions.hypervisor));
     }
     if let Some(error) = &collection.error {
         line(&mut report, "connection", &error.to_string());
@@ -37,26 +33,14 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
         return Err(report);
     }
     line(&mut report, "connection", "ok");
-    let active = collection
-        .records
-        .domains()
-        .filter(|domain| domain.is_active())
-        .count();
+    let active = collection.records.domains().filter(|domain| domain.is_active()).count();
     let inactive = collection.records.len() - active;
-    line(
-        &mut report,
-        "domains",
-        &format!("{active} running or paused, {inactive} shut off"),
-    );
+    line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
     let families = exporter.families(&collection);
-    line(
-        &mut report,
-        "collection",
-        &format!("{} ms", collection.duration.as_millis()),
-    );
+    line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
     line(&mut report, "series", &families.series().to_string());
     for (name, series) in largest(&families) {
         line(&mut report, "", &format!("{series:>8}  {name}"));
@@ -91,20 +75,11 @@ pub fn remedy(error: &LibvirtError) -> &'static str {
 }
 
 /// Which of the wanted groups the running domains report. Without a running domain nothing can be said.
-fn groups_by_verdict(
-    config: &Config,
-    collection: &Collection,
-) -> BTreeMap<&'static str, Vec<&'static str>> {
+fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut verdicts: BTreeMap<&'static str, Vec<&'static str>> = BTreeMap::new();
-    let active: Vec<_> = collection
-        .records
-        .domains()
-        .filter(|domain| domain.is_active())
-        .collect();
+    let active: Vec<_> = collection.records.domains().filter(|domain| domain.is_active()).collect();
     for group in config.collection.groups.iter() {
-        let reported = active
-            .iter()
-            .any(|domain| domain.params().any(|param| belongs_to(*group, param.key)));
+        let reported = active.iter().any(|domain| domain.params().any(|param| belongs_to(*group, param.key)));
         let verdict = match (active.is_empty(), reported) {
             (true, _) => "groups, not seen yet as no domain runs",
             (false, true) => "groups reported",
@@ -129,9 +104,7 @@ fn belongs_to(group: Group, key: &str) -> bool {
         Group::Dirtyrate => "dirtyrate.",
         Group::Vm => "vm.",
         Group::VcpuKvm => {
-            let ruled = [".sum", ".cur", ".max"]
-                .iter()
-                .any(|suffix| key.ends_with(suffix));
+            let ruled = [".sum", ".cur", ".max"].iter().any(|suffix| key.ends_with(suffix));
             return ruled && key.starts_with("vcpu.");
         }
     };
@@ -139,11 +112,8 @@ fn belongs_to(group: Group, key: &str) -> bool {
 }
 
 fn largest(families: &Families) -> Vec<(&str, usize)> {
-    let mut sizes: Vec<(&str, usize)> = families
-        .families
-        .iter()
-        .map(|family| (&*family.meta.name, family.samples.len()))
-        .collect();
+    let mut sizes: Vec<(&str, usize)> =
+        families.families.iter().map(|family| (&*family.meta.name, family.samples.len())).collect();
     sizes.sort_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
     sizes.truncate(LARGEST);
     sizes

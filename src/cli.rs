@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    self, Config, ConfigError, Group, List, ListenAddress, LogFormat, LogLevel, TelemetryPath, Uri,
-    ValueError,
+    self, Config, ConfigError, Group, List, ListenAddress, LogFormat, LogLevel, TelemetryPath, Uri, ValueError,
 };
 
 const EXAMPLES: &str = "\
@@ -88,12 +87,7 @@ struct Flags {
     config_file: Option<PathBuf>,
 
     /// libvirt connection to ask [default: qemu:///system]
-    #[arg(
-        long = "libvirt.uri",
-        value_name = "URI",
-        global = true,
-        help_heading = "libvirt"
-    )]
+    #[arg(long = "libvirt.uri", value_name = "URI", global = true, help_heading = "libvirt")]
     libvirt_uri: Option<Uri>,
 
     /// Groups of statistics to ask for, separated by commas: state, cpu_total, balloon, vcpu, interface, block, perf,
@@ -108,39 +102,19 @@ struct Flags {
     collection_groups: Option<Vec<Group>>,
 
     /// Address to listen on: `:port` for every interface, `host:port` or `[ipv6]:port`; may be given several times [default: :9177]
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        global = true,
-        help_heading = "HTTP server"
-    )]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true, help_heading = "HTTP server")]
     web_listen_address: Option<Vec<ListenAddress>>,
 
     /// Path to serve the metrics at [default: /metrics]
-    #[arg(
-        long = "web.telemetry-path",
-        value_name = "PATH",
-        global = true,
-        help_heading = "HTTP server"
-    )]
+    #[arg(long = "web.telemetry-path", value_name = "PATH", global = true, help_heading = "HTTP server")]
     web_telemetry_path: Option<TelemetryPath>,
 
     /// Least severe level to log: error, warn, info, debug or trace [default: info]
-    #[arg(
-        long = "log.level",
-        value_name = "LEVEL",
-        global = true,
-        help_heading = "Log"
-    )]
+    #[arg(long = "log.level", value_name = "LEVEL", global = true, help_heading = "Log")]
     log_level: Option<LogLevel>,
 
     /// How to write a log line: logfmt or json [default: logfmt]
-    #[arg(
-        long = "log.format",
-        value_name = "FORMAT",
-        global = true,
-        help_heading = "Log"
-    )]
+    #[arg(long = "log.format", value_name = "FORMAT", global = true, help_heading = "Log")]
     log_format: Option<LogFormat>,
 }
 
@@ -159,16 +133,8 @@ impl Cli {
             None => Config::default(),
         };
         set(&mut config.libvirt.uri, &flags.libvirt_uri);
-        set_list(
-            &mut config.collection.groups,
-            &flags.collection_groups,
-            "--collection.groups",
-        )?;
-        set_list(
-            &mut config.web.listen_addresses,
-            &flags.web_listen_address,
-            "--web.listen-address",
-        )?;
+        set_list(&mut config.collection.groups, &flags.collection_groups, "--collection.groups")?;
+        set_list(&mut config.web.listen_addresses, &flags.web_listen_address, "--web.listen-address")?;
         set(&mut config.web.telemetry_path, &flags.web_telemetry_path);
         set(&mut config.log.level, &flags.log_level);
         set(&mut config.log.format, &flags.log_format);
@@ -182,18 +148,13 @@ fn set<T: Clone>(setting: &mut T, flag: &Option<T>) {
     }
 }
 
-fn set_list<T>(
-    setting: &mut List<T>,
-    values: &Option<Vec<T>>,
-    flag: &'static str,
-) -> Result<(), ConfigError>
+fn set_list<T>(setting: &mut List<T>, values: &Option<Vec<T>>, flag: &'static str) -> Result<(), ConfigError>
 where
     T: Clone,
     List<T>: TryFrom<Vec<T>, Error = ValueError>,
 {
     if let Some(values) = values {
-        *setting =
-            List::try_from(values.clone()).map_err(|source| ConfigError::Flag { flag, source })?;
+        *setting = List::try_from(values.clone()).map_err(|source| ConfigError::Flag { flag, source })?;
     }
     Ok(())
 }
@@ -209,11 +170,7 @@ mod tests {
     use super::*;
 
     fn cli(arguments: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(
-            ["domstats-exporter"]
-                .into_iter()
-                .chain(arguments.split_whitespace()),
-        )
+        Cli::try_parse_from(["domstats-exporter"].into_iter().chain(arguments.split_whitespace()))
     }
 
     fn config(arguments: &str) -> Config {
@@ -231,36 +188,11 @@ mod tests {
             ("", Command::Serve),
             ("serve", Command::Serve),
             ("check", Command::Check),
-            (
-                "scrape",
-                Command::Scrape {
-                    format: ScrapeFormat::Text,
-                },
-            ),
-            (
-                "scrape --format params",
-                Command::Scrape {
-                    format: ScrapeFormat::Params,
-                },
-            ),
-            (
-                "scrape --format=openmetrics",
-                Command::Scrape {
-                    format: ScrapeFormat::Openmetrics,
-                },
-            ),
-            (
-                "metrics",
-                Command::Metrics {
-                    format: ReferenceFormat::Markdown,
-                },
-            ),
-            (
-                "metrics --format json",
-                Command::Metrics {
-                    format: ReferenceFormat::Json,
-                },
-            ),
+            ("scrape", Command::Scrape { format: ScrapeFormat::Text }),
+            ("scrape --format params", Command::Scrape { format: ScrapeFormat::Params }),
+            ("scrape --format=openmetrics", Command::Scrape { format: ScrapeFormat::Openmetrics }),
+            ("metrics", Command::Metrics { format: ReferenceFormat::Markdown }),
+            ("metrics --format json", Command::Metrics { format: ReferenceFormat::Json }),
         ] {
             assert_eq!(cli(arguments).expect(arguments).command(), command);
         }
@@ -277,32 +209,18 @@ mod tests {
         assert_eq!(*before.collection.groups, [Group::State, Group::VcpuKvm]);
         assert_eq!(before.web.listen_addresses.len(), 2);
         assert_eq!(before.web.telemetry_path.as_str(), "/m");
-        assert_eq!(
-            (before.log.level, before.log.format),
-            (LogLevel::Debug, LogFormat::Json)
-        );
+        assert_eq!((before.log.level, before.log.format), (LogLevel::Debug, LogFormat::Json));
     }
 
     #[test]
     fn flags_override_the_file_and_nothing_else_of_it() {
         let mut file = NamedTempFile::new().expect("a file");
-        file.write_all(
-            b"log: {level: warn, format: json}\nweb: {listen_addresses: [':1', ':2']}\n",
-        )
-        .expect("written");
+        file.write_all(b"log: {level: warn, format: json}\nweb: {listen_addresses: [':1', ':2']}\n").expect("written");
         let path = file.path().display();
         assert_eq!(config(""), Config::default());
-        let config = config(&format!(
-            "check --config.file {path} --log.level trace --web.listen-address :3"
-        ));
-        assert_eq!(
-            (config.log.level, config.log.format),
-            (LogLevel::Trace, LogFormat::Json)
-        );
-        assert_eq!(
-            *config.web.listen_addresses,
-            [ListenAddress::AnyInterface { port: 3 }]
-        );
+        let config = config(&format!("check --config.file {path} --log.level trace --web.listen-address :3"));
+        assert_eq!((config.log.level, config.log.format), (LogLevel::Trace, LogFormat::Json));
+        assert_eq!(*config.web.listen_addresses, [ListenAddress::AnyInterface { port: 3 }]);
     }
 
     #[test]
@@ -341,14 +259,8 @@ mod tests {
 
     #[test]
     fn values_that_do_not_go_together_name_their_flag() {
-        let error = cli("--collection.groups vm,vm")
-            .expect("parsed")
-            .config()
-            .expect_err("refused");
+        let error = cli("--collection.groups vm,vm").expect("parsed").config().expect_err("refused");
         assert_eq!(error.to_string(), "bad --collection.groups");
-        assert_eq!(
-            error.source().map(ToString::to_string),
-            Some("`vm` is listed twice".to_owned())
-        );
+        assert_eq!(error.source().map(ToString::to_string), Some("`vm` is listed twice".to_owned()));
     }
 }

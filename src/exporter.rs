@@ -50,19 +50,14 @@ impl Exporter {
     /// The last collection that anybody asked for.
     #[must_use]
     pub fn last(&self) -> Option<Arc<Collection>> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The families of a collection, the exporter's own in front. Takes a while for many domains: not for async threads.
     #[must_use]
     pub fn families(&self, collection: &Collection) -> Families {
         let built = self.catalogue.build(&[&collection.records]);
-        let duplicates = self
-            .duplicate_samples
-            .fetch_add(built.duplicates, Ordering::Relaxed);
+        let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
         let mut families = built.families;
         health::prepend(
             &mut families,
@@ -71,11 +66,7 @@ impl Exporter {
                 collector: self.collector.stats(),
                 unmapped_keys: built.unmapped_keys,
                 duplicate_samples: duplicates + built.duplicates,
-                http_requests: self
-                    .http_requests
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone(),
+                http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             },
         );
         families
@@ -87,30 +78,20 @@ impl Source for Arc<Exporter> {
         let collection = self.collect(timeout).await;
         let exporter = Self::clone(self);
         // Building and encoding take a while where there are many domains: not on a thread that serves.
-        let encoded = tokio::task::spawn_blocking(move || {
-            format.encode(&Arc::new(exporter.families(&collection)))
-        });
-        encoded
-            .await
-            .map(Bytes::from)
-            .map_err(|error| format!("the exposition could not be built: {error}"))
+        let encoded = tokio::task::spawn_blocking(move || format.encode(&Arc::new(exporter.families(&collection))));
+        encoded.await.map(Bytes::from).map_err(|error| format!("the exposition could not be built: {error}"))
     }
 
     fn ready(&self) -> Result<(), String> {
         match self.last() {
             None => Err("nothing has been collected yet".to_owned()),
-            Some(last) => last
-                .error
-                .as_ref()
-                .map_or(Ok(()), |error| Err(error.to_string())),
+            Some(last) => last.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
         }
     }
 
     fn overview(&self) -> Overview {
         let Some(last) = self.last() else {
-            return Overview {
-                facts: vec![("libvirt", "nothing has been collected yet".to_owned())],
-            };
+            return Overview { facts: vec![("libvirt", "nothing has been collected yet".to_owned())] };
         };
         let mut facts = Vec::new();
         match &last.error {
@@ -119,24 +100,15 @@ impl Source for Arc<Exporter> {
         }
         if let Some(versions) = &last.versions {
             facts.push(("Daemon", versions.libvirt.clone()));
-            facts.push((
-                "Hypervisor",
-                format!("{} {}", versions.driver, versions.hypervisor),
-            ));
+            facts.push(("Hypervisor", format!("{} {}", versions.driver, versions.hypervisor)));
         }
         facts.push(("Domains", last.records.len().to_string()));
-        facts.push((
-            "Last collection",
-            format!("{} ms", last.duration.as_millis()),
-        ));
+        facts.push(("Last collection", format!("{} ms", last.duration.as_millis())));
         Overview { facts }
     }
 
     fn count_request(&self, route: &'static str, code: u16) {
-        let mut requests = self
-            .http_requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((route, code)).or_default() += 1;
     }
 }

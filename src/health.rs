@@ -107,44 +107,20 @@ rows! {
 /// Puts the exporter's own families in front of those of the domains.
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
-    let mut health = Health {
-        families,
-        built: Vec::new(),
-    };
+    let mut health = Health { families, built: Vec::new() };
     let collection = facts.collection;
     health.number(&UP, Value::Unsigned(u64::from(collection.error.is_none())));
     if let Some(versions) = &collection.versions {
-        let values = [
-            &versions.library,
-            &versions.libvirt,
-            &versions.hypervisor,
-            &versions.driver,
-        ];
-        health.labelled(
-            &VERSIONS,
-            [(values.map(String::as_str).to_vec(), Value::Unsigned(1))],
-        );
+        let values = [&versions.library, &versions.libvirt, &versions.hypervisor, &versions.driver];
+        health.labelled(&VERSIONS, [(values.map(String::as_str).to_vec(), Value::Unsigned(1))]);
     }
     let domains = domains_by_state(collection);
-    health.labelled(
-        &DOMAINS,
-        domains
-            .iter()
-            .map(|(state, count)| (vec![*state], Value::Unsigned(*count))),
-    );
+    health.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
     let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];
     health.labelled(&BUILD, [(version, Value::Unsigned(1))]);
-    health.number(
-        &COLLECT_DURATION,
-        Value::Float(collection.duration.as_secs_f64()),
-    );
+    health.number(&COLLECT_DURATION, Value::Float(collection.duration.as_secs_f64()));
     let failures = failures_by_reason(&facts.collector);
-    health.labelled(
-        &COLLECT_FAILURES,
-        failures
-            .iter()
-            .map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))),
-    );
+    health.labelled(&COLLECT_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
     if let Some(last) = facts.collector.last_success {
         health.number(&LAST_COLLECT, Value::Float(unix_seconds(last)));
     }
@@ -152,14 +128,9 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     health.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     health.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
     health.number(&SERIES, count(series));
-    let requests: Vec<_> = facts
-        .http_requests
-        .iter()
-        .map(|((path, code), count)| (*path, code.to_string(), *count))
-        .collect();
-    let requests = requests
-        .iter()
-        .map(|(path, code, count)| (vec![*path, code.as_str()], Value::Unsigned(*count)));
+    let requests: Vec<_> =
+        facts.http_requests.iter().map(|((path, code), count)| (*path, code.to_string(), *count)).collect();
+    let requests = requests.iter().map(|(path, code, count)| (vec![*path, code.as_str()], Value::Unsigned(*count)));
     health.labelled(&HTTP_REQUESTS, requests);
     health.add_process();
     let built = health.built;
@@ -177,11 +148,7 @@ impl Health<'_> {
     }
 
     /// One sample for each list of label values, which stand in the order of the row's labels.
-    fn labelled<'v>(
-        &mut self,
-        row: &HealthRow,
-        values: impl IntoIterator<Item = (Vec<&'v str>, Value)>,
-    ) {
+    fn labelled<'v>(&mut self, row: &HealthRow, values: impl IntoIterator<Item = (Vec<&'v str>, Value)>) {
         let labels = &mut self.families.labels;
         let samples: Vec<Sample> = values
             .into_iter()
@@ -191,18 +158,11 @@ impl Health<'_> {
                 } else {
                     labels.push(row.labels.iter().copied().zip(values))
                 };
-                Sample {
-                    subject: LabelSet::EMPTY,
-                    labels,
-                    value,
-                }
+                Sample { subject: LabelSet::EMPTY, labels, value }
             })
             .collect();
         if !samples.is_empty() {
-            self.built.push(Family {
-                meta: Arc::new(row.meta.clone()),
-                samples,
-            });
+            self.built.push(Family { meta: Arc::new(row.meta.clone()), samples });
         }
     }
 
@@ -218,20 +178,16 @@ impl Health<'_> {
             self.number(&PROCESS_CPU, Value::Float(cpu));
             self.number(&PROCESS_MEMORY, Value::Unsigned(stat.rss_bytes().get()));
             let fds = process.fd_count().ok();
-            fds.into_iter()
-                .for_each(|fds| self.number(&PROCESS_FDS, count(fds)));
+            fds.into_iter().for_each(|fds| self.number(&PROCESS_FDS, count(fds)));
             if let Ok(limits) = process.limits()
                 && let LimitValue::Value(limit) = limits.max_open_files.soft_limit
             {
                 self.number(&PROCESS_MAX_FDS, Value::Unsigned(limit));
             }
-            self.number(
-                &PROCESS_THREADS,
-                Value::Unsigned(stat.num_threads.unsigned_abs()),
-            );
+            self.number(&PROCESS_THREADS, Value::Unsigned(stat.num_threads.unsigned_abs()));
             if let Ok(boot) = procfs::boot_time_secs() {
-                let since_boot = crate::catalogue::float(Value::Unsigned(stat.starttime))
-                    / crate::catalogue::float(per_second);
+                let since_boot =
+                    crate::catalogue::float(Value::Unsigned(stat.starttime)) / crate::catalogue::float(per_second);
                 let start = crate::catalogue::float(Value::Unsigned(boot)) + since_boot;
                 self.number(&PROCESS_START, Value::Float(start));
             }
@@ -244,9 +200,7 @@ fn count(number: usize) -> Value {
 }
 
 fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs_f64()
+    at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
 /// Every state has a sample, so that a sum over them is the number of domains; without states there is none.
@@ -256,18 +210,12 @@ fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
         let state = domain.params().find(|param| param.key == "state.state");
         if let Some(state) = state
             && let crate::libvirt::ParamValue::Int(state) = state.value
-            && let Some(entry) = usize::try_from(state)
-                .ok()
-                .and_then(|state| counts.get_mut(state))
+            && let Some(entry) = usize::try_from(state).ok().and_then(|state| counts.get_mut(state))
         {
             entry.1 += 1;
         }
     }
-    if collection.error.is_some() {
-        Vec::new()
-    } else {
-        counts
-    }
+    if collection.error.is_some() { Vec::new() } else { counts }
 }
 
 /// Every reason has a sample from the start, so that a rate over it sees the first failure.
@@ -276,10 +224,7 @@ fn failures_by_reason(stats: &CollectorStats) -> Vec<(&'static str, u64)> {
     classes
         .map(|class| {
             let same = |known: &&(ErrorClass, u64)| known.0.as_str() == class.as_str();
-            (
-                class.as_str(),
-                stats.failures.iter().find(same).map_or(0, |known| known.1),
-            )
+            (class.as_str(), stats.failures.iter().find(same).map_or(0, |known| known.1))
         })
         .collect()
 }

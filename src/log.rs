@@ -47,11 +47,7 @@ where
             .fmt_fields(tracing_logfmt::FieldsFormatter::default())
             .with_writer(writer)
             .boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(writer)
-            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
     };
     registry().with(lines.with_filter(level))
 }
@@ -82,12 +78,7 @@ mod tests {
         let subscriber = subscriber(config::Log { level, format }, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("not at this level");
-            tracing::warn!(
-                uri = "test:///default",
-                domain = "a \"b\"\nc",
-                tries = 3,
-                "connection lost"
-            );
+            tracing::warn!(uri = "test:///default", domain = "a \"b\"\nc", tries = 3, "connection lost");
         });
         let bytes = captured.0.lock().expect("not poisoned").clone();
         String::from_utf8(bytes).expect("UTF-8")
@@ -110,11 +101,7 @@ mod tests {
         let line = logged(LogLevel::Info, LogFormat::Json);
         assert_eq!(line.matches('\n').count(), 1);
         let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert!(
-            object["timestamp"]
-                .as_str()
-                .is_some_and(|time| time.starts_with("20"))
-        );
+        assert!(object["timestamp"].as_str().is_some_and(|time| time.starts_with("20")));
         assert_eq!(object["level"], "WARN");
         assert_eq!(object["message"], "connection lost");
         assert_eq!(object["uri"], "test:///default");
@@ -125,9 +112,6 @@ mod tests {
     #[test]
     fn what_is_below_the_level_is_not_written() {
         assert_eq!(logged(LogLevel::Error, LogFormat::Logfmt), "");
-        assert_eq!(
-            logged(LogLevel::Debug, LogFormat::Logfmt).lines().count(),
-            2
-        );
+        assert_eq!(logged(LogLevel::Debug, LogFormat::Logfmt).lines().count(), 2);
     }
 }

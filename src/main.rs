@@ -37,10 +37,7 @@ fn run(command: Command, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         };
         return print(&text);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = match command {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
         Command::Check => runtime.block_on(run_check(config)),
@@ -53,7 +50,10 @@ fn run(command: Command, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
 
 async fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     log::init(config.log)?;
-    let listeners = web::bind(&config.web.listen_addresses)?;
+    let listeners = match web::bind(&config.web.listen_addresses) {
+        Ok(listeners) => listeners,
+        Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
+    };
     let exporter = Exporter::start(config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -88,10 +88,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
     let collection = exporter.collect(None).await;
     print(&format.encode(&Arc::new(exporter.families(&collection))))?;
     // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
-    collection
-        .error
-        .clone()
-        .map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+    collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
 async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {

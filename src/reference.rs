@@ -45,17 +45,10 @@ pub fn markdown() -> String {
             out.push_str(&format!("\n## {heading}\n\n"));
             out.push_str("| metric | kind | labels | libvirt | OpenTelemetry | |\n|---|---|---|---|---|---|\n");
         }
-        let labels: Vec<String> = metric
-            .labels
-            .iter()
-            .map(|label| format!("`{label}`"))
-            .collect();
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let keys: Vec<String> = metric.keys.iter().map(|key| format!("`{key}`")).collect();
-        let attributes: String = metric
-            .otel_attributes
-            .iter()
-            .map(|(name, value)| format!(" `{name}={value}`"))
-            .collect();
+        let attributes: String =
+            metric.otel_attributes.iter().map(|(name, value)| format!(" `{name}={value}`")).collect();
         let row = writeln!(
             out,
             "| `{}` | {} | {} | {} | `{}`{attributes} ({}) | {} |",

@@ -68,20 +68,13 @@ pub(super) struct Builder<'a, 'r> {
 impl<'a, 'r> Builder<'a, 'r> {
     pub(super) fn new(index: &'a Index, matcher: &'a mut Matcher, config: &'a Config) -> Self {
         let mut families = Families::default();
-        let state_labels = STATES
-            .iter()
-            .map(|state| families.labels.push([("state", *state)]))
-            .collect();
+        let state_labels = STATES.iter().map(|state| families.labels.push([("state", *state)])).collect();
         Self {
             index,
             matcher,
             config,
             families,
-            columns: index
-                .rows
-                .iter()
-                .map(|indexed| Column::new(&indexed.meta))
-                .collect(),
+            columns: index.rows.iter().map(|indexed| Column::new(&indexed.meta)).collect(),
             ruled: Vec::new(),
             unmapped: Column::new(&UNMAPPED.into()),
             unmapped_keys: HashSet::default(),
@@ -112,12 +105,9 @@ impl<'a, 'r> Builder<'a, 'r> {
         self.match_keys(domain);
         for position in 0..self.names.len() {
             let (place, name) = self.names[position].clone();
-            let layer = (Some(place.scope) == self.index.disk_scope)
-                .then(|| self.layers.get(&place.n))
-                .flatten()
-                .copied();
-            self.instances
-                .name(self.index, &mut self.families.labels, place, name, layer);
+            let layer =
+                (Some(place.scope) == self.index.disk_scope).then(|| self.layers.get(&place.n)).flatten().copied();
+            self.instances.name(self.index, &mut self.families.labels, place, name, layer);
         }
         for (position, param) in domain.params().enumerate() {
             self.add_param(domain, self.matches[position], param);
@@ -155,11 +145,7 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     fn place(&self, scope: usize, found: Match) -> Place {
         let nested = self.index.scopes[scope].parent.is_some();
-        Place {
-            scope,
-            n: found.n,
-            m: if nested { found.m } else { 0 },
-        }
+        Place { scope, n: found.n, m: if nested { found.m } else { 0 } }
     }
 
     /// Second pass: one parameter becomes its sample, or waits for others of its domain.
@@ -167,18 +153,10 @@ impl<'a, 'r> Builder<'a, 'r> {
         match found.meaning {
             Meaning::Mapped(target) => self.add_mapped(domain, target, found, param),
             Meaning::Ruled { family, per_vcpu } => {
-                let scope = if per_vcpu {
-                    self.index.vcpu_scope
-                } else {
-                    None
-                };
+                let scope = if per_vcpu { self.index.vcpu_scope } else { None };
                 let labels = self.labels_of(scope, found).0;
                 let ruled = &self.matcher.ruled;
-                self.ruled.extend(
-                    ruled[self.ruled.len()..]
-                        .iter()
-                        .map(|family| Column::new(&family.meta)),
-                );
+                self.ruled.extend(ruled[self.ruled.len()..].iter().map(|family| Column::new(&family.meta)));
                 let family_rule = &ruled[family];
                 match scaled(param.value, family_rule.scale) {
                     Some(value) if is_valid(family_rule.meta.kind, value) => {
@@ -198,19 +176,11 @@ impl<'a, 'r> Builder<'a, 'r> {
             return (LabelSet::EMPTY, false);
         };
         let place = self.place(scope, found);
-        let instance = self
-            .instances
-            .get(self.index, &mut self.families.labels, place);
+        let instance = self.instances.get(self.index, &mut self.families.labels, place);
         (instance.labels, instance.is_layer)
     }
 
-    fn add_mapped(
-        &mut self,
-        domain: &DomainRecord<'r>,
-        target: Target,
-        found: Match,
-        param: Param<'r>,
-    ) {
+    fn add_mapped(&mut self, domain: &DomainRecord<'r>, target: Target, found: Match, param: Param<'r>) {
         let Some(candidate) = target.row.map(|(row, _)| row).or(target.backing_row) else {
             return;
         };
@@ -245,8 +215,7 @@ impl<'a, 'r> Builder<'a, 'r> {
                 let Some(value) = scaled(param.value, indexed.row.scale) else {
                     return self.add_unmapped(param);
                 };
-                let never =
-                    matches!(indexed.row.shape, Shape::NonZero) && value == Value::Unsigned(0);
+                let never = matches!(indexed.row.shape, Shape::NonZero) && value == Value::Unsigned(0);
                 if !never && is_valid(indexed.row.kind, value) {
                     self.columns[row].push(self.subject, labels, value);
                 }
@@ -261,17 +230,11 @@ impl<'a, 'r> Builder<'a, 'r> {
             },
             Shape::Info(_) | Shape::BackingInfo(_) => {
                 if let Some(text) = text(param.value) {
-                    self.infos
-                        .entry((row, labels))
-                        .or_default()
-                        .push((part, text));
+                    self.infos.entry((row, labels)).or_default().push((part, text));
                 }
             }
             Shape::Histogram { .. } => {
-                let (_, bins) = self
-                    .bins
-                    .entry((row, labels))
-                    .or_insert_with(|| (found.n, BTreeMap::new()));
+                let (_, bins) = self.bins.entry((row, labels)).or_insert_with(|| (found.n, BTreeMap::new()));
                 match part {
                     0 => bins.entry(found.m).or_default().start = whole(param.value),
                     1 => bins.entry(found.m).or_default().count = whole(param.value),
@@ -290,10 +253,7 @@ impl<'a, 'r> Builder<'a, 'r> {
             self.columns[row].push(self.subject, self.state_labels[position], value);
         }
         if current >= names.len() {
-            let labels = self
-                .families
-                .labels
-                .push([("state", format!("state_{state}").as_str())]);
+            let labels = self.families.labels.push([("state", format!("state_{state}").as_str())]);
             self.columns[row].push(self.subject, labels, Value::Unsigned(1));
         }
     }
@@ -309,21 +269,11 @@ impl<'a, 'r> Builder<'a, 'r> {
         };
         let Some(state) = state else { return };
         let position = usize::try_from(state).unwrap_or(usize::MAX);
-        let state_name = states.get(position).map_or_else(
-            || format!("state_{state}").into(),
-            |name| Cow::Borrowed(*name),
-        );
-        let known = reasons
-            .get(position)
-            .and_then(|of_state| of_state.get(usize::try_from(reason).ok()?));
-        let reason_name = known.map_or_else(
-            || format!("reason_{reason}").into(),
-            |name| Cow::Borrowed(*name),
-        );
-        let labels = self.families.labels.push([
-            ("state", state_name.as_ref()),
-            ("reason", reason_name.as_ref()),
-        ]);
+        let state_name =
+            states.get(position).map_or_else(|| format!("state_{state}").into(), |name| Cow::Borrowed(*name));
+        let known = reasons.get(position).and_then(|of_state| of_state.get(usize::try_from(reason).ok()?));
+        let reason_name = known.map_or_else(|| format!("reason_{reason}").into(), |name| Cow::Borrowed(*name));
+        let labels = self.families.labels.push([("state", state_name.as_ref()), ("reason", reason_name.as_ref())]);
         self.columns[row].push(self.subject, labels, Value::Unsigned(1));
     }
 
@@ -335,9 +285,7 @@ impl<'a, 'r> Builder<'a, 'r> {
             };
             let mut labels = base;
             for (part, name) in names.iter().enumerate() {
-                let value = parts
-                    .iter()
-                    .find(|(of, value)| *of == part && !value.is_empty());
+                let value = parts.iter().find(|(of, value)| *of == part && !value.is_empty());
                 if let Some((_, value)) = value {
                     labels = self.families.labels.extend(labels, name, value);
                 }
@@ -365,9 +313,7 @@ impl<'a, 'r> Builder<'a, 'r> {
     fn value_of(&self, domain: &DomainRecord<'r>, pattern: &str, n: u32) -> Option<u64> {
         let wanted = Meaning::Mapped(*self.index.patterns.get(pattern)?);
         let mut pairs = self.matches.iter().zip(domain.params());
-        pairs
-            .find(|(found, _)| found.meaning == wanted && found.n == n)
-            .and_then(|(_, param)| whole(param.value))
+        pairs.find(|(found, _)| found.meaning == wanted && found.n == n).and_then(|(_, param)| whole(param.value))
     }
 
     fn add_layer_counts(&mut self) {
@@ -384,9 +330,7 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     fn add_unmapped(&mut self, param: Param<'r>) {
         self.unmapped_keys.insert(param.key);
-        if self.config.metrics.unmapped == UnmappedKeys::Count
-            || !self.config.metrics.selects(&UNMAPPED.name)
-        {
+        if self.config.metrics.unmapped == UnmappedKeys::Count || !self.config.metrics.selects(&UNMAPPED.name) {
             return;
         }
         let Some(value) = scaled(param.value, Scale::One) else {
@@ -408,11 +352,7 @@ impl<'a, 'r> Builder<'a, 'r> {
             self.families.families.extend(family);
             self.duplicates += dropped;
         }
-        Built {
-            families: self.families,
-            unmapped_keys: self.unmapped_keys.len(),
-            duplicates: self.duplicates,
-        }
+        Built { families: self.families, unmapped_keys: self.unmapped_keys.len(), duplicates: self.duplicates }
     }
 }
 

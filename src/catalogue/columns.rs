@@ -15,11 +15,7 @@ pub(super) struct Column {
 
 impl Column {
     pub(super) fn new(meta: &Arc<Meta>) -> Self {
-        Self {
-            meta: Arc::clone(meta),
-            samples: Vec::new(),
-            ordered: true,
-        }
+        Self { meta: Arc::clone(meta), samples: Vec::new(), ordered: true }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -32,11 +28,7 @@ impl Column {
         {
             self.ordered = false;
         }
-        self.samples.push(Sample {
-            subject,
-            labels,
-            value,
-        });
+        self.samples.push(Sample { subject, labels, value });
     }
 
     /// The family, without samples that repeat the labels of an earlier one, and how many of those there were.
@@ -45,15 +37,11 @@ impl Column {
         let before = self.samples.len();
         if !self.ordered {
             let mut seen = HashSet::with_capacity(before);
-            self.samples
-                .retain(|sample| seen.insert((sample.subject, sample.labels)));
+            self.samples.retain(|sample| seen.insert((sample.subject, sample.labels)));
         }
         let dropped = u64::try_from(before - self.samples.len()).unwrap_or(u64::MAX);
         let is_empty = self.samples.is_empty();
-        let family = (!is_empty).then_some(Family {
-            meta: self.meta,
-            samples: self.samples,
-        });
+        let family = (!is_empty).then_some(Family { meta: self.meta, samples: self.samples });
         (family, dropped)
     }
 }

@@ -184,11 +184,7 @@ pub struct LabelTable {
 
 impl Default for LabelTable {
     fn default() -> Self {
-        Self {
-            text: String::new(),
-            pairs: Vec::new(),
-            sets: vec![0],
-        }
+        Self { text: String::new(), pairs: Vec::new(), sets: vec![0] }
     }
 }
 
@@ -220,12 +216,8 @@ impl LabelTable {
     pub fn get(&self, set: LabelSet) -> impl ExactSizeIterator<Item = (&str, &str)> {
         let index = set.index();
         let end = self.sets[index];
-        let start = index
-            .checked_sub(1)
-            .map_or(0, |previous| self.sets[previous]);
-        self.pairs[start..end]
-            .iter()
-            .map(|&[start, middle, end]| (&self.text[start..middle], &self.text[middle..end]))
+        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
+        self.pairs[start..end].iter().map(|&[start, middle, end]| (&self.text[start..middle], &self.text[middle..end]))
     }
 
     /// All sets, from the empty one on.
@@ -235,9 +227,7 @@ impl LabelTable {
 
     fn bounds(&self, set: LabelSet) -> (usize, usize) {
         let index = set.index();
-        let start = index
-            .checked_sub(1)
-            .map_or(0, |previous| self.sets[previous]);
+        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
         (start, self.sets[index])
     }
 
@@ -269,17 +259,9 @@ impl Families {
     /// How many series the exposition has: one for each sample, and for a histogram its buckets, sum and count.
     #[must_use]
     pub fn series(&self) -> usize {
-        let samples: usize = self
-            .families
-            .iter()
-            .map(|family| family.samples.len())
-            .sum();
+        let samples: usize = self.families.iter().map(|family| family.samples.len()).sum();
         // The sample of a histogram stands for its count; buckets and sum come on top.
-        let of_histograms: usize = self
-            .histograms
-            .iter()
-            .map(|histogram| histogram.buckets.len() + 1)
-            .sum();
+        let of_histograms: usize = self.histograms.iter().map(|histogram| histogram.buckets.len() + 1).sum();
         samples + of_histograms
     }
 }

@@ -17,16 +17,9 @@ pub(super) struct Bin {
 ///
 /// `None` unless every bin is whole: counts that miss a bin would be wrong in all buckets above it.
 pub(super) fn assemble(bins: &[Bin], sum_nanos: Option<u64>) -> Option<Histogram> {
-    let mut whole: Vec<(u64, u64)> = bins
-        .iter()
-        .map(|bin| bin.start.zip(bin.count))
-        .collect::<Option<_>>()?;
+    let mut whole: Vec<(u64, u64)> = bins.iter().map(|bin| bin.start.zip(bin.count)).collect::<Option<_>>()?;
     whole.sort_unstable();
-    let bounds = whole
-        .iter()
-        .skip(1)
-        .map(|bin| seconds(bin.0))
-        .chain([f64::INFINITY]);
+    let bounds = whole.iter().skip(1).map(|bin| seconds(bin.0)).chain([f64::INFINITY]);
     let mut count: u64 = 0;
     let mut buckets = Vec::with_capacity(whole.len());
     for (bound, (_, in_bin)) in bounds.zip(&whole) {
@@ -34,10 +27,9 @@ pub(super) fn assemble(bins: &[Bin], sum_nanos: Option<u64>) -> Option<Histogram
         buckets.push((bound, count));
     }
     let distinct = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    (distinct && !buckets.is_empty()).then(|| Histogram {
-        buckets,
-        sum: sum_nanos.map_or(f64::NAN, seconds),
-    })
+    // Nothing observed adds up to zero, whether libvirt reports a sum or not.
+    let sum = sum_nanos.or((count == 0).then_some(0)).map_or(f64::NAN, seconds);
+    (distinct && !buckets.is_empty()).then_some(Histogram { buckets, sum })
 }
 
 #[cfg(test)]
@@ -45,38 +37,20 @@ mod tests {
     use super::*;
 
     fn bin(start: u64, count: u64) -> Bin {
-        Bin {
-            start: Some(start),
-            count: Some(count),
-        }
+        Bin { start: Some(start), count: Some(count) }
     }
 
     #[test]
     fn bins_become_cumulative_buckets() {
         let bins = [bin(1_000_000, 4), bin(0, 10), bin(100_000, 5)];
         let histogram = assemble(&bins, Some(2_500_000_000)).expect("whole bins");
-        assert_eq!(
-            histogram.buckets,
-            [(0.0001, 10), (0.001, 15), (f64::INFINITY, 19)]
-        );
+        assert_eq!(histogram.buckets, [(0.0001, 10), (0.001, 15), (f64::INFINITY, 19)]);
         assert_eq!((histogram.sum, histogram.count()), (2.5, 19));
     }
 
     #[test]
     fn half_a_bin_or_two_of_one_start_yield_nothing() {
-        assert_eq!(
-            assemble(
-                &[
-                    bin(0, 1),
-                    Bin {
-                        start: Some(5),
-                        count: None
-                    }
-                ],
-                None
-            ),
-            None
-        );
+        assert_eq!(assemble(&[bin(0, 1), Bin { start: Some(5), count: None }], None), None);
         assert_eq!(assemble(&[bin(0, 1), bin(5, 1), bin(5, 1)], None), None);
         assert_eq!(assemble(&[bin(0, u64::MAX), bin(5, 1)], None), None);
         assert_eq!(assemble(&[], None), None);

@@ -76,24 +76,13 @@ impl Index {
                 let meta = Arc::new(meta_of(row));
                 let number = index.rows.len();
                 index.register(row, number);
-                let scope = row
-                    .keys
-                    .first()
-                    .and_then(|key| innermost(&index.scopes, key));
+                let scope = row.keys.first().and_then(|key| innermost(&index.scopes, key));
                 // The count of layers is the only row that is derived from others; it belongs to the disk.
                 let derived = matches!(row.shape, Shape::BackingLayers);
                 let scope = if derived { index.disk_scope } else { scope };
-                let enabled = config.collection.groups.contains(&table.group)
-                    && config.metrics.selects(row.name);
+                let enabled = config.collection.groups.contains(&table.group) && config.metrics.selects(row.name);
                 let (group, active_only) = (table.group, table.active_only);
-                index.rows.push(IndexedRow {
-                    row,
-                    meta,
-                    scope,
-                    group,
-                    active_only,
-                    enabled,
-                });
+                index.rows.push(IndexedRow { row, meta, scope, group, active_only, enabled });
             }
         }
         for (number, indexed) in index.scopes.iter().enumerate() {
@@ -145,27 +134,14 @@ impl Index {
 fn indexed_scopes() -> Vec<IndexedScope> {
     let all: Vec<&'static Scope> = TABLES.iter().flat_map(|table| table.scopes).collect();
     let parent_of = |scope: &Scope| {
-        all.iter().position(|other| {
-            scope
-                .prefix
-                .strip_prefix(other.prefix)
-                .is_some_and(|rest| rest.starts_with('.'))
-        })
+        all.iter().position(|other| scope.prefix.strip_prefix(other.prefix).is_some_and(|rest| rest.starts_with('.')))
     };
-    all.iter()
-        .map(|scope| IndexedScope {
-            scope,
-            parent: parent_of(scope),
-        })
-        .collect()
+    all.iter().map(|scope| IndexedScope { scope, parent: parent_of(scope) }).collect()
 }
 
 /// The longest scope that `key` lies in.
 fn innermost(scopes: &[IndexedScope], key: &str) -> Option<usize> {
-    let inside = |scope: &Scope| {
-        key.strip_prefix(scope.prefix)
-            .is_some_and(|rest| rest.starts_with('.'))
-    };
+    let inside = |scope: &Scope| key.strip_prefix(scope.prefix).is_some_and(|rest| rest.starts_with('.'));
     (0..scopes.len())
         .filter(|&number| inside(scopes[number].scope))
         .max_by_key(|&number| scopes[number].scope.prefix.len())

@@ -59,48 +59,23 @@ impl<'r> Instances<'r> {
             return instance;
         }
         let scope = &index.scopes[place.scope];
-        let outer = scope.parent.map(|scope| {
-            self.get(
-                index,
-                labels,
-                Place {
-                    scope,
-                    m: 0,
-                    ..place
-                },
-            )
-        });
+        let outer = scope.parent.map(|scope| self.get(index, labels, Place { scope, m: 0, ..place }));
         let around = outer.map_or(LabelSet::EMPTY, |outer| outer.labels);
-        let top = self
-            .taken
-            .get(&(place.scope, around, Cow::Borrowed(name.as_ref())))
-            .copied();
+        let top = self.taken.get(&(place.scope, around, Cow::Borrowed(name.as_ref()))).copied();
         let instance = match (top, layer) {
             (Some(top), Some(layer)) => {
-                let labels = self.distinct(
-                    labels,
-                    place,
-                    top,
-                    "backing_index",
-                    layer.to_string().into(),
-                );
+                let labels = self.distinct(labels, place, top, "backing_index", layer.to_string().into());
                 if let Some(disk) = self.disks.iter_mut().find(|disk| disk.0 == top) {
                     disk.1 += 1;
                 }
-                Instance {
-                    labels,
-                    is_layer: true,
-                }
+                Instance { labels, is_layer: true }
             }
             _ => {
                 let labels = self.distinct(labels, place, around, scope.scope.label, name);
                 if Some(place.scope) == index.disk_scope {
                     self.disks.push((labels, 0));
                 }
-                Instance {
-                    labels,
-                    is_layer: outer.is_some_and(|outer| outer.is_layer),
-                }
+                Instance { labels, is_layer: outer.is_some_and(|outer| outer.is_layer) }
             }
         };
         self.known.insert(place, instance);
@@ -114,11 +89,7 @@ impl<'r> Instances<'r> {
         {
             return instance;
         }
-        let number = if index.scopes[place.scope].parent.is_some() {
-            place.m
-        } else {
-            place.n
-        };
+        let number = if index.scopes[place.scope].parent.is_some() { place.m } else { place.n };
         let instance = match self.known.get(&place) {
             Some(&instance) => instance,
             None => self.name(index, labels, place, number.to_string().into(), None),
@@ -136,10 +107,7 @@ impl<'r> Instances<'r> {
         label: &str,
         mut value: Cow<'r, str>,
     ) -> LabelSet {
-        while self
-            .taken
-            .contains_key(&(place.scope, around, Cow::Borrowed(value.as_ref())))
-        {
+        while self.taken.contains_key(&(place.scope, around, Cow::Borrowed(value.as_ref()))) {
             let number = if place.m > 0 { place.m } else { place.n };
             value = format!("{value}#{number}").into();
         }

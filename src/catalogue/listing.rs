@@ -43,21 +43,12 @@ pub fn listed() -> Vec<Listed> {
         .iter()
         .map(|indexed| Listed {
             group: Some(indexed.group.as_str()),
-            keys: indexed
-                .row
-                .keys
-                .iter()
-                .map(|key| (*key).to_owned())
-                .collect(),
+            keys: indexed.row.keys.iter().map(|key| (*key).to_owned()).collect(),
             name: indexed.row.name.to_owned(),
             kind: indexed.row.kind.as_str(),
             unit: indexed.row.unit.suffix(),
             scale: indexed.row.scale.as_str(),
-            labels: index
-                .labels(indexed)
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            labels: index.labels(indexed).into_iter().map(str::to_owned).collect(),
             otel_name: indexed.row.otel_name.to_owned(),
             otel_unit: indexed.row.unit.ucum().into_owned(),
             otel_attributes: indexed.row.otel_attributes.to_vec(),
@@ -66,13 +57,7 @@ pub fn listed() -> Vec<Listed> {
         .collect();
     list.extend(
         [
-            ruled(
-                Group::VcpuKvm,
-                "vcpu.<n>",
-                "vcpu_kvm",
-                "vcpu.kvm",
-                &["vcpu"],
-            ),
+            ruled(Group::VcpuKvm, "vcpu.<n>", "vcpu_kvm", "vcpu.kvm", &["vcpu"]),
             ruled(Group::Vm, "vm", "kvm", "kvm", &[]),
         ]
         .into_iter()
@@ -96,23 +81,19 @@ pub fn listed() -> Vec<Listed> {
 
 /// The three rows that stand for all hypervisor statistics of a vCPU or of the domain.
 fn ruled(group: Group, prefix: &str, name: &str, otel: &str, labels: &[&str]) -> [Listed; 3] {
-    [
-        ("sum", "_total", "", "counter"),
-        ("cur", "", "", "gauge"),
-        ("max", "_max", ".max", "gauge"),
-    ]
-    .map(|(suffix, ending, otel_ending, kind)| Listed {
-        group: Some(group.as_str()),
-        keys: vec![format!("{prefix}.<name>.{suffix}")],
-        name: format!("libvirt_domain_{name}_<name>{ending}"),
-        kind,
-        unit: None,
-        scale: Scale::One.as_str(),
-        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-        otel_name: format!("libvirt.domain.{otel}.<name>{otel_ending}"),
-        otel_unit: "1".into(),
-        otel_attributes: Vec::new(),
-        help: "A statistic of the host's KVM by its name there; a name in _ns becomes seconds"
-            .into(),
-    })
+    [("sum", "_total", "", "counter"), ("cur", "", "", "gauge"), ("max", "_max", ".max", "gauge")].map(
+        |(suffix, ending, otel_ending, kind)| Listed {
+            group: Some(group.as_str()),
+            keys: vec![format!("{prefix}.<name>.{suffix}")],
+            name: format!("libvirt_domain_{name}_<name>{ending}"),
+            kind,
+            unit: None,
+            scale: Scale::One.as_str(),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            otel_name: format!("libvirt.domain.{otel}.<name>{otel_ending}"),
+            otel_unit: "1".into(),
+            otel_attributes: Vec::new(),
+            help: "A statistic of the host's KVM by its name there; a name in _ns becomes seconds".into(),
+        },
+    )
 }

@@ -96,11 +96,7 @@ impl Matcher {
                 }
                 let key: Arc<str> = key.into();
                 self.cache.insert(Arc::clone(&key), self.entries.len());
-                self.entries.push(Entry {
-                    key,
-                    found,
-                    next: 0,
-                });
+                self.entries.push(Entry { key, found, next: 0 });
                 self.entries.len() - 1
             }
         };
@@ -113,11 +109,7 @@ impl Matcher {
 
     fn interpret(&mut self, index: &Index, key: &str) -> Match {
         let Some((pattern, [n, m])) = pattern_of(key) else {
-            return Match {
-                meaning: Meaning::Unmapped,
-                n: 0,
-                m: 0,
-            };
+            return Match { meaning: Meaning::Unmapped, n: 0, m: 0 };
         };
         let meaning = match index.patterns.get(pattern.as_str()) {
             Some(target) => Meaning::Mapped(*target),
@@ -128,10 +120,7 @@ impl Matcher {
 
     /// Hypervisor statistics: `vcpu.<n>.<name>.sum` and `vm.<name>.sum`, likewise `.cur` and `.max`.
     fn ruled_meaning(&mut self, pattern: &str) -> Meaning {
-        let (per_vcpu, rest) = match (
-            pattern.strip_prefix("vcpu.<n>."),
-            pattern.strip_prefix("vm."),
-        ) {
+        let (per_vcpu, rest) = match (pattern.strip_prefix("vcpu.<n>."), pattern.strip_prefix("vm.")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
             _ => return Meaning::Unmapped,
@@ -147,9 +136,7 @@ impl Matcher {
             return Meaning::Unmapped;
         };
         let group = if per_vcpu { Group::VcpuKvm } else { Group::Vm };
-        if !self.config.collection.groups.contains(&group)
-            || !self.config.metrics.selects(&meta.name)
-        {
+        if !self.config.collection.groups.contains(&group) || !self.config.metrics.selects(&meta.name) {
             return Meaning::Unwanted;
         }
         // Two families of one name, or of names that OpenMetrics counts as one, would break the exposition.
@@ -160,10 +147,7 @@ impl Matcher {
             None if self.ruled.len() == RULED_FAMILIES => return Meaning::Unmapped,
             None => {
                 self.ruled_names.insert(family_name, self.ruled.len());
-                self.ruled.push(RuledFamily {
-                    meta: Arc::new(meta),
-                    scale,
-                });
+                self.ruled.push(RuledFamily { meta: Arc::new(meta), scale });
                 self.ruled.len() - 1
             }
         };
@@ -184,23 +168,11 @@ fn ruled_meta(per_vcpu: bool, name: &str, suffix: &str) -> Option<(Meta, Scale)>
         _ => (name, Unit::None, Scale::One, ""),
     };
     let (subject, otel, whose, key) = if per_vcpu {
-        (
-            "libvirt_domain_vcpu_kvm_",
-            "libvirt.domain.vcpu.kvm.",
-            "a vCPU",
-            "vcpu.<n>",
-        )
+        ("libvirt_domain_vcpu_kvm_", "libvirt.domain.vcpu.kvm.", "a vCPU", "vcpu.<n>")
     } else {
-        (
-            "libvirt_domain_kvm_",
-            "libvirt.domain.kvm.",
-            "the domain",
-            "vm",
-        )
+        ("libvirt_domain_kvm_", "libvirt.domain.kvm.", "the domain", "vm")
     };
-    let help = format!(
-        "What the host's KVM reports of {whose} as {name} (domstats: {key}.{name}.{suffix})"
-    );
+    let help = format!("What the host's KVM reports of {whose} as {name} (domstats: {key}.{name}.{suffix})");
     let peak = if suffix == "max" { ".max" } else { "" };
     let meta = Meta {
         name: format!("{subject}{base}{what}{unit_suffix}{ending}").into(),
@@ -242,10 +214,7 @@ mod tests {
     use super::*;
 
     fn resolve(key: &str) -> (Match, Matcher) {
-        let config = crate::config::parse(
-            "collection: {groups: [state, vcpu, vcpu_kvm, vm, block]}",
-            "test",
-        );
+        let config = crate::config::parse("collection: {groups: [state, vcpu, vcpu_kvm, vm, block]}", "test");
         let config = config.expect("a valid configuration");
         let index = Index::new(&config);
         let mut matcher = Matcher::new(&config);
@@ -258,10 +227,7 @@ mod tests {
             pattern_of("block.3.timed_group.12.interval"),
             Some(("block.<n>.timed_group.<m>.interval".into(), [3, 12]))
         );
-        assert_eq!(
-            pattern_of("state.state"),
-            Some(("state.state".into(), [0, 0]))
-        );
+        assert_eq!(pattern_of("state.state"), Some(("state.state".into(), [0, 0])));
         for odd in ["net.01.name", "net.4294967296.name", "a.1.2.3"] {
             assert_eq!(pattern_of(odd), None, "{odd}");
         }
@@ -270,51 +236,17 @@ mod tests {
     #[test]
     fn hypervisor_statistics_are_named_by_rule() {
         for (key, name, scale) in [
-            (
-                "vcpu.0.exits.sum",
-                "libvirt_domain_vcpu_kvm_exits_total",
-                Scale::One,
-            ),
-            (
-                "vcpu.7.halt_wait_ns.sum",
-                "libvirt_domain_vcpu_kvm_halt_wait_seconds_total",
-                Scale::Nano,
-            ),
-            (
-                "vcpu.0.blocking.cur",
-                "libvirt_domain_vcpu_kvm_blocking",
-                Scale::One,
-            ),
-            (
-                "vm.max_mmu_rmap_size.max",
-                "libvirt_domain_kvm_max_mmu_rmap_size_max",
-                Scale::One,
-            ),
-            (
-                "vm.x_ns.max",
-                "libvirt_domain_kvm_x_max_seconds",
-                Scale::Nano,
-            ),
+            ("vcpu.0.exits.sum", "libvirt_domain_vcpu_kvm_exits_total", Scale::One),
+            ("vcpu.7.halt_wait_ns.sum", "libvirt_domain_vcpu_kvm_halt_wait_seconds_total", Scale::Nano),
+            ("vcpu.0.blocking.cur", "libvirt_domain_vcpu_kvm_blocking", Scale::One),
+            ("vm.max_mmu_rmap_size.max", "libvirt_domain_kvm_max_mmu_rmap_size_max", Scale::One),
+            ("vm.x_ns.max", "libvirt_domain_kvm_x_max_seconds", Scale::Nano),
         ] {
             let (found, matcher) = resolve(key);
-            let Meaning::Ruled { family, .. } = found.meaning else {
-                panic!("{key}: {found:?}")
-            };
-            assert_eq!(
-                (
-                    matcher.ruled[family].meta.name.as_ref(),
-                    matcher.ruled[family].scale
-                ),
-                (name, scale)
-            );
+            let Meaning::Ruled { family, .. } = found.meaning else { panic!("{key}: {found:?}") };
+            assert_eq!((matcher.ruled[family].meta.name.as_ref(), matcher.ruled[family].scale), (name, scale));
         }
-        for odd in [
-            "vcpu.0.ex-its.sum",
-            "vcpu.0.exits.avg",
-            "vm.exits",
-            "vm..sum",
-            "vcpu.x.exits.sum",
-        ] {
+        for odd in ["vcpu.0.ex-its.sum", "vcpu.0.exits.avg", "vm.exits", "vm..sum", "vcpu.x.exits.sum"] {
             assert_eq!(resolve(odd).0.meaning, Meaning::Unmapped, "{odd}");
         }
     }
@@ -332,22 +264,10 @@ mod tests {
         let config = Config::default();
         let index = Index::new(&config);
         let mut matcher = Matcher::new(&config);
-        let keys = [
-            "cpu.time",
-            "block.0.rd.reqs",
-            "block.1.rd.reqs",
-            "no.such.key",
-        ];
-        let first: Vec<_> = keys
-            .iter()
-            .map(|key| matcher.resolve(&index, key))
-            .collect();
+        let keys = ["cpu.time", "block.0.rd.reqs", "block.1.rd.reqs", "no.such.key"];
+        let first: Vec<_> = keys.iter().map(|key| matcher.resolve(&index, key)).collect();
         for _ in 0..2 {
-            let again: Vec<_> = keys
-                .iter()
-                .rev()
-                .map(|key| matcher.resolve(&index, key))
-                .collect();
+            let again: Vec<_> = keys.iter().rev().map(|key| matcher.resolve(&index, key)).collect();
             assert!(first.iter().rev().eq(&again));
         }
     }

@@ -19,9 +19,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 pub use build::Built;
-pub use family::{
-    Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value,
-};
+pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value};
 pub use listing::{Listed, listed};
 pub(crate) use number::float;
 
@@ -40,9 +38,7 @@ pub struct Catalogue {
 
 impl fmt::Debug for Catalogue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Catalogue")
-            .field("rows", &self.index.rows.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Catalogue").field("rows", &self.index.rows.len()).finish_non_exhaustive()
     }
 }
 
@@ -50,20 +46,13 @@ impl Catalogue {
     /// The catalogue for `config`.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self {
-            config: config.clone(),
-            index: Index::new(config),
-            matcher: Mutex::new(Matcher::new(config)),
-        }
+        Self { config: config.clone(), index: Index::new(config), matcher: Mutex::new(Matcher::new(config)) }
     }
 
     /// Builds the families of all domains in `batches`, ordered by name. A domain that is in several records, because it
     /// stopped between two calls, counts once: as the first says.
     pub fn build(&self, batches: &[&Records]) -> Built {
-        let mut domains: Vec<DomainRecord<'_>> = batches
-            .iter()
-            .flat_map(|records| records.domains())
-            .collect();
+        let mut domains: Vec<DomainRecord<'_>> = batches.iter().flat_map(|records| records.domains()).collect();
         domains.sort_by(|a, b| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
         domains.dedup_by(|later, earlier| later.uuid == earlier.uuid);
         // A panic while the lock was held cannot leave a wrong cache behind: entries are added whole.

@@ -61,10 +61,7 @@ fn multiplied(value: Value, factor: u32) -> Value {
 }
 
 /// The nearest floating-point number.
-#[expect(
-    clippy::as_conversions,
-    reason = "there is no other conversion of 64 bits to the nearest float"
-)]
+#[expect(clippy::as_conversions, reason = "there is no other conversion of 64 bits to the nearest float")]
 pub(crate) fn float(value: Value) -> f64 {
     match value {
         Value::Unsigned(v) => v as f64,
@@ -81,27 +78,11 @@ mod tests {
     #[test]
     fn units_are_scaled_without_losing_digits() {
         let cases = [
-            (
-                ParamValue::ULLong(u64::MAX),
-                Scale::One,
-                Value::Unsigned(u64::MAX),
-            ),
-            (
-                ParamValue::ULLong(1_048_576),
-                Scale::Kibi,
-                Value::Unsigned(1 << 30),
-            ),
-            (
-                ParamValue::ULLong(u64::MAX),
-                Scale::Kibi,
-                Value::Float(18_446_744_073_709_551_615.0 * 1024.0),
-            ),
+            (ParamValue::ULLong(u64::MAX), Scale::One, Value::Unsigned(u64::MAX)),
+            (ParamValue::ULLong(1_048_576), Scale::Kibi, Value::Unsigned(1 << 30)),
+            (ParamValue::ULLong(u64::MAX), Scale::Kibi, Value::Float(18_446_744_073_709_551_615.0 * 1024.0)),
             (ParamValue::LLong(-2), Scale::Mebi, Value::Signed(-2 << 20)),
-            (
-                ParamValue::ULLong(12_345_678_901),
-                Scale::Nano,
-                Value::Float(12.345_678_901),
-            ),
+            (ParamValue::ULLong(12_345_678_901), Scale::Nano, Value::Float(12.345_678_901)),
             (ParamValue::Double(0.5), Scale::Kibi, Value::Float(512.0)),
             (ParamValue::Boolean(true), Scale::One, Value::Unsigned(1)),
         ];
@@ -114,11 +95,7 @@ mod tests {
 
     #[test]
     fn a_counter_is_a_non_negative_number() {
-        for bad in [
-            Value::Signed(-1),
-            Value::Float(-0.5),
-            Value::Float(f64::NAN),
-        ] {
+        for bad in [Value::Signed(-1), Value::Float(-0.5), Value::Float(f64::NAN)] {
             assert!(!is_valid(Kind::Counter, bad), "{bad:?}");
             assert!(is_valid(Kind::Gauge, bad), "{bad:?}");
         }

@@ -161,13 +161,7 @@ impl Row {
     }
 
     /// An info metric: the keys' values become the labels of the same position.
-    pub(crate) const fn info(
-        keys: Keys,
-        labels: Keys,
-        name: &'static str,
-        otel: Otel,
-        help: &'static str,
-    ) -> Self {
+    pub(crate) const fn info(keys: Keys, labels: Keys, name: &'static str, otel: Otel, help: &'static str) -> Self {
         Self::new(Kind::Info, keys, name, NUMBER, otel, help).shaped(Shape::Info(labels))
     }
 
@@ -176,27 +170,10 @@ impl Row {
         Self { shape, ..self }
     }
 
-    const fn new(
-        kind: Kind,
-        keys: Keys,
-        name: &'static str,
-        measure: Measure,
-        otel: Otel,
-        help: &'static str,
-    ) -> Self {
+    const fn new(kind: Kind, keys: Keys, name: &'static str, measure: Measure, otel: Otel, help: &'static str) -> Self {
         let (unit, scale) = measure;
         let (otel_name, otel_attributes) = otel;
-        Self {
-            keys,
-            name,
-            kind,
-            unit,
-            scale,
-            shape: Shape::Number,
-            otel_name,
-            otel_attributes,
-            help,
-        }
+        Self { keys, name, kind, unit, scale, shape: Shape::Number, otel_name, otel_attributes, help }
     }
 
     /// A histogram of times in nanoseconds.

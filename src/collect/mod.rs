@@ -72,17 +72,9 @@ impl Collector {
         let (requests, incoming) = mpsc::channel();
         let stats = Arc::new(Mutex::new(CollectorStats::default()));
         let worker = Worker::new(config.clone(), Arc::clone(&stats));
-        thread::Builder::new()
-            .name("libvirt-worker".into())
-            .spawn(move || worker.run(&incoming))?;
-        let (deadline, timeout_offset) =
-            (config.collection.deadline, config.collection.timeout_offset);
-        Ok(Self {
-            requests,
-            stats,
-            deadline,
-            timeout_offset,
-        })
+        thread::Builder::new().name("libvirt-worker".into()).spawn(move || worker.run(&incoming))?;
+        let (deadline, timeout_offset) = (config.collection.deadline, config.collection.timeout_offset);
+        Ok(Self { requests, stats, deadline, timeout_offset })
     }
 
     /// One collection, or the news that there is none by the deadline: the configured one, or `timeout`, the scraper's
@@ -98,17 +90,11 @@ impl Collector {
             return Arc::clone(collection);
         }
         let message = match answer {
-            Err(_) => format!(
-                "libvirt did not answer within {}",
-                humantime::format_duration(deadline)
-            ),
+            Err(_) => format!("libvirt did not answer within {}", humantime::format_duration(deadline)),
             Ok(_) => "the thread that talks to libvirt has ended".to_owned(),
         };
         let error = LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message);
-        self.stats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count_failure(error.class);
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).count_failure(error.class);
         Arc::new(Collection {
             records: Records::default(),
             versions: None,
@@ -121,16 +107,12 @@ impl Collector {
     /// What has been counted so far.
     #[must_use]
     pub fn stats(&self) -> CollectorStats {
-        self.stats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn deadline_for(&self, timeout: Option<Duration>) -> Duration {
         // Whoever allows less time than the offset gets half of what he allows.
-        let scraper =
-            timeout.map(|timeout| timeout.saturating_sub(self.timeout_offset).max(timeout / 2));
+        let scraper = timeout.map(|timeout| timeout.saturating_sub(self.timeout_offset).max(timeout / 2));
         scraper.map_or(self.deadline, |scraper| scraper.min(self.deadline))
     }
 }
@@ -140,8 +122,7 @@ mod tests {
     use super::*;
 
     fn test_driver() -> Config {
-        crate::config::parse("libvirt: {uri: 'test:///default'}", "test")
-            .expect("a valid configuration")
+        crate::config::parse("libvirt: {uri: 'test:///default'}", "test").expect("a valid configuration")
     }
 
     #[tokio::test]
@@ -165,10 +146,7 @@ mod tests {
         let collection = collector.collect(None).await;
         let error = collection.error.as_ref().expect("an error");
         assert_eq!(error.class, ErrorClass::ConnectFailed);
-        assert!(
-            error.to_string().contains("/nonexistent/libvirt-sock"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("/nonexistent/libvirt-sock"), "{error}");
         assert_eq!(collector.stats().failures, [(ErrorClass::ConnectFailed, 1)]);
     }
 
@@ -176,18 +154,10 @@ mod tests {
     fn the_scrapers_timeout_lowers_the_deadline() {
         let collector = Collector::start(&test_driver()).expect("a thread");
         let seconds = Duration::from_secs_f64;
-        for (timeout, deadline) in [
-            (None, 8.0),
-            (Some(10.0), 8.0),
-            (Some(5.0), 4.5),
-            (Some(0.6), 0.3),
-            (Some(0.0), 0.0),
-        ] {
-            assert_eq!(
-                collector.deadline_for(timeout.map(seconds)),
-                seconds(deadline),
-                "{timeout:?}"
-            );
+        for (timeout, deadline) in
+            [(None, 8.0), (Some(10.0), 8.0), (Some(5.0), 4.5), (Some(0.6), 0.3), (Some(0.0), 0.0)]
+        {
+            assert_eq!(collector.deadline_for(timeout.map(seconds)), seconds(deadline), "{timeout:?}");
         }
     }
 }

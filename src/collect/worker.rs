@@ -5,9 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{Collection, CollectorStats, Request};
 use crate::config::{Config, Group, InactiveDomains};
-use crate::libvirt::{
-    Connection, DomainSelection, LibvirtError, Records, StatsGroups, StatsRequest, Versions,
-};
+use crate::libvirt::{Connection, DomainSelection, LibvirtError, Records, StatsGroups, StatsRequest, Versions};
 
 pub(super) struct Worker {
     config: Config,
@@ -21,20 +19,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(config: Config, stats: Arc<Mutex<CollectorStats>>) -> Self {
-        let groups = config
-            .collection
-            .groups
-            .iter()
-            .map(|group| asked_for(*group))
-            .collect();
-        Self {
-            config,
-            groups,
-            stats,
-            connection: None,
-            versions: None,
-            logged: None,
-        }
+        let groups = config.collection.groups.iter().map(|group| asked_for(*group)).collect();
+        Self { config, groups, stats, connection: None, versions: None, logged: None }
     }
 
     /// Answers requests until nobody can send any more.
@@ -57,9 +43,7 @@ impl Worker {
     fn collect(&mut self) -> Collection {
         let started = Instant::now();
         let mut records = Records::default();
-        let result = self
-            .connected()
-            .and_then(|connection| self.fetch(&connection, &mut records).map(|()| connection));
+        let result = self.connected().and_then(|connection| self.fetch(&connection, &mut records).map(|()| connection));
         let error = match result {
             Ok(connection) => {
                 self.connection = Some(connection);
@@ -72,13 +56,7 @@ impl Worker {
         };
         let at = SystemTime::now();
         self.account(error.as_ref(), at);
-        Collection {
-            records,
-            versions: self.versions.clone(),
-            at,
-            duration: started.elapsed(),
-            error,
-        }
+        Collection { records, versions: self.versions.clone(), at, duration: started.elapsed(), error }
     }
 
     /// The connection of the last collection if it still stands, else a new one.
@@ -89,17 +67,9 @@ impl Worker {
         let uri = self.config.libvirt.uri.as_str();
         let connection = Connection::open(uri)?;
         let versions = connection.versions()?;
-        tracing::info!(
-            uri,
-            libvirt = versions.libvirt,
-            hypervisor = versions.hypervisor,
-            "connected to libvirt"
-        );
+        tracing::info!(uri, libvirt = versions.libvirt, hypervisor = versions.hypervisor, "connected to libvirt");
         if self.versions.replace(versions).is_some() {
-            self.stats
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .reconnects += 1;
+            self.stats.lock().unwrap_or_else(PoisonError::into_inner).reconnects += 1;
         }
         Ok(connection)
     }
@@ -110,16 +80,9 @@ impl Worker {
             InactiveDomains::State => StatsGroups::STATE,
             InactiveDomains::All => self.groups,
         };
-        let wanted = [
-            (DomainSelection::Active, self.groups),
-            (DomainSelection::Inactive, inactive_groups),
-        ];
+        let wanted = [(DomainSelection::Active, self.groups), (DomainSelection::Inactive, inactive_groups)];
         for (domains, groups) in wanted.into_iter().filter(|(_, groups)| !groups.is_empty()) {
-            let request = StatsRequest {
-                groups,
-                domains,
-                backing_chain: self.config.collection.backing_chain,
-            };
+            let request = StatsRequest { groups, domains, backing_chain: self.config.collection.backing_chain };
             connection.fetch_stats(request, |name| self.config.domains.selects(name), records)?;
         }
         Ok(())

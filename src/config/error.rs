@@ -57,36 +57,22 @@ impl ConfigError {
     /// `serde_yaml` writes `key.path: fault at line 1 column 2`; the place belongs to the front, after the file,
     /// where editors and people look for it. YAML knows keys, not fields.
     pub(super) fn from_yaml(file: &str, error: &serde_yaml::Error) -> Self {
-        let text = error
-            .to_string()
-            .replace("unknown field `", "unknown key `");
+        let text = error.to_string().replace("unknown field `", "unknown key `");
         let (place, message) = match error.location() {
             Some(at) => (
                 format!("{}:{}: ", at.line(), at.column()),
-                text.replacen(
-                    &format!(" at line {} column {}", at.line(), at.column()),
-                    "",
-                    1,
-                ),
+                text.replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1),
             ),
             None => (" ".to_owned(), text),
         };
-        Self::Invalid {
-            file: file.to_owned(),
-            place,
-            message: escape_controls(&message),
-        }
+        Self::Invalid { file: file.to_owned(), place, message: escape_controls(&message) }
     }
 
     /// `valid` is what comes before the first byte that is not UTF-8.
     pub(super) fn not_utf8(file: String, valid: &[u8]) -> Self {
         let valid = String::from_utf8_lossy(valid);
         let last_line = valid.rsplit('\n').next().unwrap_or_default();
-        Self::NotUtf8 {
-            file,
-            line: valid.matches('\n').count() + 1,
-            column: last_line.chars().count() + 1,
-        }
+        Self::NotUtf8 { file, line: valid.matches('\n').count() + 1, column: last_line.chars().count() + 1 }
     }
 }
 

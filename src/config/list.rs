@@ -37,9 +37,7 @@ impl<T: PartialEq + Display> TryFrom<Vec<T>> for List<T> {
             return Err(ValueError::EmptyList);
         }
         match (1..entries.len()).find(|&index| entries[..index].contains(&entries[index])) {
-            Some(index) => Err(ValueError::ListedTwice {
-                entry: entries[index].to_string(),
-            }),
+            Some(index) => Err(ValueError::ListedTwice { entry: entries[index].to_string() }),
             None => Ok(Self(entries)),
         }
     }

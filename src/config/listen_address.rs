@@ -41,10 +41,7 @@ impl FromStr for ListenAddress {
         let parse = || {
             let (host, port) = text.rsplit_once(':')?;
             // `u16::from_str` takes a sign, which a port has not.
-            let port = port
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-                .then(|| port.parse().ok())??;
+            let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??;
             if host.is_empty() {
                 return Some(Self::AnyInterface { port });
             }
@@ -52,14 +49,9 @@ impl FromStr for ListenAddress {
                 Some(rest) => rest.strip_suffix(']').filter(|inner| is_ipv6(inner))?,
                 None => Some(host).filter(|name| is_host_name(name))?,
             };
-            Some(Self::Host {
-                host: host.to_owned(),
-                port,
-            })
+            Some(Self::Host { host: host.to_owned(), port })
         };
-        parse().ok_or_else(|| ValueError::ListenAddress {
-            address: text.to_owned(),
-        })
+        parse().ok_or_else(|| ValueError::ListenAddress { address: text.to_owned() })
     }
 }
 
@@ -71,8 +63,7 @@ fn is_ipv6(text: &str) -> bool {
 
 /// Names and IPv4 addresses; whether such a host exists is for the resolver to say.
 fn is_host_name(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 scalar!(ListenAddress, "a listen address");

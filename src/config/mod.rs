@@ -30,11 +30,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Everything that the configuration file and the flags decide.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with sections such as `libvirt:`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with sections such as `libvirt:`")]
 pub struct Config {
     /// The libvirt daemon that is asked.
     pub libvirt: Libvirt,
@@ -52,11 +48,7 @@ pub struct Config {
 
 /// The libvirt daemon that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with the keys of `libvirt`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `libvirt`")]
 pub struct Libvirt {
     /// The connection URI.
     pub uri: Uri,
@@ -64,11 +56,7 @@ pub struct Libvirt {
 
 /// What one collection asks for, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with the keys of `collection`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `collection`")]
 pub struct Collection {
     /// The groups of statistics that libvirt is asked for.
     pub groups: List<Group>,
@@ -87,12 +75,7 @@ pub struct Collection {
 impl Default for Collection {
     fn default() -> Self {
         Self {
-            groups: List::of(
-                Group::ALL
-                    .iter()
-                    .filter(|group| **group != Group::VcpuKvm)
-                    .copied(),
-            ),
+            groups: List::of(Group::ALL.iter().filter(|group| **group != Group::VcpuKvm).copied()),
             backing_chain: false,
             inactive_domains: InactiveDomains::State,
             deadline: Duration::from_secs(8),
@@ -103,11 +86,7 @@ impl Default for Collection {
 
 /// Which domains are exported, and how they are labelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with the keys of `domains`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `domains`")]
 pub struct Domains {
     /// Only domains whose name matches one of these; all if the list is empty.
     pub include: Vec<AnchoredRegex>,
@@ -119,11 +98,7 @@ pub struct Domains {
 
 impl Default for Domains {
     fn default() -> Self {
-        Self {
-            include: Vec::new(),
-            exclude: Vec::new(),
-            labels: List::of(DomainLabel::ALL.iter().copied()),
-        }
+        Self { include: Vec::new(), exclude: Vec::new(), labels: List::of(DomainLabel::ALL.iter().copied()) }
     }
 }
 
@@ -137,11 +112,7 @@ impl Domains {
 
 /// Which metric families are exported.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with the keys of `metrics`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `metrics`")]
 pub struct Metrics {
     /// Only families whose full name matches one of these; all if the list is empty.
     pub include: Vec<AnchoredRegex>,
@@ -166,11 +137,7 @@ fn selects(include: &[AnchoredRegex], exclude: &[AnchoredRegex], text: &str) -> 
 
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with the keys of `web`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `web`")]
 pub struct Web {
     /// Where the server listens.
     pub listen_addresses: List<ListenAddress>,
@@ -189,11 +156,7 @@ impl Default for Web {
 
 /// The exporter's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a mapping with the keys of `log`"
-)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `log`")]
 pub struct Log {
     /// The least severe level that is written.
     pub level: LogLevel,
@@ -216,10 +179,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| ConfigError::Unreadable {
-            file: file.clone(),
-            source,
-        })?;
+        .map_err(|source| ConfigError::Unreadable { file: file.clone(), source })?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
         return Err(ConfigError::TooLarge { file });
     }

@@ -33,11 +33,7 @@ fn nothing_is_the_default_configuration() {
         "log: {}\ncollection:\n  # deadline: 3s\n",
         "domains:\n  include:\n  # - nothing yet\n",
     ] {
-        assert_eq!(
-            parse(text, "x.yaml").expect(text),
-            Config::default(),
-            "{text:?}"
-        );
+        assert_eq!(parse(text, "x.yaml").expect(text), Config::default(), "{text:?}");
     }
 }
 
@@ -47,10 +43,7 @@ fn the_example_shows_every_key_at_its_default() {
     let example: Value = serde_yaml::from_str(text).expect("YAML");
     let default = serde_yaml::to_value(Config::default()).expect("a value");
     assert_eq!(example, default);
-    assert_eq!(
-        parse(text, "config.example.yaml").expect("valid"),
-        Config::default()
-    );
+    assert_eq!(parse(text, "config.example.yaml").expect("valid"), Config::default());
 }
 
 #[test]
@@ -90,18 +83,10 @@ log: {level: trace, format: json}
     assert!(!config.metrics.selects("libvirt_up"));
     assert!(!config.metrics.selects("libvirt_domain_vcpu_state"));
     assert_eq!(config.metrics.unmapped, UnmappedKeys::Count);
-    let addresses: Vec<_> = config
-        .web
-        .listen_addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let addresses: Vec<_> = config.web.listen_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1:0", "[::1]:9177", "localhost:80"]);
     assert_eq!(config.web.telemetry_path.as_str(), "/libvirt/metrics");
-    assert_eq!(
-        (config.log.level, config.log.format),
-        (LogLevel::Trace, LogFormat::Json)
-    );
+    assert_eq!((config.log.level, config.log.format), (LogLevel::Trace, LogFormat::Json));
     let written = serde_yaml::to_string(&config).expect("YAML");
     assert_eq!(parse(&written, "written").expect("valid"), config);
 }
@@ -110,9 +95,7 @@ log: {level: trace, format: json}
 fn each_bad_document_gets_one_sentence() {
     const GROUPS: &str = "`state`, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`, `perf`, `iothread`, `memory`, \
                           `dirtyrate`, `vm`, `vcpu_kvm`";
-    let unknown_group = format!(
-        "x.yaml:3:13: collection.groups[1]: unknown group `blok`, expected one of {GROUPS}"
-    );
+    let unknown_group = format!("x.yaml:3:13: collection.groups[1]: unknown group `blok`, expected one of {GROUPS}");
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",
@@ -122,26 +105,11 @@ fn each_bad_document_gets_one_sentence() {
             "libvirtd:\n  uri: a\n",
             "x.yaml:1:1: unknown key `libvirtd`, expected one of `libvirt`, `collection`, `domains`, `metrics`, `web`, `log`",
         ),
-        (
-            "log:\n  level: info\n  level: warn\n",
-            "x.yaml:3:3: log: duplicate key `level`",
-        ),
-        (
-            "web: {}\nlog: {}\nweb: {}\n",
-            "x.yaml:3:1: duplicate key `web`",
-        ),
-        (
-            "collection:\n  groups:\n    [state, blok]\n",
-            unknown_group.as_str(),
-        ),
-        (
-            "collection: {groups: [vm, vm]}",
-            "x.yaml:1:22: collection.groups: `vm` is listed twice",
-        ),
-        (
-            "collection: {groups: []}",
-            "x.yaml:1:22: collection.groups: the list is empty, expected at least one entry",
-        ),
+        ("log:\n  level: info\n  level: warn\n", "x.yaml:3:3: log: duplicate key `level`"),
+        ("web: {}\nlog: {}\nweb: {}\n", "x.yaml:3:1: duplicate key `web`"),
+        ("collection:\n  groups:\n    [state, blok]\n", unknown_group.as_str()),
+        ("collection: {groups: [vm, vm]}", "x.yaml:1:22: collection.groups: `vm` is listed twice"),
+        ("collection: {groups: []}", "x.yaml:1:22: collection.groups: the list is empty, expected at least one entry"),
         (
             "collection: {groups: state}",
             "x.yaml:1:22: collection.groups: invalid type: string \"state\", expected a list",
@@ -186,18 +154,12 @@ fn each_bad_document_gets_one_sentence() {
             "domains: {labels: [name]}",
             "x.yaml:1:20: domains.labels[0]: unknown domain label `name`, expected one of `domain`, `uuid`",
         ),
-        (
-            "domains: {labels: []}",
-            "x.yaml:1:19: domains.labels: the list is empty, expected at least one entry",
-        ),
+        ("domains: {labels: []}", "x.yaml:1:19: domains.labels: the list is empty, expected at least one entry"),
         (
             "metrics: {unmapped: keep}",
             "x.yaml:1:21: metrics.unmapped: unknown choice `keep`, expected one of `export`, `count`",
         ),
-        (
-            "metrics: {include: {a: b}}",
-            "x.yaml:1:20: metrics.include: invalid type: map, expected a sequence",
-        ),
+        ("metrics: {include: {a: b}}", "x.yaml:1:20: metrics.include: invalid type: map, expected a sequence"),
         (
             "libvirt:\n  uri: ''\n",
             "x.yaml:2:8: libvirt.uri: the libvirt URI is empty, expected one such as `qemu:///system`",
@@ -214,10 +176,7 @@ fn each_bad_document_gets_one_sentence() {
             "web: {listen_addresses: [9177]}",
             "x.yaml:1:26: web.listen_addresses[0]: bad listen address `9177`, expected `:port`, `host:port` or `[ipv6]:port`",
         ),
-        (
-            "web: {listen_addresses: [':1', ':1']}",
-            "x.yaml:1:25: web.listen_addresses: `:1` is listed twice",
-        ),
+        ("web: {listen_addresses: [':1', ':1']}", "x.yaml:1:25: web.listen_addresses: `:1` is listed twice"),
         (
             "web: {telemetry_path: metrics}",
             "x.yaml:1:23: web.telemetry_path: bad telemetry path `metrics`, expected one that starts with `/` and holds only characters that a URL path may",
@@ -234,18 +193,12 @@ fn each_bad_document_gets_one_sentence() {
             "log: {level: loud}",
             "x.yaml:1:14: log.level: unknown log level `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`",
         ),
-        (
-            "log: {format: xml}",
-            "x.yaml:1:15: log.format: unknown log format `xml`, expected one of `logfmt`, `json`",
-        ),
+        ("log: {format: xml}", "x.yaml:1:15: log.format: unknown log format `xml`, expected one of `logfmt`, `json`"),
         (
             "\"a\\nb\\e[31m\": 1",
             "x.yaml:1:1: unknown key `a\\nb\\u{1b}[31m`, expected one of `libvirt`, `collection`, `domains`, `metrics`, `web`, `log`",
         ),
-        (
-            "- log\n",
-            "x.yaml:1:1: invalid type: sequence, expected a mapping with sections such as `libvirt:`",
-        ),
+        ("- log\n", "x.yaml:1:1: invalid type: sequence, expected a mapping with sections such as `libvirt:`"),
         (
             "log:\n\tlevel: info\n",
             "x.yaml:2:1: found character that cannot start any token, while scanning for the next token",
@@ -258,10 +211,7 @@ fn each_bad_document_gets_one_sentence() {
             "log: {}\n---\nweb: {}\n",
             "x.yaml: deserializing from YAML containing more than one document is not supported",
         ),
-        (
-            "log: &a {level: info}\nweb: *b\n",
-            "x.yaml:2:6: unknown anchor",
-        ),
+        ("log: &a {level: info}\nweb: *b\n", "x.yaml:2:6: unknown anchor"),
     ];
     for (text, expected) in cases {
         assert_eq!(refusal(text), expected, "{text}");
@@ -281,10 +231,7 @@ fn no_document_takes_the_parser_down() {
     let nested = "[".repeat(20_000);
     let mut bomb = String::from("a0: &a0 [x]\n");
     for level in 1..30 {
-        bomb.push_str(&format!(
-            "a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n",
-            level - 1
-        ));
+        bomb.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n", level - 1));
     }
     for text in [
         nested.as_str(),
@@ -298,10 +245,7 @@ fn no_document_takes_the_parser_down() {
         "%YAML 9.9\n---\n",
     ] {
         let message = refusal(text);
-        assert!(
-            message.starts_with("x.yaml:") && !message.contains('\n'),
-            "{message}"
-        );
+        assert!(message.starts_with("x.yaml:") && !message.contains('\n'), "{message}");
         assert!(message.len() < 300, "{message}");
     }
 }
@@ -314,24 +258,16 @@ fn each_bad_file_gets_one_sentence() {
     let load_error = || sentence(&load(&file).expect_err("refused"));
     assert_eq!(
         load_error(),
-        format!(
-            "cannot read the configuration file {name}: No such file or directory (os error 2)"
-        )
+        format!("cannot read the configuration file {name}: No such file or directory (os error 2)")
     );
     fs::write(&file, b"# gr\xc3\xbc\xc3\x9fe\nlog: {} # \xfc\n").expect("written");
     assert_eq!(load_error(), format!("{name}:2:11: this is not UTF-8 text"));
     fs::write(&file, "#".repeat((1 << 20) + 1)).expect("written");
-    assert_eq!(
-        load_error(),
-        format!("{name} is larger than 1 MiB, which no configuration file is")
-    );
+    assert_eq!(load_error(), format!("{name} is larger than 1 MiB, which no configuration file is"));
     fs::write(&file, "#".repeat(1 << 20)).expect("written");
     assert_eq!(load(&file).expect("valid"), Config::default());
     let is_folder = sentence(&load(folder.path()).expect_err("refused"));
-    assert!(
-        is_folder.ends_with(": Is a directory (os error 21)"),
-        "{is_folder}"
-    );
+    assert!(is_folder.ends_with(": Is a directory (os error 21)"), "{is_folder}");
 }
 
 proptest! {

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::fmt::{self, Formatter};
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 
 /// Passes over `text` and stops at the first key that its mapping has already.
@@ -108,10 +108,6 @@ impl Visitor<'_> for NewKey<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
-        if self.0.insert(key.to_owned()) {
-            Ok(())
-        } else {
-            Err(E::custom(format_args!("duplicate key `{key}`")))
-        }
+        if self.0.insert(key.to_owned()) { Ok(()) } else { Err(E::custom(format_args!("duplicate key `{key}`"))) }
     }
 }

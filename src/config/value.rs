@@ -13,10 +13,7 @@ use super::error::ValueError;
 const REGEX_SIZE_LIMIT: usize = 4 << 20;
 
 /// A value that is one text in YAML. Parsing inside the visitor is what gives an error its line and column.
-pub(super) fn deserialize_text<'de, D, T>(
-    deserializer: D,
-    expected: &'static str,
-) -> Result<T, D::Error>
+pub(super) fn deserialize_text<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr<Err = ValueError>,
@@ -135,18 +132,12 @@ impl FromStr for AnchoredRegex {
                 .dot_matches_new_line(true)
                 .size_limit(REGEX_SIZE_LIMIT)
                 .build()
-                .map_err(|error| ValueError::Regex {
-                    regex: text.to_owned(),
-                    fault: regex_fault(&error),
-                })
+                .map_err(|error| ValueError::Regex { regex: text.to_owned(), fault: regex_fault(&error) })
         };
         // `a)(b` is no expression, but would be one within the anchors.
         compile(text)?;
         let compiled = compile(&format!("^(?:{text})$"))?;
-        Ok(Self {
-            source: text.to_owned(),
-            compiled,
-        })
+        Ok(Self { source: text.to_owned(), compiled })
     }
 }
 
@@ -193,8 +184,7 @@ impl FromStr for TelemetryPath {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let path = text.to_owned();
-        let in_path =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
+        let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
         if !path.starts_with('/') || !path.bytes().all(in_path) {
             Err(ValueError::TelemetryPath { path })
         } else if path == "/" || path == "/-" || path.starts_with("/-/") {

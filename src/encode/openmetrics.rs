@@ -6,9 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::encoding::{EncodeLabel as _, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
@@ -33,21 +31,11 @@ impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for family in &self.0.families {
             let meta = &family.meta;
-            let unit = meta
-                .unit
-                .suffix()
-                .map(|suffix| Unit::Other(suffix.to_owned()));
-            let mut encoder = encoder.encode_descriptor(
-                bare_name(meta),
-                &meta.help,
-                unit.as_ref(),
-                metric_type(meta.kind),
-            )?;
+            let unit = meta.unit.suffix().map(|suffix| Unit::Other(suffix.to_owned()));
+            let mut encoder =
+                encoder.encode_descriptor(bare_name(meta), &meta.help, unit.as_ref(), metric_type(meta.kind))?;
             for sample in &family.samples {
-                let labels = Labels {
-                    families: &self.0,
-                    sets: [sample.subject, sample.labels],
-                };
+                let labels = Labels { families: &self.0, sets: [sample.subject, sample.labels] };
                 self.encode_sample(meta.kind, sample, &labels, &mut encoder)?;
             }
         }
@@ -72,19 +60,10 @@ impl Exposition {
         self.encode_value(kind, sample.value, &mut encoder.encode_family(labels)?)
     }
 
-    fn encode_value(
-        &self,
-        kind: Kind,
-        value: Value,
-        encoder: &mut MetricEncoder<'_>,
-    ) -> fmt::Result {
+    fn encode_value(&self, kind: Kind, value: Value, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         match (kind, value) {
-            (Kind::Counter, Value::Unsigned(value)) => {
-                encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
-            }
-            (Kind::Counter, value) => {
-                encoder.encode_counter::<NoLabelSet, _, f64>(&float(value), None)
-            }
+            (Kind::Counter, Value::Unsigned(value)) => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
+            (Kind::Counter, value) => encoder.encode_counter::<NoLabelSet, _, f64>(&float(value), None),
             (_, Value::Unsigned(value)) => encoder.encode_gauge(&value),
             (_, Value::Signed(value)) => encoder.encode_gauge(&value),
             (_, Value::Float(value)) => encoder.encode_gauge(&value),
@@ -97,12 +76,7 @@ impl Exposition {
                     .iter()
                     .map(|&(bound, count)| (bound, count - std::mem::replace(&mut below, count)))
                     .collect();
-                encoder.encode_histogram::<NoLabelSet>(
-                    histogram.sum,
-                    histogram.count(),
-                    &apart,
-                    None,
-                )
+                encoder.encode_histogram::<NoLabelSet>(histogram.sum, histogram.count(), &apart, None)
             }
         }
     }
@@ -112,9 +86,7 @@ impl Exposition {
 fn bare_name(meta: &Meta) -> &str {
     let name = meta.family_name();
     match meta.unit.suffix() {
-        Some(unit) => name
-            .strip_suffix(unit)
-            .map_or(name, |rest| rest.trim_end_matches('_')),
+        Some(unit) => name.strip_suffix(unit).map_or(name, |rest| rest.trim_end_matches('_')),
         None => name,
     }
 }

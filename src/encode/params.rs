@@ -18,24 +18,12 @@ use crate::libvirt::{ParamValue, Records};
 /// Writes all records, domains ordered by name, parameters in the order in which libvirt sent them.
 #[must_use]
 pub fn encode_params(batches: &[&Records]) -> String {
-    let mut domains: Vec<_> = batches
-        .iter()
-        .flat_map(|records| records.domains())
-        .collect();
+    let mut domains: Vec<_> = batches.iter().flat_map(|records| records.domains()).collect();
     domains.sort_by(|a, b| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
     let mut out = String::new();
     for domain in domains {
-        let id = domain
-            .id
-            .map_or_else(|| "-".to_owned(), |id| id.to_string());
-        write_line(
-            &mut out,
-            format_args!(
-                "domain {id} {} {}",
-                domain.uuid.hyphenated(),
-                quoted(domain.name)
-            ),
-        );
+        let id = domain.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        write_line(&mut out, format_args!("domain {id} {} {}", domain.uuid.hyphenated(), quoted(domain.name)));
         for param in domain.params() {
             let is_word = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
             let key = if !param.key.is_empty() && param.key.bytes().all(is_word) {
@@ -45,30 +33,16 @@ pub fn encode_params(batches: &[&Records]) -> String {
             };
             let name = param.value.type_name();
             match param.value {
-                ParamValue::Int(value) => {
-                    write_line(&mut out, format_args!("{key} {name} {value}"))
-                }
-                ParamValue::UInt(value) => {
-                    write_line(&mut out, format_args!("{key} {name} {value}"))
-                }
-                ParamValue::LLong(value) => {
-                    write_line(&mut out, format_args!("{key} {name} {value}"))
-                }
-                ParamValue::ULLong(value) => {
-                    write_line(&mut out, format_args!("{key} {name} {value}"))
-                }
-                ParamValue::Double(value) => {
-                    write_line(&mut out, format_args!("{key} {name} {value}"))
-                }
+                ParamValue::Int(value) => write_line(&mut out, format_args!("{key} {name} {value}")),
+                ParamValue::UInt(value) => write_line(&mut out, format_args!("{key} {name} {value}")),
+                ParamValue::LLong(value) => write_line(&mut out, format_args!("{key} {name} {value}")),
+                ParamValue::ULLong(value) => write_line(&mut out, format_args!("{key} {name} {value}")),
+                ParamValue::Double(value) => write_line(&mut out, format_args!("{key} {name} {value}")),
                 ParamValue::Boolean(value) => {
                     write_line(&mut out, format_args!("{key} {name} {}", u8::from(value)));
                 }
-                ParamValue::String(value) => {
-                    write_line(&mut out, format_args!("{key} {name} {}", quoted(value)))
-                }
-                ParamValue::Unknown(tag) => {
-                    write_line(&mut out, format_args!("{key} {name}({tag})"))
-                }
+                ParamValue::String(value) => write_line(&mut out, format_args!("{key} {name} {}", quoted(value))),
+                ParamValue::Unknown(tag) => write_line(&mut out, format_args!("{key} {name}({tag})")),
             }
         }
     }

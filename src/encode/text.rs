@@ -36,13 +36,7 @@ fn write_header(out: &mut String, family: &Family) {
     }
 }
 
-fn write_sample(
-    out: &mut String,
-    families: &Families,
-    labels: &Rendered,
-    family: &Family,
-    sample: &Sample,
-) {
+fn write_sample(out: &mut String, families: &Families, labels: &Rendered, family: &Family, sample: &Sample) {
     let name = &*family.meta.name;
     match sample.value {
         Value::Histogram(number) => {
@@ -50,31 +44,10 @@ fn write_sample(
             for &(bound, count) in &histogram.buckets {
                 let mut text = String::new();
                 write_float(&mut text, bound);
-                write_line(
-                    out,
-                    labels,
-                    sample,
-                    [name, "_bucket"],
-                    Some(&text),
-                    &Value::Unsigned(count),
-                );
+                write_line(out, labels, sample, [name, "_bucket"], Some(&text), &Value::Unsigned(count));
             }
-            write_line(
-                out,
-                labels,
-                sample,
-                [name, "_sum"],
-                None,
-                &Value::Float(histogram.sum),
-            );
-            write_line(
-                out,
-                labels,
-                sample,
-                [name, "_count"],
-                None,
-                &Value::Unsigned(histogram.count()),
-            );
+            write_line(out, labels, sample, [name, "_sum"], None, &Value::Float(histogram.sum));
+            write_line(out, labels, sample, [name, "_count"], None, &Value::Unsigned(histogram.count()));
         }
         ref value => write_line(out, labels, sample, [name, ""], None, value),
     }
@@ -136,10 +109,7 @@ struct Rendered {
 
 impl Rendered {
     fn new(labels: &LabelTable) -> Self {
-        let mut rendered = Self {
-            text: String::new(),
-            sets: Vec::with_capacity(labels.len()),
-        };
+        let mut rendered = Self { text: String::new(), sets: Vec::with_capacity(labels.len()) };
         for set in labels.sets() {
             let start = rendered.text.len();
             for (name, value) in labels.get(set) {
@@ -148,11 +118,7 @@ impl Rendered {
                 }
                 rendered.text.push_str(name);
                 rendered.text.push_str("=\"");
-                escape(
-                    &mut rendered.text,
-                    value,
-                    &[('\\', "\\\\"), ('"', "\\\""), ('\n', "\\n")],
-                );
+                escape(&mut rendered.text, value, &[('\\', "\\\\"), ('"', "\\\""), ('\n', "\\n")]);
                 rendered.text.push('"');
             }
             rendered.sets.push(start..rendered.text.len());
@@ -172,12 +138,7 @@ fn escape(out: &mut String, text: &str, escapes: &[(char, &str)]) {
         out.push_str(plain);
         let mut tail = special.chars();
         let found = tail.next();
-        out.push_str(
-            escapes
-                .iter()
-                .find(|escape| Some(escape.0) == found)
-                .map_or("", |escape| escape.1),
-        );
+        out.push_str(escapes.iter().find(|escape| Some(escape.0) == found).map_or("", |escape| escape.1));
         rest = tail.as_str();
     }
     out.push_str(rest);
@@ -208,9 +169,6 @@ mod tests {
     fn label_values_are_escaped() {
         let mut labels = LabelTable::default();
         let set = labels.push([("a", "x\"y\\z\nä"), ("b", "")]);
-        assert_eq!(
-            Rendered::new(&labels).get(set.index()),
-            r#"a="x\"y\\z\nä",b="""#
-        );
+        assert_eq!(Rendered::new(&labels).get(set.index()), r#"a="x\"y\\z\nä",b="""#);
     }
 }

@@ -47,23 +47,15 @@ impl Connection {
     pub fn open(uri: &str) -> Result<Self, LibvirtError> {
         event_loop::ensure_started()?;
         let operation = || format!("cannot open {uri} read-only");
-        let c_uri = CString::new(uri).map_err(|_| {
-            LibvirtError::own(
-                operation(),
-                ErrorClass::ConnectFailed,
-                "the URI has a NUL byte",
-            )
-        })?;
+        let c_uri = CString::new(uri)
+            .map_err(|_| LibvirtError::own(operation(), ErrorClass::ConnectFailed, "the URI has a NUL byte"))?;
         // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
         let pointer = unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) };
-        let pointer = NonNull::new(pointer)
-            .ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
+        let pointer = NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
         let connection = Self { pointer };
         // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
         // SAFETY: the pointer is an open connection that this value owns.
-        unsafe {
-            sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
-        };
+        unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
         Ok(connection)
     }
 
@@ -91,18 +83,13 @@ impl Connection {
         // SAFETY: an open connection; the result is null or a string that lives as long as the driver.
         let driver = unsafe { sys::virConnectGetType(self.as_ptr()) };
         if !self.is_alive() {
-            return Err(LibvirtError::last(
-                "cannot ask the daemon for its version",
-                Phase::Dead,
-            ));
+            return Err(LibvirtError::last("cannot ask the daemon for its version", Phase::Dead));
         }
         let driver = if driver.is_null() {
             String::new()
         } else {
             // SAFETY: a non-null result is a NUL-terminated string, copied at once.
-            unsafe { CStr::from_ptr(driver) }
-                .to_string_lossy()
-                .into_owned()
+            unsafe { CStr::from_ptr(driver) }.to_string_lossy().into_owned()
         };
         Ok(Versions {
             library: version_text(library),
@@ -120,14 +107,7 @@ impl Connection {
     pub(super) fn last_error(&self, operation: impl Into<String>) -> LibvirtError {
         // The error is read first: asking whether the connection is alive would overwrite it.
         let error = LibvirtError::last(operation, Phase::Alive);
-        if self.is_alive() {
-            error
-        } else {
-            LibvirtError {
-                class: ErrorClass::Disconnected,
-                ..error
-            }
-        }
+        if self.is_alive() { error } else { LibvirtError { class: ErrorClass::Disconnected, ..error } }
     }
 }
 
@@ -144,10 +124,5 @@ fn version_text(version: c_ulong) -> String {
     if version == 0 {
         return String::new();
     }
-    format!(
-        "{}.{}.{}",
-        version / 1_000_000,
-        version / 1_000 % 1_000,
-        version % 1_000
-    )
+    format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000)
 }

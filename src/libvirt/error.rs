@@ -73,14 +73,8 @@ impl fmt::Display for LibvirtError {
         if self.class == ErrorClass::PermissionDenied {
             let user = std::fs::metadata("/proc/self").map(|process| process.uid());
             let user = user.map_or_else(|_| String::from("this user"), |uid| format!("uid {uid}"));
-            write!(
-                f,
-                " ({user} needs access to the read-only socket: unix_sock_ro_perms in the daemon's "
-            )?;
-            write!(
-                f,
-                "configuration, or a polkit rule for org.libvirt.unix.monitor)"
-            )?;
+            write!(f, " ({user} needs access to the read-only socket: unix_sock_ro_perms in the daemon's ")?;
+            write!(f, "configuration, or a polkit rule for org.libvirt.unix.monitor)")?;
         }
         Ok(())
     }
@@ -97,16 +91,8 @@ mod code {
 
 impl LibvirtError {
     /// An error that this program found itself, without libvirt's help.
-    pub(crate) fn own(
-        operation: impl Into<String>,
-        class: ErrorClass,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            operation: operation.into(),
-            class,
-            message: message.into(),
-        }
+    pub(crate) fn own(operation: impl Into<String>, class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { operation: operation.into(), class, message: message.into() }
     }
 
     /// Reads the calling thread's last libvirt error. Must follow the failed call directly.
@@ -122,17 +108,10 @@ impl LibvirtError {
             String::from("libvirt gave no reason")
         } else {
             // SAFETY: a non-null message is a NUL-terminated string owned by the error, copied out before any other call.
-            unsafe { CStr::from_ptr(error.message) }
-                .to_string_lossy()
-                .trim_end()
-                .to_owned()
+            unsafe { CStr::from_ptr(error.message) }.to_string_lossy().trim_end().to_owned()
         };
         let number = sys::virErrorNumber::try_from(error.code).unwrap_or_default();
-        Self::own(
-            operation,
-            phase.classify(number, error.int1, error.code),
-            message,
-        )
+        Self::own(operation, phase.classify(number, error.int1, error.code), message)
     }
 }
 
@@ -188,25 +167,12 @@ mod tests {
 
     #[test]
     fn the_same_number_means_something_else_in_another_phase() {
-        let system_error =
-            |phase: Phase, errno| phase.classify(sys::VIR_ERR_SYSTEM_ERROR, errno, 38);
-        assert_eq!(
-            system_error(Phase::Connecting, 2),
-            ErrorClass::ConnectFailed
-        );
-        assert_eq!(
-            system_error(Phase::Connecting, 13),
-            ErrorClass::PermissionDenied
-        );
+        let system_error = |phase: Phase, errno| phase.classify(sys::VIR_ERR_SYSTEM_ERROR, errno, 38);
+        assert_eq!(system_error(Phase::Connecting, 2), ErrorClass::ConnectFailed);
+        assert_eq!(system_error(Phase::Connecting, 13), ErrorClass::PermissionDenied);
         assert_eq!(system_error(Phase::Alive, 104), ErrorClass::Other(38));
         assert_eq!(system_error(Phase::Dead, 104), ErrorClass::Disconnected);
-        assert_eq!(
-            Phase::Alive.classify(sys::VIR_ERR_RPC, 0, 39),
-            ErrorClass::TooLarge
-        );
-        assert_eq!(
-            Phase::Connecting.classify(sys::VIR_ERR_AUTH_FAILED, 0, 45),
-            ErrorClass::PermissionDenied
-        );
+        assert_eq!(Phase::Alive.classify(sys::VIR_ERR_RPC, 0, 39), ErrorClass::TooLarge);
+        assert_eq!(Phase::Connecting.classify(sys::VIR_ERR_AUTH_FAILED, 0, 45), ErrorClass::PermissionDenied);
     }
 }

@@ -20,29 +20,17 @@ pub(super) fn ensure_started() -> Result<(), LibvirtError> {
 fn start() -> Result<(), LibvirtError> {
     // SAFETY: takes no argument; may be called any number of times from any thread.
     if unsafe { sys::virInitialize() } < 0 {
-        return Err(LibvirtError::last(
-            "cannot initialise libvirt",
-            Phase::Connecting,
-        ));
+        return Err(LibvirtError::last("cannot initialise libvirt", Phase::Connecting));
     }
     // SAFETY: the handler has the type that libvirt calls, lives for ever, and ignores its arguments.
     unsafe { sys::virSetErrorFunc(std::ptr::null_mut(), Some(ignore_error)) };
     // SAFETY: takes no argument; no connection exists yet, because every open passes through this function first.
     if unsafe { sys::virEventRegisterDefaultImpl() } < 0 {
-        return Err(LibvirtError::last(
-            "cannot register libvirt's event loop",
-            Phase::Connecting,
-        ));
+        return Err(LibvirtError::last("cannot register libvirt's event loop", Phase::Connecting));
     }
-    let run = thread::Builder::new()
-        .name("libvirt-events".into())
-        .spawn(run);
+    let run = thread::Builder::new().name("libvirt-events".into()).spawn(run);
     run.map(drop).map_err(|source| {
-        LibvirtError::own(
-            "cannot start libvirt's event loop",
-            super::ErrorClass::ConnectFailed,
-            source.to_string(),
-        )
+        LibvirtError::own("cannot start libvirt's event loop", super::ErrorClass::ConnectFailed, source.to_string())
     })
 }
 

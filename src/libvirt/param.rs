@@ -71,9 +71,7 @@ impl<'a> DomainRecord<'a> {
     #[must_use]
     pub fn params(&self) -> impl ExactSizeIterator<Item = Param<'a>> + use<'a> {
         let records = self.records;
-        records.params[self.first..self.end]
-            .iter()
-            .map(|stored| records.view(stored))
+        records.params[self.first..self.end].iter().map(|stored| records.view(stored))
     }
 
     /// Whether the domain had a running QEMU (or its paused state) at the time of the reply.
@@ -129,12 +127,7 @@ impl Records {
     /// Starts the next domain; parameters pushed from here on are its own.
     pub fn push_domain(&mut self, name: &str, uuid: Uuid, id: Option<u32>) {
         let name = self.push_text(name);
-        self.domains.push(Domain {
-            name,
-            uuid,
-            id,
-            first: self.params.len(),
-        });
+        self.domains.push(Domain { name, uuid, id, first: self.params.len() });
     }
 
     /// Adds a parameter to the domain started last. Keys beyond 255 bytes, which libvirt cannot send, are cut.
@@ -150,20 +143,12 @@ impl Records {
             ParamValue::Boolean(v) => (Tag::Boolean, u64::from(v)),
             ParamValue::String(v) => {
                 let span = self.push_text(v);
-                (
-                    Tag::String,
-                    u64::from(span.start) << 32 | u64::from(span.len),
-                )
+                (Tag::String, u64::from(span.start) << 32 | u64::from(span.len))
             }
             ParamValue::Unknown(type_tag) => (Tag::Unknown, i64::from(type_tag).cast_unsigned()),
         };
         let key_len = u8::try_from(span.len).unwrap_or(u8::MAX);
-        self.params.push(Stored {
-            key_start: span.start,
-            key_len,
-            tag,
-            bits,
-        });
+        self.params.push(Stored { key_start: span.start, key_len, tag, bits });
     }
 
     /// The domains, in the order they were pushed.
@@ -175,10 +160,7 @@ impl Records {
     #[must_use]
     pub fn domain(&self, index: usize) -> DomainRecord<'_> {
         let domain = &self.domains[index];
-        let end = self
-            .domains
-            .get(index + 1)
-            .map_or(self.params.len(), |next| next.first);
+        let end = self.domains.get(index + 1).map_or(self.params.len(), |next| next.first);
         DomainRecord {
             name: self.text(domain.name),
             uuid: domain.uuid,
@@ -222,10 +204,7 @@ impl Records {
         match (start, end) {
             (Ok(start), Ok(end)) => {
                 self.text.push_str(text);
-                Span {
-                    start,
-                    len: end - start,
-                }
+                Span { start, len: end - start }
             }
             _ => Span { start: 0, len: 0 },
         }
@@ -251,10 +230,7 @@ impl Records {
                 ParamValue::String(self.text(Span { start, len: low }))
             }
         };
-        let key = self.text(Span {
-            start: stored.key_start,
-            len: u32::from(stored.key_len),
-        });
+        let key = self.text(Span { start: stored.key_start, len: u32::from(stored.key_len) });
         Param { key, value }
     }
 }
@@ -288,10 +264,7 @@ mod tests {
         }
         assert_eq!(records.domain(0).params().len(), 0);
         let second = records.domain(1);
-        assert_eq!(
-            (second.name, second.id, second.is_active()),
-            ("b", Some(7), true)
-        );
+        assert_eq!((second.name, second.id, second.is_active()), ("b", Some(7), true));
         let back: Vec<_> = second.params().map(|param| param.value).collect();
         assert_eq!(back, values);
         assert!(second.params().all(|param| param.key == "some.key"));
@@ -302,11 +275,7 @@ mod tests {
         let mut records = Records::default();
         records.push_domain("a", Uuid::nil(), None);
         records.push(&"ä".repeat(200), ParamValue::Int(1));
-        let key_len = records
-            .domain(0)
-            .params()
-            .next()
-            .map(|param| param.key.len());
+        let key_len = records.domain(0).params().next().map(|param| param.key.len());
         assert_eq!(key_len, Some(254));
     }
 }

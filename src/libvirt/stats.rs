@@ -94,11 +94,7 @@ impl StatsRequest {
             DomainSelection::Active => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE,
             DomainSelection::Inactive => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_INACTIVE,
         };
-        let backing = if self.backing_chain {
-            sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
-        } else {
-            0
-        };
+        let backing = if self.backing_chain { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING } else { 0 };
         // NOWAIT: a domain that is busy yields what can be had without its monitor, instead of a wait of 30 s.
         // Never ENFORCE: one domain without a group would fail the whole call.
         domains | backing | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
@@ -121,12 +117,7 @@ impl Connection {
         let mut list = std::ptr::null_mut();
         // SAFETY: an open connection and a valid out-parameter, which libvirt sets to a list that `RecordList` frees.
         let count = unsafe {
-            sys::virConnectGetAllDomainStats(
-                self.as_ptr(),
-                request.groups.0,
-                &raw mut list,
-                request.flags(),
-            )
+            sys::virConnectGetAllDomainStats(self.as_ptr(), request.groups.0, &raw mut list, request.flags())
         };
         let Ok(count) = usize::try_from(count) else {
             return Err(self.last_error("cannot fetch domain statistics"));
@@ -180,11 +171,7 @@ impl Drop for RecordList {
 }
 
 /// Name, UUID and id are part of the record: none of these calls asks the daemon.
-fn push_domain(
-    domain: sys::virDomainPtr,
-    selects: impl Fn(&str) -> bool,
-    records: &mut Records,
-) -> bool {
+fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str) -> bool, records: &mut Records) -> bool {
     // SAFETY: each record holds a valid domain; the name belongs to it and is copied before the record is freed.
     let name = unsafe { sys::virDomainGetName(domain) };
     let name = if name.is_null() {
@@ -202,11 +189,7 @@ fn push_domain(
     unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
     // SAFETY: a valid domain; (unsigned)-1 stands for "not running".
     let id = unsafe { sys::virDomainGetID(domain) };
-    records.push_domain(
-        &name,
-        Uuid::from_bytes(uuid),
-        (id != u32::MAX).then_some(id),
-    );
+    records.push_domain(&name, Uuid::from_bytes(uuid), (id != u32::MAX).then_some(id));
     true
 }
 

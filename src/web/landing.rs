@@ -66,13 +66,11 @@ mod tests {
 
     #[test]
     fn whatever_comes_from_outside_is_escaped() {
-        let overview = Overview {
-            facts: vec![("libvirt", "<script>\"a\" & 'b'</script>".to_owned())],
-        };
+        let overview = Overview { facts: vec![("libvirt", "<script>\"a\" & 'b'</script>".to_owned())] };
         let page = render(&overview, "/a'b&c");
-        assert!(page.contains(
-            "<dt>libvirt</dt><dd>&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;</dd>\n"
-        ));
+        assert!(
+            page.contains("<dt>libvirt</dt><dd>&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;</dd>\n")
+        );
         assert!(page.contains("<a href=\"/a&#39;b&amp;c\">Metrics</a>"));
         assert!(!page.contains("<script>"));
     }

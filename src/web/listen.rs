@@ -83,10 +83,7 @@ fn bind_address(address: &ListenAddress) -> Result<Vec<Listener>, WebError> {
         ListenAddress::AnyInterface { port } => vec![listen_any(*port)],
         ListenAddress::Host { host, port } => {
             let resolved = (host.as_str(), *port).to_socket_addrs();
-            let resolved = resolved.map_err(|source| WebError::Resolve {
-                address: address.to_string(),
-                source,
-            })?;
+            let resolved = resolved.map_err(|source| WebError::Resolve { address: address.to_string(), source })?;
             resolved.map(|address| listen(address, true)).collect()
         }
     };
@@ -130,11 +127,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// `only_v6` keeps an IPv6 address from taking the IPv4 port too, whatever `net.ipv6.bindv6only` says.
 fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
@@ -161,9 +154,7 @@ mod tests {
     #[tokio::test]
     async fn any_interface_answers_over_both_protocols() {
         let listeners = bind(&addresses(&[":0"])).expect("bound");
-        let [listener] = listeners.as_slice() else {
-            panic!("one socket, not {listeners:?}")
-        };
+        let [listener] = listeners.as_slice() else { panic!("one socket, not {listeners:?}") };
         let port = listener.address().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("IPv4");
         if listener.address().is_ipv6() {
@@ -175,11 +166,7 @@ mod tests {
     async fn names_and_several_addresses_are_bound() {
         let listeners = bind(&addresses(&["127.0.0.1:0", "localhost:0"])).expect("bound");
         assert!(listeners.len() >= 2);
-        assert!(
-            listeners
-                .iter()
-                .all(|listener| listener.address().ip().is_loopback())
-        );
+        assert!(listeners.iter().all(|listener| listener.address().ip().is_loopback()));
     }
 
     #[tokio::test]
@@ -200,9 +187,6 @@ mod tests {
         let error = bind(&addresses(&["192.0.2.1:9177"])).expect_err("absent");
         assert_eq!(error.to_string(), "cannot listen on 192.0.2.1:9177");
         let error = bind(&addresses(&["host.invalid:9177"])).expect_err("unknown");
-        assert_eq!(
-            error.to_string(),
-            "cannot resolve the host of the listen address host.invalid:9177"
-        );
+        assert_eq!(error.to_string(), "cannot resolve the host of the listen address host.invalid:9177");
     }
 }

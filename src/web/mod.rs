@@ -81,10 +81,7 @@ struct Site<S> {
 
 impl<S: Source> Site<S> {
     fn new(source: Arc<S>, web: &config::Web) -> Self {
-        Self {
-            source,
-            telemetry_path: web.telemetry_path.clone(),
-        }
+        Self { source, telemetry_path: web.telemetry_path.clone() }
     }
 
     /// Answers a request, and counts it. To HEAD, hyper sends the same without the body.
@@ -141,11 +138,7 @@ impl<S: Source> Site<S> {
 
     async fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let negotiated = negotiate(&accept(headers));
-        match self
-            .source
-            .exposition(negotiated.format, scrape_timeout(headers))
-            .await
-        {
+        match self.source.exposition(negotiated.format, scrape_timeout(headers)).await {
             Ok(body) => answer(StatusCode::OK, &negotiated.content_type(), body),
             Err(reason) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, reason + "\n"),
         }
@@ -154,40 +147,23 @@ impl<S: Source> Site<S> {
 
 /// The `Accept` header, of which there may be several; one that is not text says nothing.
 fn accept(headers: &HeaderMap) -> String {
-    let values: Vec<_> = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
+    let values: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     values.join(",")
 }
 
 /// How long the scraper will wait: seconds, with or without a fraction. What is no positive number is ignored.
 fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(SCRAPE_TIMEOUT)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|timeout| !timeout.is_zero())
+    let seconds = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
 }
 
 fn answer(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
-    response.headers_mut().insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

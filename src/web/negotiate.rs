@@ -29,11 +29,7 @@ impl Negotiated {
     /// The `Content-Type` of the answer.
     #[must_use]
     pub fn content_type(self) -> String {
-        let escaping = if self.escaping {
-            "; escaping=underscores"
-        } else {
-            ""
-        };
+        let escaping = if self.escaping { "; escaping=underscores" } else { "" };
         format!("{}{escaping}", self.format.content_type())
     }
 }
@@ -46,15 +42,9 @@ pub fn negotiate(accept: &str) -> Negotiated {
     let open_metrics = Offer::of(Format::OpenMetrics, &ranges);
     // What is equally welcome is text: `None` is less than any offer, and `*/*` is the same offer for both.
     if open_metrics > text {
-        Negotiated {
-            format: Format::OpenMetrics,
-            escaping: open_metrics.is_some_and(|offer| offer.escaping),
-        }
+        Negotiated { format: Format::OpenMetrics, escaping: open_metrics.is_some_and(|offer| offer.escaping) }
     } else {
-        Negotiated {
-            format: Format::Text,
-            escaping: text.is_some_and(|offer| offer.escaping),
-        }
+        Negotiated { format: Format::Text, escaping: text.is_some_and(|offer| offer.escaping) }
     }
 }
 
@@ -73,16 +63,9 @@ impl Offer {
     fn of(format: Format, ranges: &[Range<'_>]) -> Option<Self> {
         let offers = ranges.iter().enumerate().filter_map(|(position, range)| {
             let specificity = range.specificity(format)?;
-            Some(Self {
-                quality: range.quality,
-                specificity,
-                position: Reverse(position),
-                escaping: range.escaping,
-            })
+            Some(Self { quality: range.quality, specificity, position: Reverse(position), escaping: range.escaping })
         });
-        offers
-            .max_by_key(|offer| (offer.specificity, offer.quality, offer.position))
-            .filter(|offer| offer.quality > 0)
+        offers.max_by_key(|offer| (offer.specificity, offer.quality, offer.position)).filter(|offer| offer.quality > 0)
     }
 }
 
@@ -101,13 +84,7 @@ impl<'a> Range<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let (main, sub) = parts.next()?.split_once('/')?;
-        let mut range = Self {
-            main,
-            sub,
-            version: None,
-            escaping: false,
-            quality: 1000,
-        };
+        let mut range = Self { main, sub, version: None, escaping: false, quality: 1000 };
         for part in parts {
             let (name, value) = part.split_once('=')?;
             let value = value.trim().trim_matches('"');
@@ -203,29 +180,14 @@ mod tests {
             ("application/openmetrics-text;q=0, */*", text),
             ("text/plain;q=0, */*;q=0.1", open_metrics),
             ("application/openmetrics-text;q=0.000", text),
-            (
-                "application/openmetrics-text;q=0.001, */*;q=0",
-                open_metrics,
-            ),
+            ("application/openmetrics-text;q=0.001, */*;q=0", open_metrics),
             // Versions that there are, and that there are not.
-            (
-                "application/openmetrics-text;version=0.0.1, text/plain;q=0.1",
-                text,
-            ),
-            (
-                "text/plain;version=1.0.0, application/openmetrics-text;q=0.1",
-                open_metrics,
-            ),
-            (
-                "application/openmetrics-text;version=\"1.0.0\"",
-                open_metrics,
-            ),
+            ("application/openmetrics-text;version=0.0.1, text/plain;q=0.1", text),
+            ("text/plain;version=1.0.0, application/openmetrics-text;q=0.1", open_metrics),
+            ("application/openmetrics-text;version=\"1.0.0\"", open_metrics),
             ("text/plain;version=0.0.4;escaping=dots", &text_escaped),
             // Any case and any space.
-            (
-                " Application/OpenMetrics-Text ; Version=1.0.0 ; Q=0.5 , text/plain ; q=0.4",
-                open_metrics,
-            ),
+            (" Application/OpenMetrics-Text ; Version=1.0.0 ; Q=0.5 , text/plain ; q=0.4", open_metrics),
             // What is no media range is passed over.
             ("application/openmetrics-text;q=2, text/plain;q=0.1", text),
             ("application/openmetrics-text;q=-1", text),

@@ -48,12 +48,7 @@ pub async fn serve<S: Source>(
     let (open, closing) = watch::channel(());
     let mut doors = JoinSet::new();
     for listener in listeners {
-        doors.spawn(accept(
-            listener,
-            Arc::clone(&site),
-            Arc::clone(&slots),
-            Closing(closing.clone()),
-        ));
+        doors.spawn(accept(listener, Arc::clone(&site), Arc::clone(&slots), Closing(closing.clone())));
     }
     shutdown.await;
     drop(open);
@@ -73,12 +68,7 @@ impl Closing {
 }
 
 /// Accepts on one listener until the server shuts down, then waits for the connections it has accepted.
-async fn accept<S: Source>(
-    listener: Listener,
-    site: Arc<Site<S>>,
-    slots: Arc<Semaphore>,
-    mut closing: Closing,
-) {
+async fn accept<S: Source>(listener: Listener, site: Arc<Site<S>>, slots: Arc<Semaphore>, mut closing: Closing) {
     let mut connections = JoinSet::new();
     let mut warned: Option<Instant> = None;
     loop {
@@ -120,18 +110,13 @@ async fn accept<S: Source>(
         }
     };
     if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-        tracing::warn!(
-            "gave up on requests that did not end within {SHUTDOWN_GRACE:?} of the shutdown signal"
-        );
+        tracing::warn!("gave up on requests that did not end within {SHUTDOWN_GRACE:?} of the shutdown signal");
     }
 }
 
 /// The client is gone before it was accepted; the next one is waiting.
 fn concerns_one_client(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 
 /// Answers the requests of one connection.

@@ -29,28 +29,18 @@ struct Closing {
 
 impl<T> ClientStream<T> {
     pub(super) fn new(stream: T) -> Self {
-        Self {
-            stream,
-            stall: None,
-            closing: None,
-        }
+        Self { stream, stall: None, closing: None }
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
     /// Passes on the outcome of a write, and fails one that has been pending for too long.
-    fn timed<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        outcome: Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+    fn timed<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
             self.stall = None;
             return outcome;
         }
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
@@ -58,17 +48,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
     /// Reads and forgets what a client still sends. To close with its bytes unread would reset the connection, and
     /// the client would lose the answer that says why (431 to an endless request line).
     fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let closing = self.closing.get_or_insert_with(|| Closing {
-            discarded: 0,
-            deadline: Box::pin(sleep(LINGER)),
-        });
+        let closing = self.closing.get_or_insert_with(|| Closing { discarded: 0, deadline: Box::pin(sleep(LINGER)) });
         let mut scratch = [0; 16 << 10];
         loop {
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(()))
-                    if !buffer.filled().is_empty() && closing.discarded < LINGER_BYTES =>
-                {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && closing.discarded < LINGER_BYTES => {
                     closing.discarded += buffer.filled().len();
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
@@ -81,21 +66,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.timed(cx, outcome)
     }

@@ -37,10 +37,7 @@ impl Default for Fake {
 
 impl Source for Fake {
     async fn exposition(&self, format: Format, timeout: Option<Duration>) -> Result<Bytes, String> {
-        self.asked
-            .lock()
-            .expect("not poisoned")
-            .push((format, timeout));
+        self.asked.lock().expect("not poisoned").push((format, timeout));
         self.permits.acquire().await.expect("never closed").forget();
         self.body.clone()
     }
@@ -50,16 +47,11 @@ impl Source for Fake {
     }
 
     fn overview(&self) -> Overview {
-        Overview {
-            facts: vec![("libvirt", "connected to <test>".to_owned())],
-        }
+        Overview { facts: vec![("libvirt", "connected to <test>".to_owned())] }
     }
 
     fn count_request(&self, route: &'static str, code: u16) {
-        self.counted
-            .lock()
-            .expect("not poisoned")
-            .push((route, code));
+        self.counted.lock().expect("not poisoned").push((route, code));
     }
 }
 
@@ -73,8 +65,7 @@ struct Server {
 impl Server {
     fn start(source: Fake) -> Self {
         let web = config::Web {
-            listen_addresses: List::try_from(vec!["127.0.0.1:0".parse().expect("valid")])
-                .expect("one"),
+            listen_addresses: List::try_from(vec!["127.0.0.1:0".parse().expect("valid")]).expect("one"),
             telemetry_path: "/libvirt/metrics".parse().expect("valid"),
         };
         let listeners = bind(&web.listen_addresses).expect("bound");
@@ -88,12 +79,7 @@ impl Server {
             })
             .await;
         });
-        Self {
-            address,
-            source,
-            stop,
-            task,
-        }
+        Self { address, source, stop, task }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -110,8 +96,7 @@ impl Server {
     }
 
     async fn request(&self, method: &str, path: &str, headers: &str) -> Answer {
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n");
         Answer::parse(&self.exchange(request.as_bytes()).await)
     }
 
@@ -141,22 +126,12 @@ struct Answer {
 impl Answer {
     fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
-        let code = head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or_default();
-        Self {
-            code,
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+        Self { code, head: head.to_owned(), body: body.to_owned() }
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
 
@@ -168,67 +143,34 @@ async fn each_route_answers_get_and_head() {
         ("/", HTML, None),
         ("/libvirt/metrics", text, Some("libvirt_up 1\n")),
         ("/libvirt/metrics?collect[]=x", text, Some("libvirt_up 1\n")),
-        (
-            "http://somewhere/-/healthy",
-            PLAIN,
-            Some("domstats-exporter is healthy\n"),
-        ),
+        ("http://somewhere/-/healthy", PLAIN, Some("domstats-exporter is healthy\n")),
         ("/-/healthy", PLAIN, Some("domstats-exporter is healthy\n")),
         ("/-/ready", PLAIN, Some("domstats-exporter is ready\n")),
     ] {
         let get = server.get(path).await;
-        assert_eq!(
-            (get.code, get.header("content-type")),
-            (200, Some(content_type)),
-            "{path}"
-        );
-        assert!(
-            body.is_none_or(|body| body == get.body),
-            "{path}: {}",
-            get.body
-        );
+        assert_eq!((get.code, get.header("content-type")), (200, Some(content_type)), "{path}");
+        assert!(body.is_none_or(|body| body == get.body), "{path}: {}", get.body);
         let head = server.request("HEAD", path, "").await;
         assert_eq!((head.code, head.body.as_str()), (200, ""), "{path}");
-        assert_eq!(
-            head.header("content-length"),
-            Some(get.body.len().to_string().as_str())
-        );
+        assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()));
         assert_eq!(head.header("content-type"), Some(content_type));
     }
     let page = server.get("/").await.body;
-    assert!(
-        page.contains("<dd>connected to &lt;test&gt;</dd>")
-            && page.contains("href=\"/libvirt/metrics\"")
-    );
+    assert!(page.contains("<dd>connected to &lt;test&gt;</dd>") && page.contains("href=\"/libvirt/metrics\""));
     server.stop().await;
 }
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_what_there_is() {
     let server = Server::start(Fake::default());
-    let known =
-        "there is nothing at this path, only at /, /libvirt/metrics, /-/healthy and /-/ready\n";
-    for path in [
-        "/metrics",
-        "/libvirt/metrics/",
-        "/-/",
-        "//",
-        "/..%2f",
-        "nowhere",
-        "*",
-    ] {
+    let known = "there is nothing at this path, only at /, /libvirt/metrics, /-/healthy and /-/ready\n";
+    for path in ["/metrics", "/libvirt/metrics/", "/-/", "//", "/..%2f", "nowhere", "*"] {
         let answer = server.get(path).await;
         assert_eq!((answer.code, answer.body.as_str()), (404, known), "{path}");
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-        let answer = server
-            .request(method, "/libvirt/metrics", "Content-Length: 0\r\n")
-            .await;
-        assert_eq!(
-            (answer.code, answer.header("allow")),
-            (405, Some("GET, HEAD")),
-            "{method}"
-        );
+        let answer = server.request(method, "/libvirt/metrics", "Content-Length: 0\r\n").await;
+        assert_eq!((answer.code, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
         assert_eq!(answer.body, "this path answers GET and HEAD only\n");
     }
     assert!(server.source.asked.lock().expect("not poisoned").is_empty());
@@ -242,69 +184,25 @@ async fn the_scraper_chooses_format_and_timeout() {
     let seconds = Duration::from_secs_f64;
     for (headers, content_type, asked) in [
         ("", PLAIN_METRICS, (Format::Text, None)),
-        (
-            "Accept: application/openmetrics-text\r\n",
-            open_metrics,
-            (Format::OpenMetrics, None),
-        ),
+        ("Accept: application/openmetrics-text\r\n", open_metrics, (Format::OpenMetrics, None)),
         (
             "Accept: text/plain;q=0.1\r\nAccept: application/openmetrics-text\r\n",
             open_metrics,
             (Format::OpenMetrics, None),
         ),
         ("Accept: \u{fc}\r\n", PLAIN_METRICS, (Format::Text, None)),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: 10\r\n",
-            PLAIN_METRICS,
-            (Format::Text, Some(seconds(10.0))),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: 1.500\r\n",
-            PLAIN_METRICS,
-            (Format::Text, Some(seconds(1.5))),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: soon\r\n",
-            PLAIN_METRICS,
-            (Format::Text, None),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: -1\r\n",
-            PLAIN_METRICS,
-            (Format::Text, None),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: 0\r\n",
-            PLAIN_METRICS,
-            (Format::Text, None),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: NaN\r\n",
-            PLAIN_METRICS,
-            (Format::Text, None),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: inf\r\n",
-            PLAIN_METRICS,
-            (Format::Text, None),
-        ),
-        (
-            "X-Prometheus-Scrape-Timeout-Seconds: 1e300\r\n",
-            PLAIN_METRICS,
-            (Format::Text, None),
-        ),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 10\r\n", PLAIN_METRICS, (Format::Text, Some(seconds(10.0)))),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 1.500\r\n", PLAIN_METRICS, (Format::Text, Some(seconds(1.5)))),
+        ("X-Prometheus-Scrape-Timeout-Seconds: soon\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: -1\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 0\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: NaN\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: inf\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 1e300\r\n", PLAIN_METRICS, (Format::Text, None)),
     ] {
         let answer = server.request("GET", "/libvirt/metrics", headers).await;
-        assert_eq!(
-            answer.header("content-type"),
-            Some(content_type),
-            "{headers}"
-        );
-        assert_eq!(
-            server.source.asked.lock().expect("not poisoned").pop(),
-            Some(asked),
-            "{headers}"
-        );
+        assert_eq!(answer.header("content-type"), Some(content_type), "{headers}");
+        assert_eq!(server.source.asked.lock().expect("not poisoned").pop(), Some(asked), "{headers}");
     }
     server.stop().await;
 }
@@ -313,36 +211,17 @@ const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[tokio::test]
 async fn what_the_source_cannot_do_is_said_in_its_words() {
-    let server = Server::start(Fake {
-        body: Err("the worker is gone".to_owned()),
-        ..Fake::default()
-    });
-    *server.source.ready.lock().expect("not poisoned") =
-        Err("not connected to libvirt yet".to_owned());
+    let server = Server::start(Fake { body: Err("the worker is gone".to_owned()), ..Fake::default() });
+    *server.source.ready.lock().expect("not poisoned") = Err("not connected to libvirt yet".to_owned());
     let metrics = server.get("/libvirt/metrics").await;
-    assert_eq!(
-        (metrics.code, metrics.body.as_str()),
-        (500, "the worker is gone\n")
-    );
+    assert_eq!((metrics.code, metrics.body.as_str()), (500, "the worker is gone\n"));
     let ready = server.get("/-/ready").await;
-    assert_eq!(
-        (ready.code, ready.body.as_str()),
-        (503, "not connected to libvirt yet\n")
-    );
+    assert_eq!((ready.code, ready.body.as_str()), (503, "not connected to libvirt yet\n"));
     assert_eq!(server.get("/-/healthy").await.code, 200);
     server.get("/secret").await;
     server.request("POST", "/", "").await;
     let counted = server.source.counted.lock().expect("not poisoned").clone();
-    assert_eq!(
-        counted,
-        [
-            ("/metrics", 500),
-            ("/-/ready", 503),
-            ("/-/healthy", 200),
-            ("other", 404),
-            ("/", 405)
-        ]
-    );
+    assert_eq!(counted, [("/metrics", 500), ("/-/ready", 503), ("/-/healthy", 200), ("other", 404), ("/", 405)]);
     server.stop().await;
 }
 
@@ -356,22 +235,14 @@ async fn malformed_requests_are_refused_and_harm_nobody() {
         (long_line.as_bytes(), 431),
         (long_header.as_bytes(), 431),
         (many_headers.as_bytes(), 431),
-        (
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n",
-            400,
-        ),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 400),
         (b"\0\0\0\0\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0),
     ] {
         let answer = Answer::parse(&server.exchange(bytes).await);
-        assert_eq!(
-            answer.code,
-            code,
-            "{:?}",
-            String::from_utf8_lossy(&bytes[..bytes.len().min(40)])
-        );
+        assert_eq!(answer.code, code, "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]));
         assert_eq!(server.get("/-/healthy").await.code, 200);
     }
     server.stop().await;
@@ -383,10 +254,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let answers = server
         .exchange(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\nHEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: h\r\n\r\nGET /-/ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         .await;
-    let codes: Vec<_> = answers
-        .match_indices("HTTP/1.1 ")
-        .map(|(at, _)| &answers[at + 9..at + 12])
-        .collect();
+    let codes: Vec<_> = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
     assert_eq!(codes, ["200", "200", "404", "200"]);
     assert!(answers.ends_with("domstats-exporter is ready\n"));
     server.stop().await;
@@ -395,10 +263,7 @@ async fn pipelined_requests_are_answered_in_order() {
 #[tokio::test]
 async fn many_scrapers_are_answered_at_once() {
     // More than there are slots: the last ones wait, none is refused.
-    let server = Server::start(Fake {
-        permits: Semaphore::new(0),
-        ..Fake::default()
-    });
+    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
     let mut clients = JoinSet::new();
     for _ in 0..600 {
         let address = server.address;
@@ -422,12 +287,7 @@ async fn many_scrapers_are_answered_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_too_slowly_is_cut_off() {
     let server = Server::start(Fake::default());
-    for sent in [
-        "",
-        "G",
-        "GET / HTTP/1.1\r\nHost: h\r\n",
-        "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n",
-    ] {
+    for sent in ["", "G", "GET / HTTP/1.1\r\nHost: h\r\n", "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n"] {
         let started = Instant::now();
         server.exchange(sent.as_bytes()).await;
         assert_eq!(started.elapsed().as_secs(), 10, "{sent:?}");
@@ -438,30 +298,20 @@ async fn a_client_that_sends_too_slowly_is_cut_off() {
     while stream.write_all(b"G").await.is_ok() && started.elapsed() < Duration::from_secs(60) {
         sleep(Duration::from_secs(1)).await;
     }
-    assert!(
-        started.elapsed() <= Duration::from_secs(12),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() <= Duration::from_secs(12), "{:?}", started.elapsed());
     server.stop().await;
 }
 
 /// Larger than any socket buffer.
 fn large() -> Fake {
-    Fake {
-        body: Ok(vec![b'x'; 64 << 20].into()),
-        ..Fake::default()
-    }
+    Fake { body: Ok(vec![b'x'; 64 << 20].into()), ..Fake::default() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_is_cut_off() {
     let server = Server::start(large());
     let mut stream = server.connect().await;
-    stream
-        .write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n")
-        .await
-        .expect("sent");
+    stream.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
     sleep(Duration::from_secs(25)).await;
     let received = read_all(&mut stream).await.len();
     assert!(received < 64 << 20, "{received}");
@@ -477,57 +327,32 @@ async fn a_large_answer_arrives_whole() {
 
 #[tokio::test]
 async fn shutdown_lets_a_request_in_flight_finish() {
-    let server = Server::start(Fake {
-        permits: Semaphore::new(0),
-        ..Fake::default()
-    });
+    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
     let mut idle = server.connect().await;
     let mut busy = server.connect().await;
-    busy.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n")
-        .await
-        .expect("sent");
+    busy.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
     while server.source.asked.lock().expect("not poisoned").is_empty() {
         sleep(Duration::from_millis(1)).await;
     }
-    let Server {
-        address,
-        source,
-        stop,
-        mut task,
-    } = server;
+    let Server { address, source, stop, mut task } = server;
     stop.send(()).expect("listening");
     assert_eq!(read_all(&mut idle).await, "");
-    assert!(
-        TcpStream::connect(address).await.is_err(),
-        "nobody new is let in"
-    );
-    assert!(
-        timeout(Duration::from_millis(50), &mut task).await.is_err(),
-        "the request is not answered yet"
-    );
+    assert!(TcpStream::connect(address).await.is_err(), "nobody new is let in");
+    assert!(timeout(Duration::from_millis(50), &mut task).await.is_err(), "the request is not answered yet");
     source.permits.add_permits(1);
     let answer = Answer::parse(&read_all(&mut busy).await);
     assert_eq!((answer.code, answer.body.as_str()), (200, "libvirt_up 1\n"));
-    timeout(Duration::from_secs(1), task)
-        .await
-        .expect("ended")
-        .expect("no panic");
+    timeout(Duration::from_secs(1), task).await.expect("ended").expect("no panic");
 }
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_does_not_wait_for_ever() {
     // One request is never answered, another's answer never read.
-    let server = Server::start(Fake {
-        permits: Semaphore::new(1),
-        ..large()
-    });
+    let server = Server::start(Fake { permits: Semaphore::new(1), ..large() });
     let mut clients = Vec::new();
     for _ in 0..2 {
         let mut client = server.connect().await;
-        client
-            .write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n")
-            .await
-            .expect("sent");
+        client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
         clients.push(client);
     }
     while server.source.asked.lock().expect("not poisoned").len() < 2 {
@@ -540,20 +365,12 @@ async fn shutdown_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn a_hang_up_ends_the_collection() {
-    let server = Server::start(Fake {
-        permits: Semaphore::new(0),
-        ..Fake::default()
-    });
+    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
     let mut client = server.connect().await;
-    client
-        .write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n")
-        .await
-        .expect("sent");
+    client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
     while server.source.asked.lock().expect("not poisoned").is_empty() {
         sleep(Duration::from_millis(1)).await;
     }
     drop(client);
-    timeout(Duration::from_secs(1), server.stop())
-        .await
-        .expect("nothing is left to wait for");
+    timeout(Duration::from_secs(1), server.stop()).await.expect("nothing is left to wait for");
 }

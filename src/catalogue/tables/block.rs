@@ -1,8 +1,6 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
-use crate::catalogue::row::{
-    Attributes, BYTES, Keys, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of,
-};
+use crate::catalogue::row::{Attributes, BYTES, Keys, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 use crate::config::Group;
 
 const READ: Attributes = &[("disk.io.direction", "read")];

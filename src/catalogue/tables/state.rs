@@ -4,16 +4,8 @@ use crate::catalogue::row::{NONE, NUMBER, Row, Shape, Table};
 use crate::config::Group;
 
 /// The states by number (`virDomainState`).
-pub(crate) const STATES: &[&str] = &[
-    "nostate",
-    "running",
-    "blocked",
-    "paused",
-    "shutdown",
-    "shutoff",
-    "crashed",
-    "pmsuspended",
-];
+pub(crate) const STATES: &[&str] =
+    &["nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"];
 
 /// The reasons by state and number (`virDomainRunningReason`, `virDomainPausedReason` and so on).
 #[rustfmt::skip]

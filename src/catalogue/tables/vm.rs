@@ -3,9 +3,4 @@
 use crate::catalogue::row::Table;
 use crate::config::Group;
 
-pub(super) const TABLE: Table = Table {
-    group: Group::Vm,
-    active_only: false,
-    scopes: &[],
-    rows: &[],
-};
+pub(super) const TABLE: Table = Table { group: Group::Vm, active_only: false, scopes: &[], rows: &[] };

@@ -1,0 +1,293 @@
+//! Promises that no single unit keeps: of the catalogue's names, of its completeness, and of the layers.
+
+#[path = "support/golden.rs"]
+mod golden;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use domstats_exporter::catalogue::{Catalogue, Listed, listed};
+use domstats_exporter::encode::Format;
+use domstats_exporter::reference;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a name ends in beyond the name of its OpenMetrics family.
+fn family_name(metric: &Listed) -> &str {
+    let suffix = match metric.kind {
+        "counter" => "_total",
+        "info" => "_info",
+        _ => "",
+    };
+    metric.name.strip_suffix(suffix).unwrap_or(&metric.name)
+}
+
+#[test]
+fn names_follow_the_conventions() {
+    for metric in reference::all() {
+        let name = metric.name.replace("<name>", "x");
+        let legal = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        assert!(legal && (name.starts_with("libvirt_") || name.starts_with("process_")), "{name}");
+        assert!(!name.contains("__"), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
+        assert_eq!(name.ends_with("_info"), metric.kind == "info", "{name}");
+        for reserved in ["_bucket", "_count", "_sum", "_created"] {
+            assert!(!name.ends_with(reserved), "{name}");
+        }
+        if let Some(unit) = metric.unit {
+            assert!(family_name(&metric).ends_with(&format!("_{unit}")), "{name} lacks its unit {unit}");
+        }
+        for unit in ["_ns", "_ms", "_kib", "_mib", "_milliseconds", "_kilobytes"] {
+            assert!(!name.contains(unit), "{name} is not in a base unit");
+        }
+        for label in &metric.labels {
+            assert!(
+                !["instance", "job", "host", "type", "domain", "uuid"].contains(&label.as_str()),
+                "{name}: {label}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_two_metrics_are_one_family() {
+    let mut families: BTreeMap<String, String> = BTreeMap::new();
+    for metric in reference::all() {
+        // The three metrics that stand for a rule differ by what the rule puts in; the rule itself refuses a clash.
+        if metric.name.contains("<name>") {
+            continue;
+        }
+        let other = families.insert(family_name(&metric).to_owned(), metric.name.clone());
+        assert_eq!(other, None, "{} has the family of another metric", metric.name);
+    }
+    // What the formats append to a histogram must not be a metric of its own.
+    for metric in reference::all().iter().filter(|metric| metric.kind == "histogram") {
+        for suffix in ["_bucket", "_count", "_sum"] {
+            assert!(!families.contains_key(&format!("{}{suffix}", metric.name)), "{}", metric.name);
+        }
+    }
+    let ruled = families.keys().find(|name| name.contains("_kvm_"));
+    assert_eq!(ruled, None, "a name within the rule for hypervisor statistics");
+}
+
+#[test]
+fn help_is_one_sentence() {
+    for metric in reference::all() {
+        let help = &metric.help;
+        assert!(
+            !help.is_empty() && !help.ends_with('.') && !help.contains(['\n', '\\', '|']),
+            "{}: {help}",
+            metric.name
+        );
+        let first = help.chars().next();
+        let vcpu = help.starts_with("vCPU") || help.starts_with("I/O");
+        assert!(first.is_some_and(char::is_uppercase) || vcpu, "{}: {help}", metric.name);
+    }
+}
+
+#[test]
+fn opentelemetry_names_are_dotted_and_unambiguous() {
+    let mut seen = BTreeSet::new();
+    for metric in reference::all() {
+        let name = metric.otel_name.replace("<name>", "x");
+        let legal =
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte));
+        assert!(legal && name.contains('.'), "{name}");
+        assert!(!name.ends_with("_total") && !name.ends_with(".total"), "{name}");
+        assert!(seen.insert((metric.otel_name.clone(), metric.otel_attributes.clone(), metric.keys.clone())), "{name}");
+    }
+    // Metrics of one OpenTelemetry name are one metric there: same kind, unit and labels.
+    let mut by_name: BTreeMap<String, (&str, String, Vec<String>)> = BTreeMap::new();
+    for metric in listed().into_iter().filter(|metric| !metric.name.contains("<name>")) {
+        let is = (metric.kind, metric.otel_unit, metric.labels);
+        let before = by_name.entry(metric.otel_name.clone()).or_insert_with(|| is.clone());
+        assert_eq!(*before, is, "{}", metric.otel_name);
+    }
+}
+
+/// Every key pattern that the catalogue maps, uses as a label, or names by rule.
+fn known_patterns() -> BTreeSet<String> {
+    listed().into_iter().flat_map(|metric| metric.keys).collect()
+}
+
+/// A key counts as known if a domain that sends it has no unmapped statistic.
+fn is_known(pattern: &str) -> bool {
+    let key = pattern.replace("<n>", "0").replace("<m>", "0").replace("<name>", "exits");
+    let text = format!("domain 1 6d2c5a0e-3f47-4c0d-9a53-0d1e2f3a4b5c \"x\"\n{key} ullong 1\n");
+    let records = golden::records(&text).expect("a parameter");
+    let (config, _) = golden::load("every-key");
+    Catalogue::new(&config).build(&[&records]).unmapped_keys == 0
+}
+
+#[test]
+fn every_key_constant_of_virt_sys_is_known() {
+    let patterns = virt_sys_patterns();
+    assert!(patterns.len() > 130, "only {} patterns: {patterns:?}", patterns.len());
+    let unknown: Vec<_> = patterns.iter().filter(|pattern| !is_known(pattern)).collect();
+    assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
+}
+
+/// The key patterns that the constants `VIR_DOMAIN_STATS_*` of the libvirt headers spell in parts: a prefix, a number,
+/// and a suffix that may itself be a prefix.
+fn virt_sys_patterns() -> BTreeSet<String> {
+    let constants = virt_sys_constants();
+    let full = |name: &str| -> Option<Vec<String>> {
+        let value = constants.get(name)?;
+        let (owner, _) = match name.rsplit_once("_SUFFIX_") {
+            Some(split) => split,
+            None => return Some(vec![value.clone()]),
+        };
+        Some(prefixes(&constants, owner)?.into_iter().map(|prefix| format!("{prefix}{value}")).collect())
+    };
+    let mut patterns = BTreeSet::new();
+    for name in constants.keys().filter(|name| !name.ends_with("_PREFIX")) {
+        if name.starts_with("CUSTOM_SUFFIX_TYPE_") {
+            let suffix = &constants[name];
+            patterns.extend([format!("vcpu.<n>.<name>{suffix}"), format!("vm.<name>{suffix}")]);
+        } else {
+            let full = full(name).unwrap_or_else(|| panic!("VIR_DOMAIN_STATS_{name} does not follow the others' rule"));
+            patterns.extend(full);
+        }
+    }
+    // Second numbers are written as such.
+    patterns
+        .into_iter()
+        .map(|pattern| pattern.replacen("<n>", "<1>", 1).replace("<n>", "<m>").replace("<1>", "<n>"))
+        .collect()
+}
+
+/// What stands before the suffixes of `owner`: its prefix and a number. The latency histograms have four prefixes and
+/// share their suffixes.
+fn prefixes(constants: &BTreeMap<String, String>, owner: &str) -> Option<Vec<String>> {
+    if let Some(histogram) = owner.strip_suffix("LATENCY_HISTOGRAM_SUFFIX_BIN") {
+        let bins = prefixes(constants, &format!("{histogram}LATENCY_HISTOGRAM"))?;
+        return Some(bins.into_iter().map(|prefix| format!("{prefix}bin.<n>")).collect());
+    }
+    if let Some(block) = owner.strip_suffix("_SUFFIX_LATENCY_HISTOGRAM") {
+        let block = prefixes(constants, block)?.remove(0);
+        let kinds = ["READ", "WRITE", "ZONE_APPEND", "FLUSH"];
+        return kinds
+            .map(|kind| {
+                let prefix = constants.get(&format!("{owner}_{kind}_PREFIX"))?;
+                Some(format!("{block}{prefix}"))
+            })
+            .into_iter()
+            .collect();
+    }
+    let prefix = constants.get(&format!("{owner}_PREFIX"))?;
+    match owner.rsplit_once("_SUFFIX_") {
+        Some((outer, _)) => {
+            Some(prefixes(constants, outer)?.into_iter().map(|outer| format!("{outer}{prefix}<n>")).collect())
+        }
+        None => Some(vec![format!("{prefix}<n>")]),
+    }
+}
+
+/// The string constants of the headers that crate `virt-sys` was made from, without `VIR_DOMAIN_STATS_`.
+fn virt_sys_constants() -> BTreeMap<String, String> {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
+        .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).expect("cargo's metadata is JSON");
+    let packages = metadata["packages"].as_array().expect("cargo lists packages");
+    let package = packages.iter().find(|package| package["name"] == "virt-sys").expect("virt-sys is a dependency");
+    let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a path"));
+    let bindings = manifest.with_file_name("bindgen").join("bindings.rs");
+    let bindings = fs::read_to_string(&bindings).expect("the bindings of virt-sys");
+    let declaration = regex::Regex::new(r#"VIR_DOMAIN_STATS_(\w+): &::std::ffi::CStr = [^"]*b"([^"\\]*)\\0""#);
+    let declaration = declaration.expect("a valid expression");
+    declaration.captures_iter(&bindings).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+}
+
+#[test]
+fn every_key_of_the_api_reference_is_known() {
+    let keys = fs::read_to_string(root().join("tests/fixtures/api-reference-keys.txt")).expect("the list of keys");
+    let keys: Vec<&str> = keys.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(keys.len() > 90);
+    let unknown: Vec<_> = keys.iter().filter(|key| !is_known(key)).collect();
+    assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
+}
+
+#[test]
+fn every_metric_is_in_a_golden_case() {
+    let mut shown = String::new();
+    for case in golden::cases() {
+        let (config, records) = golden::load(&case);
+        shown += &Format::Text.encode(&Arc::new(Catalogue::new(&config).build(&[&records]).families));
+    }
+    let typed: BTreeSet<&str> =
+        shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let missing: Vec<_> = listed()
+        .into_iter()
+        .map(|metric| metric.name)
+        .filter(|name| match name.split_once("<name>") {
+            Some((start, end)) => !typed.iter().any(|name| name.starts_with(start) && name.ends_with(end)),
+            None => !typed.contains(name.as_str()),
+        })
+        .collect();
+    assert!(missing.is_empty(), "in no golden case: {missing:?}");
+    assert!(known_patterns().len() > 120);
+}
+
+#[test]
+fn metrics_md_is_current() {
+    let path = root().join("METRICS.md");
+    let is = reference::markdown();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &is).expect("a writable METRICS.md");
+    }
+    let should_be = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        is == should_be,
+        "METRICS.md is not what `domstats-exporter metrics` prints; UPDATE_GOLDEN=1 writes it anew"
+    );
+}
+
+/// No stage knows a later one, and nobody who does the work knows the command line.
+#[test]
+fn dependencies_point_one_way() {
+    const STAGES: [&str; 6] = ["libvirt", "targets", "collect", "catalogue", "encode", "web"];
+    let position = |module: &str| STAGES.iter().position(|stage| *stage == module);
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let module = path.iter().next().and_then(|first| first.to_str()).unwrap_or_default().trim_end_matches(".rs");
+        for used in text.lines().filter_map(|line| line.trim().strip_prefix("use crate::")) {
+            let used = used.split([':', ';', '{', ' ']).next().unwrap_or_default();
+            let backwards = match (position(module), position(used)) {
+                (Some(here), Some(there)) => there > here,
+                (Some(_), None) => used != "config",
+                (None, _) => module == "config" && used != "config",
+            };
+            if backwards {
+                wrong.push(format!("src/{}: use crate::{used}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Every file below `src`, by its path there.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let src = root().join("src");
+    let mut found = Vec::new();
+    walk(&src, &mut found);
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source file");
+        (path.strip_prefix(&src).expect("below src").to_owned(), text)
+    };
+    found.into_iter().map(read).collect()
+}
