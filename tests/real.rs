@@ -24,9 +24,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use expected::{Expected, expected};
-use lab::{
-    ALL_GROUPS, Exporter, Lab, Running, Suite, filter, free_address, get, need, run_exporter,
-};
+use lab::{ALL_GROUPS, Exporter, Lab, Running, Suite, filter, free_address, get, need, run_exporter};
 use reading::{Sample, Values, parse_exposition, parse_params, parse_virsh};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -57,9 +55,7 @@ fn every_value_equals_virsh_on_debian_sid() {
 /// `witnesses` are keys without which the comparison would prove less than it says.
 fn compare_with_virsh(suite: Suite, witnesses: &[&str]) {
     let lab = Lab::start(suite).unwrap();
-    let guests = [
-        "web", "db", "old", "chain", "tcg", "sparse", "timed", "odd", "odd2",
-    ];
+    let guests = ["web", "db", "old", "chain", "tcg", "sparse", "timed", "odd", "odd2"];
     for name in lab.guests(&guests).unwrap() {
         let state = lab.virsh(&["domstate", &name]).unwrap();
         if state.trim() == "running" {
@@ -81,16 +77,12 @@ fn compare_with_virsh(suite: Suite, witnesses: &[&str]) {
         let stats = ["domstats", "--raw", "--backing"];
         let stats = &stats[..if backing { 3 } else { 2 }];
         let before = parse_virsh(&lab.virsh(stats).unwrap());
-        let scrape =
-            |format| run_exporter(&["scrape", "--config.file", config, "--format", format]);
+        let scrape = |format| run_exporter(&["scrape", "--config.file", config, "--format", format]);
         let params = parse_params(&scrape("params").unwrap()).unwrap();
         let samples = parse_exposition(&scrape("openmetrics").unwrap()).unwrap();
         let after = parse_virsh(&lab.virsh(stats).unwrap());
         assert_eq!(before.len(), guests.len(), "virsh misses guests");
-        assert_eq!(
-            params.keys().collect::<Vec<_>>(),
-            before.keys().collect::<Vec<_>>()
-        );
+        assert_eq!(params.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
         unmapped += samples
             .iter()
             .filter(|s| s.name == "libvirt_domain_unmapped_stat")
@@ -107,52 +99,31 @@ fn compare_with_virsh(suite: Suite, witnesses: &[&str]) {
                 let range = Range { low, high };
                 let raw = params[domain].get(key).and_then(|text| number(text));
                 let raw = raw.unwrap_or_else(|| panic!("{domain}: {key} is not in the raw dump"));
-                assert!(
-                    range.holds(raw, 1.0),
-                    "{domain}: {key}: {raw} is not in {range:?}"
-                );
+                assert!(range.holds(raw, 1.0), "{domain}: {key}: {raw} is not in {range:?}");
                 check_sample(domain, key, first, range, samples, backing);
                 seen.push(key.clone());
             }
             check_histograms(domain, first, samples);
         }
     }
-    let mut always = vec![
-        "block.2.allocation",
-        "vcpu.2.time",
-        "iothread.1.poll-max-ns",
-    ];
+    let mut always = vec!["block.2.allocation", "vcpu.2.time", "iothread.1.poll-max-ns"];
     always.extend(["dirtyrate.megabytes_per_second", "block.0.threshold"]);
     if lab.uri.contains(":///system") {
         always.extend(["perf.page_faults"]);
     }
     for witness in always.iter().chain(witnesses) {
-        assert!(
-            seen.iter().any(|key| key == witness),
-            "no guest had the key {witness}"
-        );
+        assert!(seen.iter().any(|key| key == witness), "no guest had the key {witness}");
     }
     let keys = seen.len();
     seen.sort();
     seen.dedup();
     let version = lab.virsh(&["version", "--daemon"]).unwrap();
-    println!(
-        "{}\n{keys} values of {} keys equal, {unmapped} unmapped",
-        version.trim(),
-        seen.len()
-    );
+    println!("{}\n{keys} values of {} keys equal, {unmapped} unmapped", version.trim(), seen.len());
     assert_eq!(unmapped, 0, "keys that the catalogue does not know");
 }
 
 /// The sample that `key` must have become.
-fn check_sample(
-    domain: &str,
-    key: &str,
-    values: &Values,
-    range: Range,
-    samples: &[Sample],
-    backing: bool,
-) {
+fn check_sample(domain: &str, key: &str, values: &Values, range: Range, samples: &[Sample], backing: bool) {
     let (name, labels, range, scale) = match expected(key, values) {
         Expected::Nothing => return,
         Expected::Unknown => panic!("{domain}: {key} is not in tests/support/expected.rs"),
@@ -160,27 +131,14 @@ fn check_sample(
         Expected::Sample(..) if key == "block.count" && backing => return,
         Expected::Sample(name, labels, scale) => (name, labels, range, scale),
         Expected::One(name, labels) => {
-            let one = Range {
-                low: 1.0,
-                high: 1.0,
-            };
+            let one = Range { low: 1.0, high: 1.0 };
             (name, labels, one, 1.0)
         }
     };
-    let found: Vec<&Sample> = samples
-        .iter()
-        .filter(|s| s.name == name && labels.iter().all(|(label, v)| s.label(label) == v))
-        .collect();
-    assert_eq!(
-        found.len(),
-        1,
-        "{domain}: {key} -> {name} {labels:?}: {found:?}"
-    );
-    assert!(
-        range.holds(found[0].value, scale),
-        "{domain}: {key}: {:?} is not in {range:?} x {scale}",
-        found[0]
-    );
+    let found: Vec<&Sample> =
+        samples.iter().filter(|s| s.name == name && labels.iter().all(|(label, v)| s.label(label) == v)).collect();
+    assert_eq!(found.len(), 1, "{domain}: {key} -> {name} {labels:?}: {found:?}");
+    assert!(range.holds(found[0].value, scale), "{domain}: {key}: {:?} is not in {range:?} x {scale}", found[0]);
 }
 
 /// libvirt's bins are counts of their own, from a start on; a Prometheus bucket counts all up to an end.
@@ -189,11 +147,7 @@ fn check_histograms(domain: &str, values: &Values, samples: &[Sample]) {
         let parts: Vec<&str> = key.split('.').collect();
         let device = &values[&format!("block.{}.name", parts[1])];
         let bins = key.strip_suffix("count").unwrap();
-        let read = |k: usize, what: &str| {
-            values
-                .get(&format!("{bins}{k}.{what}"))
-                .and_then(|v| number(v))
-        };
+        let read = |k: usize, what: &str| values.get(&format!("{bins}{k}.{what}")).and_then(|v| number(v));
         let name = format!("libvirt_domain_block_{}_latency_seconds", parts[3]);
         let find = |suffix: &str, le: Option<f64>| {
             samples
@@ -226,8 +180,7 @@ fn check_histograms(domain: &str, values: &Values, samples: &[Sample]) {
 fn promtool_has_nothing_to_say() {
     need("promtool", "prometheus").unwrap();
     let lab = Lab::start(Suite::Machine).unwrap();
-    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"])
-        .unwrap();
+    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"]).unwrap();
     let exporter = Exporter::serve(&lab.uri_ro, &["--collection.groups", ALL_GROUPS]).unwrap();
     let text = exporter.metrics("text/plain; version=0.0.4").unwrap();
     let said = filter(Command::new("promtool").args(["check", "metrics"]), &text);
@@ -238,17 +191,14 @@ fn promtool_has_nothing_to_say() {
 fn the_strict_openmetrics_parser_accepts_a_scrape() {
     // Debian's interpreter, which has the package; another one may come first in PATH.
     let python = "/usr/bin/python3";
-    let installed = Command::new(python)
-        .args(["-c", "import prometheus_client.openmetrics.parser"])
-        .stderr(Stdio::null())
-        .status();
+    let installed =
+        Command::new(python).args(["-c", "import prometheus_client.openmetrics.parser"]).stderr(Stdio::null()).status();
     assert!(
         installed.is_ok_and(|status| status.success()),
         "the Python client is missing; install the Debian package python3-prometheus-client (make install does)"
     );
     let lab = Lab::start(Suite::Machine).unwrap();
-    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"])
-        .unwrap();
+    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"]).unwrap();
     let exporter = Exporter::serve(&lab.uri_ro, &["--collection.groups", ALL_GROUPS]).unwrap();
     let text = exporter.metrics(OPENMETRICS).unwrap();
     let program = "import sys\n\
@@ -274,10 +224,7 @@ fn a_real_prometheus_scrapes_and_answers() {
     let address = free_address().unwrap();
     let _prometheus = Command::new("prometheus")
         .arg(format!("--config.file={}", config.display()))
-        .arg(format!(
-            "--storage.tsdb.path={}",
-            lab.folder().join("tsdb").display()
-        ))
+        .arg(format!("--storage.tsdb.path={}", lab.folder().join("tsdb").display()))
         .arg(format!("--web.listen-address={address}"))
         .arg("--log.level=error")
         .spawn()
@@ -285,10 +232,7 @@ fn a_real_prometheus_scrapes_and_answers() {
         .unwrap();
     let up = query(address, "libvirt_up == 1");
     assert_eq!(up.len(), 1, "{up:?}");
-    let vcpus = query(
-        address,
-        &format!("libvirt_domain_vcpus_current{{domain=\"{}\"}}", guests[0]),
-    );
+    let vcpus = query(address, &format!("libvirt_domain_vcpus_current{{domain=\"{}\"}}", guests[0]));
     assert_eq!(vcpus.len(), 1, "{vcpus:?}");
     assert_eq!(vcpus[0]["value"][1], "2");
     let off = query(address, "libvirt_domain_state{state=\"shutoff\"} == 1");
@@ -298,17 +242,10 @@ fn a_real_prometheus_scrapes_and_answers() {
 
 /// The result vector of a query, as soon as there is one.
 fn query(address: std::net::SocketAddr, expression: &str) -> Vec<serde_json::Value> {
-    let encoded: String = expression
-        .bytes()
-        .map(|byte| format!("%{byte:02X}"))
-        .collect();
+    let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let answer = get(
-            address,
-            &format!("/api/v1/query?query={encoded}"),
-            "application/json",
-        );
+        let answer = get(address, &format!("/api/v1/query?query={encoded}"), "application/json");
         let result = answer.as_ref().ok().and_then(|body| {
             let body: serde_json::Value = serde_json::from_str(body).ok()?;
             body["data"]["result"].as_array().cloned()
@@ -328,11 +265,7 @@ fn a_thousand_scrapes_leave_the_exporter_as_it_was() {
     let exporter = Exporter::serve(&lab.uri_ro, &["--collection.groups", ALL_GROUPS]).unwrap();
     let scrape = |times: usize| {
         for turn in 0..times {
-            let accept = if turn % 2 == 0 {
-                OPENMETRICS
-            } else {
-                "text/plain"
-            };
+            let accept = if turn % 2 == 0 { OPENMETRICS } else { "text/plain" };
             let body = exporter.metrics(accept).unwrap();
             assert!(body.contains("\nlibvirt_up 1"));
         }
@@ -345,14 +278,8 @@ fn a_thousand_scrapes_leave_the_exporter_as_it_was() {
     let after = Footprint::of(exporter.id());
     println!("before {before:?}, after 1,000 scrapes {after:?}");
     assert_eq!(before.threads, after.threads);
-    assert!(
-        after.files <= before.files,
-        "{before:?} -> {after:?}: descriptors leak"
-    );
-    assert!(
-        after.resident_kib <= before.resident_kib + 1024,
-        "{before:?} -> {after:?}: memory grows"
-    );
+    assert!(after.files <= before.files, "{before:?} -> {after:?}: descriptors leak");
+    assert!(after.resident_kib <= before.resident_kib + 1024, "{before:?} -> {after:?}: memory grows");
 }
 
 /// What a process holds of the machine.

@@ -25,46 +25,24 @@ pub fn expected(key: &str, values: &Values) -> Expected {
     let text = |key: String| values.get(&key).cloned().unwrap_or_default();
     let value = values.get(key).map_or("", String::as_str);
     let active = !matches!(text("state.state".to_owned()).as_str(), "5" | "6");
-    let plain = |name: &str, scale: f64| {
-        Expected::Sample(format!("libvirt_domain_{name}"), Vec::new(), scale)
-    };
+    let plain = |name: &str, scale: f64| Expected::Sample(format!("libvirt_domain_{name}"), Vec::new(), scale);
     match parts.as_slice() {
         ["state", "state"] => {
-            let names = [
-                "nostate",
-                "running",
-                "blocked",
-                "paused",
-                "shutdown",
-                "shutoff",
-                "crashed",
-                "pmsuspended",
-            ];
+            let names = ["nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended"];
             let name = value.parse().ok().and_then(|n: usize| names.get(n));
             let name = name.map_or("", |name| name);
-            Expected::One(
-                "libvirt_domain_state".to_owned(),
-                vec![("state", name.to_owned())],
-            )
+            Expected::One("libvirt_domain_state".to_owned(), vec![("state", name.to_owned())])
         }
         ["state", "reason"] => Expected::One("libvirt_domain_state_reason".to_owned(), Vec::new()),
         // libvirtd's own processor time.
         ["cpu", ..] if !active => Expected::Nothing,
-        ["cpu", which @ ("time" | "user" | "system")] => {
-            plain(&format!("cpu_{which}_seconds_total"), NANO)
-        }
-        ["cpu", "haltpoll", which, "time"] => {
-            plain(&format!("cpu_haltpoll_{which}_seconds_total"), NANO)
-        }
+        ["cpu", which @ ("time" | "user" | "system")] => plain(&format!("cpu_{which}_seconds_total"), NANO),
+        ["cpu", "haltpoll", which, "time"] => plain(&format!("cpu_haltpoll_{which}_seconds_total"), NANO),
         ["cpu", "cache", "monitor", "count"] => plain("cpu_cache_monitors", 1.0),
         ["balloon", "last-update"] if value == "0" => Expected::Nothing,
         ["balloon", "last-update"] => plain("memory_last_update_timestamp_seconds", 1.0),
-        ["balloon", which @ ("swap_in" | "swap_out")] => {
-            plain(&format!("memory_{which}_bytes_total"), KIBI)
-        }
-        ["balloon", which @ ("major_fault" | "minor_fault")] => {
-            plain(&format!("memory_{which}s_total"), 1.0)
-        }
+        ["balloon", which @ ("swap_in" | "swap_out")] => plain(&format!("memory_{which}_bytes_total"), KIBI),
+        ["balloon", which @ ("major_fault" | "minor_fault")] => plain(&format!("memory_{which}s_total"), 1.0),
         ["balloon", "hugetlb_pgalloc"] => plain("memory_hugetlb_allocations_total", 1.0),
         ["balloon", "hugetlb_pgfail"] => plain("memory_hugetlb_allocation_failures_total", 1.0),
         ["balloon", which] => plain(&format!("memory_{which}_bytes"), KIBI),
@@ -72,14 +50,10 @@ pub fn expected(key: &str, values: &Values) -> Expected {
         ["vcpu", n, rest @ ..] => {
             let vcpu = vec![("vcpu", (*n).to_owned())];
             match rest {
-                [which @ ("state" | "halted")] => {
-                    Expected::Sample(format!("libvirt_domain_vcpu_{which}"), vcpu, 1.0)
+                [which @ ("state" | "halted")] => Expected::Sample(format!("libvirt_domain_vcpu_{which}"), vcpu, 1.0),
+                [which @ ("time" | "wait" | "delay")] => {
+                    Expected::Sample(format!("libvirt_domain_vcpu_{which}_seconds_total"), vcpu, NANO)
                 }
-                [which @ ("time" | "wait" | "delay")] => Expected::Sample(
-                    format!("libvirt_domain_vcpu_{which}_seconds_total"),
-                    vcpu,
-                    NANO,
-                ),
                 [name, which] => kvm("vcpu_kvm", name, which, vcpu),
                 _ => Expected::Unknown,
             }
@@ -87,11 +61,7 @@ pub fn expected(key: &str, values: &Values) -> Expected {
         ["vm", name, which] => kvm("kvm", name, which, Vec::new()),
         ["net", "count"] => plain("interfaces", 1.0),
         ["net", n, direction, what] => {
-            let direction = if *direction == "rx" {
-                "receive"
-            } else {
-                "transmit"
-            };
+            let direction = if *direction == "rx" { "receive" } else { "transmit" };
             let what = match *what {
                 "pkts" => "packets",
                 "errs" => "errors",
@@ -107,13 +77,9 @@ pub fn expected(key: &str, values: &Values) -> Expected {
         // With the backing chain, the number of layers; else, that of disks.
         ["block", "count"] => plain("block_devices", 1.0),
         ["block", n, rest @ ..] => block(n, rest, values),
-        ["perf", which @ ("cpu_clock" | "task_clock")] => {
-            plain(&format!("perf_{which}_seconds_total"), NANO)
-        }
+        ["perf", which @ ("cpu_clock" | "task_clock")] => plain(&format!("perf_{which}_seconds_total"), NANO),
         ["perf", "cmt"] => plain("perf_cmt_bytes", 1.0),
-        ["perf", which @ ("mbmt" | "mbml")] => {
-            plain(&format!("perf_{which}_bytes_per_second"), 1.0)
-        }
+        ["perf", which @ ("mbmt" | "mbml")] => plain(&format!("perf_{which}_bytes_per_second"), 1.0),
         ["perf", event] => plain(&format!("perf_{event}_total"), 1.0),
         ["iothread", "count"] => plain("iothreads", 1.0),
         ["iothread", id, what] => {
@@ -147,40 +113,30 @@ fn kvm(prefix: &str, name: &str, which: &str, labels: Vec<(&'static str, String)
         "max" => "_max",
         _ => return Expected::Unknown,
     };
-    Expected::Sample(
-        format!("libvirt_domain_{prefix}_{name}{suffix}"),
-        labels,
-        scale,
-    )
+    Expected::Sample(format!("libvirt_domain_{prefix}_{name}{suffix}"), labels, scale)
 }
 
 fn block(n: &str, rest: &[&str], values: &Values) -> Expected {
     let text = |key: String| values.get(&key).cloned().unwrap_or_default();
     let device = text(format!("block.{n}.name"));
     let sample = |name: String, scale: f64| {
-        Expected::Sample(
-            format!("libvirt_domain_block_{name}"),
-            vec![("device", device.clone())],
-            scale,
-        )
+        Expected::Sample(format!("libvirt_domain_block_{name}"), vec![("device", device.clone())], scale)
     };
     // Layers of a chain follow their disk, under its name.
-    let lower = n
-        .parse::<usize>()
-        .is_ok_and(|n| n > 0 && values.get(&format!("block.{}.name", n - 1)) == Some(&device));
+    let lower =
+        n.parse::<usize>().is_ok_and(|n| n > 0 && values.get(&format!("block.{}.name", n - 1)) == Some(&device));
+    let backing = |name: &str| {
+        let index = text(format!("block.{n}.backingIndex"));
+        Expected::Sample(
+            format!("libvirt_domain_block_backing_{name}"),
+            vec![("device", device.clone()), ("backing_index", index)],
+            1.0,
+        )
+    };
     match rest {
         ["backingIndex"] => Expected::Nothing,
-        [what @ ("allocation" | "capacity" | "physical")] if lower => {
-            let index = text(format!("block.{n}.backingIndex"));
-            Expected::Sample(
-                format!("libvirt_domain_block_backing_{what}_bytes"),
-                vec![("device", device), ("backing_index", index)],
-                1.0,
-            )
-        }
-        [what @ ("allocation" | "capacity" | "physical" | "threshold")] => {
-            sample(format!("{what}_bytes"), 1.0)
-        }
+        [what @ ("allocation" | "capacity" | "physical" | "threshold")] if lower => backing(&format!("{what}_bytes")),
+        [what @ ("allocation" | "capacity" | "physical" | "threshold")] => sample(format!("{what}_bytes"), 1.0),
         ["fl", "reqs"] => sample("flush_requests_total".to_owned(), 1.0),
         ["fl", "times"] => sample("flush_time_seconds_total".to_owned(), NANO),
         [direction @ ("rd" | "wr"), what] => {
@@ -192,8 +148,10 @@ fn block(n: &str, rest: &[&str], values: &Values) -> Expected {
                 _ => Expected::Unknown,
             }
         }
-        ["limits", what @ ("iov_max" | "iov_hw_max")] => sample(format!("limit_{what}"), 1.0),
-        ["limits", what] => sample(format!("limit_{what}_bytes"), 1.0),
+        ["limits", what] => {
+            let unit = if what.starts_with("iov") { "" } else { "_bytes" };
+            if lower { backing(&format!("limit_{what}{unit}")) } else { sample(format!("limit_{what}{unit}"), 1.0) }
+        }
         ["timed_group", "count"] => sample("timed_groups".to_owned(), 1.0),
         ["timed_group", _, "interval"] => Expected::Nothing,
         ["timed_group", m, what] => {

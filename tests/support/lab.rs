@@ -19,8 +19,7 @@ pub enum Suite {
 }
 
 /// All statistics groups, KVM's own of each vCPU among them.
-pub const ALL_GROUPS: &str =
-    "state,cpu_total,balloon,vcpu,interface,block,perf,iothread,memory,dirtyrate,vm,vcpu_kvm";
+pub const ALL_GROUPS: &str = "state,cpu_total,balloon,vcpu,interface,block,perf,iothread,memory,dirtyrate,vm,vcpu_kvm";
 
 /// A running private libvirtd; it ends with its guests when this is dropped, or when the test program is gone.
 #[derive(Debug)]
@@ -40,10 +39,8 @@ impl Lab {
     ///
     /// The scripts' own sentence, which names the Debian package where something is missing.
     pub fn start(suite: Suite) -> Result<Self, String> {
-        let folder = tempfile::Builder::new()
-            .prefix("lab")
-            .tempdir()
-            .map_err(|e| format!("no temporary folder: {e}"))?;
+        let folder =
+            tempfile::Builder::new().prefix("lab").tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
         let mut command = match suite {
             Suite::Machine => script("libvirtd.sh"),
             Suite::Debian(_) => script("suite.sh"),
@@ -52,16 +49,9 @@ impl Lab {
         if let Suite::Debian(name) = suite {
             command.arg(name);
         }
-        command
-            .arg(folder.path())
-            .env("LAB_OWNER", std::process::id().to_string());
+        command.arg(folder.path()).env("LAB_OWNER", std::process::id().to_string());
         // From here on the lab is dropped, and with it stopped, also where the start failed half way.
-        let mut lab = Self {
-            folder,
-            suite,
-            uri: String::new(),
-            uri_ro: String::new(),
-        };
+        let mut lab = Self { folder, suite, uri: String::new(), uri_ro: String::new() };
         lab.uri = output(&mut command)?.trim().to_owned();
         lab.uri_ro = std::fs::read_to_string(lab.folder.path().join("uri-ro"))
             .map_err(|e| format!("the lab has no read-only URI: {e}"))?
@@ -90,11 +80,7 @@ impl Lab {
         need("virsh", "libvirt-clients")?;
         let mut command = Command::new("virsh");
         command.env("LC_ALL", "C.UTF-8");
-        output(
-            command
-                .args(["--quiet", "--connect", &self.uri])
-                .args(arguments),
-        )
+        output(command.args(["--quiet", "--connect", &self.uri]).args(arguments))
     }
 
     /// Waits until the guest's software reads its first disk, which is some seconds after its start: firmware comes first.
@@ -107,9 +93,7 @@ impl Lab {
         while Instant::now() < deadline {
             // The firmware itself reads one sector; the boot sector writes, too.
             let stats = self.virsh(&["domstats", "--raw", "--block", guest])?;
-            let writes = stats
-                .lines()
-                .find_map(|line| line.trim().strip_prefix("block.0.wr.reqs="));
+            let writes = stats.lines().find_map(|line| line.trim().strip_prefix("block.0.wr.reqs="));
             if writes.is_some_and(|n| n.parse::<u64>().is_ok_and(|n| n >= 4)) {
                 return Ok(());
             }
@@ -169,10 +153,7 @@ impl Exporter {
             .args(arguments)
             .spawn()
             .map_err(|e| format!("the exporter does not start: {e}"))?;
-        let mut exporter = Self {
-            process: Running(process),
-            address,
-        };
+        let mut exporter = Self { process: Running(process), address };
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Ok(Some(status)) = exporter.process.0.try_wait() {
@@ -253,9 +234,9 @@ pub fn free_address() -> Result<SocketAddr, String> {
 pub fn need(program: &str, package: &str) -> Result<(), String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    found.then_some(()).ok_or_else(|| {
-        format!("{program} is missing; install the Debian package {package} (make install does)")
-    })
+    found
+        .then_some(())
+        .ok_or_else(|| format!("{program} is missing; install the Debian package {package} (make install does)"))
 }
 
 /// Runs a program to its end, with `input` on its standard input, and returns its output and error text together.
@@ -275,16 +256,10 @@ pub fn filter(command: &mut Command, input: &str) -> Result<String, String> {
         // A program that ends before it has read everything says why on its own.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let done = child
-        .wait_with_output()
-        .map_err(|e| format!("{name}: {e}"))?;
+    let done = child.wait_with_output().map_err(|e| format!("{name}: {e}"))?;
     let mut text = String::from_utf8_lossy(&done.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&done.stderr));
-    if done.status.success() {
-        Ok(text)
-    } else {
-        Err(format!("{name}: {}: {text}", done.status))
-    }
+    if done.status.success() { Ok(text) } else { Err(format!("{name}: {}: {text}", done.status)) }
 }
 
 fn exporter() -> Command {
@@ -292,17 +267,12 @@ fn exporter() -> Command {
 }
 
 fn script(name: &str) -> Command {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "lab", name]
-        .iter()
-        .collect();
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "lab", name].iter().collect();
     Command::new(path)
 }
 
 fn output(command: &mut Command) -> Result<String, String> {
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
+    let done = command.stdin(Stdio::null()).output().map_err(|e| format!("{:?}: {e}", command.get_program()))?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }

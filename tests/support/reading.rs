@@ -11,9 +11,7 @@ pub fn parse_virsh(text: &str) -> BTreeMap<String, Values> {
     let mut current = String::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("Domain: '") {
-            name.strip_suffix('\'')
-                .unwrap_or(name)
-                .clone_into(&mut current);
+            name.strip_suffix('\'').unwrap_or(name).clone_into(&mut current);
             domains.insert(current.clone(), Values::new());
         } else if let Some((key, value)) = line.trim_start().split_once('=')
             && let Some(values) = domains.get_mut(&current)
@@ -105,18 +103,11 @@ fn parse_sample(line: &str) -> Option<Sample> {
                     (_, other) => value.push(other),
                 }
             };
-            if labels
-                .insert(label.trim_start_matches(',').to_owned(), value)
-                .is_some()
-            {
+            if labels.insert(label.trim_start_matches(',').to_owned(), value).is_some() {
                 return None;
             }
         }
         rest = &rest[1..];
     }
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value: rest.split_whitespace().next()?.parse().ok()?,
-    })
+    Some(Sample { name: name.to_owned(), labels, value: rest.split_whitespace().next()?.parse().ok()? })
 }

@@ -130,10 +130,7 @@ pub enum Reason {
 pub fn parse(text: &str) -> Result<Vec<Domain>, ParseError> {
     let mut domains: Vec<Domain> = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let at = |reason| ParseError {
-            line: index + 1,
-            reason,
-        };
+        let at = |reason| ParseError { line: index + 1, reason };
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -154,9 +151,7 @@ pub fn parse(text: &str) -> Result<Vec<Domain>, ParseError> {
 pub fn write(domains: &[Domain]) -> String {
     let mut out = String::new();
     for domain in domains {
-        let id = domain
-            .id
-            .map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let id = domain.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
         // Writing to a String cannot fail.
         let _ = writeln!(out, "domain {id} {} {}", domain.uuid, json(&domain.name));
         for (key, value) in &domain.params {
@@ -180,12 +175,7 @@ fn parse_domain(rest: &str) -> Result<Domain, Reason> {
     let uuid = Uuid::try_parse(uuid).map_err(|_| malformed("a uuid", uuid))?;
     let (name, rest) = split_json(rest, "the domain's name")?;
     ended(rest)?;
-    Ok(Domain {
-        name,
-        uuid,
-        id,
-        params: Vec::new(),
-    })
+    Ok(Domain { name, uuid, id, params: Vec::new() })
 }
 
 fn parse_param(line: &str) -> Result<(String, Value), Reason> {
@@ -202,9 +192,7 @@ fn parse_param(line: &str) -> Result<(String, Value), Reason> {
 
 fn parse_value(type_name: &str, text: &str) -> Result<Value, Reason> {
     if let Some(tag) = type_name.strip_prefix("unknown(") {
-        let tag = tag
-            .strip_suffix(')')
-            .ok_or_else(|| malformed("unknown(TAG)", type_name))?;
+        let tag = tag.strip_suffix(')').ok_or_else(|| malformed("unknown(TAG)", type_name))?;
         ended(text)?;
         return Ok(Value::Unknown(number(tag, "a type tag")?));
     }
@@ -240,18 +228,11 @@ fn number<T: std::str::FromStr>(text: &str, expected: &'static str) -> Result<T,
 }
 
 fn malformed(expected: &'static str, text: &str) -> Reason {
-    Reason::Malformed {
-        expected,
-        text: text.to_owned(),
-    }
+    Reason::Malformed { expected, text: text.to_owned() }
 }
 
 fn ended(rest: &str) -> Result<(), Reason> {
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        Err(Reason::Trailing(rest.to_owned()))
-    }
+    if rest.is_empty() { Ok(()) } else { Err(Reason::Trailing(rest.to_owned())) }
 }
 
 fn strip_word<'a>(line: &'a str, word: &str) -> Option<&'a str> {
@@ -260,8 +241,7 @@ fn strip_word<'a>(line: &'a str, word: &str) -> Option<&'a str> {
 }
 
 fn split_word(text: &str) -> (&str, &str) {
-    text.split_once(char::is_whitespace)
-        .map_or((text, ""), |(word, rest)| (word, rest.trim_start()))
+    text.split_once(char::is_whitespace).map_or((text, ""), |(word, rest)| (word, rest.trim_start()))
 }
 
 fn split_json<'a>(text: &'a str, what: &'static str) -> Result<(String, &'a str), Reason> {
@@ -284,9 +264,7 @@ fn written_key(key: &str) -> String {
     let plain = !key.is_empty()
         && key != "domain"
         && !key.starts_with('#')
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
     if plain { key.to_owned() } else { json(key) }
 }
 

@@ -10,10 +10,7 @@ fn domain(params: Vec<(&str, Value)>) -> Domain {
         name: "vm \"one\"\n\u{1f600}".to_owned(),
         uuid: Uuid::try_parse(UUID).unwrap(),
         id: Some(3),
-        params: params
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect(),
+        params: params.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     }
 }
 
@@ -70,10 +67,7 @@ fn what_is_written_is_read_back() {
         ("quo\"te", Value::Int(4)),
         ("ключ", Value::Int(5)),
     ]);
-    let second = Domain {
-        id: None,
-        ..domain(vec![])
-    };
+    let second = Domain { id: None, ..domain(vec![]) };
     let domains = vec![first, second];
     assert_eq!(parse(&write(&domains)).unwrap(), domains);
 }
@@ -104,15 +98,9 @@ fn errors_name_the_line_and_the_reason() {
         ("domain", "line 2: the domain's id is missing"),
         ("domain -1 x", "line 2: \"-1\" is not an id or -"),
         ("domain 1 abc \"x\"", "line 2: \"abc\" is not a uuid"),
-        (
-            "\"open int 1",
-            "line 2: \"\\\"open int 1\" is not a JSON string",
-        ),
+        ("\"open int 1", "line 2: \"\\\"open int 1\" is not a JSON string"),
     ] {
-        assert_eq!(
-            parse(&format!("{head}{line}\n")).unwrap_err().to_string(),
-            message
-        );
+        assert_eq!(parse(&format!("{head}{line}\n")).unwrap_err().to_string(), message);
     }
     let nameless = format!("domain - {UUID}");
     assert_eq!(reason(&nameless), (1, Reason::Missing("the domain's name")));
