@@ -178,17 +178,56 @@ fn check_histograms(domain: &str, values: &Values, samples: &[Sample]) {
 
 #[test]
 fn promtool_has_nothing_to_say() {
-    need("promtool", "prometheus").unwrap();
     let lab = Lab::start(Suite::Machine).unwrap();
-    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"]).unwrap();
-    let exporter = Exporter::serve(&lab.uri_ro, &["--collection.groups", ALL_GROUPS]).unwrap();
+    let exporter = serve_guests(&lab);
     let text = exporter.metrics("text/plain; version=0.0.4").unwrap();
-    let said = filter(Command::new("promtool").args(["check", "metrics"]), &text);
-    assert_eq!(said.as_deref(), Ok(""), "of:\n{text}");
+    assert_eq!(promtool(&text), "", "of:\n{text}");
+    for (path, text) in goldens("txt") {
+        assert_eq!(promtool(&text), "", "of {path}");
+    }
 }
 
 #[test]
-fn the_strict_openmetrics_parser_accepts_a_scrape() {
+fn the_strict_openmetrics_parser_accepts_everything() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let exporter = serve_guests(&lab);
+    let mut texts = goldens("om");
+    let live = exporter.metrics(OPENMETRICS).unwrap();
+    texts.push(("the live scrape".to_owned(), live));
+    for (path, text) in texts {
+        let count = count_samples_strictly(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let ours = parse_exposition(&text).unwrap().len();
+        assert_eq!(count.trim(), ours.to_string(), "{path}");
+    }
+}
+
+/// The exporter on guests of many kinds.
+fn serve_guests(lab: &Lab) -> Exporter {
+    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"]).unwrap();
+    Exporter::serve(&lab.uri_ro, &["--collection.groups", ALL_GROUPS]).unwrap()
+}
+
+/// The expected outputs of `tests/golden` with this extension.
+fn goldens(extension: &str) -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let paths = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension));
+    let files: Vec<_> = paths.map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect();
+    assert!(!files.is_empty(), "no .{extension} in {folder}");
+    files
+}
+
+/// What `promtool check metrics` says.
+fn promtool(text: &str) -> String {
+    need("promtool", "prometheus").unwrap();
+    let mut command = Command::new("promtool");
+    filter(command.args(["check", "metrics"]), text).unwrap_or_else(|said| said)
+}
+
+/// How many samples the Python client's OpenMetrics parser, the strict one, finds.
+fn count_samples_strictly(text: &str) -> Result<String, String> {
     // Debian's interpreter, which has the package; another one may come first in PATH.
     let python = "/usr/bin/python3";
     let installed =
@@ -197,16 +236,10 @@ fn the_strict_openmetrics_parser_accepts_a_scrape() {
         installed.is_ok_and(|status| status.success()),
         "the Python client is missing; install the Debian package python3-prometheus-client (make install does)"
     );
-    let lab = Lab::start(Suite::Machine).unwrap();
-    lab.guests(&["web", "db", "old", "sparse", "timed", "odd"]).unwrap();
-    let exporter = Exporter::serve(&lab.uri_ro, &["--collection.groups", ALL_GROUPS]).unwrap();
-    let text = exporter.metrics(OPENMETRICS).unwrap();
     let program = "import sys\n\
         from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
         print(sum(len(family.samples) for family in parse(sys.stdin.read())))";
-    let count = filter(Command::new(python).args(["-c", program]), &text).unwrap();
-    let ours = parse_exposition(&text).unwrap().len();
-    assert_eq!(count.trim(), ours.to_string());
+    filter(Command::new(python).args(["-c", program]), text)
 }
 
 #[test]
