@@ -1,5 +1,6 @@
 //! Families to bytes: one file a format, no decisions.
 
+mod labels;
 mod openmetrics;
 mod params;
 mod text;

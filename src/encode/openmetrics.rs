@@ -2,15 +2,16 @@
 //!
 //! The crate appends unit, `_total` and `_info` to the names itself, escapes label values and checks nothing.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::encoding::{EncodeLabel as _, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::Rendered;
 use crate::catalogue::{Families, Kind, LabelSet, Meta, Sample, Value, float};
 
 pub(super) fn encode(families: &Arc<Families>) -> String {
@@ -29,13 +30,14 @@ struct Exposition(Arc<Families>);
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let rendered = Rendered::new(&self.0.labels);
         for family in &self.0.families {
             let meta = &family.meta;
             let unit = meta.unit.suffix().map(|suffix| Unit::Other(suffix.to_owned()));
             let mut encoder =
                 encoder.encode_descriptor(bare_name(meta), &meta.help, unit.as_ref(), metric_type(meta.kind))?;
             for sample in &family.samples {
-                let labels = Labels { families: &self.0, sets: [sample.subject, sample.labels] };
+                let labels = Labels { rendered: &rendered, sample };
                 self.encode_sample(meta.kind, sample, &labels, &mut encoder)?;
             }
         }
@@ -54,7 +56,7 @@ impl Exposition {
         if kind == Kind::Info {
             return encoder.encode_info(labels);
         }
-        if labels.sets == [LabelSet::EMPTY; 2] {
+        if (sample.subject, sample.labels) == (LabelSet::EMPTY, LabelSet::EMPTY) {
             return self.encode_value(kind, sample.value, encoder);
         }
         self.encode_value(kind, sample.value, &mut encoder.encode_family(labels)?)
@@ -101,18 +103,30 @@ fn metric_type(kind: Kind) -> MetricType {
     }
 }
 
+/// The labels of a sample. The crate takes a label's name as it is and escapes its value, so everything up to the last
+/// name is handed to it as one name that has been rendered before: this halves the time that a sample takes.
 struct Labels<'a> {
-    families: &'a Families,
-    sets: [LabelSet; 2],
+    rendered: &'a Rendered<'a>,
+    sample: &'a Sample,
 }
 
 impl EncodeLabelSet for Labels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        for set in self.sets {
-            for label in self.families.labels.get(set) {
-                label.encode(encoder.encode_label())?;
-            }
+        let Sample { subject, labels, .. } = *self.sample;
+        let (before, last) = match self.rendered.split_last(labels) {
+            Some(last) => (self.rendered.get(subject), Some(last)),
+            None => ("", self.rendered.split_last(subject)),
+        };
+        let Some((head, value)) = last else { return Ok(()) };
+        let mut label = encoder.encode_label();
+        let mut key = label.encode_label_key()?;
+        if !before.is_empty() {
+            key.write_str(before)?;
+            key.write_str(",")?;
         }
-        Ok(())
+        key.write_str(head)?;
+        let mut encoder = key.encode_label_value()?;
+        encoder.write_str(value)?;
+        encoder.finish()
     }
 }

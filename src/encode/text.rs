@@ -1,10 +1,7 @@
 //! The classic text format of Prometheus, version 0.0.4, which `prometheus-client` cannot write.
-//!
-//! Each label set is escaped once and copied into every sample that carries it.
 
-use std::ops::Range;
-
-use crate::catalogue::{Families, Family, Kind, LabelTable, Sample, Value};
+use super::labels::{Rendered, escape};
+use crate::catalogue::{Families, Family, Kind, Sample, Value};
 
 pub(super) fn encode(families: &Families) -> String {
     let labels = Rendered::new(&families.labels);
@@ -36,7 +33,7 @@ fn write_header(out: &mut String, family: &Family) {
     }
 }
 
-fn write_sample(out: &mut String, families: &Families, labels: &Rendered, family: &Family, sample: &Sample) {
+fn write_sample(out: &mut String, families: &Families, labels: &Rendered<'_>, family: &Family, sample: &Sample) {
     let name = &*family.meta.name;
     match sample.value {
         Value::Histogram(number) => {
@@ -55,7 +52,7 @@ fn write_sample(out: &mut String, families: &Families, labels: &Rendered, family
 
 fn write_line(
     out: &mut String,
-    labels: &Rendered,
+    labels: &Rendered<'_>,
     sample: &Sample,
     name: [&str; 2],
     bound: Option<&str>,
@@ -64,7 +61,7 @@ fn write_line(
     name.into_iter().for_each(|part| out.push_str(part));
     let mut before = '{';
     for set in [sample.subject, sample.labels] {
-        let rendered = labels.get(set.index());
+        let rendered = labels.get(set);
         if !rendered.is_empty() {
             out.push(before);
             out.push_str(rendered);
@@ -101,49 +98,6 @@ fn write_float(out: &mut String, number: f64) {
     }
 }
 
-/// Every label set as it stands between the braces.
-struct Rendered {
-    text: String,
-    sets: Vec<Range<usize>>,
-}
-
-impl Rendered {
-    fn new(labels: &LabelTable) -> Self {
-        let mut rendered = Self { text: String::new(), sets: Vec::with_capacity(labels.len()) };
-        for set in labels.sets() {
-            let start = rendered.text.len();
-            for (name, value) in labels.get(set) {
-                if rendered.text.len() > start {
-                    rendered.text.push(',');
-                }
-                rendered.text.push_str(name);
-                rendered.text.push_str("=\"");
-                escape(&mut rendered.text, value, &[('\\', "\\\\"), ('"', "\\\""), ('\n', "\\n")]);
-                rendered.text.push('"');
-            }
-            rendered.sets.push(start..rendered.text.len());
-        }
-        rendered
-    }
-
-    fn get(&self, index: usize) -> &str {
-        &self.text[self.sets[index].clone()]
-    }
-}
-
-fn escape(out: &mut String, text: &str, escapes: &[(char, &str)]) {
-    let mut rest = text;
-    while let Some(at) = rest.find(|c| escapes.iter().any(|escape| escape.0 == c)) {
-        let (plain, special) = rest.split_at(at);
-        out.push_str(plain);
-        let mut tail = special.chars();
-        let found = tail.next();
-        out.push_str(escapes.iter().find(|escape| Some(escape.0) == found).map_or("", |escape| escape.1));
-        rest = tail.as_str();
-    }
-    out.push_str(rest);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,12 +117,5 @@ mod tests {
             write_float(&mut out, number);
             assert_eq!(out, text);
         }
-    }
-
-    #[test]
-    fn label_values_are_escaped() {
-        let mut labels = LabelTable::default();
-        let set = labels.push([("a", "x\"y\\z\nä"), ("b", "")]);
-        assert_eq!(Rendered::new(&labels).get(set.index()), r#"a="x\"y\\z\nä",b="""#);
     }
 }

@@ -7,9 +7,12 @@ mod connection;
 mod error;
 mod event_loop;
 mod param;
+mod reply;
 mod stats;
 
 pub use connection::{Connection, Versions};
 pub use error::{ErrorClass, LibvirtError};
 pub use param::{DomainRecord, Param, ParamValue, Records};
+#[doc(hidden)]
+pub use reply::Reply;
 pub use stats::{DomainSelection, StatsGroups, StatsRequest};

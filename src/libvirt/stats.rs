@@ -11,7 +11,7 @@ use super::error::LibvirtError;
 use super::param::{ParamValue, Records};
 
 /// Room for a parameter's key, its NUL included (`VIR_TYPED_PARAM_FIELD_LENGTH`).
-const FIELD_LENGTH: usize = 80;
+pub(super) const FIELD_LENGTH: usize = 80;
 
 /// A set of statistics groups (`virDomainStatsTypes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -193,7 +193,7 @@ fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str) -> bool, record
     true
 }
 
-fn push_param(param: &sys::virTypedParameter, records: &mut Records) {
+pub(super) fn push_param(param: &sys::virTypedParameter, records: &mut Records) {
     // SAFETY: c_char, signed or not, has the layout of u8, and the array is initialised up to its NUL and beyond.
     let field = unsafe { &*(&raw const param.field).cast::<[u8; FIELD_LENGTH]>() };
     let key = CStr::from_bytes_until_nul(field).map_or(field.as_slice(), CStr::to_bytes);
