@@ -1,6 +1,6 @@
 //! What each dotted key means: one const table per statistics group, and what turns records into families with them.
 //!
-//! `tables/` holds the truth, [`row`] its shape. `index` makes the tables ready for look-up, `matcher` resolves a key
+//! `tables/` holds the truth, `row` its shape. `index` makes the tables ready for look-up, `matcher` resolves a key
 //! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns.
 
 mod build;
