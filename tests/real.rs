@@ -306,6 +306,9 @@ fn ten_thousand_scrapes_of_the_test_driver_leave_the_exporter_as_it_was() {
     stays_flat("test:///default", 10_000);
 }
 
+/// The exporter's threads for computing come and go with the load; there are at most so many.
+const BLOCKING_THREADS: u64 = 4;
+
 fn stays_flat(uri: &str, scrapes: usize) {
     let exporter = Exporter::serve(uri, &["--collection.groups", ALL_GROUPS]).unwrap();
     let scrape = |times: usize| {
@@ -322,7 +325,7 @@ fn stays_flat(uri: &str, scrapes: usize) {
     std::thread::sleep(Duration::from_millis(500));
     let after = Footprint::of(exporter.id());
     println!("{uri}: before {before:?}, after {scrapes} scrapes {after:?}");
-    assert_eq!(before.threads, after.threads);
+    assert!(after.threads <= before.threads + BLOCKING_THREADS, "{before:?} -> {after:?}: threads leak");
     assert!(after.files <= before.files, "{before:?} -> {after:?}: descriptors leak");
     assert!(after.resident_kib <= before.resident_kib + 1024, "{before:?} -> {after:?}: memory grows");
 }

@@ -28,7 +28,7 @@ pub(super) fn assemble(bins: &[Bin], sum_nanos: Option<u64>) -> Option<Histogram
     }
     let distinct = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0);
     // Nothing observed adds up to zero, whether libvirt reports a sum or not.
-    let sum = sum_nanos.or((count == 0).then_some(0)).map(seconds);
+    let sum = sum_nanos.or_else(|| (count == 0).then_some(0)).map(seconds);
     (distinct && !buckets.is_empty()).then_some(Histogram { buckets, sum })
 }
 
