@@ -1,4 +1,5 @@
 //! What an operator gets wrong: one clear sentence and exit code 2 for usage and configuration, 1 for what goes wrong later.
+#![allow(clippy::expect_used)]
 
 use std::fs;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
 //! Properties that hold for whatever a daemon sends.
+#![allow(clippy::expect_used)]
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ enum Owned {
     String(String),
     Unknown(i32),
 }
+
+/// Name, UUID, id and parameters.
+type OwnedDomain = (String, u128, Option<u32>, Vec<(String, Owned)>);
 
 impl Owned {
     fn borrow(&self) -> ParamValue<'_> {
@@ -60,7 +64,7 @@ fn key() -> impl Strategy<Value = String> {
     prop_oneof![4 => near.prop_map(String::from), 1 => ".{0,79}".prop_map(String::from)]
 }
 
-fn domains() -> impl Strategy<Value = Vec<(String, u128, Option<u32>, Vec<(String, Owned)>)>> {
+fn domains() -> impl Strategy<Value = Vec<OwnedDomain>> {
     let params = prop::collection::vec((key(), value()), 0..60);
     prop::collection::vec((".{0,12}", any::<u128>(), any::<Option<u32>>(), params), 0..4)
 }
@@ -70,7 +74,7 @@ fn everything() -> Config {
     config::parse(&format!("collection: {{groups: [{groups}], backing_chain: true}}"), "test").expect("a configuration")
 }
 
-fn build(domains: &[(String, u128, Option<u32>, Vec<(String, Owned)>)]) -> Arc<Families> {
+fn build(domains: &[OwnedDomain]) -> Arc<Families> {
     let mut records = Records::default();
     for (name, uuid, id, params) in domains {
         records.push_domain(name, Uuid::from_u128(*uuid), *id);
