@@ -479,19 +479,28 @@ impl ControlSocket {
         Ok(Self { path, listener })
     }
 
-    /// Takes commands for ever, of each client on a thread of its own.
-    pub fn serve(&self, daemon: &Arc<FakeLibvirtd>) {
-        for stream in self.listener.incoming() {
-            let Ok(stream) = stream else {
-                continue;
-            };
-            let daemon = Arc::clone(daemon);
-            let thread = std::thread::Builder::new().name("control".to_owned());
-            // Without a thread the client sees its connection end; a client that goes away ends its thread.
-            drop(thread.spawn(move || {
-                let _ = converse(&daemon, &stream);
-            }));
-        }
+    /// The socket's listener, for [`serve`].
+    ///
+    /// # Errors
+    ///
+    /// When the process has no descriptor left.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+}
+
+/// Takes commands for ever, of each client on a thread of its own.
+pub fn serve(listener: &UnixListener, daemon: &Arc<FakeLibvirtd>) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            continue;
+        };
+        let daemon = Arc::clone(daemon);
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        // Without a thread the client sees its connection end; a client that goes away ends its thread.
+        drop(thread.spawn(move || {
+            let _ = converse(&daemon, &stream);
+        }));
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use clap::Parser;
 use fake_libvirtd::control::{self, ControlSocket};
 use fake_libvirtd::{Clock, FakeLibvirtd, Scenario, Template};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// A libvirt daemon for tests: any libvirt client connects to it with qemu+unix:///system?socket=PATH.
 #[derive(Debug, Parser)]
@@ -81,11 +83,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     }
     let daemon = Arc::new(FakeLibvirtd::start_at(scenario, socket)?);
     writeln!(io::stdout(), "{}", daemon.uri())?;
-    match arguments.control {
-        Some(path) => ControlSocket::bind(path)?.serve(&daemon),
-        None => loop {
-            std::thread::park();
-        },
+    let control = arguments.control.map(ControlSocket::bind).transpose()?;
+    if let Some(control) = control.as_ref().map(ControlSocket::listener).transpose()? {
+        let daemon = Arc::clone(&daemon);
+        std::thread::spawn(move || control::serve(&control, &daemon));
     }
+    // Both sockets are removed on the way out.
+    Signals::new([SIGINT, SIGTERM])?.forever().next();
+    daemon.kill();
+    drop(control);
     Ok(ExitCode::SUCCESS)
 }
