@@ -340,17 +340,13 @@ impl Connection {
         if outgoing.over.is_zero() {
             return stream.write_all(&outgoing.frame).is_ok();
         }
-        const PIECES: u32 = 50;
-        let pieces = usize::try_from(PIECES).unwrap_or(1);
-        let len = outgoing.frame.len().div_ceil(pieces).max(1);
-        outgoing.frame.chunks(len).all(|piece| {
-            stream.write_all(piece).is_ok()
-                && shared.sleep_while(self.generation, outgoing.over / PIECES, || self.is_open())
+        let piece_len = outgoing.frame.len().div_ceil(50).max(1);
+        let pieces = outgoing.frame.chunks(piece_len);
+        let pause = outgoing.over / u32::try_from(pieces.len()).unwrap_or(1);
+        let open = || !self.outbox.lock().closed;
+        pieces.into_iter().all(|piece| {
+            shared.sleep_while(self.generation, pause, open) && stream.write_all(piece).is_ok()
         })
-    }
-
-    fn is_open(&self) -> bool {
-        !self.outbox.lock().closed
     }
 }
 

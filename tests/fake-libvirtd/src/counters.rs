@@ -65,6 +65,7 @@ pub struct ConnectionRecord {
 #[derive(Debug, Default)]
 struct Sums {
     calls: HashMap<Procedure, u64>,
+    answered: HashMap<Procedure, u64>,
     log: VecDeque<CallRecord>,
     /// The number of the first call in the log.
     first: u64,
@@ -107,6 +108,13 @@ impl Counters {
     #[must_use]
     pub fn calls(&self, procedure: Procedure) -> u64 {
         self.sums.lock().calls.get(&procedure).copied().unwrap_or(0)
+    }
+
+    /// How often a procedure was answered, with success or an error.
+    #[must_use]
+    pub fn answered(&self, procedure: Procedure) -> u64 {
+        let sums = self.sums.lock();
+        sums.answered.get(&procedure).copied().unwrap_or(0)
     }
 
     /// Calls of all procedures.
@@ -180,6 +188,7 @@ impl Counters {
     pub fn reset(&self) {
         let mut sums = self.sums.lock();
         sums.calls.clear();
+        sums.answered.clear();
         sums.first += u64::try_from(sums.log.len()).unwrap_or(0);
         sums.log.clear();
         sums.concurrent_max = sums.under_way;
@@ -288,6 +297,9 @@ impl Counters {
         }
         if let Some(record) = sums.connections.get_mut(&call.connection) {
             record.under_way = record.under_way.saturating_sub(1);
+        }
+        if reply.is_some() {
+            *sums.answered.entry(call.procedure).or_default() += 1;
         }
         if let (Some((bytes, outcome)), Some(record)) = (reply, sums.record(call)) {
             record.duration = Some(call.began.elapsed());

@@ -17,14 +17,14 @@ const SOON: Duration = Duration::from_secs(20);
 /// `virsh event --all --loop`, once it has registered for everything.
 fn watch(daemon: &FakeLibvirtd, arguments: &[&str]) -> Running {
     let register = Procedure::ConnectDomainEventCallbackRegisterAny;
-    let before = daemon.counters().calls(register);
+    let before = daemon.counters().answered(register);
     let mut all = vec!["event", "--all", "--loop"];
     all.extend(arguments);
     let watching = start_virsh(daemon, &all);
     assert!(
         daemon
             .counters()
-            .wait_until(SOON, |counters| counters.calls(register) == before + 27)
+            .wait_until(SOON, |counters| counters.answered(register) == before + 27)
     );
     watching
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Call, Failure, Reply, code};
 use crate::domain::{Domain, Entry};
-use crate::domains::passes;
+use crate::domains::{DomainSet, passes};
 use crate::event::Identity;
 use crate::fault::{DomainFaults, RecordFault};
 use crate::frame::HEADER_LEN;
@@ -65,7 +65,7 @@ impl Call {
         let mut records = 0;
         let at = self.shared.clock_for_call();
         for entry in chosen {
-            records += self.append_domain(entry, request, at, &mut out)?;
+            records += self.append_domain(entry, &domains, request, at, &mut out)?;
             if out.len() > request.limit {
                 return Err(Failure::rpc("Unable to encode message payload"));
             }
@@ -94,6 +94,7 @@ impl Call {
     fn append_domain(
         &self,
         entry: &Arc<Entry>,
+        domains: &Arc<DomainSet>,
         request: Request,
         at: Duration,
         out: &mut Writer,
@@ -123,15 +124,14 @@ impl Call {
             selection.has_job = false;
         }
         // A call that waited reports the domain as it is now, not as it was when the call began.
-        let domains;
-        let current = if asks_monitor && (faults.dies || !faults.delay.is_zero() || faults.hung) {
-            domains = self.domains();
-            match domains.by_uuid(domain.uuid) {
+        let now = self.domains();
+        let current = if Arc::ptr_eq(&now, domains) {
+            entry
+        } else {
+            match now.by_uuid(domain.uuid) {
                 Some(current) => current,
                 None => return Ok(0),
             }
-        } else {
-            entry
         };
         Ok(append_record(current, request, selection, &faults, at, out))
     }

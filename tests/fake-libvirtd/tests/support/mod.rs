@@ -6,6 +6,7 @@ pub(crate) mod raw;
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fake_libvirtd::{FakeLibvirtd, Scenario, ScenarioBuilder, Template};
@@ -58,6 +59,8 @@ impl Said {
 pub(crate) struct Running {
     child: Child,
     began: Instant,
+    /// Threads that read what it says, so that it never waits for a reader.
+    says: Option<(JoinHandle<String>, JoinHandle<String>)>,
 }
 
 impl Running {
@@ -67,10 +70,6 @@ impl Running {
 
     /// Waits for its end, but not for longer than this.
     pub(crate) fn wait(mut self, timeout: Duration) -> Said {
-        let mut out = self.child.stdout.take().unwrap();
-        let mut err = self.child.stderr.take().unwrap();
-        let out = std::thread::spawn(move || read(&mut out));
-        let err = std::thread::spawn(move || read(&mut err));
         let ended = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break if status.success() {
@@ -86,9 +85,11 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
+        let took = self.began.elapsed();
+        let (out, err) = self.says.take().unwrap();
         Said {
             ended,
-            took: self.began.elapsed(),
+            took,
             out: out.join().unwrap(),
             err: err.join().unwrap(),
         }
@@ -103,7 +104,7 @@ impl Drop for Running {
     }
 }
 
-fn read(from: &mut impl Read) -> String {
+fn read(mut from: impl Read) -> String {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -112,7 +113,7 @@ fn read(from: &mut impl Read) -> String {
 /// Starts a program.
 pub(crate) fn spawn(command: &mut Command, package: &str) -> Running {
     let began = Instant::now();
-    let child = command
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -120,7 +121,17 @@ pub(crate) fn spawn(command: &mut Command, package: &str) -> Running {
         .unwrap_or_else(|error| {
             panic!("{command:?}: {error}; install the Debian package {package}")
         });
-    Running { child, began }
+    let out = child.stdout.take().unwrap();
+    let err = child.stderr.take().unwrap();
+    let says = (
+        std::thread::spawn(move || read(out)),
+        std::thread::spawn(move || read(err)),
+    );
+    Running {
+        child,
+        began,
+        says: Some(says),
+    }
 }
 
 /// Starts `virsh` on a daemon, without waiting for it.
