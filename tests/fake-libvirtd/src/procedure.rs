@@ -134,6 +134,8 @@ procedures! {
     DomainGetControlInfo = 229, "domain_get_control_info", high;
     /// Kills a domain.
     DomainDestroyFlags = 234, "domain_destroy_flags", high;
+    /// The counters of one disk, as typed parameters.
+    DomainBlockStatsFlags = 243, "domain_block_stats_flags", low;
     /// Title, description or one metadata element of a domain.
     DomainGetMetadata = 265, "domain_get_metadata", low;
     /// Every domain that passes a filter.

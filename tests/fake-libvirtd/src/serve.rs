@@ -103,6 +103,7 @@ pub(crate) fn may_block(procedure: Procedure) -> bool {
             | Procedure::DomainGetXmlDesc
             | Procedure::DomainMemoryStats
             | Procedure::DomainBlockStats
+            | Procedure::DomainBlockStatsFlags
             | Procedure::DomainSuspend
             | Procedure::DomainResume
             | Procedure::DomainReboot
@@ -285,9 +286,8 @@ impl Call {
             P::DomainGetControlInfo | P::DomainGetJobStats | P::DomainGetJobInfo => {
                 self.serve_monitor()
             }
-            P::DomainBlockStats | P::DomainInterfaceStats | P::DomainMemoryStats => {
-                self.serve_monitor()
-            }
+            P::DomainBlockStats | P::DomainBlockStatsFlags => self.serve_monitor(),
+            P::DomainInterfaceStats | P::DomainMemoryStats => self.serve_monitor(),
             P::DomainGetGuestInfo => self.serve_monitor(),
             P::DomainGetXmlDesc | P::DomainGetAutostart | P::DomainGetInfo => self.serve_domain(),
             P::DomainGetOsType | P::DomainIsActive | P::DomainIsPersistent => self.serve_domain(),

@@ -35,7 +35,7 @@ pub struct Template {
     pub kvm_vcpu_stats: u32,
     /// How many of [`KVM_VM_STATS`] the domain has.
     pub kvm_vm_stats: u32,
-    /// Whether `cpu.haltpoll.*` is reported.
+    /// Whether `cpu.haltpoll.*` is reported (libvirt 7.6).
     pub halt_poll: bool,
     /// Whether the guest's balloon driver reports.
     pub guest_balloon: bool,
@@ -99,7 +99,7 @@ impl Default for Template {
             iothreads: 0,
             kvm_vcpu_stats: 0,
             kvm_vm_stats: 0,
-            halt_poll: false,
+            halt_poll: true,
             guest_balloon: false,
             vcpu_halted: false,
             perf_events: false,
@@ -120,7 +120,7 @@ impl Default for Template {
 }
 
 impl Template {
-    /// One vCPU, disk and NIC, emulated: 45 parameters, no KVM statistics.
+    /// One vCPU, disk and NIC, emulated: 47 parameters, no KVM statistics.
     #[must_use]
     pub fn small() -> Self {
         Self::default()
@@ -135,7 +135,6 @@ impl Template {
             disks: 2,
             kvm_vcpu_stats: 43,
             kvm_vm_stats: 15,
-            halt_poll: true,
             guest_balloon: true,
             nova: true,
             agent: true,

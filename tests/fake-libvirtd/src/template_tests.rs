@@ -21,7 +21,7 @@ fn keys(template: &Template, active: bool, backing: bool) -> Vec<String> {
 
 #[test]
 fn the_sizes_the_documentation_names() {
-    assert_eq!(keys(&Template::small(), true, false).len(), 45);
+    assert_eq!(keys(&Template::small(), true, false).len(), 47);
     assert_eq!(keys(&Template::medium(), true, false).len(), 270);
 }
 

@@ -252,7 +252,7 @@ fn definition_addresses_and_host_are_told() {
     assert!(said(&["nodeinfo"]).contains("CPU(s):              64"));
     assert_eq!(said(&["hostname"]).trim(), "fakehost");
     let agent = virsh(&daemon, &["domifaddr", "vm-1", "--source", "agent"]).failed();
-    assert!(agent.contains("guest agent is not connected"), "{agent}");
+    assert!(agent.contains("guest agent is not configured"), "{agent}");
 }
 
 #[test]

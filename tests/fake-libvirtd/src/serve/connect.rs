@@ -196,6 +196,12 @@ impl Call {
         let (found, which) = match self.procedure {
             P::DomainLookupById => {
                 let id = arguments.i32()?;
+                if id < 0 {
+                    return Err(Failure::qemu(
+                        code::INVALID_ARG,
+                        "invalid argument: id in virDomainLookupByID must be zero or greater",
+                    ));
+                }
                 (
                     domains.by_id(id),
                     format!("no domain with matching id {id}"),

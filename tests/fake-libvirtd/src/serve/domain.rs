@@ -87,10 +87,7 @@ impl Call {
     fn addresses(&self, domain: &Domain, source: u32, out: &mut Writer) -> Result<(), Failure> {
         if source == FROM_AGENT {
             self.refuse_read_only("virDomainInterfaceAddresses")?;
-            return Err(Failure::qemu(
-                code::AGENT_UNRESPONSIVE,
-                "Guest agent is not responding: QEMU guest agent is not connected",
-            ));
+            return Err(super::monitor::no_agent(domain));
         }
         if !domain.is_active() {
             return Err(not_running());

@@ -17,6 +17,50 @@ const CONTROL_OCCUPIED: u32 = 2;
 /// `VIR_DOMAIN_JOB_STATS_COMPLETED`.
 const COMPLETED: u32 = 1;
 
+/// The parameters of `virDomainBlockStatsFlags` and the keys of bulk statistics that they are.
+const BLOCK_STATS: [(&str, &str); 8] = [
+    ("wr_bytes", "wr.bytes"),
+    ("wr_operations", "wr.reqs"),
+    ("rd_bytes", "rd.bytes"),
+    ("rd_operations", "rd.reqs"),
+    ("flush_operations", "fl.reqs"),
+    ("wr_total_times", "wr.times"),
+    ("rd_total_times", "rd.times"),
+    ("flush_total_times", "fl.times"),
+];
+
+/// The tags of `virDomainMemoryStats` and the keys of bulk statistics that they are.
+const MEMORY_STATS: [(i32, &str); 11] = [
+    (6, "balloon.current"),
+    (0, "balloon.swap_in"),
+    (1, "balloon.swap_out"),
+    (2, "balloon.major_fault"),
+    (3, "balloon.minor_fault"),
+    (4, "balloon.unused"),
+    (5, "balloon.available"),
+    (8, "balloon.usable"),
+    (9, "balloon.last-update"),
+    (10, "balloon.disk_caches"),
+    (7, "balloon.rss"),
+];
+
+/// What a call for the guest agent gets: there never is one.
+pub(super) fn no_agent(domain: &Domain) -> Failure {
+    if !domain.is_active() {
+        return not_running();
+    }
+    if domain.template().is_some_and(|template| template.agent) {
+        return Failure::qemu(
+            code::AGENT_UNRESPONSIVE,
+            "Guest agent is not responding: QEMU guest agent is not connected",
+        );
+    }
+    Failure::qemu(
+        code::ARGUMENT_UNSUPPORTED,
+        "argument unsupported: QEMU guest agent is not configured",
+    )
+}
+
 /// What a call gets that could not have the job of a domain in time.
 pub(super) fn job_timeout() -> Failure {
     Failure::qemu(
@@ -62,23 +106,28 @@ impl Call {
                 let path = arguments.string()?;
                 self.block_stats(domain, &path, &mut out)?;
             }
+            P::DomainBlockStatsFlags => {
+                let path = arguments.string()?;
+                let room = arguments.i32()?;
+                self.block_stats_flags(domain, &path, room > 0, &mut out)?;
+            }
             P::DomainInterfaceStats => {
                 let device = arguments.string()?;
                 self.interface_stats(domain, &device, &mut out)?;
             }
             P::DomainMemoryStats => {
                 self.have_job(domain)?;
-                // Tags of virDomainMemoryStatTags: 6 is the balloon's size, 7 QEMU's resident set.
-                out.count(2);
-                out.i32(6).u64(stat(self, domain, "balloon.current"));
-                out.i32(7).u64(stat(self, domain, "balloon.rss"));
+                let stats = domain.stats(false);
+                let known = |key: &str| stats.iter().any(|stat| stat.key == key);
+                let sent = MEMORY_STATS.iter().filter(|(_, key)| known(key));
+                out.count(sent.clone().count());
+                for (tag, key) in sent {
+                    out.i32(*tag).u64(stat(self, domain, key));
+                }
             }
             _ => {
                 self.refuse_read_only("virDomainGetGuestInfo")?;
-                return Err(Failure::qemu(
-                    code::AGENT_UNRESPONSIVE,
-                    "Guest agent is not responding: QEMU guest agent is not connected",
-                ));
+                return Err(no_agent(domain));
             }
         }
         Ok(out)
@@ -120,16 +169,39 @@ impl Call {
     }
 
     fn block_stats(&self, domain: &Domain, path: &str, out: &mut Writer) -> Result<(), Failure> {
-        self.have_job(domain)?;
-        let prefix = record_of(domain, "block", &["name", "path"], path).ok_or_else(|| {
-            let message = format!("invalid argument: invalid path: {path}");
-            Failure::qemu(code::INVALID_ARG, message)
-        })?;
+        let prefix = self.block_of(domain, path)?;
         for key in ["rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes"] {
             out.u64(stat(self, domain, &format!("{prefix}.{key}")));
         }
         out.i64(-1);
         Ok(())
+    }
+
+    /// The same with typed parameters, or only their number for a client that has no room yet.
+    fn block_stats_flags(
+        &self,
+        domain: &Domain,
+        path: &str,
+        has_room: bool,
+        out: &mut Writer,
+    ) -> Result<(), Failure> {
+        let prefix = self.block_of(domain, path)?;
+        let mut params = Vec::new();
+        for (name, key) in BLOCK_STATS {
+            let value = stat(self, domain, &format!("{prefix}.{key}"));
+            params.push((name.to_owned(), Value::LLong(value.cast_signed())));
+        }
+        out.params(if has_room { &params } else { &[] });
+        out.count(if has_room { 0 } else { params.len() });
+        Ok(())
+    }
+
+    fn block_of(&self, domain: &Domain, path: &str) -> Result<String, Failure> {
+        self.have_job(domain)?;
+        record_of(domain, "block", &["name", "path"], path).ok_or_else(|| {
+            let message = format!("invalid argument: invalid path: {path}");
+            Failure::qemu(code::INVALID_ARG, message)
+        })
     }
 
     fn interface_stats(
@@ -138,9 +210,11 @@ impl Call {
         device: &str,
         out: &mut Writer,
     ) -> Result<(), Failure> {
+        if !domain.is_active() {
+            return Err(not_running());
+        }
         let prefix = record_of(domain, "net", &["name"], device).ok_or_else(|| {
-            let message =
-                format!("invalid argument: invalid path, '{device}' is not a known interface");
+            let message = format!("invalid argument: '{device}' is not a known interface");
             Failure::qemu(code::INVALID_ARG, message)
         })?;
         for direction in ["rx", "tx"] {

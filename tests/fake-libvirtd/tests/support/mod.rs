@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod raw;
+pub(crate) mod real;
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use fake_libvirtd::frame::{Header, MessageType, REMOTE_PROGRAM, read_frame};
@@ -14,18 +15,24 @@ pub(crate) struct RawClient {
     serial: u32,
 }
 
-/// A record of bulk statistics: name, id, and number of parameters.
+/// A record of bulk statistics: name, id, number of parameters, and their keys with type tags.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) id: i32,
     pub(crate) params: u32,
+    pub(crate) keys: Vec<(String, i32)>,
 }
 
 impl RawClient {
     /// Connects and opens, read-only or not.
     pub(crate) fn open(daemon: &FakeLibvirtd, read_only: bool) -> Self {
-        let stream = UnixStream::connect(daemon.socket()).unwrap();
+        Self::open_at(daemon.socket(), read_only)
+    }
+
+    /// Connects to any daemon and opens.
+    pub(crate) fn open_at(socket: &Path, read_only: bool) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
@@ -152,22 +159,28 @@ pub(crate) fn records(payload: &[u8]) -> Vec<Record> {
         .map(|_| {
             let domain = reader.domain().unwrap();
             let params = reader.u32().unwrap();
-            for _ in 0..params {
-                reader.string().unwrap();
-                match reader.i32().unwrap() {
-                    3..=5 => drop((reader.u32().unwrap(), reader.u32().unwrap())),
-                    7 => drop(reader.string().unwrap()),
-                    1 | 2 | 6 => drop(reader.u32().unwrap()),
-                    other => panic!("type {other}"),
-                }
-            }
+            let keys = (0..params).map(|_| key(&mut reader)).collect();
             Record {
                 name: domain.name,
                 id: domain.id,
                 params,
+                keys,
             }
         })
         .collect();
     assert!(reader.u32().is_err(), "bytes behind the last record");
     records
+}
+
+/// Takes a parameter; its key and type tag.
+fn key(reader: &mut Reader<'_>) -> (String, i32) {
+    let key = reader.string().unwrap();
+    let tag = reader.i32().unwrap();
+    match tag {
+        1 | 2 | 6 => drop(reader.u32().unwrap()),
+        3..=5 => drop((reader.u32().unwrap(), reader.u32().unwrap())),
+        7 => drop(reader.string().unwrap()),
+        other => panic!("type {other}"),
+    }
+    (key, tag)
 }
