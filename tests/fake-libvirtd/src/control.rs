@@ -370,7 +370,7 @@ fn run_domain(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Re
             let state: DomainState =
                 serde_yaml::from_str(&state).map_err(|_| malformed("a state", &state))?;
             domains.update(&name, |domain| {
-                domain.set_state(state, state.usual_reason())
+                domain.set_state(state, state.usual_reason());
             })?;
             return Ok(true);
         }

@@ -169,14 +169,14 @@ impl Domain {
                 _ => None,
             })
         };
+        let by_id = match golden.id {
+            Some(_) => DomainState::Running,
+            None => DomainState::Shutoff,
+        };
         let state = int("state.state")
             .and_then(|state| usize::try_from(state).ok())
             .and_then(|state| DomainState::ALL.get(state).copied())
-            .unwrap_or(if golden.id.is_some() {
-                DomainState::Running
-            } else {
-                DomainState::Shutoff
-            });
+            .unwrap_or(by_id);
         let reason = int("state.reason").unwrap_or_else(|| state.usual_reason());
         Self {
             uuid: golden.uuid,

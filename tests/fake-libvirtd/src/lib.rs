@@ -1,4 +1,4 @@
-//! A libvirt daemon for tests.
+#![doc = include_str!("../README.md")]
 
 mod connection;
 pub mod control;

@@ -25,17 +25,29 @@ pub enum Change {
 }
 
 impl Change {
-    /// The new state with its reason, and the life cycle events that tell of it.
-    fn effect(self) -> (Option<(DomainState, i32)>, &'static [(i32, i32)]) {
-        use DomainState::{Paused, Running, Shutoff};
+    /// The new state with its reason; `None` where it stays.
+    fn state(self) -> Option<(DomainState, i32)> {
         match self {
-            Self::Start => (Some((Running, 1)), &[(4, 0), (2, 0)]),
-            Self::Destroy => (Some((Shutoff, 2)), &[(6, 2), (5, 1)]),
-            Self::Shutdown => (Some((Shutoff, 1)), &[(6, 1), (5, 0)]),
-            Self::Suspend => (Some((Paused, 1)), &[(3, 0)]),
-            Self::Resume => (Some((Running, 5)), &[(4, 0)]),
-            Self::Reboot => (None, &[]),
-            Self::Die => (Some((Shutoff, 3)), &[(5, 5)]),
+            Self::Start => Some((DomainState::Running, 1)),
+            Self::Destroy => Some((DomainState::Shutoff, 2)),
+            Self::Shutdown => Some((DomainState::Shutoff, 1)),
+            Self::Suspend => Some((DomainState::Paused, 1)),
+            Self::Resume => Some((DomainState::Running, 5)),
+            Self::Reboot => None,
+            Self::Die => Some((DomainState::Shutoff, 3)),
+        }
+    }
+
+    /// The life cycle events, each with its detail, that tell of it.
+    fn events(self) -> &'static [(i32, i32)] {
+        match self {
+            Self::Start => &[(4, 0), (2, 0)],
+            Self::Destroy => &[(6, 2), (5, 1)],
+            Self::Shutdown => &[(6, 1), (5, 0)],
+            Self::Suspend => &[(3, 0)],
+            Self::Resume => &[(4, 0)],
+            Self::Reboot => &[],
+            Self::Die => &[(5, 5)],
         }
     }
 }
@@ -47,11 +59,10 @@ impl Shared {
         name: &str,
         change: Change,
     ) -> Result<Domain, UnknownDomain> {
-        let (state, events) = change.effect();
         let before = Identity::from(&self.domains().named(name)?.domain);
         let domain = self.change_domains(|domains| {
             let domain = domains.update(name, |domain| {
-                if let Some((state, reason)) = state {
+                if let Some((state, reason)) = change.state() {
                     domain.set_state(state, reason);
                 }
             })?;
@@ -82,7 +93,7 @@ impl Shared {
         if change == Change::Reboot {
             self.broadcast(&now, &Event::Reboot);
         }
-        for (event, detail) in events {
+        for (event, detail) in change.events() {
             // A QEMU that is shutting down still has its id; a stopped one has none.
             let who = if *event == 6 { &before } else { &now };
             self.broadcast(who, &Event::lifecycle(*event, *detail));

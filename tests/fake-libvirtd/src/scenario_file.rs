@@ -106,7 +106,7 @@ impl Scenario {
     /// When the file, or a golden file that it names, cannot be read or is not in its format.
     pub fn from_file(path: &Path) -> Result<Self, ScenarioError> {
         let text = read(path)?;
-        Self::from_yaml(&text, path.parent().unwrap_or(Path::new(".")))
+        Self::from_yaml(&text, path.parent().unwrap_or_else(|| Path::new(".")))
     }
 
     /// Reads a scenario from text; the golden files that it names are relative to a folder.

@@ -10,7 +10,7 @@ use crate::event::{Event, Identity};
 use crate::fault::ReplyFault;
 use crate::frame::{HEADER_LEN, Header, MESSAGE_MAX, REMOTE_PROGRAM};
 use crate::procedure::Procedure;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 use crate::xdr::{DecodeError, Reader, Writer};
 
 mod bulk;
@@ -132,14 +132,22 @@ impl Call {
             self.give_up();
             return;
         };
-        let (before, after) = self.events_around();
-        for (identity, event) in &before {
-            self.shared.broadcast(identity, event);
+        let is_stats = self.procedure == Procedure::ConnectGetAllDomainStats;
+        if is_stats {
+            self.broadcast_all(|state| &mut state.before_stats);
         }
         if !self.connection.push(outgoing) {
             self.give_up();
         }
-        for (identity, event) in &after {
+        if is_stats {
+            self.broadcast_all(|state| &mut state.after_stats);
+        }
+    }
+
+    /// Sends the events that a test wants around this reply.
+    fn broadcast_all(&self, which: impl FnOnce(&mut State) -> &mut Vec<(Identity, Event)>) {
+        let events = std::mem::take(which(&mut self.shared.state()));
+        for (identity, event) in &events {
             self.shared.broadcast(identity, event);
         }
     }
@@ -150,26 +158,14 @@ impl Call {
         self.connection.end_request();
     }
 
-    /// The events that a test wants before and after this reply.
-    fn events_around(&self) -> (Vec<(Identity, Event)>, Vec<(Identity, Event)>) {
-        if self.procedure != Procedure::ConnectGetAllDomainStats {
-            return (Vec::new(), Vec::new());
-        }
-        let mut state = self.shared.state();
-        (
-            std::mem::take(&mut state.before_stats),
-            std::mem::take(&mut state.after_stats),
-        )
-    }
-
     /// The reply, or nothing where a fault or the end of the daemon wants so.
     fn reply(&self, faults: &[ReplyFault]) -> Option<Outgoing> {
         for fault in faults {
             match fault {
-                ReplyFault::Delay(time) => {
-                    if !self.shared.sleep(self.connection.generation, *time) {
-                        return None;
-                    }
+                ReplyFault::Delay(time)
+                    if !self.shared.sleep(self.connection.generation, *time) =>
+                {
+                    return None;
                 }
                 ReplyFault::Swallow => return None,
                 ReplyFault::Disconnect => {
