@@ -31,11 +31,13 @@
 //! | `disconnect`, `stop`, `restart` | closes all connections; ends the daemon; starts it again (ends it first if need be) |
 //! | `counters`, `reset-counters`, `domains`, `help` | tells what clients asked; forgets it; lists domains; tells this |
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::io;
+
+mod socket;
+mod words;
+
+pub use socket::{ControlSocket, send, serve};
+use words::Words;
 
 use crate::daemon::FakeLibvirtd;
 use crate::domain::{Domain, DomainState, uuid_of};
@@ -44,7 +46,6 @@ use crate::event::{EVENT_NAMES, Event, Identity};
 use crate::fault::{ParamFault, RecordFault, ReplyFault, Times};
 use crate::lifecycle::Change;
 use crate::procedure::Procedure;
-use crate::template::Template;
 
 /// Why a command was refused.
 #[derive(Debug, thiserror::Error)]
@@ -75,88 +76,6 @@ pub enum CommandError {
 }
 
 type Result<T> = std::result::Result<T, CommandError>;
-
-/// The words of a command, taken one by one.
-struct Words<'a> {
-    rest: &'a str,
-}
-
-impl Words<'_> {
-    fn optional(&mut self) -> Result<Option<String>> {
-        let rest = self.rest.trim_start();
-        if rest.is_empty() {
-            self.rest = rest;
-            return Ok(None);
-        }
-        if !rest.starts_with('"') {
-            let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            self.rest = rest;
-            return Ok(Some(word.to_owned()));
-        }
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
-        match values.next() {
-            Some(Ok(word)) => {
-                self.rest = &rest[values.byte_offset()..];
-                Ok(Some(word))
-            }
-            _ => Err(malformed("a JSON string", rest)),
-        }
-    }
-
-    fn word(&mut self, what: &'static str) -> Result<String> {
-        self.optional()?.ok_or(CommandError::Missing(what))
-    }
-
-    fn number<T: std::str::FromStr>(&mut self, what: &'static str) -> Result<T> {
-        let word = self.word(what)?;
-        word.parse().map_err(|_| malformed(what, &word))
-    }
-
-    fn time(&mut self) -> Result<Duration> {
-        let word = self.word("a time")?;
-        humantime::parse_duration(&word).map_err(|_| malformed("a time", &word))
-    }
-
-    fn on_or_off(&mut self) -> Result<bool> {
-        match self.word("on or off")?.as_str() {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            other => Err(malformed("on or off", other)),
-        }
-    }
-
-    /// A number, or `off`.
-    fn number_or_off<T: std::str::FromStr>(&mut self) -> Result<Option<T>> {
-        let word = self.word("a number or off")?;
-        if word == "off" {
-            return Ok(None);
-        }
-        let number = word.parse();
-        number
-            .map(Some)
-            .map_err(|_| malformed("a number or off", &word))
-    }
-
-    fn template(&mut self) -> Result<Template> {
-        let name = self.word("a template")?;
-        Template::named(&name).ok_or_else(|| malformed("a template", &name))
-    }
-
-    fn domain(&mut self, daemon: &FakeLibvirtd) -> Result<String> {
-        let name = self.word("a domain")?;
-        if daemon.domains().get(&name).is_none() {
-            return Err(UnknownDomain(name).into());
-        }
-        Ok(name)
-    }
-
-    fn end(mut self) -> Result<()> {
-        match self.optional()? {
-            Some(word) => Err(CommandError::Trailing(word)),
-            None => Ok(()),
-        }
-    }
-}
 
 fn malformed(expected: &'static str, text: &str) -> CommandError {
     CommandError::Malformed {
@@ -452,90 +371,6 @@ fn help() -> String {
         .map(|row| row.replace('`', "").replace(" |", ""))
         .collect();
     rows.join("\n")
-}
-
-/// A socket on which commands are taken, one a line. Each is answered with what it has to tell, if anything, and then a
-/// line `ok`, or with a line `error: ...`.
-#[derive(Debug)]
-pub struct ControlSocket {
-    path: PathBuf,
-    listener: UnixListener,
-}
-
-impl ControlSocket {
-    /// Makes the socket. One that nobody listens on is replaced.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made.
-    pub fn bind(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        if UnixStream::connect(&path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        // There may be none.
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path)?;
-        Ok(Self { path, listener })
-    }
-
-    /// The socket's listener, for [`serve`].
-    ///
-    /// # Errors
-    ///
-    /// When the process has no descriptor left.
-    pub fn listener(&self) -> io::Result<UnixListener> {
-        self.listener.try_clone()
-    }
-}
-
-/// Takes commands for ever, of each client on a thread of its own.
-pub fn serve(listener: &UnixListener, daemon: &Arc<FakeLibvirtd>) {
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else {
-            continue;
-        };
-        let daemon = Arc::clone(daemon);
-        let thread = std::thread::Builder::new().name("control".to_owned());
-        // Without a thread the client sees its connection end; a client that goes away ends its thread.
-        drop(thread.spawn(move || {
-            let _ = converse(&daemon, &stream);
-        }));
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        // It is of no use any more, and may be gone already.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn converse(daemon: &FakeLibvirtd, mut stream: &UnixStream) -> io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(line) = lines.next().transpose()? {
-        let answer = match run(daemon, &line) {
-            Ok(told) if told.is_empty() => "ok\n".to_owned(),
-            Ok(told) => format!("{told}\nok\n"),
-            Err(error) => format!("error: {error}\n"),
-        };
-        stream.write_all(answer.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Sends one command to a control socket and returns the answer, its last line `ok` or `error: ...`.
-///
-/// # Errors
-///
-/// When the socket cannot be reached or answers nothing.
-pub fn send(path: &Path, command: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.write_all(format!("{command}\n").as_bytes())?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    let mut answer = String::new();
-    io::Read::read_to_string(&mut stream, &mut answer)?;
-    Ok(answer.trim_end().to_owned())
 }
 
 #[cfg(test)]

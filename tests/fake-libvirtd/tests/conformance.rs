@@ -338,15 +338,14 @@ fn frozen(pair: &Pair) {
 fn events(pair: &Pair) {
     let guest = pair.real.guest.as_str();
     let [real, fake] = [pair.real.uri(), pair.fake.uri()].map(|uri| {
-        let watching = start_virsh_at(
-            &uri,
-            &["event", "--event", "lifecycle", "--loop", "--timeout", "8"],
-        );
-        std::thread::sleep(Duration::from_secs(1));
+        let watching = start_virsh_at(&uri, &["event", "--event", "lifecycle", "--loop"]);
+        // There is nothing that tells when it has registered.
+        std::thread::sleep(Duration::from_secs(2));
         for command in ["resume", "suspend", "destroy", "start", "destroy"] {
             start_virsh_at(&uri, &[command, guest]).wait(SOON).ok();
         }
-        watching.wait(SOON).out
+        let ends = |said: &str| said.matches("Stopped Destroyed").count() == 2;
+        watching.interrupt_after(ends).out
     });
     if fake != real {
         pair.differs(format!("events:\nreal:\n{real}\nfake:\n{fake}"));

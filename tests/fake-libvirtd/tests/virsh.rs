@@ -5,7 +5,7 @@ mod support;
 
 use fake_libvirtd::domain::{Job, Metadata};
 use fake_libvirtd::params::Value;
-use fake_libvirtd::stats::group;
+use fake_libvirtd::stats::{flag, group};
 use fake_libvirtd::{
     Change, Clock, Domain, DomainState, FakeLibvirtd, Procedure, Scenario, Template,
 };
@@ -398,4 +398,28 @@ fn golden_parameters_are_served_as_they_are() {
         virsh(&daemon, &["domuuid", "off"]).ok().trim(),
         "4dea22b3-1d52-d8f3-2516-782e98ab3fa1"
     );
+}
+
+#[test]
+fn none_and_ten_thousand_domains_are_served() {
+    let daemon = FakeLibvirtd::start(Scenario::default()).unwrap();
+    assert_eq!(virsh(&daemon, &["domstats"]).ok().trim(), "");
+    assert_eq!(listed(&daemon, &[]).len(), 0);
+
+    let scenario = Scenario::builder().domains(10_000, Template::medium());
+    let daemon = FakeLibvirtd::start(scenario.build()).unwrap();
+    assert_eq!(listed(&daemon, &[]).len(), 10_000);
+    let state = virsh(&daemon, &["domstats", "--state", "--interface"]).ok();
+    assert_eq!(state.matches("Domain: ").count(), 10_000);
+    assert!(state.contains("net.0.name=vnet9999"));
+    // All that they have to say is more than a reply may hold.
+    let all = virsh(&daemon, &["domstats"]).failed();
+    assert!(all.contains("Unable to encode message payload"), "{all}");
+    let names = daemon.domains().names();
+    let mut client = RawClient::open(&daemon, false);
+    for batch in names.chunks(2_000) {
+        let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
+        let records = client.stats(&daemon, &batch, 0, flag::NOWAIT).unwrap();
+        assert!(records.len() == 2_000 && records.iter().all(|record| record.params == 270));
+    }
 }

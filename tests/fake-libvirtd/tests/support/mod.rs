@@ -7,16 +7,20 @@ pub(crate) mod real;
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fake_libvirtd::{FakeLibvirtd, Scenario, ScenarioBuilder, Template};
 
+/// How long calls wait for a busy domain in [`small`]: longer than a quick call ever takes.
+pub(crate) const JOB_WAIT: Duration = Duration::from_millis(1500);
+
 /// Three small domains, `vm-0` to `vm-2`, and a job wait that a test can afford.
 pub(crate) fn small() -> ScenarioBuilder {
     Scenario::builder()
         .domains(3, Template::small())
-        .job_wait(Duration::from_millis(300))
+        .job_wait(JOB_WAIT)
 }
 
 /// A daemon with [`small`].
@@ -56,17 +60,38 @@ impl Said {
     }
 }
 
+/// What a program has said so far.
+type Heard = Arc<Mutex<Vec<u8>>>;
+
 /// A program under way.
 pub(crate) struct Running {
     child: Child,
     began: Instant,
+    /// What it has said so far.
+    out: Heard,
+    err: Heard,
     /// Threads that read what it says, so that it never waits for a reader.
-    says: Option<(JoinHandle<String>, JoinHandle<String>)>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Running {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it has said something, on either stream; then, or after a while, ends it as Ctrl-C would.
+    pub(crate) fn interrupt_after(self, awaited: impl Fn(&str) -> bool) -> Said {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(20) {
+            if awaited(&(text(&self.out) + &text(&self.err))) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let id = self.id().to_string();
+        let mut command = Command::new("kill");
+        assert!(command.args(["-INT", &id]).status().unwrap().success());
+        self.wait(began.elapsed() + Duration::from_secs(60))
     }
 
     /// Waits for its end, but not for longer than this.
@@ -87,12 +112,14 @@ impl Running {
             std::thread::sleep(Duration::from_millis(5));
         };
         let took = self.began.elapsed();
-        let (out, err) = self.says.take().unwrap();
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
         Said {
             ended,
             took,
-            out: out.join().unwrap(),
-            err: err.join().unwrap(),
+            out: text(&self.out),
+            err: text(&self.err),
         }
     }
 }
@@ -105,10 +132,21 @@ impl Drop for Running {
     }
 }
 
-fn read(mut from: impl Read) -> String {
-    let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).unwrap();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Reads until the end, for others to look at meanwhile.
+fn read(mut from: impl Read + Send + 'static) -> (Heard, JoinHandle<()>) {
+    let heard = Heard::default();
+    let into = Arc::clone(&heard);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 65536];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            into.lock().unwrap().extend_from_slice(&bytes[..count]);
+        }
+    });
+    (heard, reader)
+}
+
+fn text(heard: &Heard) -> String {
+    String::from_utf8_lossy(&heard.lock().unwrap()).into_owned()
 }
 
 /// Starts a program.
@@ -122,16 +160,14 @@ pub(crate) fn spawn(command: &mut Command, package: &str) -> Running {
         .unwrap_or_else(|error| {
             panic!("{command:?}: {error}; install the Debian package {package}")
         });
-    let out = child.stdout.take().unwrap();
-    let err = child.stderr.take().unwrap();
-    let says = (
-        std::thread::spawn(move || read(out)),
-        std::thread::spawn(move || read(err)),
-    );
+    let (out, out_reader) = read(child.stdout.take().unwrap());
+    let (err, err_reader) = read(child.stderr.take().unwrap());
     Running {
         child,
         began,
-        says: Some(says),
+        out,
+        err,
+        readers: vec![out_reader, err_reader],
     }
 }
 
