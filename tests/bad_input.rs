@@ -123,7 +123,7 @@ fn a_socket_without_permission_names_the_socket_the_user_and_the_remedy() {
     if is_root {
         command.uid(user).gid(user);
     } else {
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0)).expect("permissions of our own file");
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o0)).expect("permissions of our own file");
     }
     let check = command.output().expect("the exporter runs");
     let report = String::from_utf8_lossy(&check.stdout);

@@ -24,15 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(out, "start: {:.3} s", began.elapsed().as_secs_f64())?;
 
     let names = daemon.domains().names();
-    let domains: Vec<Domain> = names
-        .iter()
-        .filter_map(|name| daemon.domains().get(name))
-        .collect();
+    let domains: Vec<Domain> = names.iter().filter_map(|name| daemon.domains().get(name)).collect();
     let mut stream = UnixStream::connect(daemon.socket())?;
-    for (pass, what) in ["first (encodes)", "unchanged", "counters grown"]
-        .iter()
-        .enumerate()
-    {
+    for (pass, what) in ["first (encodes)", "unchanged", "counters grown"].iter().enumerate() {
         if pass == 2 {
             daemon.advance(Duration::from_secs(15));
         }
@@ -43,9 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             bytes += ask(&mut stream, batch)?;
         }
         let wall = began.elapsed();
-        let calls = daemon
-            .counters()
-            .log_of(Procedure::ConnectGetAllDomainStats);
+        let calls = daemon.counters().log_of(Procedure::ConnectGetAllDomainStats);
         let served: Duration = calls.iter().filter_map(|call| call.duration).sum();
         writeln!(
             out,
@@ -57,11 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find(|line| line.starts_with("VmHWM"));
-    writeln!(
-        out,
-        "peak memory of daemon and client: {}",
-        peak.unwrap_or("unknown")
-    )?;
+    writeln!(out, "peak memory of daemon and client: {}", peak.unwrap_or("unknown"))?;
     Ok(())
 }
 
@@ -85,9 +73,7 @@ fn ask(stream: &mut UnixStream, domains: &[Domain]) -> io::Result<usize> {
     let mut head = [0; HEADER_LEN];
     stream.read_exact(&mut head)?;
     if head[24..] != [0; 4] {
-        return Err(io::Error::other(
-            "the daemon answered with an error; try smaller batches",
-        ));
+        return Err(io::Error::other("the daemon answered with an error; try smaller batches"));
     }
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     let rest = u64::from(len).saturating_sub(28);

@@ -13,10 +13,7 @@ use uuid::Uuid;
 
 use crate::counters::{CallId, Outcome};
 use crate::event::{Event, Identity};
-use crate::frame::{
-    HEADER_LEN, Header, KEEPALIVE_PING, KEEPALIVE_PONG, KEEPALIVE_PROGRAM, REMOTE_PROGRAM,
-    read_frame,
-};
+use crate::frame::{HEADER_LEN, Header, KEEPALIVE_PING, KEEPALIVE_PONG, KEEPALIVE_PROGRAM, REMOTE_PROGRAM, read_frame};
 use crate::procedure::Procedure;
 use crate::serve::{self, Call};
 use crate::shared::Shared;
@@ -126,9 +123,10 @@ impl Connection {
     /// Sends an event once for each registration that it matches; returns how many these are.
     pub(crate) fn send_event(&self, of: &Identity, event: &Event) -> usize {
         let callbacks = self.callbacks.lock();
-        let matching = callbacks.list.iter().filter(|callback| {
-            callback.event == event.id() && callback.uuid.is_none_or(|uuid| uuid == of.uuid)
-        });
+        let matching = callbacks
+            .list
+            .iter()
+            .filter(|callback| callback.event == event.id() && callback.uuid.is_none_or(|uuid| uuid == of.uuid));
         let mut sent = 0;
         for callback in matching {
             let mut payload = Writer::new();
@@ -148,10 +146,7 @@ impl Connection {
     }
 
     fn send(&self, frame: Vec<u8>) {
-        self.push(Outgoing {
-            frame,
-            ..Outgoing::default()
-        });
+        self.push(Outgoing { frame, ..Outgoing::default() });
     }
 
     /// Queues a frame; `false` where the connection has ended. The queue has no bound, as libvirt's has none.
@@ -212,14 +207,10 @@ impl Connection {
 
     fn keepalive(&self, shared: &Shared, header: Header) {
         if header.procedure == KEEPALIVE_PONG {
-            shared
-                .counters
-                .connection(self.number, |record| record.pongs += 1);
+            shared.counters.connection(self.number, |record| record.pongs += 1);
             return;
         }
-        shared
-            .counters
-            .connection(self.number, |record| record.pings += 1);
+        shared.counters.connection(self.number, |record| record.pings += 1);
         if !shared.state().faults.no_pong {
             self.send(Header::message(KEEPALIVE_PROGRAM, KEEPALIVE_PONG).frame(&[]));
         }
@@ -280,9 +271,7 @@ impl Connection {
                 break;
             }
             if let Some((call, outcome)) = outgoing.answers {
-                shared
-                    .counters
-                    .end(call, Some((outgoing.frame.len(), outcome)));
+                shared.counters.end(call, Some((outgoing.frame.len(), outcome)));
                 self.end_request();
             }
             if outgoing.last {
@@ -309,16 +298,11 @@ impl Connection {
                 return Some(outgoing);
             }
             let silent_since = outbox.heard.max(outbox.pinged);
-            let Some(since) = silent_since.filter(|_| outbox.keepalive && !interval.is_zero())
-            else {
+            let Some(since) = silent_since.filter(|_| outbox.keepalive && !interval.is_zero()) else {
                 self.changed.wait(&mut outbox);
                 continue;
             };
-            if !self
-                .changed
-                .wait_until(&mut outbox, since + interval)
-                .timed_out()
-            {
+            if !self.changed.wait_until(&mut outbox, since + interval).timed_out() {
                 continue;
             }
             if outbox.unanswered >= shared.limits.keepalive_count {
@@ -327,10 +311,7 @@ impl Connection {
             outbox.unanswered += 1;
             outbox.pinged = Some(Instant::now());
             let frame = Header::message(KEEPALIVE_PROGRAM, KEEPALIVE_PING).frame(&[]);
-            return Some(Outgoing {
-                frame,
-                ..Outgoing::default()
-            });
+            return Some(Outgoing { frame, ..Outgoing::default() });
         }
     }
 
@@ -344,9 +325,9 @@ impl Connection {
         let pieces = outgoing.frame.chunks(piece_len);
         let pause = outgoing.over / u32::try_from(pieces.len()).unwrap_or(1);
         let open = || !self.outbox.lock().closed;
-        pieces.into_iter().all(|piece| {
-            shared.sleep_while(self.generation, pause, open) && stream.write_all(piece).is_ok()
-        })
+        pieces
+            .into_iter()
+            .all(|piece| shared.sleep_while(self.generation, pause, open) && stream.write_all(piece).is_ok())
     }
 }
 

@@ -78,10 +78,7 @@ pub enum CommandError {
 type Result<T> = std::result::Result<T, CommandError>;
 
 fn malformed(expected: &'static str, text: &str) -> CommandError {
-    CommandError::Malformed {
-        expected,
-        text: text.to_owned(),
-    }
+    CommandError::Malformed { expected, text: text.to_owned() }
 }
 
 /// Runs one command and returns what it has to tell.
@@ -120,11 +117,7 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
         "param" => faults.param(&words.domain(daemon)?, param_fault(words)?),
         "ghost" => {
             let name = words.word("a name")?;
-            faults.ghost(Identity {
-                uuid: uuid_of(&name),
-                name,
-                id: Some(99_999),
-            });
+            faults.ghost(Identity { uuid: uuid_of(&name), name, id: Some(99_999) });
         }
         "clear-domain" => faults.clear_domain(&words.domain(daemon)?),
         "accept" => faults.accept(words.on_or_off()?),
@@ -137,9 +130,7 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
             "all" => faults.lose_events(Times::Always),
             "off" => faults.keep_events(),
             number => {
-                let number = number
-                    .parse()
-                    .map_err(|_| malformed("a number, all or off", number))?;
+                let number = number.parse().map_err(|_| malformed("a number, all or off", number))?;
                 faults.lose_events(Times::Next(number));
             }
         },
@@ -174,10 +165,7 @@ fn param_fault(words: &mut Words<'_>) -> Result<ParamFault> {
         "not-utf8" => Ok(ParamFault::NonUtf8String),
         "not-utf8-key" => Ok(ParamFault::NonUtf8Key),
         "long-string" => Ok(ParamFault::LongString(words.number("a length")?)),
-        other => Err(malformed(
-            "unknown-type, long-key, not-utf8, not-utf8-key or long-string",
-            other,
-        )),
+        other => Err(malformed("unknown-type, long-key, not-utf8, not-utf8-key or long-string", other)),
     }
 }
 
@@ -197,10 +185,7 @@ fn reply(daemon: &FakeLibvirtd, words: &mut Words<'_>) -> Result<()> {
         "delay" => ReplyFault::Delay(words.time()?),
         "swallow" => ReplyFault::Swallow,
         "disconnect" => ReplyFault::Disconnect,
-        "error" => ReplyFault::Error {
-            code: words.number("an error code")?,
-            message: words.word("a message")?,
-        },
+        "error" => ReplyFault::Error { code: words.number("an error code")?, message: words.word("a message")? },
         "cut" => ReplyFault::CutAfter(words.number("a number of bytes")?),
         "oversize" => ReplyFault::Oversize,
         "garbage" => ReplyFault::Garbage,
@@ -286,8 +271,7 @@ fn run_domain(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Re
         "state" => {
             let name = words.word("a domain")?;
             let state = words.word("a state")?;
-            let state: DomainState =
-                serde_yaml::from_str(&state).map_err(|_| malformed("a state", &state))?;
+            let state: DomainState = serde_yaml::from_str(&state).map_err(|_| malformed("a state", &state))?;
             domains.update(&name, |domain| {
                 domain.set_state(state, state.usual_reason());
             })?;
@@ -353,9 +337,7 @@ fn domains(daemon: &FakeLibvirtd) -> String {
         .into_iter()
         .filter_map(|name| domains.get(&name))
         .map(|domain| {
-            let id = domain
-                .id
-                .map_or_else(|| "-".to_owned(), |id| id.to_string());
+            let id = domain.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
             format!("{id} {} {:?} {}", domain.uuid, domain.state, domain.name)
         })
         .collect();
@@ -364,12 +346,8 @@ fn domains(daemon: &FakeLibvirtd) -> String {
 
 fn help() -> String {
     let source = include_str!("control.rs");
-    let rows = source
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! | `"));
-    let rows: Vec<String> = rows
-        .map(|row| row.replace('`', "").replace(" |", ""))
-        .collect();
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let rows: Vec<String> = rows.map(|row| row.replace('`', "").replace(" |", "")).collect();
     rows.join("\n")
 }
 

@@ -69,11 +69,7 @@ fn every_command_is_taken() {
         "restart",
         "stop",
     ] {
-        assert!(
-            run(&daemon, line).is_ok(),
-            "{line}: {:?}",
-            run(&daemon, line)
-        );
+        assert!(run(&daemon, line).is_ok(), "{line}: {:?}", run(&daemon, line));
     }
 }
 

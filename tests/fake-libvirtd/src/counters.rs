@@ -97,11 +97,7 @@ pub struct Counters {
 
 impl Counters {
     pub(crate) fn new(started: Instant) -> Self {
-        Self {
-            started,
-            sums: Mutex::default(),
-            changed: Condvar::new(),
-        }
+        Self { started, sums: Mutex::default(), changed: Condvar::new() }
     }
 
     /// How often a procedure was called.
@@ -127,10 +123,7 @@ impl Counters {
     #[must_use]
     pub fn by_procedure(&self) -> BTreeMap<Procedure, u64> {
         let sums = self.sums.lock();
-        sums.calls
-            .iter()
-            .map(|(&name, &count)| (name, count))
-            .collect()
+        sums.calls.iter().map(|(&name, &count)| (name, count)).collect()
     }
 
     /// The latest calls, oldest first; up to 100,000 of them.
@@ -273,12 +266,7 @@ impl Counters {
             outcome: Outcome::Pending,
         });
         self.changed.notify_all();
-        CallId {
-            number,
-            connection,
-            procedure,
-            began,
-        }
+        CallId { number, connection, procedure, began }
     }
 
     /// Notes what a call asks for.
@@ -335,10 +323,7 @@ mod tests {
         counters.end(second, None);
         assert_eq!(counters.calls(ConnectGetAllDomainStats), 2);
         assert_eq!(counters.calls(DomainGetXmlDesc), 0);
-        assert_eq!(
-            (counters.concurrent_max(), counters.stats_under_way()),
-            (2, 0)
-        );
+        assert_eq!((counters.concurrent_max(), counters.stats_under_way()), (2, 0));
         let log = counters.log();
         assert_eq!((log[0].reply_bytes, log[0].outcome), (100, Outcome::Ok));
         assert_eq!((log[1].flags, log[1].outcome), (Some(7), Outcome::Pending));

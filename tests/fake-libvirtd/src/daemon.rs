@@ -66,10 +66,7 @@ impl FakeLibvirtd {
     ///
     /// When the socket cannot be made or a command of the scenario is refused.
     pub fn start(scenario: Scenario) -> Result<Self, StartError> {
-        let folder = temporary_folder().map_err(|source| StartError::Listen {
-            path: std::env::temp_dir(),
-            source,
-        })?;
+        let folder = temporary_folder().map_err(|source| StartError::Listen { path: std::env::temp_dir(), source })?;
         let path = folder.join("libvirt-sock");
         let mut daemon = Self::start_at(scenario, path);
         match &mut daemon {
@@ -94,13 +91,9 @@ impl FakeLibvirtd {
             listening: Mutex::new(None),
         };
         for command in commands {
-            control::run(&daemon, &command)
-                .map_err(|source| StartError::Command { command, source })?;
+            control::run(&daemon, &command).map_err(|source| StartError::Command { command, source })?;
         }
-        let refused = |source| StartError::Listen {
-            path: daemon.path.clone(),
-            source,
-        };
+        let refused = |source| StartError::Listen { path: daemon.path.clone(), source };
         daemon.revive().map_err(refused)?;
         Ok(daemon)
     }
@@ -156,8 +149,7 @@ impl FakeLibvirtd {
         let Some(domain) = self.domains().get(name) else {
             return false;
         };
-        self.counters()
-            .wait_until(timeout, |_| self.shared.job_since(domain.uuid).is_some())
+        self.counters().wait_until(timeout, |_| self.shared.job_since(domain.uuid).is_some())
     }
 
     /// Closes every connection; new ones are accepted.
@@ -230,9 +222,8 @@ impl Drop for FakeLibvirtd {
 /// Accepts connections, as long as faults and limits allow it, until the daemon is killed.
 fn accept(shared: &Arc<Shared>, listener: &UnixListener, generation: u64) {
     let most = shared.limits.max_clients;
-    let closed = |state: &crate::shared::State| {
-        state.faults.not_accepting || state.faults.frozen || state.open_clients >= most
-    };
+    let closed =
+        |state: &crate::shared::State| state.faults.not_accepting || state.faults.frozen || state.open_clients >= most;
     loop {
         if !shared.wait_while(generation, closed) {
             return;
@@ -269,22 +260,16 @@ fn serve(shared: &Arc<Shared>, stream: UnixStream, generation: u64) {
 
     let writer = {
         let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
-        std::thread::Builder::new()
-            .name(format!("write-{number}"))
-            .spawn(move || connection.write(&shared))
+        std::thread::Builder::new().name(format!("write-{number}")).spawn(move || connection.write(&shared))
     };
     let reader = {
         let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
-        std::thread::Builder::new()
-            .name(format!("read-{number}"))
-            .spawn(move || {
-                connection.read(&shared);
-                shared.connections.lock().remove(&number);
-                shared
-                    .counters
-                    .connection(number, |record| record.closed = true);
-                shared.change(|state| state.open_clients = state.open_clients.saturating_sub(1));
-            })
+        std::thread::Builder::new().name(format!("read-{number}")).spawn(move || {
+            connection.read(&shared);
+            shared.connections.lock().remove(&number);
+            shared.counters.connection(number, |record| record.closed = true);
+            shared.change(|state| state.open_clients = state.open_clients.saturating_sub(1));
+        })
     };
     let failed = writer.is_err() || reader.is_err();
     let mut threads = shared.threads.lock();

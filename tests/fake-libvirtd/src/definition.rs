@@ -15,11 +15,7 @@ pub(crate) fn xml(domain: &Domain) -> String {
     }
     let fallback = Template::small();
     let template = domain.template().unwrap_or(&fallback);
-    let kind = if template.kvm_vcpu_stats > 0 {
-        "kvm"
-    } else {
-        "qemu"
-    };
+    let kind = if template.kvm_vcpu_stats > 0 { "kvm" } else { "qemu" };
     let mut out = match domain.id.filter(|_| domain.is_active()) {
         Some(id) => format!("<domain type='{kind}' id='{id}'>\n"),
         None => format!("<domain type='{kind}'>\n"),
@@ -27,10 +23,7 @@ pub(crate) fn xml(domain: &Domain) -> String {
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(out, "  <name>{}</name>", escape(&domain.name));
     let _ = writeln!(out, "  <uuid>{}</uuid>", domain.uuid);
-    for (tag, text) in [
-        ("title", &domain.title),
-        ("description", &domain.description),
-    ] {
+    for (tag, text) in [("title", &domain.title), ("description", &domain.description)] {
         if let Some(text) = text {
             let _ = writeln!(out, "  <{tag}>{}</{tag}>", escape(text));
         }
@@ -44,17 +37,15 @@ pub(crate) fn xml(domain: &Domain) -> String {
         out.push_str("  </metadata>\n");
     }
     let _ = writeln!(out, "  <memory unit='KiB'>{}</memory>", template.memory_kib);
-    let _ = writeln!(
-        out,
-        "  <currentMemory unit='KiB'>{}</currentMemory>",
-        template.memory_kib
-    );
+    let _ = writeln!(out, "  <currentMemory unit='KiB'>{}</currentMemory>", template.memory_kib);
     let _ = writeln!(out, "  <vcpu placement='static'>{}</vcpu>", template.vcpus);
     if template.iothreads > 0 {
         let _ = writeln!(out, "  <iothreads>{}</iothreads>", template.iothreads);
     }
     out.push_str("  <os>\n    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n    <boot dev='hd'/>\n  </os>\n");
-    out.push_str("  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n  <on_crash>destroy</on_crash>\n");
+    out.push_str(
+        "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n  <on_crash>destroy</on_crash>\n",
+    );
     out.push_str("  <devices>\n    <emulator>/usr/bin/qemu-system-x86_64</emulator>\n");
     if domain.template().is_some() {
         devices(domain, template, &mut out);
@@ -111,11 +102,7 @@ fn devices(domain: &Domain, template: &Template, out: &mut String) {
         let first = 1 + disk * (1 + template.backing_layers);
         let path = |layer| escape(&disk_path(&domain.name, &target, layer));
         let index = |layer: u32| {
-            if domain.is_active() {
-                format!(" index='{}'", first + layer)
-            } else {
-                String::new()
-            }
+            if domain.is_active() { format!(" index='{}'", first + layer) } else { String::new() }
         };
         let mut chain = "<backingStore/>".to_owned();
         for layer in (1..=template.backing_layers).rev() {
@@ -158,11 +145,7 @@ fn devices(domain: &Domain, template: &Template, out: &mut String) {
         );
     }
     if template.agent {
-        let state = if domain.is_active() {
-            " state='connected'"
-        } else {
-            ""
-        };
+        let state = if domain.is_active() { " state='connected'" } else { "" };
         let _ = writeln!(
             out,
             "    <channel type='unix'>\n      <target type='virtio' name='org.qemu.guest_agent.0'{state}/>\n      \
@@ -172,9 +155,7 @@ fn devices(domain: &Domain, template: &Template, out: &mut String) {
 }
 
 fn mac(domain: &Domain, nic: u32) -> String {
-    let hash = fnv(domain.uuid.as_bytes())
-        .wrapping_add(u64::from(nic))
-        .to_be_bytes();
+    let hash = fnv(domain.uuid.as_bytes()).wrapping_add(u64::from(nic)).to_be_bytes();
     format!("52:54:00:{:02x}:{:02x}:{:02x}", hash[5], hash[6], hash[7])
 }
 
@@ -192,10 +173,7 @@ pub(crate) fn interfaces(domain: &Domain) -> Vec<Interface> {
             Interface {
                 name: format!("vnet{tap}"),
                 hwaddr: mac(domain, nic + template.nics_without_tap),
-                addresses: vec![(
-                    format!("10.{}.{}.{}", tap >> 16 & 0xff, tap >> 8 & 0xff, tap & 0xff),
-                    8,
-                )],
+                addresses: vec![(format!("10.{}.{}.{}", tap >> 16 & 0xff, tap >> 8 & 0xff, tap & 0xff), 8)],
             }
         })
         .collect()

@@ -268,11 +268,7 @@ impl Domain {
             }),
             Source::Params(params) => params
                 .iter()
-                .map(|(key, value)| Stat {
-                    key: key.clone(),
-                    value: value.clone(),
-                    per_second: 0,
-                })
+                .map(|(key, value)| Stat { key: key.clone(), value: value.clone(), per_second: 0 })
                 .collect(),
         }
     }
@@ -299,11 +295,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(domain: Domain) -> Self {
-        Self {
-            domain,
-            plain: OnceLock::new(),
-            backing: OnceLock::new(),
-        }
+        Self { domain, plain: OnceLock::new(), backing: OnceLock::new() }
     }
 
     pub(crate) fn encoded(&self, backing: bool) -> &Encoded {

@@ -42,8 +42,7 @@ impl DomainSet {
     }
 
     pub(crate) fn named(&self, name: &str) -> Result<&Arc<Entry>, UnknownDomain> {
-        self.by_name(name)
-            .ok_or_else(|| UnknownDomain(name.to_owned()))
+        self.by_name(name).ok_or_else(|| UnknownDomain(name.to_owned()))
     }
 
     pub(crate) fn by_id(&self, id: i32) -> Option<&Arc<Entry>> {
@@ -86,11 +85,7 @@ impl DomainSet {
     }
 
     /// Changes a domain in any way; what is encoded of it is forgotten.
-    pub(crate) fn update(
-        &mut self,
-        name: &str,
-        change: impl FnOnce(&mut Domain),
-    ) -> Result<Domain, UnknownDomain> {
+    pub(crate) fn update(&mut self, name: &str, change: impl FnOnce(&mut Domain)) -> Result<Domain, UnknownDomain> {
         let place = self.place(name)?;
         let mut domain = self.named(name)?.domain.clone();
         change(&mut domain);
@@ -100,10 +95,7 @@ impl DomainSet {
     }
 
     fn place(&self, name: &str) -> Result<u64, UnknownDomain> {
-        self.by_name
-            .get(name)
-            .copied()
-            .ok_or_else(|| UnknownDomain(name.to_owned()))
+        self.by_name.get(name).copied().ok_or_else(|| UnknownDomain(name.to_owned()))
     }
 
     /// An active domain has an id, an inactive one has none.
@@ -141,28 +133,14 @@ pub(crate) fn passes(domain: &Domain, flags: u32) -> bool {
     let groups: [&[(u32, bool)]; 7] = [
         &[(1, active), (1 << 1, !active)],
         &[(1 << 2, domain.persistent), (1 << 3, !domain.persistent)],
-        &[
-            (1 << 4, running),
-            (1 << 5, paused),
-            (1 << 6, shutoff),
-            (1 << 7, other),
-        ],
-        &[
-            (1 << 8, domain.managed_save),
-            (1 << 9, !domain.managed_save),
-        ],
+        &[(1 << 4, running), (1 << 5, paused), (1 << 6, shutoff), (1 << 7, other)],
+        &[(1 << 8, domain.managed_save), (1 << 9, !domain.managed_save)],
         &[(1 << 10, domain.autostart), (1 << 11, !domain.autostart)],
         &[(1 << 12, domain.snapshots), (1 << 13, !domain.snapshots)],
-        &[
-            (1 << 14, domain.checkpoints),
-            (1 << 15, !domain.checkpoints),
-        ],
+        &[(1 << 14, domain.checkpoints), (1 << 15, !domain.checkpoints)],
     ];
     groups.iter().all(|group| {
-        let mut asked = group
-            .iter()
-            .filter(|(flag, _)| flags & flag != 0)
-            .peekable();
+        let mut asked = group.iter().filter(|(flag, _)| flags & flag != 0).peekable();
         asked.peek().is_none() || asked.any(|(_, holds)| *holds)
     })
 }
@@ -195,8 +173,7 @@ mod tests {
         let mut set = DomainSet::default();
         set.insert(domain("a"));
         let uuid = set.by_name("a").unwrap().domain.uuid;
-        set.update("a", |domain| domain.name = "b".to_owned())
-            .unwrap();
+        set.update("a", |domain| domain.name = "b".to_owned()).unwrap();
         assert!(set.by_name("a").is_none());
         assert_eq!(set.by_uuid(uuid).unwrap().domain.name, "b");
         assert_eq!(set.remove("a").unwrap_err(), UnknownDomain("a".to_owned()));

@@ -21,11 +21,7 @@ pub struct Identity {
 
 impl From<&Domain> for Identity {
     fn from(domain: &Domain) -> Self {
-        Self {
-            name: domain.name.clone(),
-            uuid: domain.uuid,
-            id: domain.id,
-        }
+        Self { name: domain.name.clone(), uuid: domain.uuid, id: domain.id }
     }
 }
 
@@ -42,10 +38,7 @@ pub struct GraphicsAddress {
 
 /// An event of a domain, with the numbers libvirt's callbacks get.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the fields are the callback's arguments, under libvirt's names"
-)]
+#[expect(missing_docs, reason = "the fields are the callback's arguments, under libvirt's names")]
 pub enum Event {
     /// 0: a change of the life cycle (`virDomainEventType` and its detail).
     Lifecycle { event: i32, detail: i32 },
@@ -56,11 +49,7 @@ pub enum Event {
     /// 3: the watchdog fired.
     Watchdog { action: i32 },
     /// 4: an I/O error.
-    IoError {
-        src_path: String,
-        dev_alias: String,
-        action: i32,
-    },
+    IoError { src_path: String, dev_alias: String, action: i32 },
     /// 5: a graphics client came or went.
     Graphics {
         phase: i32,
@@ -70,27 +59,13 @@ pub enum Event {
         subject: Vec<(String, String)>,
     },
     /// 6: an I/O error with its reason.
-    IoErrorReason {
-        src_path: String,
-        dev_alias: String,
-        action: i32,
-        reason: String,
-    },
+    IoErrorReason { src_path: String, dev_alias: String, action: i32, reason: String },
     /// 7: the monitor broke.
     ControlError,
     /// 8: a block job changed its status, by path.
-    BlockJob {
-        path: String,
-        kind: i32,
-        status: i32,
-    },
+    BlockJob { path: String, kind: i32, status: i32 },
     /// 9: a disk's medium changed.
-    DiskChange {
-        old_src_path: Option<String>,
-        new_src_path: Option<String>,
-        dev_alias: String,
-        reason: i32,
-    },
+    DiskChange { old_src_path: Option<String>, new_src_path: Option<String>, dev_alias: String, reason: i32 },
     /// 10: a tray was opened or closed.
     TrayChange { dev_alias: String, reason: i32 },
     /// 11: the guest woke up.
@@ -120,34 +95,17 @@ pub enum Event {
     /// 23: metadata changed (0 description, 1 title, 2 element).
     MetadataChange { kind: i32, nsuri: Option<String> },
     /// 24: a disk grew over its threshold.
-    BlockThreshold {
-        dev: String,
-        path: Option<String>,
-        threshold: u64,
-        excess: u64,
-    },
+    BlockThreshold { dev: String, path: Option<String>, threshold: u64, excess: u64 },
     /// 25: a memory failure.
-    MemoryFailure {
-        recipient: i32,
-        action: i32,
-        flags: u32,
-    },
+    MemoryFailure { recipient: i32, action: i32, flags: u32 },
     /// 26: a memory device has another size, in KiB.
     MemoryDeviceSizeChange { alias: String, size: u64 },
     /// 27: a NIC has another MAC address (libvirt 11.2).
-    NicMacChange {
-        alias: String,
-        old_mac: String,
-        new_mac: String,
-    },
+    NicMacChange { alias: String, old_mac: String, new_mac: String },
     /// 28: a vCPU is gone (libvirt 12.4).
     VcpuRemoved { vcpuid: u32 },
     /// 29: a channel connected or disconnected (libvirt 12.4).
-    ChannelLifecycle {
-        channel_name: String,
-        state: i32,
-        reason: i32,
-    },
+    ChannelLifecycle { channel_name: String, state: i32, reason: i32 },
 }
 
 impl Event {
@@ -208,10 +166,7 @@ impl Event {
     pub(crate) fn write(&self, callback: i32, of: &Identity, out: &mut Writer) {
         out.i32(callback);
         // The three power management messages have their reason before the domain.
-        if let Self::PmWakeup { reason }
-        | Self::PmSuspend { reason }
-        | Self::PmSuspendDisk { reason } = self
-        {
+        if let Self::PmWakeup { reason } | Self::PmSuspend { reason } | Self::PmSuspendDisk { reason } = self {
             out.i32(*reason).domain(&of.name, of.uuid, of.id);
             return;
         }
@@ -219,14 +174,8 @@ impl Event {
         match self {
             Self::Reboot | Self::ControlError => {}
             Self::PmWakeup { .. } | Self::PmSuspend { .. } | Self::PmSuspendDisk { .. } => {}
-            Self::Lifecycle {
-                event: first,
-                detail: second,
-            }
-            | Self::AgentLifecycle {
-                state: first,
-                reason: second,
-            } => {
+            Self::Lifecycle { event: first, detail: second }
+            | Self::AgentLifecycle { state: first, reason: second } => {
                 out.i32(*first).i32(*second);
             }
             Self::RtcChange { utcoffset } => {
@@ -235,31 +184,13 @@ impl Event {
             Self::Watchdog { action: number } | Self::MigrationIteration { iteration: number } => {
                 out.i32(*number);
             }
-            Self::IoError {
-                src_path,
-                dev_alias,
-                action,
-            } => {
+            Self::IoError { src_path, dev_alias, action } => {
                 out.string(src_path).string(dev_alias).i32(*action);
             }
-            Self::IoErrorReason {
-                src_path,
-                dev_alias,
-                action,
-                reason,
-            } => {
-                out.string(src_path)
-                    .string(dev_alias)
-                    .i32(*action)
-                    .string(reason);
+            Self::IoErrorReason { src_path, dev_alias, action, reason } => {
+                out.string(src_path).string(dev_alias).i32(*action).string(reason);
             }
-            Self::Graphics {
-                phase,
-                local,
-                remote,
-                auth_scheme,
-                subject,
-            } => {
+            Self::Graphics { phase, local, remote, auth_scheme, subject } => {
                 out.i32(*phase);
                 for end in [local, remote] {
                     out.i32(end.family).string(&end.node).string(&end.service);
@@ -269,24 +200,10 @@ impl Event {
                     out.string(kind).string(name);
                 }
             }
-            Self::BlockJob {
-                path: disk,
-                kind,
-                status,
-            }
-            | Self::BlockJob2 {
-                dst: disk,
-                kind,
-                status,
-            } => {
+            Self::BlockJob { path: disk, kind, status } | Self::BlockJob2 { dst: disk, kind, status } => {
                 out.string(disk).i32(*kind).i32(*status);
             }
-            Self::DiskChange {
-                old_src_path,
-                new_src_path,
-                dev_alias,
-                reason,
-            } => {
+            Self::DiskChange { old_src_path, new_src_path, dev_alias, reason } => {
                 out.optional_string(old_src_path.as_deref())
                     .optional_string(new_src_path.as_deref())
                     .string(dev_alias)
@@ -309,42 +226,22 @@ impl Event {
             Self::MetadataChange { kind, nsuri } => {
                 out.i32(*kind).optional_string(nsuri.as_deref());
             }
-            Self::BlockThreshold {
-                dev,
-                path,
-                threshold,
-                excess,
-            } => {
-                out.string(dev)
-                    .optional_string(path.as_deref())
-                    .u64(*threshold)
-                    .u64(*excess);
+            Self::BlockThreshold { dev, path, threshold, excess } => {
+                out.string(dev).optional_string(path.as_deref()).u64(*threshold).u64(*excess);
             }
-            Self::MemoryFailure {
-                recipient,
-                action,
-                flags,
-            } => {
+            Self::MemoryFailure { recipient, action, flags } => {
                 out.i32(*recipient).i32(*action).u32(*flags);
             }
             Self::MemoryDeviceSizeChange { alias, size } => {
                 out.string(alias).u64(*size);
             }
-            Self::NicMacChange {
-                alias,
-                old_mac,
-                new_mac,
-            } => {
+            Self::NicMacChange { alias, old_mac, new_mac } => {
                 out.string(alias).string(old_mac).string(new_mac);
             }
             Self::VcpuRemoved { vcpuid } => {
                 out.u32(*vcpuid);
             }
-            Self::ChannelLifecycle {
-                channel_name,
-                state,
-                reason,
-            } => {
+            Self::ChannelLifecycle { channel_name, state, reason } => {
                 out.string(channel_name).i32(*state).i32(*reason);
             }
         }
@@ -410,11 +307,7 @@ mod tests {
 
     #[test]
     fn power_management_has_its_reason_first() {
-        let identity = Identity {
-            name: "vm".to_owned(),
-            uuid: Uuid::nil(),
-            id: None,
-        };
+        let identity = Identity { name: "vm".to_owned(), uuid: Uuid::nil(), id: None };
         let written = |event: Event| {
             let mut out = Writer::new();
             event.write(5, &identity, &mut out);

@@ -13,10 +13,7 @@ impl Shared {
             return 0;
         }
         let connections: Vec<_> = self.connections.lock().values().cloned().collect();
-        let sent = connections
-            .iter()
-            .map(|connection| connection.send_event(of, event))
-            .sum();
+        let sent = connections.iter().map(|connection| connection.send_event(of, event)).sum();
         self.counters.events_sent_more(sent);
         sent
     }
@@ -63,8 +60,7 @@ impl<'a> Events<'a> {
     /// When there is no such domain.
     pub fn before_next_stats(self, name: &str, event: Event) -> Result<(), UnknownDomain> {
         let identity = self.identity(name)?;
-        self.shared
-            .change(|state| state.before_stats.push((identity, event)));
+        self.shared.change(|state| state.before_stats.push((identity, event)));
         Ok(())
     }
 
@@ -75,8 +71,7 @@ impl<'a> Events<'a> {
     /// When there is no such domain.
     pub fn after_next_stats(self, name: &str, event: Event) -> Result<(), UnknownDomain> {
         let identity = self.identity(name)?;
-        self.shared
-            .change(|state| state.after_stats.push((identity, event)));
+        self.shared.change(|state| state.after_stats.push((identity, event)));
         Ok(())
     }
 
@@ -84,10 +79,7 @@ impl<'a> Events<'a> {
     /// how many messages went to clients, when all are sent or the daemon has been killed.
     pub fn storm(self, count: usize, over: Duration, events: &[Event]) -> usize {
         let domains = self.shared.domains();
-        let identities: Vec<Identity> = domains
-            .iter()
-            .map(|entry| Identity::from(&entry.domain))
-            .collect();
+        let identities: Vec<Identity> = domains.iter().map(|entry| Identity::from(&entry.domain)).collect();
         if identities.is_empty() || events.is_empty() {
             return 0;
         }

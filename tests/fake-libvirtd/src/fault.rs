@@ -220,22 +220,14 @@ impl<'a> Faults<'a> {
     /// Does something to the replies of a procedure.
     pub fn reply(self, procedure: Procedure, fault: ReplyFault, times: Times) {
         self.set(|faults| {
-            faults.replies.push(Armed {
-                procedure: Some(procedure),
-                fault,
-                times,
-            });
+            faults.replies.push(Armed { procedure: Some(procedure), fault, times });
         });
     }
 
     /// Does something to the replies of every procedure.
     pub fn every_reply(self, fault: ReplyFault, times: Times) {
         self.set(|faults| {
-            faults.replies.push(Armed {
-                procedure: None,
-                fault,
-                times,
-            });
+            faults.replies.push(Armed { procedure: None, fault, times });
         });
     }
 
@@ -304,11 +296,7 @@ mod tests {
     #[test]
     fn a_fault_for_the_next_two_replies_happens_twice() {
         let mut state = FaultState::default();
-        state.replies.push(Armed {
-            procedure: Some(AuthList),
-            fault: ReplyFault::Swallow,
-            times: Times::Next(2),
-        });
+        state.replies.push(Armed { procedure: Some(AuthList), fault: ReplyFault::Swallow, times: Times::Next(2) });
         assert!(state.take_replies(ConnectGetAllDomainStats).is_empty());
         assert_eq!(state.take_replies(AuthList), [ReplyFault::Swallow]);
         assert_eq!(state.take_replies(AuthList), [ReplyFault::Swallow]);

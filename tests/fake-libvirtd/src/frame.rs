@@ -59,24 +59,13 @@ impl Header {
     /// The header of a reply to a call with this header.
     #[must_use]
     pub fn reply(self, ok: bool) -> Self {
-        Self {
-            message_type: MessageType::Reply.number(),
-            status: u32::from(!ok),
-            ..self
-        }
+        Self { message_type: MessageType::Reply.number(), status: u32::from(!ok), ..self }
     }
 
     /// The header of a message that answers no call.
     #[must_use]
     pub fn message(program: u32, procedure: i32) -> Self {
-        Self {
-            program,
-            version: 1,
-            procedure,
-            message_type: MessageType::Message.number(),
-            serial: 0,
-            status: 0,
-        }
+        Self { program, version: 1, procedure, message_type: MessageType::Message.number(), serial: 0, status: 0 }
     }
 
     fn from_bytes(bytes: &[u8; HEADER_LEN - 4]) -> Self {
@@ -137,10 +126,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<(Header, Vec<u8>)>>
     from.read_exact(&mut len[1..])?;
     let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
     if !(HEADER_LEN..=MESSAGE_MAX + 4).contains(&len) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("a frame of {len} bytes"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes")));
     }
     let mut header = [0; HEADER_LEN - 4];
     from.read_exact(&mut header)?;

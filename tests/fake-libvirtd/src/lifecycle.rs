@@ -54,11 +54,7 @@ impl Change {
 
 impl Shared {
     /// Changes a domain and sends the events; the domain as it is now.
-    pub(crate) fn change_lifecycle(
-        &self,
-        name: &str,
-        change: Change,
-    ) -> Result<Domain, UnknownDomain> {
+    pub(crate) fn change_lifecycle(&self, name: &str, change: Change) -> Result<Domain, UnknownDomain> {
         let before = Identity::from(&self.domains().named(name)?.domain);
         let domain = self.change_domains(|domains| {
             let domain = domains.update(name, |domain| {
@@ -82,13 +78,7 @@ impl Shared {
         let now = Identity::from(&domain);
         let has_agent = domain.template().is_some_and(|template| template.agent);
         if change == Change::Start && has_agent {
-            self.broadcast(
-                &now,
-                &Event::AgentLifecycle {
-                    state: 2,
-                    reason: 1,
-                },
-            );
+            self.broadcast(&now, &Event::AgentLifecycle { state: 2, reason: 1 });
         }
         if change == Change::Reboot {
             self.broadcast(&now, &Event::Reboot);
@@ -124,10 +114,7 @@ impl<'a> Domains<'a> {
     #[must_use]
     pub fn names(self) -> Vec<String> {
         let domains = self.shared.domains();
-        domains
-            .iter()
-            .map(|entry| entry.domain.name.clone())
-            .collect()
+        domains.iter().map(|entry| entry.domain.name.clone()).collect()
     }
 
     /// A domain as it is now.
@@ -156,13 +143,8 @@ impl<'a> Domains<'a> {
     /// # Errors
     ///
     /// When there is no such domain.
-    pub fn update(
-        self,
-        name: &str,
-        change: impl FnOnce(&mut Domain),
-    ) -> Result<Domain, UnknownDomain> {
-        self.shared
-            .change_domains(|domains| domains.update(name, change))
+    pub fn update(self, name: &str, change: impl FnOnce(&mut Domain)) -> Result<Domain, UnknownDomain> {
+        self.shared.change_domains(|domains| domains.update(name, change))
     }
 
     /// Renames a domain, and sends `Undefined Renamed` of the old name and `Defined Renamed` of the new one.
@@ -174,8 +156,7 @@ impl<'a> Domains<'a> {
         let before = Identity::from(&self.shared.domains().named(name)?.domain);
         let domain = self.update(name, |domain| new_name.clone_into(&mut domain.name))?;
         self.shared.broadcast(&before, &Event::lifecycle(1, 1));
-        self.shared
-            .broadcast(&Identity::from(&domain), &Event::lifecycle(0, 2));
+        self.shared.broadcast(&Identity::from(&domain), &Event::lifecycle(0, 2));
         Ok(())
     }
 
@@ -204,8 +185,7 @@ impl<'a> Domains<'a> {
     /// When there is no such domain.
     pub fn undefine(self, name: &str) -> Result<(), UnknownDomain> {
         let domain = self.remove(name)?;
-        self.shared
-            .broadcast(&Identity::from(&domain), &Event::lifecycle(1, 0));
+        self.shared.broadcast(&Identity::from(&domain), &Event::lifecycle(1, 0));
         Ok(())
     }
 

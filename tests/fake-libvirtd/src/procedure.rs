@@ -166,10 +166,7 @@ impl Procedure {
             return Some(Self::from_number(number));
         }
         let name = name.replace('-', "_");
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|procedure| procedure.name() == name)
+        Self::ALL.iter().copied().find(|procedure| procedure.name() == name)
     }
 }
 
@@ -184,10 +181,7 @@ mod tests {
             assert_eq!(Procedure::from_name(procedure.name()), Some(*procedure));
         }
         assert_eq!(Procedure::from_number(9999), Procedure::Other(9999));
-        assert_eq!(
-            Procedure::from_name("344"),
-            Some(Procedure::ConnectGetAllDomainStats)
-        );
+        assert_eq!(Procedure::from_name("344"), Some(Procedure::ConnectGetAllDomainStats));
         assert_eq!(Procedure::from_name("no_such"), None);
     }
 }

@@ -156,9 +156,7 @@ impl ScenarioBuilder {
     /// When the text is not in the `.params` format.
     pub fn params(mut self, text: &str) -> Result<Self, ParseError> {
         let domains = params::parse(text)?;
-        self.scenario
-            .domains
-            .extend(domains.into_iter().map(Domain::golden));
+        self.scenario.domains.extend(domains.into_iter().map(Domain::golden));
         Ok(self)
     }
 

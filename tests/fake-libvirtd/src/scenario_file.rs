@@ -115,11 +115,7 @@ impl Scenario {
     ///
     /// When it is not in the format, or a golden file cannot be read or is not in its own.
     pub fn from_yaml(text: &str, folder: &Path) -> Result<Self, ScenarioError> {
-        let file: File = if text.trim().is_empty() {
-            File::default()
-        } else {
-            serde_yaml::from_str(text)?
-        };
+        let file: File = if text.trim().is_empty() { File::default() } else { serde_yaml::from_str(text)? };
         let mut scenario = Self::default();
         let host = &mut scenario.host;
         if let Some(version) = &file.libvirt {
@@ -149,10 +145,8 @@ impl Group {
     fn add_to(self, domains: &mut Vec<Domain>, folder: &Path) -> Result<(), ScenarioError> {
         if let Some(params) = &self.params {
             let path = folder.join(params);
-            let golden = params::parse(&read(&path)?).map_err(|source| ScenarioError::Params {
-                path: path.display().to_string(),
-                source,
-            })?;
+            let golden = params::parse(&read(&path)?)
+                .map_err(|source| ScenarioError::Params { path: path.display().to_string(), source })?;
             for domain in golden {
                 domains.push(self.apply(Domain::golden(domain)));
             }
@@ -187,17 +181,11 @@ impl Group {
 }
 
 fn read(path: &Path) -> Result<String, ScenarioError> {
-    std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
-        path: path.display().to_string(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.display().to_string(), source })
 }
 
 fn malformed(expected: &'static str, text: &str) -> ScenarioError {
-    ScenarioError::Malformed {
-        expected,
-        text: text.to_owned(),
-    }
+    ScenarioError::Malformed { expected, text: text.to_owned() }
 }
 
 fn parse_time(text: &str) -> Result<Duration, ScenarioError> {
@@ -226,10 +214,7 @@ fn parse_clock(value: &Value) -> Result<Clock, ScenarioError> {
     }
     match value.get("per-call").and_then(Value::as_str) {
         Some(step) => Ok(Clock::PerCall(parse_time(step)?)),
-        None => Err(malformed(
-            "time, manual or {per-call: TIME}",
-            serde_yaml::to_string(value)?.trim_end(),
-        )),
+        None => Err(malformed("time, manual or {per-call: TIME}", serde_yaml::to_string(value)?.trim_end())),
     }
 }
 
@@ -272,11 +257,7 @@ mod tests {
                     - {name: db, template: {base: large, disks: 12}, state: paused, title: T, autostart: true}\n\
                     - {params: a.params}\ncommands: [hang db]\n";
         let scenario = Scenario::from_yaml(text, folder.path()).unwrap();
-        let names: Vec<_> = scenario
-            .domains
-            .iter()
-            .map(|domain| domain.name.as_str())
-            .collect();
+        let names: Vec<_> = scenario.domains.iter().map(|domain| domain.name.as_str()).collect();
         assert_eq!(names, ["vm-0", "vm-1", "db", "gold"]);
         let db = &scenario.domains[2];
         assert_eq!((db.state, db.autostart), (DomainState::Paused, true));
@@ -297,10 +278,7 @@ mod tests {
             "clock: {per-day: 1s}",
             "domains: [{params: missing.params}]",
         ] {
-            assert!(
-                Scenario::from_yaml(text, Path::new("/nowhere")).is_err(),
-                "{text}"
-            );
+            assert!(Scenario::from_yaml(text, Path::new("/nowhere")).is_err(), "{text}");
         }
         assert_eq!(parse_version("9.0.0").unwrap(), 9_000_000);
     }

@@ -45,30 +45,18 @@ mod origin {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// With an error.
-    Error {
-        code: i32,
-        origin: i32,
-        message: String,
-    },
+    Error { code: i32, origin: i32, message: String },
     /// Not at all: the daemon was killed meanwhile.
     Gone,
 }
 
 impl Failure {
     fn qemu(code: i32, message: impl Into<String>) -> Self {
-        Self::Error {
-            code,
-            origin: origin::QEMU,
-            message: message.into(),
-        }
+        Self::Error { code, origin: origin::QEMU, message: message.into() }
     }
 
     fn rpc(message: impl Into<String>) -> Self {
-        Self::Error {
-            code: code::RPC,
-            origin: origin::RPC,
-            message: message.into(),
-        }
+        Self::Error { code: code::RPC, origin: origin::RPC, message: message.into() }
     }
 
     fn no_domain(which: impl std::fmt::Display) -> Self {
@@ -162,9 +150,7 @@ impl Call {
     fn reply(&self, faults: &[ReplyFault]) -> Option<Outgoing> {
         for fault in faults {
             match fault {
-                ReplyFault::Delay(time)
-                    if !self.shared.sleep(self.connection.generation, *time) =>
-                {
+                ReplyFault::Delay(time) if !self.shared.sleep(self.connection.generation, *time) => {
                     return None;
                 }
                 ReplyFault::Swallow => return None,
@@ -185,20 +171,13 @@ impl Call {
         let result = result.and_then(|reply| self.within_limit(reply));
         let (mut frame, outcome) = match result {
             Ok(reply) => (self.frame(reply, true), Outcome::Ok),
-            Err(Failure::Error {
-                code,
-                origin,
-                message,
-            }) => {
+            Err(Failure::Error { code, origin, message }) => {
                 let error = write_error(code, origin, &message);
                 (self.frame(error, false), Outcome::Error(code))
             }
             Err(Failure::Gone) => return None,
         };
-        let mut outgoing = Outgoing {
-            answers: Some((self.id, outcome)),
-            ..Outgoing::default()
-        };
+        let mut outgoing = Outgoing { answers: Some((self.id, outcome)), ..Outgoing::default() };
         for fault in faults {
             match fault {
                 ReplyFault::CutAfter(bytes) => {
@@ -237,8 +216,7 @@ impl Call {
     /// The most bytes the payload of a reply may have, header included.
     fn reply_limit(&self) -> usize {
         let set = self.shared.state().faults.reply_limit;
-        set.unwrap_or(self.shared.limits.message_max)
-            .saturating_add(4)
+        set.unwrap_or(self.shared.limits.message_max).saturating_add(4)
     }
 
     fn within_limit(&self, reply: Writer) -> Reply {
@@ -258,38 +236,26 @@ impl Call {
         }
         match self.procedure {
             P::ConnectGetAllDomainStats => self.get_all_domain_stats(),
-            P::ConnectOpen | P::ConnectClose | P::ConnectGetType | P::ConnectGetVersion => {
-                self.serve_connect()
-            }
-            P::NodeGetInfo | P::ConnectGetCapabilities | P::ConnectGetHostname => {
-                self.serve_connect()
-            }
+            P::ConnectOpen | P::ConnectClose | P::ConnectGetType | P::ConnectGetVersion => self.serve_connect(),
+            P::NodeGetInfo | P::ConnectGetCapabilities | P::ConnectGetHostname => self.serve_connect(),
             P::ConnectSupportsFeature | P::AuthList | P::ConnectGetUri => self.serve_connect(),
             P::ConnectGetLibVersion => self.serve_connect(),
-            P::ConnectRegisterCloseCallback | P::ConnectUnregisterCloseCallback => {
-                self.serve_connect()
-            }
+            P::ConnectRegisterCloseCallback | P::ConnectUnregisterCloseCallback => self.serve_connect(),
             P::ConnectDomainEventCallbackRegisterAny => self.register_event(),
             P::ConnectDomainEventCallbackDeregisterAny => self.deregister_event(),
-            P::ConnectListAllDomains | P::ConnectListDomains | P::ConnectListDefinedDomains => {
-                self.serve_listing()
-            }
+            P::ConnectListAllDomains | P::ConnectListDomains | P::ConnectListDefinedDomains => self.serve_listing(),
             P::ConnectNumOfDomains | P::ConnectNumOfDefinedDomains => self.serve_listing(),
             P::DomainLookupById | P::DomainLookupByName | P::DomainLookupByUuid => self.look_up(),
             P::DomainCreate | P::DomainCreateWithFlags | P::DomainDestroy => self.serve_lifecycle(),
             P::DomainDestroyFlags | P::DomainReboot | P::DomainResume => self.serve_lifecycle(),
             P::DomainShutdown | P::DomainSuspend => self.serve_lifecycle(),
-            P::DomainGetControlInfo | P::DomainGetJobStats | P::DomainGetJobInfo => {
-                self.serve_monitor()
-            }
+            P::DomainGetControlInfo | P::DomainGetJobStats | P::DomainGetJobInfo => self.serve_monitor(),
             P::DomainBlockStats | P::DomainBlockStatsFlags => self.serve_monitor(),
             P::DomainInterfaceStats | P::DomainMemoryStats => self.serve_monitor(),
             P::DomainGetGuestInfo => self.serve_monitor(),
             P::DomainGetXmlDesc | P::DomainGetAutostart | P::DomainGetInfo => self.serve_domain(),
             P::DomainGetOsType | P::DomainIsActive | P::DomainIsPersistent => self.serve_domain(),
-            P::DomainHasManagedSaveImage | P::DomainGetState | P::DomainGetMetadata => {
-                self.serve_domain()
-            }
+            P::DomainHasManagedSaveImage | P::DomainGetState | P::DomainGetMetadata => self.serve_domain(),
             P::DomainInterfaceAddresses => self.serve_domain(),
             P::Other(number) => Err(Failure::rpc(format!("unknown procedure: {number}"))),
         }
@@ -308,10 +274,7 @@ impl Call {
         let wanted = arguments.domain()?;
         let domains = self.domains();
         domains.by_uuid(wanted.uuid).cloned().ok_or_else(|| {
-            Failure::no_domain(format_args!(
-                "no domain with matching uuid '{}' ({})",
-                wanted.uuid, wanted.name
-            ))
+            Failure::no_domain(format_args!("no domain with matching uuid '{}' ({})", wanted.uuid, wanted.name))
         })
     }
 

@@ -109,11 +109,7 @@ impl Shared {
     /// The time of the scenario's clock.
     pub(crate) fn clock_now(&self) -> Duration {
         let advanced = Duration::from_nanos(self.advanced.load(Ordering::Relaxed));
-        if self.clock == Clock::Time {
-            advanced + self.started.elapsed()
-        } else {
-            advanced
-        }
+        if self.clock == Clock::Time { advanced + self.started.elapsed() } else { advanced }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -128,11 +124,7 @@ impl Shared {
     }
 
     /// Waits while a condition holds; `false` where the daemon was killed first.
-    pub(crate) fn wait_while(
-        &self,
-        generation: u64,
-        mut condition: impl FnMut(&State) -> bool,
-    ) -> bool {
+    pub(crate) fn wait_while(&self, generation: u64, mut condition: impl FnMut(&State) -> bool) -> bool {
         let mut state = self.state.lock();
         loop {
             if state.generation != generation {
@@ -163,12 +155,7 @@ impl Shared {
     }
 
     /// Sleeps while a condition holds, looked at every 20 ms; `false` where the daemon was killed or the condition ended first.
-    pub(crate) fn sleep_while(
-        &self,
-        generation: u64,
-        time: Duration,
-        holds: impl Fn() -> bool,
-    ) -> bool {
+    pub(crate) fn sleep_while(&self, generation: u64, time: Duration, holds: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + time;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -220,13 +207,7 @@ impl Shared {
 
     /// Enters the monitor of a domain: waits for its job if it is held and `nowait` is not set, then serves the domain's
     /// delay or hang.
-    pub(crate) fn enter_monitor(
-        &self,
-        generation: u64,
-        name: &str,
-        uuid: Uuid,
-        nowait: bool,
-    ) -> Admission {
+    pub(crate) fn enter_monitor(&self, generation: u64, name: &str, uuid: Uuid, nowait: bool) -> Admission {
         let mut state = self.state.lock();
         let give_up = Instant::now() + self.limits.job_wait;
         while state.jobs.contains_key(&uuid) {
@@ -264,11 +245,7 @@ impl Shared {
         let faults = state.faults_of(name);
         drop(state);
         self.changed.notify_all();
-        if alive {
-            Admission::Full(faults)
-        } else {
-            Admission::Gone
-        }
+        if alive { Admission::Full(faults) } else { Admission::Gone }
     }
 }
 

@@ -138,23 +138,13 @@ impl Encoded {
         let mut out = Writer::with_capacity(stats.len() * 48);
         let mut runs: Vec<Run> = Vec::new();
         let mut growing = Vec::new();
-        for Stat {
-            key,
-            value,
-            per_second,
-        } in stats
-        {
+        for Stat { key, value, per_second } in stats {
             out.param(key, value);
             let is_double = matches!(value, Value::Double(_));
             let can_grow = is_double || matches!(value, Value::ULLong(_) | Value::LLong(_));
             // A record beyond 4 GiB could not be sent anyway.
-            if let (true, Ok(offset)) = (can_grow && *per_second > 0, u32::try_from(out.len() - 8))
-            {
-                growing.push(Growing {
-                    offset,
-                    per_second: *per_second,
-                    is_double,
-                });
+            if let (true, Ok(offset)) = (can_grow && *per_second > 0, u32::try_from(out.len() - 8)) {
+                growing.push(Growing { offset, per_second: *per_second, is_double });
             }
             let (group, needs_job) = (group_of(key), needs_job(key));
             match runs.last_mut() {
@@ -163,23 +153,13 @@ impl Encoded {
                     run.end = out.len();
                     run.growing_end = growing.len();
                 }
-                _ => runs.push(Run {
-                    group,
-                    needs_job,
-                    params: 1,
-                    end: out.len(),
-                    growing_end: growing.len(),
-                }),
+                _ => runs.push(Run { group, needs_job, params: 1, end: out.len(), growing_end: growing.len() }),
             }
         }
         let mut bytes = out.into_bytes();
         bytes.shrink_to_fit();
         growing.shrink_to_fit();
-        Self {
-            bytes,
-            runs,
-            growing,
-        }
+        Self { bytes, runs, growing }
     }
 
     /// Bytes of all parameters.
@@ -191,8 +171,8 @@ impl Encoded {
     pub(crate) fn append(&self, selection: Selection, at: Duration, out: &mut Writer) -> u32 {
         let (mut start, mut growing_start, mut params) = (0, 0, 0);
         for run in &self.runs {
-            let wanted = run.group.is_none_or(|group| selection.groups & group != 0)
-                && (selection.has_job || !run.needs_job);
+            let wanted =
+                run.group.is_none_or(|group| selection.groups & group != 0) && (selection.has_job || !run.needs_job);
             if wanted {
                 let moved_to = out.len();
                 out.raw(&self.bytes[start..run.end]);
@@ -237,11 +217,7 @@ mod tests {
     use std::time::Duration;
 
     fn stat(key: &str, value: Value, per_second: u32) -> Stat {
-        Stat {
-            key: key.to_owned(),
-            value,
-            per_second,
-        }
+        Stat { key: key.to_owned(), value, per_second }
     }
 
     fn appended(encoded: &Encoded, groups: u32, has_job: bool, at: Duration) -> (u32, Vec<u8>) {

@@ -205,10 +205,7 @@ impl Template {
 
     /// The parameters of a domain of this shape, all groups, in libvirt's order.
     pub(crate) fn stats(&self, subject: &Subject<'_>) -> Vec<Stat> {
-        let mut out = Stats {
-            seed: fnv(subject.name.as_bytes()),
-            list: Vec::new(),
-        };
+        let mut out = Stats { seed: fnv(subject.name.as_bytes()), list: Vec::new() };
         out.fixed("state.state", Value::Int(subject.state.0));
         out.fixed("state.reason", Value::Int(subject.state.1));
         cpu::cpu_total(self, subject, &mut out);
@@ -277,11 +274,7 @@ struct Stats {
 
 impl Stats {
     fn fixed(&mut self, key: impl Into<String>, value: Value) {
-        self.list.push(Stat {
-            key: key.into(),
-            value,
-            per_second: 0,
-        });
+        self.list.push(Stat { key: key.into(), value, per_second: 0 });
     }
 
     fn uint(&mut self, key: impl Into<String>, value: u32) {
@@ -300,19 +293,15 @@ impl Stats {
     fn counter(&mut self, key: impl Into<String>, per_second: u32) {
         let key = key.into();
         let seconds = 1 + (self.seed ^ fnv(key.as_bytes())) % 1000;
-        self.list.push(Stat {
-            key,
-            value: Value::ULLong(u64::from(per_second) * seconds + seconds % 7),
-            per_second,
-        });
+        self.list.push(Stat { key, value: Value::ULLong(u64::from(per_second) * seconds + seconds % 7), per_second });
     }
 }
 
 /// FNV-1a with a final mix: spreads names evenly, and gives the same values on every machine and run.
 pub(crate) fn fnv(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
 }

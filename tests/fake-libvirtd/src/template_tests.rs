@@ -2,21 +2,11 @@ use super::{Subject, Template, disk_target};
 use std::collections::HashSet;
 
 fn subject(active: bool, backing: bool) -> Subject<'static> {
-    Subject {
-        name: "vm-0",
-        active,
-        state: if active { (1, 1) } else { (5, 1) },
-        backing,
-        first_tap: 0,
-    }
+    Subject { name: "vm-0", active, state: if active { (1, 1) } else { (5, 1) }, backing, first_tap: 0 }
 }
 
 fn keys(template: &Template, active: bool, backing: bool) -> Vec<String> {
-    template
-        .stats(&subject(active, backing))
-        .into_iter()
-        .map(|stat| stat.key)
-        .collect()
+    template.stats(&subject(active, backing)).into_iter().map(|stat| stat.key).collect()
 }
 
 #[test]
@@ -42,10 +32,7 @@ fn values_depend_on_the_name_alone() {
     let template = Template::medium();
     let first = template.stats(&subject(true, false));
     assert_eq!(first, template.stats(&subject(true, false)));
-    let other = Subject {
-        name: "vm-1",
-        ..subject(true, false)
-    };
+    let other = Subject { name: "vm-1", ..subject(true, false) };
     assert_ne!(first, template.stats(&other));
 }
 

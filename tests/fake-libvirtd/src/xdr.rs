@@ -20,9 +20,7 @@ impl Writer {
     /// An empty buffer with room for `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(capacity),
-        }
+        Self { bytes: Vec::with_capacity(capacity) }
     }
 
     /// How many bytes have been written.
@@ -226,11 +224,7 @@ impl<'a> Reader<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        if self.u32()? == 0 {
-            Ok(None)
-        } else {
-            read(self).map(Some)
-        }
+        if self.u32()? == 0 { Ok(None) } else { read(self).map(Some) }
     }
 
     /// Takes a domain.
@@ -239,11 +233,7 @@ impl<'a> Reader<'a> {
     ///
     /// When the payload is too short or the name is not UTF-8.
     pub fn domain(&mut self) -> Result<DomainRef, DecodeError> {
-        Ok(DomainRef {
-            name: self.string()?,
-            uuid: self.uuid()?,
-            id: self.i32()?,
-        })
+        Ok(DomainRef { name: self.string()?, uuid: self.uuid()?, id: self.i32()? })
     }
 
     /// Takes a counted list of domains.
@@ -279,10 +269,7 @@ mod tests {
         let bytes = out.into_bytes();
         let mut reader = Reader::new(&bytes);
         let domain = reader.domain().unwrap();
-        assert_eq!(
-            (domain.name.as_str(), domain.uuid, domain.id),
-            ("vm", uuid, -1)
-        );
+        assert_eq!((domain.name.as_str(), domain.uuid, domain.id), ("vm", uuid, -1));
         assert_eq!(reader.optional(Reader::string).unwrap(), None);
         assert_eq!(reader.i32().unwrap(), -3);
         assert_eq!(reader.u32(), Err(DecodeError));
@@ -297,11 +284,7 @@ mod tests {
     #[test]
     fn typed_parameters_have_key_tag_and_value() {
         let mut out = Writer::new();
-        out.param("key", &Value::Boolean(true))
-            .param("n", &Value::Unknown(9));
-        assert_eq!(
-            out.into_bytes(),
-            b"\0\0\0\x03key\0\0\0\0\x06\0\0\0\x01\0\0\0\x01n\0\0\0\0\0\0\x09"
-        );
+        out.param("key", &Value::Boolean(true)).param("n", &Value::Unknown(9));
+        assert_eq!(out.into_bytes(), b"\0\0\0\x03key\0\0\0\0\x06\0\0\0\x01\0\0\0\x01n\0\0\0\0\0\0\x09");
     }
 }

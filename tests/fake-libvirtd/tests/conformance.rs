@@ -28,19 +28,13 @@ impl Pair {
     fn start() -> Self {
         let real = RealLibvirtd::start();
         let fake = FakeLibvirtd::start(Scenario::default()).unwrap();
-        Self {
-            real,
-            fake,
-            differences: RefCell::default(),
-        }
+        Self { real, fake, differences: RefCell::default() }
     }
 
     fn define_guest(&self) {
         self.real.define_guest();
         let guest = Domain::new(&self.real.guest, Template::small());
-        self.fake
-            .domains()
-            .add(guest.with_state(DomainState::Shutoff));
+        self.fake.domains().add(guest.with_state(DomainState::Shutoff));
     }
 
     /// The same command line on both: each must end the same way and say the same, but for numbers and names.
@@ -65,14 +59,8 @@ fake: {fake:?}"
         let reply = client.call(Procedure::DomainLookupByName, |out| {
             out.string(&self.real.guest);
         });
-        let domain = fake_libvirtd::xdr::Reader::new(&reply.unwrap())
-            .domain()
-            .unwrap();
-        Identity {
-            name: domain.name,
-            uuid: domain.uuid,
-            id: u32::try_from(domain.id).ok(),
-        }
+        let domain = fake_libvirtd::xdr::Reader::new(&reply.unwrap()).domain().unwrap();
+        Identity { name: domain.name, uuid: domain.uuid, id: u32::try_from(domain.id).ok() }
     }
 
     /// The error codes that both daemons answer a call with.
@@ -89,11 +77,7 @@ fake: {fake:?}"
         })
     }
 
-    fn same_code(
-        &self,
-        procedure: Procedure,
-        arguments: impl Fn(&mut fake_libvirtd::xdr::Writer, &Identity),
-    ) {
+    fn same_code(&self, procedure: Procedure, arguments: impl Fn(&mut fake_libvirtd::xdr::Writer, &Identity)) {
         let [real, fake] = self.codes(procedure, arguments);
         if fake != real {
             self.differs(format!("{procedure:?}: real {real:?}, fake {fake:?}"));
@@ -110,25 +94,16 @@ fake: {fake:?}"
             let records = records(&reply.unwrap());
             assert_eq!(records.len(), 1);
             let keys = records.into_iter().flat_map(|record| record.keys);
-            keys.map(|(key, tag)| (without_numbers(&key), tag))
-                .collect()
+            keys.map(|(key, tag)| (without_numbers(&key), tag)).collect()
         })
     }
 
     fn same_keys(&self, stats: u32, flags: u32) {
         let [real, fake] = self.keys(stats, flags);
         if fake != real {
-            let lacks: Vec<_> = real
-                .iter()
-                .filter(|one| fake.get(one.0) != Some(one.1))
-                .collect();
-            let adds: Vec<_> = fake
-                .iter()
-                .filter(|one| real.get(one.0) != Some(one.1))
-                .collect();
-            self.differs(format!(
-                "groups 0x{stats:x}, flags 0x{flags:x}: the fake lacks {lacks:?} and adds {adds:?}"
-            ));
+            let lacks: Vec<_> = real.iter().filter(|one| fake.get(one.0) != Some(one.1)).collect();
+            let adds: Vec<_> = fake.iter().filter(|one| real.get(one.0) != Some(one.1)).collect();
+            self.differs(format!("groups 0x{stats:x}, flags 0x{flags:x}: the fake lacks {lacks:?} and adds {adds:?}"));
         }
     }
 }
@@ -172,13 +147,9 @@ fn the_fake_answers_in_the_shape_of_the_real_one() {
     let guest = guest.as_str();
 
     // Without any domain.
-    for arguments in [
-        &["list", "--all"][..],
-        &["domstats"],
-        &["domstate", "nobody"],
-        &["domstats", "nobody"],
-        &["version"],
-    ] {
+    for arguments in
+        [&["list", "--all"][..], &["domstats"], &["domstate", "nobody"], &["domstats", "nobody"], &["version"]]
+    {
         pair.same(arguments);
     }
 
@@ -191,13 +162,7 @@ fn the_fake_answers_in_the_shape_of_the_real_one() {
             vec!["list", "--inactive", "--name"],
             vec!["list", "--all", "--autostart"],
             vec!["list", "--all", "--with-managed-save", "--persistent"],
-            vec![
-                "list",
-                "--all",
-                "--without-snapshot",
-                "--without-checkpoint",
-                "--transient",
-            ],
+            vec!["list", "--all", "--without-snapshot", "--without-checkpoint", "--transient"],
             vec!["domstate", guest],
             vec!["domid", guest],
             vec!["domcontrol", guest],
@@ -239,11 +204,7 @@ fn the_fake_answers_in_the_shape_of_the_real_one() {
     for arguments in commands(true) {
         pair.same(&arguments);
     }
-    for arguments in [
-        &["suspend", guest][..],
-        &["resume", guest],
-        &["suspend", guest],
-    ] {
+    for arguments in [&["suspend", guest][..], &["resume", guest], &["suspend", guest]] {
         pair.same(arguments);
         pair.same(&["domstate", "--reason", guest]);
     }
@@ -256,10 +217,7 @@ fn the_fake_answers_in_the_shape_of_the_real_one() {
 
     // What is refused.
     pair.same_code(Procedure::DomainGetMetadata, |out, guest| {
-        out.domain(&guest.name, guest.uuid, guest.id)
-            .i32(1)
-            .u32(0)
-            .u32(0);
+        out.domain(&guest.name, guest.uuid, guest.id).i32(1).u32(0).u32(0);
     });
     pair.same_code(Procedure::ConnectGetAllDomainStats, |out, _| {
         out.u32(0).u32(0).u32(1 << 20);
@@ -276,18 +234,12 @@ fn the_fake_answers_in_the_shape_of_the_real_one() {
     pair.same_code(Procedure::DomainGetState, |out, guest| {
         out.domain(&guest.name, uuid(), guest.id).u32(0);
     });
-    pair.same_code(
-        Procedure::ConnectDomainEventCallbackRegisterAny,
-        |out, _| {
-            out.i32(99).u32(0);
-        },
-    );
-    pair.same_code(
-        Procedure::ConnectDomainEventCallbackDeregisterAny,
-        |out, _| {
-            out.i32(99);
-        },
-    );
+    pair.same_code(Procedure::ConnectDomainEventCallbackRegisterAny, |out, _| {
+        out.i32(99).u32(0);
+    });
+    pair.same_code(Procedure::ConnectDomainEventCallbackDeregisterAny, |out, _| {
+        out.i32(99);
+    });
     pair.same_code(Procedure::Other(4000), |_, _| {});
     pair.same_code(Procedure::DomainGetXmlDesc, |out, _| {
         out.u32(7);
@@ -309,9 +261,7 @@ fn frozen(pair: &Pair) {
     pair.real.signal_guest("-STOP");
     pair.fake.faults().hang_domain(&pair.real.guest);
     let sockets = [pair.real.socket(), pair.fake.socket().to_owned()];
-    let mut blocked = sockets
-        .each_ref()
-        .map(|socket| RawClient::open_at(socket, false));
+    let mut blocked = sockets.each_ref().map(|socket| RawClient::open_at(socket, false));
     for client in &mut blocked {
         client.send(Procedure::ConnectGetAllDomainStats, |out| {
             out.u32(0).u32(0).u32(flag::NOWAIT);

@@ -20,11 +20,7 @@ fn watch(daemon: &FakeLibvirtd, arguments: &[&str]) -> Running {
     let mut all = vec!["event", "--all", "--loop"];
     all.extend(arguments);
     let watching = start_virsh(daemon, &all);
-    assert!(
-        daemon
-            .counters()
-            .wait_until(SOON, |counters| counters.answered(register) == before + 27)
-    );
+    assert!(daemon.counters().wait_until(SOON, |counters| counters.answered(register) == before + 27));
     // The library learns the number of its registration from the reply, and drops events that arrive before it has.
     std::thread::sleep(Duration::from_millis(300));
     watching
@@ -46,9 +42,7 @@ fn every_event_of_libvirt_9_is_understood() {
         let sent = daemon.events().send("vm-1", event.clone()).unwrap();
         assert_eq!(sent, usize::from(event.id() <= 26), "{event:?}");
     }
-    let said = watching
-        .interrupt_after(|said| said.contains("virtiomem0\nsize"))
-        .out;
+    let said = watching.interrupt_after(|said| said.contains("virtiomem0\nsize")).out;
     for line in [
         "event 'lifecycle' for domain 'vm-1': Suspended Paused",
         "event 'reboot' for domain 'vm-1'",
@@ -93,22 +87,14 @@ fn the_life_of_a_domain_is_told_in_libvirts_order() {
     transient.persistent = false;
     domains.define(Domain::new("p", Template::small()));
     domains.define(transient);
-    for change in [
-        Change::Suspend,
-        Change::Resume,
-        Change::Destroy,
-        Change::Start,
-        Change::Shutdown,
-    ] {
+    for change in [Change::Suspend, Change::Resume, Change::Destroy, Change::Start, Change::Shutdown] {
         domains.change("p", change).unwrap();
     }
     domains.rename("p", "q").unwrap();
     domains.undefine("q").unwrap();
     domains.change("t", Change::Die).unwrap();
     assert_eq!(domains.count(), 3);
-    let said = watching
-        .interrupt_after(|said| said.contains("'t': Stopped Failed"))
-        .out;
+    let said = watching.interrupt_after(|said| said.contains("'t': Stopped Failed")).out;
     assert_eq!(
         lifecycle(&said),
         [
@@ -140,9 +126,7 @@ fn a_registration_for_one_domain_hears_of_no_other() {
     for name in ["vm-0", "vm-1", "vm-2"] {
         daemon.events().lifecycle(name, 3, 0).unwrap();
     }
-    let said = watching
-        .interrupt_after(|said| said.contains("'vm-1': Suspended"))
-        .out;
+    let said = watching.interrupt_after(|said| said.contains("'vm-1': Suspended")).out;
     assert_eq!(lifecycle(&said), ["vm-1: Suspended Paused"]);
 }
 
@@ -150,22 +134,14 @@ fn a_registration_for_one_domain_hears_of_no_other() {
 fn a_storm_arrives_whole_and_events_are_lost_on_demand() {
     let daemon = start_small();
     let watching = watch(&daemon, &[]);
-    let sent = daemon
-        .events()
-        .storm(100_000, Duration::from_secs(2), &Event::examples()[..2]);
+    let sent = daemon.events().storm(100_000, Duration::from_secs(2), &Event::examples()[..2]);
     assert_eq!(sent, 100_000);
     daemon.faults().lose_events(Times::Next(2));
     for _ in 0..3 {
         daemon.events().lifecycle("vm-0", 3, 0).unwrap();
     }
-    let said = watching
-        .interrupt_after(|said| said.lines().filter(|line| line.contains("Susp")).count() > 50_000)
-        .out;
-    assert!(
-        said.contains("events received: 100001"),
-        "{}",
-        &said[said.len() - 200..]
-    );
+    let said = watching.interrupt_after(|said| said.lines().filter(|line| line.contains("Susp")).count() > 50_000).out;
+    assert!(said.contains("events received: 100001"), "{}", &said[said.len() - 200..]);
 }
 
 #[test]
@@ -176,12 +152,7 @@ fn a_client_that_reads_no_events_holds_nobody_up() {
         out.i32(0).u32(0);
     });
     registered.unwrap();
-    assert_eq!(
-        daemon
-            .events()
-            .storm(50_000, Duration::ZERO, &[Event::lifecycle(3, 0)]),
-        50_000
-    );
+    assert_eq!(daemon.events().storm(50_000, Duration::ZERO, &[Event::lifecycle(3, 0)]), 50_000);
     let mut other = RawClient::open(&daemon, false);
     other.stats(&daemon, &[], 0, 0).unwrap();
 }
@@ -194,14 +165,8 @@ fn events_come_before_or_after_the_statistics() {
         out.i32(1).u32(0);
     });
     assert_eq!(Reader::new(&callback.unwrap()).i32(), Ok(0));
-    daemon
-        .events()
-        .after_next_stats("vm-0", Event::Reboot)
-        .unwrap();
-    daemon
-        .events()
-        .before_next_stats("vm-1", Event::Reboot)
-        .unwrap();
+    daemon.events().after_next_stats("vm-0", Event::Reboot).unwrap();
+    daemon.events().before_next_stats("vm-1", Event::Reboot).unwrap();
     client.send_stats(&daemon, &[], group::STATE, 0);
     let mut order = Vec::new();
     for _ in 0..3 {

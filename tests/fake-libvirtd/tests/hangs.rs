@@ -41,16 +41,8 @@ fn a_hung_domain_blocks_its_first_caller_until_released() {
     let nowait = virsh(&daemon, &["domstats", "--nowait"]);
     assert!(nowait.took < JOB_WAIT, "{nowait:?}");
     let partial = domain_of(&nowait.ok(), "vm-1");
-    assert!(
-        count(&partial) < full
-            && partial.contains("vcpu.0.time=")
-            && partial.contains("block.0.path=")
-    );
-    assert!(
-        !partial.contains("rd.bytes")
-            && !partial.contains("balloon.rss")
-            && !partial.contains("dirtyrate")
-    );
+    assert!(count(&partial) < full && partial.contains("vcpu.0.time=") && partial.contains("block.0.path="));
+    assert!(!partial.contains("rd.bytes") && !partial.contains("balloon.rss") && !partial.contains("dirtyrate"));
     let waiting = virsh(&daemon, &["domstats"]);
     assert!(waiting.took >= JOB_WAIT);
     assert_eq!(domain_of(&waiting.ok(), "vm-1"), partial);
@@ -59,12 +51,7 @@ fn a_hung_domain_blocks_its_first_caller_until_released() {
     assert!(control.starts_with("occupied ("), "{control}");
     let job = virsh(&daemon, &["domjobinfo", "vm-1"]).failed();
     assert!(job.contains("cannot acquire state change lock"), "{job}");
-    for arguments in [
-        &["list"][..],
-        &["domstate", "vm-1"],
-        &["dumpxml", "vm-1"],
-        &["domstats", "--state"],
-    ] {
+    for arguments in [&["list"][..], &["domstate", "vm-1"], &["dumpxml", "vm-1"], &["domstats", "--state"]] {
         assert!(virsh(&daemon, arguments).took < JOB_WAIT);
     }
 
@@ -82,39 +69,21 @@ fn the_job_stays_held_when_the_client_of_a_hung_call_goes_away() {
     let first = start_virsh(&daemon, &["domstats"]);
     assert!(daemon.wait_until_hung("vm-1", SOON));
     drop(first);
-    assert!(
-        daemon
-            .counters()
-            .wait_until(SOON, |all| all.open_connections() == 0)
-    );
-    assert!(
-        virsh(&daemon, &["domcontrol", "vm-1"])
-            .ok()
-            .starts_with("occupied")
-    );
+    assert!(daemon.counters().wait_until(SOON, |all| all.open_connections() == 0));
+    assert!(virsh(&daemon, &["domcontrol", "vm-1"]).ok().starts_with("occupied"));
     daemon.release("vm-1");
-    assert!(
-        daemon
-            .counters()
-            .wait_until(SOON, |all| all.stats_under_way() == 0)
-    );
+    assert!(daemon.counters().wait_until(SOON, |all| all.stats_under_way() == 0));
     assert_recovered(&daemon);
 }
 
 #[test]
 fn hung_calls_use_up_the_workers_but_not_those_with_priority() {
-    let limits = Limits {
-        max_workers: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { max_workers: 2, ..Limits::default() };
     let daemon = FakeLibvirtd::start(small().limits(limits).build()).unwrap();
     for name in ["vm-0", "vm-1"] {
         daemon.faults().hang_domain(name);
     }
-    let mut clients = [
-        RawClient::open(&daemon, false),
-        RawClient::open(&daemon, false),
-    ];
+    let mut clients = [RawClient::open(&daemon, false), RawClient::open(&daemon, false)];
     clients[0].send_stats(&daemon, &["vm-0"], 0, flag::NOWAIT);
     clients[1].send_stats(&daemon, &["vm-1"], 0, flag::NOWAIT);
     assert!(daemon.wait_until_hung("vm-0", SOON) && daemon.wait_until_hung("vm-1", SOON));
@@ -128,23 +97,14 @@ fn hung_calls_use_up_the_workers_but_not_those_with_priority() {
 #[test]
 fn five_calls_of_a_connection_are_served_at_once() {
     let daemon = start_small();
-    daemon.faults().reply(
-        STATS,
-        ReplyFault::Delay(Duration::from_millis(400)),
-        Times::Next(5),
-    );
+    daemon.faults().reply(STATS, ReplyFault::Delay(Duration::from_millis(400)), Times::Next(5));
     let mut client = RawClient::open(&daemon, false);
     let began = Instant::now();
-    let slow: Vec<u32> = (0..5)
-        .map(|_| client.send_stats(&daemon, &[], 1, 0))
-        .collect();
+    let slow: Vec<u32> = (0..5).map(|_| client.send_stats(&daemon, &[], 1, 0)).collect();
     let sixth = client.send(Procedure::ConnectGetHostname, |_| {});
     let mut answered: Vec<u32> = (0..6).map(|_| client.receive().0.serial).collect();
     // The sixth was not even read before one of the five was answered.
-    assert!(
-        began.elapsed() >= Duration::from_millis(400)
-            && began.elapsed() < Duration::from_millis(1200)
-    );
+    assert!(began.elapsed() >= Duration::from_millis(400) && began.elapsed() < Duration::from_millis(1200));
     assert_ne!(answered[0], sixth);
     answered.sort_unstable();
     assert_eq!(answered[..5], slow[..]);
@@ -154,18 +114,11 @@ fn five_calls_of_a_connection_are_served_at_once() {
 #[test]
 fn replies_may_overtake_each_other() {
     let daemon = start_small();
-    daemon.faults().reply(
-        STATS,
-        ReplyFault::Delay(Duration::from_millis(300)),
-        Times::Next(1),
-    );
+    daemon.faults().reply(STATS, ReplyFault::Delay(Duration::from_millis(300)), Times::Next(1));
     let mut client = RawClient::open(&daemon, false);
     let slow = client.send_stats(&daemon, &[], 1, 0);
     let quick = client.send(Procedure::ConnectGetHostname, |_| {});
-    assert_eq!(
-        [client.receive().0.serial, client.receive().0.serial],
-        [quick, slow]
-    );
+    assert_eq!([client.receive().0.serial, client.receive().0.serial], [quick, slow]);
 }
 
 #[test]
@@ -173,34 +126,20 @@ fn a_vm_that_dies_fails_the_whole_call_of_an_old_libvirt() {
     let daemon = start_small();
     daemon.faults().die_mid_call("vm-1");
     let said = virsh(&daemon, &["domstats"]).failed();
-    assert!(
-        said.contains("Unable to read from monitor: Connection reset by peer"),
-        "{said}"
-    );
+    assert!(said.contains("Unable to read from monitor: Connection reset by peer"), "{said}");
     let dead = daemon.domains().get("vm-1").unwrap();
-    assert_eq!(
-        (dead.state, dead.reason, dead.id),
-        (DomainState::Shutoff, 3, None)
-    );
+    assert_eq!((dead.state, dead.reason, dead.id), (DomainState::Shutoff, 3, None));
     assert_recovered(&daemon);
     // Without the groups that fail, the call goes on.
     daemon.domains().change("vm-1", Change::Start).unwrap();
     daemon.faults().die_mid_call("vm-1");
     let mut client = RawClient::open(&daemon, false);
-    let records = client
-        .stats(&daemon, &[], group::STATE | group::BLOCK, 0)
-        .unwrap();
+    let records = client.stats(&daemon, &[], group::STATE | group::BLOCK, 0).unwrap();
     assert_eq!((records.len(), records[1].id), (3, -1));
     let mut client = RawClient::open(&daemon, false);
     daemon.domains().change("vm-1", Change::Start).unwrap();
     daemon.faults().die_mid_call("vm-1");
-    assert_eq!(
-        client
-            .stats(&daemon, &[], group::BLOCK | group::IOTHREAD, 0)
-            .unwrap_err()
-            .0,
-        38
-    );
+    assert_eq!(client.stats(&daemon, &[], group::BLOCK | group::IOTHREAD, 0).unwrap_err().0, 38);
 }
 
 #[test]
@@ -219,11 +158,7 @@ fn a_hung_vm_that_is_destroyed_lets_its_caller_go() {
     assert!(daemon.wait_until_hung("vm-1", SOON));
     virsh(&daemon, &["destroy", "vm-1"]).ok();
     let text = hung.wait(SOON).ok();
-    assert_eq!(
-        domain_of(&text, "vm-1").matches("vcpu.").count(),
-        2,
-        "{text}"
-    );
+    assert_eq!(domain_of(&text, "vm-1").matches("vcpu.").count(), 2, "{text}");
 }
 
 #[test]
@@ -241,9 +176,7 @@ fn newer_libvirt_waits_for_the_job_before_it_shows_the_definition() {
 /// The lines of one domain.
 fn domain_of(text: &str, name: &str) -> String {
     let head = format!("Domain: '{name}'\n");
-    let (_, rest) = text
-        .split_once(&head)
-        .unwrap_or_else(|| panic!("{name} is not in {text}"));
+    let (_, rest) = text.split_once(&head).unwrap_or_else(|| panic!("{name} is not in {text}"));
     rest.split("\n\n").next().unwrap().to_owned()
 }
 

@@ -31,21 +31,11 @@ fn nothing_is_left_of_a_dropped_daemon() {
         assert!(daemon.wait_until_hung("vm-0", Duration::from_secs(20)));
         clients[2].send_stats(&daemon, &["vm-0"], 0, 0);
         let hour = Duration::from_secs(3600);
-        daemon.faults().reply(
-            Procedure::ConnectGetHostname,
-            ReplyFault::Delay(hour),
-            Times::Always,
-        );
+        daemon.faults().reply(Procedure::ConnectGetHostname, ReplyFault::Delay(hour), Times::Always);
         clients[3].send(Procedure::ConnectGetHostname, |_| {});
-        daemon.faults().reply(
-            Procedure::ConnectGetUri,
-            ReplyFault::Trickle(hour),
-            Times::Always,
-        );
+        daemon.faults().reply(Procedure::ConnectGetUri, ReplyFault::Trickle(hour), Times::Always);
         clients[3].send(Procedure::ConnectGetUri, |_| {});
-        daemon
-            .events()
-            .storm(20_000, Duration::ZERO, &[Event::lifecycle(3, 0)]);
+        daemon.events().storm(20_000, Duration::ZERO, &[Event::lifecycle(3, 0)]);
         drop(daemon);
         assert!(!socket.exists() && !socket.parent().unwrap().exists());
     }

@@ -21,9 +21,7 @@ fn scrape(port: u16) -> String {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    stream
-        .write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -33,11 +31,7 @@ fn scrape(port: u16) -> String {
 fn debians_exporter_is_served() {
     let scenario = Scenario::builder().domains(20, Template::medium());
     let daemon = FakeLibvirtd::start(scenario.build()).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = Command::new("prometheus-libvirt-exporter");
     command.arg(format!("--libvirt.uri={}", daemon.uri()));
     command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
@@ -49,18 +43,11 @@ fn debians_exporter_is_served() {
         "libvirt_domain_info_virtual_cpus",
         "libvirt_domain_interface_stats_receive_bytes_total",
     ] {
-        assert_eq!(
-            text.matches(&format!("\n{metric}{{")).count(),
-            20,
-            "{metric}: {text}"
-        );
+        assert_eq!(text.matches(&format!("\n{metric}{{")).count(), 20, "{metric}: {text}");
     }
     let reads = "\nlibvirt_domain_block_stats_read_bytes_total{";
     assert_eq!(text.matches(reads).count(), 40, "{text}");
-    assert!(
-        text.contains("libvirt_domain_info_virtual_cpus{domain=\"vm-3\",uuid="),
-        "{text}"
-    );
+    assert!(text.contains("libvirt_domain_info_virtual_cpus{domain=\"vm-3\",uuid="), "{text}");
     let xml = daemon.counters().calls(Procedure::DomainGetXmlDesc);
     assert_eq!(xml, 20, "{:?}", daemon.counters().by_procedure());
 }

@@ -27,10 +27,7 @@ impl Program {
         command.arg("--socket").arg(folder.path().join("s"));
         command.arg("--control").arg(folder.path().join("c"));
         command.args(arguments).current_dir(folder.path());
-        let program = Self {
-            running: spawn(&mut command, "fake-libvirtd"),
-            folder,
-        };
+        let program = Self { running: spawn(&mut command, "fake-libvirtd"), folder };
         let began = Instant::now();
         while !(program.socket().exists() && program.control().exists()) {
             assert!(began.elapsed() < SOON, "no sockets");
@@ -63,67 +60,30 @@ impl Program {
 
 fn send(control: &Path, command: &str) -> Said {
     let mut program = Command::new(env!("CARGO_BIN_EXE_fake-libvirtd"));
-    program
-        .arg("--control")
-        .arg(control)
-        .args(["--send", command]);
+    program.arg("--control").arg(control).args(["--send", command]);
     spawn(&mut program, "fake-libvirtd").wait(SOON)
 }
 
 #[test]
 fn a_thousand_domains_are_served() {
     let program = Program::start(&["--domains", "1000", "--template", "small"]);
-    assert_eq!(
-        program
-            .virsh(&["list", "--all", "--name"])
-            .ok()
-            .split_whitespace()
-            .count(),
-        1000
-    );
-    assert_eq!(
-        program
-            .virsh(&["domstats"])
-            .ok()
-            .matches("Domain: ")
-            .count(),
-        1000
-    );
-    assert!(
-        program
-            .virsh(&["dumpxml", "vm-999"])
-            .ok()
-            .contains("<name>vm-999</name>")
-    );
-    let register = start_virsh_at(
-        &program.uri(),
-        &["event", "--all", "--loop", "--timeout", "2"],
-    );
-    while !program
-        .send("counters")
-        .ok()
-        .contains("callback_register_any 27")
-    {
+    assert_eq!(program.virsh(&["list", "--all", "--name"]).ok().split_whitespace().count(), 1000);
+    assert_eq!(program.virsh(&["domstats"]).ok().matches("Domain: ").count(), 1000);
+    assert!(program.virsh(&["dumpxml", "vm-999"]).ok().contains("<name>vm-999</name>"));
+    let register = start_virsh_at(&program.uri(), &["event", "--all", "--loop", "--timeout", "2"]);
+    while !program.send("counters").ok().contains("callback_register_any 27") {
         std::thread::sleep(Duration::from_millis(20));
     }
     program.send("suspend vm-7").ok();
     let said = register.wait(SOON).out;
-    assert!(
-        said.contains("event 'lifecycle' for domain 'vm-7': Suspended Paused"),
-        "{said}"
-    );
+    assert!(said.contains("event 'lifecycle' for domain 'vm-7': Suspended Paused"), "{said}");
 }
 
 #[test]
 fn faults_are_switched_through_the_control_socket() {
     let program = Program::start(&["--domains", "2"]);
     assert_eq!(program.send("reply-limit 100").ok(), "ok\n");
-    assert!(
-        program
-            .virsh(&["domstats"])
-            .failed()
-            .contains("Unable to encode message payload")
-    );
+    assert!(program.virsh(&["domstats"]).failed().contains("Unable to encode message payload"));
     program.send("clear").ok();
     program.virsh(&["domstats"]).ok();
     let refused = program.send("hang vm-9");
@@ -145,18 +105,10 @@ fn it_serves_a_scenario_file_and_cleans_up_when_it_is_ended() {
     std::fs::write(folder.path().join("scenario.yaml"), text).unwrap();
     let program = Program::start_in(folder, &["--scenario", "scenario.yaml", "--live"]);
     assert_eq!(program.virsh(&["hostname"]).ok().trim(), "node-7");
-    assert!(
-        program
-            .virsh(&["domstats", "gold"])
-            .ok()
-            .contains("x.new=2.5")
-    );
+    assert!(program.virsh(&["domstats", "gold"]).ok().contains("x.new=2.5"));
     assert_eq!(program.virsh(&["domstate", "db"]).ok().trim(), "paused");
     let first = program.virsh(&["domstats", "--cpu-total", "db"]).ok();
-    assert_ne!(
-        first,
-        program.virsh(&["domstats", "--cpu-total", "db"]).ok()
-    );
+    assert_ne!(first, program.virsh(&["domstats", "--cpu-total", "db"]).ok());
 
     let id = program.running.id().to_string();
     assert!(Command::new("kill").arg(&id).status().unwrap().success());
@@ -169,28 +121,14 @@ fn it_serves_a_scenario_file_and_cleans_up_when_it_is_ended() {
 #[test]
 fn mistakes_are_told() {
     for (arguments, message) in [
-        (
-            &["--socket", "/nowhere/s"][..],
-            "cannot listen on /nowhere/s: No such file or directory",
-        ),
-        (
-            &["--socket", "/tmp/x", "--scenario", "/nowhere.yaml"],
-            "cannot read /nowhere.yaml: No such file",
-        ),
-        (
-            &["--socket", "/tmp/x", "--template", "huge"],
-            "no such template",
-        ),
-        (
-            &["--control", "/nowhere/c", "--send", "help"],
-            "No such file or directory",
-        ),
+        (&["--socket", "/nowhere/s"][..], "cannot listen on /nowhere/s: No such file or directory"),
+        (&["--socket", "/tmp/x", "--scenario", "/nowhere.yaml"], "cannot read /nowhere.yaml: No such file"),
+        (&["--socket", "/tmp/x", "--template", "huge"], "no such template"),
+        (&["--control", "/nowhere/c", "--send", "help"], "No such file or directory"),
         (&[], "--socket"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fake-libvirtd"));
-        let said = spawn(command.args(arguments), "fake-libvirtd")
-            .wait(SOON)
-            .failed();
+        let said = spawn(command.args(arguments), "fake-libvirtd").wait(SOON).failed();
         assert!(said.contains(message), "{arguments:?}: {said}");
     }
 }

@@ -6,9 +6,7 @@ mod support;
 use fake_libvirtd::domain::{Job, Metadata};
 use fake_libvirtd::params::Value;
 use fake_libvirtd::stats::{flag, group};
-use fake_libvirtd::{
-    Change, Clock, Domain, DomainState, FakeLibvirtd, Procedure, Scenario, Template,
-};
+use fake_libvirtd::{Change, Clock, Domain, DomainState, FakeLibvirtd, Procedure, Scenario, Template};
 use std::time::Duration;
 use support::raw::RawClient;
 use support::{start_small, virsh};
@@ -34,16 +32,9 @@ fn various() -> FakeLibvirtd {
     let mut titled = domain("titled").with_state(DomainState::Crashed);
     titled.title = Some("The <title>".to_owned());
     titled.description = Some("A description".to_owned());
-    titled.metadata.push(Metadata {
-        uri: "urn:x".to_owned(),
-        xml: "<x:a xmlns:x='urn:x'>1</x:a>".to_owned(),
-    });
+    titled.metadata.push(Metadata { uri: "urn:x".to_owned(), xml: "<x:a xmlns:x='urn:x'>1</x:a>".to_owned() });
     let scenario = Scenario::builder();
-    let scenario = scenario
-        .domain(transient)
-        .domain(saved)
-        .domain(snapshots)
-        .domain(titled);
+    let scenario = scenario.domain(transient).domain(saved).domain(snapshots).domain(titled);
     FakeLibvirtd::start(scenario.build()).unwrap()
 }
 
@@ -57,10 +48,7 @@ fn lists_are_filtered_by_every_flag() {
         ("--autostart", &["saved"]),
         ("--no-autostart", &["transient", "snapshots", "titled"]),
         ("--with-managed-save", &["saved"]),
-        (
-            "--without-managed-save",
-            &["transient", "snapshots", "titled"],
-        ),
+        ("--without-managed-save", &["transient", "snapshots", "titled"]),
         ("--with-snapshot", &["snapshots"]),
         ("--without-snapshot", &["transient", "saved", "titled"]),
         ("--with-checkpoint", &["snapshots"]),
@@ -77,10 +65,7 @@ fn lists_are_filtered_by_every_flag() {
         assert_eq!(found, expected, "{flag}");
     }
     let table = virsh(&daemon, &["list", "--all", "--managed-save", "--title"]).ok();
-    assert!(
-        table.contains("saved       saved") || table.contains("saved        saved"),
-        "{table}"
-    );
+    assert!(table.contains("saved       saved") || table.contains("saved        saved"), "{table}");
     assert!(table.contains("The <title>"), "{table}");
 }
 
@@ -88,30 +73,17 @@ fn lists_are_filtered_by_every_flag() {
 fn a_domain_is_described() {
     let daemon = various();
     let said = |arguments: &[&str]| virsh(&daemon, arguments).ok().trim().to_owned();
-    assert_eq!(
-        said(&["domstate", "--reason", "transient"]),
-        "paused (user)"
-    );
-    assert_eq!(
-        said(&["domstate", "--reason", "saved"]),
-        "shut off (shutdown)"
-    );
-    assert_eq!(
-        said(&["domstate", "--reason", "titled"]),
-        "crashed (panicked)"
-    );
+    assert_eq!(said(&["domstate", "--reason", "transient"]), "paused (user)");
+    assert_eq!(said(&["domstate", "--reason", "saved"]), "shut off (shutdown)");
+    assert_eq!(said(&["domstate", "--reason", "titled"]), "crashed (panicked)");
     assert_eq!(said(&["domcontrol", "snapshots"]), "ok");
     assert_eq!(said(&["domjobinfo", "snapshots"]), "Job type:         None");
     assert_eq!(said(&["desc", "titled"]), "A description");
     assert_eq!(said(&["desc", "--title", "titled"]), "The <title>");
-    assert_eq!(
-        said(&["metadata", "titled", "--uri", "urn:x"]),
-        "<x:a xmlns:x='urn:x'>1</x:a>"
-    );
-    for (domain, persistent, autostart, saved) in [
-        ("transient", "no", "disable", "no"),
-        ("saved", "yes", "enable", "yes"),
-    ] {
+    assert_eq!(said(&["metadata", "titled", "--uri", "urn:x"]), "<x:a xmlns:x='urn:x'>1</x:a>");
+    for (domain, persistent, autostart, saved) in
+        [("transient", "no", "disable", "no"), ("saved", "yes", "enable", "yes")]
+    {
         let info = said(&["dominfo", domain]);
         for line in [
             format!("Persistent:     {persistent}"),
@@ -124,10 +96,7 @@ fn a_domain_is_described() {
     let missing = virsh(&daemon, &["metadata", "titled", "--uri", "urn:y"]).failed();
     assert!(missing.contains("metadata not found"), "{missing}");
     let missing = virsh(&daemon, &["domstate", "nobody"]).failed();
-    assert!(
-        missing.contains("failed to get domain 'nobody'"),
-        "{missing}"
-    );
+    assert!(missing.contains("failed to get domain 'nobody'"), "{missing}");
 }
 
 #[test]
@@ -149,31 +118,16 @@ fn statistics_come_for_all_and_by_name_and_group() {
     ];
     for (flag, prefix) in groups {
         let text = virsh(&daemon, &["domstats", flag, "vm-0"]).ok();
-        let keys: Vec<&str> = text
-            .lines()
-            .skip(1)
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        assert!(
-            !keys.is_empty() && keys.iter().all(|key| key.starts_with(prefix)),
-            "{flag}: {text}"
-        );
+        let keys: Vec<&str> = text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert!(!keys.is_empty() && keys.iter().all(|key| key.starts_with(prefix)), "{flag}: {text}");
     }
     daemon.domains().change("vm-2", Change::Destroy).unwrap();
     let active = virsh(&daemon, &["domstats", "--list-active", "--state"]).ok();
     let inactive = virsh(&daemon, &["domstats", "--list-inactive"]).ok();
     assert!(!active.contains("vm-2") && inactive.contains("vm-2") && !inactive.contains("vm-0"));
     assert!(inactive.contains("state.reason=2") && !inactive.contains("net."));
-    let last = daemon
-        .counters()
-        .log_of(Procedure::ConnectGetAllDomainStats)
-        .pop()
-        .unwrap();
-    assert_eq!(
-        (last.stats, last.flags, last.domains),
-        (Some(0), Some(2), Some(0))
-    );
+    let last = daemon.counters().log_of(Procedure::ConnectGetAllDomainStats).pop().unwrap();
+    assert_eq!((last.stats, last.flags, last.domains), (Some(0), Some(2), Some(0)));
 }
 
 #[test]
@@ -208,10 +162,7 @@ fn counters_grow_with_the_clock() {
     let daemon = start_small();
     let time = || {
         let text = virsh(&daemon, &["domstats", "--cpu-total", "vm-0"]).ok();
-        let line = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("cpu.time="))
-            .unwrap();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("cpu.time=")).unwrap();
         line.parse::<u64>().unwrap()
     };
     let before = time();
@@ -219,9 +170,7 @@ fn counters_grow_with_the_clock() {
     daemon.advance(Duration::from_secs(10));
     assert_eq!(time(), before + 5_000_000_000);
 
-    let scenario = support::small()
-        .clock(Clock::PerCall(Duration::from_secs(1)))
-        .build();
+    let scenario = support::small().clock(Clock::PerCall(Duration::from_secs(1))).build();
     let daemon = FakeLibvirtd::start(scenario).unwrap();
     let text = |_| virsh(&daemon, &["domstats", "--cpu-total", "vm-0"]).ok();
     let texts: Vec<String> = (0..3).map(text).collect();
@@ -235,17 +184,11 @@ fn definition_addresses_and_host_are_told() {
     let xml = said(&["dumpxml", "vm-1"]);
     assert!(xml.contains("<domain type='qemu' id='2'>") && xml.contains("<target dev='vnet1'/>"));
     assert!(!said(&["dumpxml", "--inactive", "vm-1"]).contains("vnet1"));
-    daemon
-        .domains()
-        .update("vm-1", |domain| domain.xml = Some("<domain/>".to_owned()))
-        .unwrap();
+    daemon.domains().update("vm-1", |domain| domain.xml = Some("<domain/>".to_owned())).unwrap();
     assert_eq!(said(&["dumpxml", "vm-1"]).trim(), "<domain/>");
     for source in ["lease", "arp"] {
         let text = said(&["domifaddr", "vm-1", "--source", source]);
-        assert!(
-            text.contains(" vnet1 ") && text.contains("10.0.0.1/8"),
-            "{text}"
-        );
+        assert!(text.contains(" vnet1 ") && text.contains("10.0.0.1/8"), "{text}");
     }
     assert!(said(&["version"]).contains("Running hypervisor: QEMU 7.2.22"));
     assert!(said(&["capabilities"]).contains("<arch>x86_64</arch>"));
@@ -266,17 +209,9 @@ fn a_job_is_shown() {
             ("memory_total".to_owned(), Value::ULLong(1 << 30)),
         ],
     };
-    daemon
-        .domains()
-        .update("vm-0", |domain| domain.job = Some(job))
-        .unwrap();
+    daemon.domains().update("vm-0", |domain| domain.job = Some(job)).unwrap();
     let text = virsh(&daemon, &["domjobinfo", "vm-0"]).ok();
-    for line in [
-        "Job type:         Unbounded",
-        "Operation:        Snapshot",
-        "1234         ms",
-        "1.000 GiB",
-    ] {
+    for line in ["Job type:         Unbounded", "Operation:        Snapshot", "1234         ms", "1.000 GiB"] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
 }
@@ -293,11 +228,7 @@ fn domains_are_started_and_stopped() {
         ("destroy", "shut off"),
     ] {
         virsh(&daemon, &[command, "vm-1"]).ok();
-        assert_eq!(
-            virsh(&daemon, &["domstate", "vm-1"]).ok().trim(),
-            state,
-            "{command}"
-        );
+        assert_eq!(virsh(&daemon, &["domstate", "vm-1"]).ok().trim(), state, "{command}");
     }
     let off = virsh(&daemon, &["suspend", "vm-1"]).failed();
     assert!(off.contains("domain is not running"), "{off}");
@@ -307,18 +238,12 @@ fn domains_are_started_and_stopped() {
 #[test]
 fn a_read_only_connection_is_refused_what_libvirt_refuses() {
     let daemon = start_small();
-    for arguments in [
-        &["-r", "domstats"][..],
-        &["-r", "list", "--all"],
-        &["-r", "dumpxml", "vm-0"],
-    ] {
+    for arguments in [&["-r", "domstats"][..], &["-r", "list", "--all"], &["-r", "dumpxml", "vm-0"]] {
         virsh(&daemon, arguments).ok();
     }
-    for arguments in [
-        &["-r", "destroy", "vm-0"][..],
-        &["-r", "dumpxml", "--security-info", "vm-0"],
-        &["-r", "guestinfo", "vm-0"],
-    ] {
+    for arguments in
+        [&["-r", "destroy", "vm-0"][..], &["-r", "dumpxml", "--security-info", "vm-0"], &["-r", "guestinfo", "vm-0"]]
+    {
         let said = virsh(&daemon, arguments).failed();
         assert!(said.contains("forbidden"), "{said}");
     }
@@ -327,30 +252,14 @@ fn a_read_only_connection_is_refused_what_libvirt_refuses() {
     let denied = |result: Result<Vec<u8>, (i32, String)>| assert_eq!(result.unwrap_err().0, 29);
     denied(client.call_domain(&daemon, "vm-0", Procedure::DomainDestroy, |_| {}));
     denied(client.call_domain(&daemon, "vm-0", Procedure::DomainSuspend, |_| {}));
-    denied(
-        client.call_domain(&daemon, "vm-0", Procedure::DomainGetXmlDesc, |out| {
-            out.u32(1);
-        }),
-    );
-    denied(client.call_domain(
-        &daemon,
-        "vm-0",
-        Procedure::DomainInterfaceAddresses,
-        |out| {
-            out.u32(1).u32(0);
-        },
-    ));
-    assert_eq!(
-        client.stats(&daemon, &[], group::STATE, 0).unwrap().len(),
-        3
-    );
-    assert!(
-        daemon
-            .counters()
-            .connections()
-            .values()
-            .any(|one| one.read_only)
-    );
+    denied(client.call_domain(&daemon, "vm-0", Procedure::DomainGetXmlDesc, |out| {
+        out.u32(1);
+    }));
+    denied(client.call_domain(&daemon, "vm-0", Procedure::DomainInterfaceAddresses, |out| {
+        out.u32(1).u32(0);
+    }));
+    assert_eq!(client.stats(&daemon, &[], group::STATE, 0).unwrap().len(), 3);
+    assert!(daemon.counters().connections().values().any(|one| one.read_only));
 }
 
 #[test]
@@ -359,19 +268,11 @@ fn flags_that_libvirt_does_not_know_are_refused() {
     let mut client = RawClient::open(&daemon, false);
     let (code, message) = client.stats(&daemon, &[], 0, 1 << 20).unwrap_err();
     assert_eq!(code, 8);
-    assert!(
-        message.contains("unsupported flags (0x100000) in function qemuConnectGetAllDomainStats")
-    );
-    assert_eq!(
-        client.stats(&daemon, &[], 1 << 20, 1 << 31).unwrap_err().0,
-        74
-    );
+    assert!(message.contains("unsupported flags (0x100000) in function qemuConnectGetAllDomainStats"));
+    assert_eq!(client.stats(&daemon, &[], 1 << 20, 1 << 31).unwrap_err().0, 74);
     let records = client.stats(&daemon, &[], 1 << 20, 0).unwrap();
     assert!(records.len() == 3 && records.iter().all(|record| record.params == 0));
-    assert_eq!(
-        client.call(Procedure::Other(9999), |_| {}).unwrap_err().0,
-        39
-    );
+    assert_eq!(client.call(Procedure::Other(9999), |_| {}).unwrap_err().0, 39);
     let reply = client.call(Procedure::ConnectDomainEventCallbackRegisterAny, |out| {
         out.i32(27).u32(0);
     });
@@ -390,14 +291,8 @@ fn golden_parameters_are_served_as_they_are() {
         "Domain: 'vm one'\n  state.state=3\n  state.reason=1\n  x.ratio=1.500000\n  x.flag=yes\n  block.0.name=v d a\n\n\
          Domain: 'off'\n  state.state=5"
     );
-    assert_eq!(
-        virsh(&daemon, &["domstate", "vm one"]).ok().trim(),
-        "paused"
-    );
-    assert_eq!(
-        virsh(&daemon, &["domuuid", "off"]).ok().trim(),
-        "4dea22b3-1d52-d8f3-2516-782e98ab3fa1"
-    );
+    assert_eq!(virsh(&daemon, &["domstate", "vm one"]).ok().trim(), "paused");
+    assert_eq!(virsh(&daemon, &["domuuid", "off"]).ok().trim(), "4dea22b3-1d52-d8f3-2516-782e98ab3fa1");
 }
 
 #[test]

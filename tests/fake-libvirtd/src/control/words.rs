@@ -63,9 +63,7 @@ impl Words<'_> {
             return Ok(None);
         }
         let number = word.parse();
-        number
-            .map(Some)
-            .map_err(|_| malformed("a number or off", &word))
+        number.map(Some).map_err(|_| malformed("a number or off", &word))
     }
 
     pub(super) fn template(&mut self) -> Result<Template> {

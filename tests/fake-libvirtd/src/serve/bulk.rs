@@ -37,11 +37,7 @@ impl Call {
             call.domains = Some(named.len());
         });
         check(stats, flags)?;
-        let request = Request {
-            groups: if stats == 0 { group::ALL } else { stats },
-            flags,
-            limit: self.reply_limit(),
-        };
+        let request = Request { groups: if stats == 0 { group::ALL } else { stats }, flags, limit: self.reply_limit() };
         let domains = self.domains();
         let chosen: Vec<&Arc<Entry>> = if named.is_empty() {
             domains.iter().collect()
@@ -49,17 +45,11 @@ impl Call {
             let by_uuid = |one: &crate::xdr::DomainRef| domains.by_uuid(one.uuid);
             named.iter().filter_map(by_uuid).collect()
         };
-        let chosen: Vec<&Arc<Entry>> = chosen
-            .into_iter()
-            .filter(|entry| passes(&entry.domain, flags & 0xff))
-            .collect();
+        let chosen: Vec<&Arc<Entry>> = chosen.into_iter().filter(|entry| passes(&entry.domain, flags & 0xff)).collect();
         self.check_count(chosen.len())?;
 
         let backing = flags & flag::BACKING != 0;
-        let bytes: usize = chosen
-            .iter()
-            .map(|entry| entry.encoded(backing).len() + 64)
-            .sum();
+        let bytes: usize = chosen.iter().map(|entry| entry.encoded(backing).len() + 64).sum();
         let mut out = Writer::with_capacity(bytes.min(request.limit) + HEADER_LEN + 4);
         out.raw(&[0; HEADER_LEN]).u32(0);
         let mut records = 0;
@@ -84,9 +74,7 @@ impl Call {
         }
         Err(Failure::qemu(
             code::INTERNAL_ERROR,
-            format!(
-                "internal error: Number of domain stats records is {records}, which exceeds max limit: {most}"
-            ),
+            format!("internal error: Number of domain stats records is {records}, which exceeds max limit: {most}"),
         ))
     }
 
@@ -104,9 +92,7 @@ impl Call {
         let nowait = request.flags & flag::NOWAIT != 0;
         let (has_job, faults) = if asks_monitor {
             let generation = self.connection.generation;
-            let admission =
-                self.shared
-                    .enter_monitor(generation, &domain.name, domain.uuid, nowait);
+            let admission = self.shared.enter_monitor(generation, &domain.name, domain.uuid, nowait);
             match admission {
                 Admission::Full(faults) => (true, faults),
                 Admission::Busy(faults) => (false, faults),
@@ -115,10 +101,7 @@ impl Call {
         } else {
             (true, self.shared.domain_faults(&domain.name))
         };
-        let mut selection = Selection {
-            groups: request.groups,
-            has_job,
-        };
+        let mut selection = Selection { groups: request.groups, has_job };
         if faults.dies && asks_monitor && has_job {
             self.die(domain, request.groups)?;
             selection.has_job = false;
@@ -146,10 +129,7 @@ impl Call {
         // It may be gone already; the call then goes on without it.
         let _ = self.shared.change_lifecycle(&domain.name, Change::Die);
         if groups & group::FATAL != 0 && self.shared.host.libvirt_version < DEATH_IS_HARMLESS {
-            return Err(Failure::qemu(
-                code::SYSTEM_ERROR,
-                "Unable to read from monitor: Connection reset by peer",
-            ));
+            return Err(Failure::qemu(code::SYSTEM_ERROR, "Unable to read from monitor: Connection reset by peer"));
         }
         Ok(())
     }
@@ -205,9 +185,7 @@ fn check(stats: u32, flags: u32) -> Result<(), Failure> {
     if unknown != 0 {
         return Err(Failure::qemu(
             code::INVALID_ARG,
-            format!(
-                "invalid argument: unsupported flags (0x{unknown:x}) in function qemuConnectGetAllDomainStats"
-            ),
+            format!("invalid argument: unsupported flags (0x{unknown:x}) in function qemuConnectGetAllDomainStats"),
         ));
     }
     let unsupported = stats & !group::ALL;

@@ -97,14 +97,9 @@ impl Call {
         let domain = arguments.optional(Reader::domain)?;
         let last = last_event_id(self.shared.host.libvirt_version);
         if !(0..=last).contains(&event) {
-            return Err(Failure::qemu(
-                code::INTERNAL_ERROR,
-                format!("internal error: unsupported event ID {event}"),
-            ));
+            return Err(Failure::qemu(code::INTERNAL_ERROR, format!("internal error: unsupported event ID {event}")));
         }
-        let id = self
-            .connection
-            .register(event, domain.map(|domain| domain.uuid));
+        let id = self.connection.register(event, domain.map(|domain| domain.uuid));
         let mut out = payload();
         out.i32(id);
         Ok(out)
@@ -115,10 +110,7 @@ impl Call {
         if self.connection.deregister(id) {
             return Ok(payload());
         }
-        Err(Failure::qemu(
-            code::INTERNAL_ERROR,
-            format!("internal error: domain event callback {id} not registered"),
-        ))
+        Err(Failure::qemu(code::INTERNAL_ERROR, format!("internal error: domain event callback {id} not registered")))
     }
 
     pub(super) fn serve_listing(&self) -> Reply {
@@ -131,21 +123,13 @@ impl Call {
             P::ConnectListAllDomains => {
                 let need_results = arguments.i32()? != 0;
                 let flags = arguments.u32()?;
-                self.shared
-                    .counters
-                    .describe(self.id, |call| call.flags = Some(flags));
-                let passing: Vec<_> = domains
-                    .iter()
-                    .filter(|entry| passes(&entry.domain, flags))
-                    .collect();
+                self.shared.counters.describe(self.id, |call| call.flags = Some(flags));
+                let passing: Vec<_> = domains.iter().filter(|entry| passes(&entry.domain, flags)).collect();
                 let most = self.shared.limits.records_max;
                 if need_results && passing.len() > most {
                     return Err(Failure::qemu(
                         code::INTERNAL_ERROR,
-                        format!(
-                            "internal error: Too many domains '{}' for limit '{most}'",
-                            passing.len()
-                        ),
+                        format!("internal error: Too many domains '{}' for limit '{most}'", passing.len()),
                     ));
                 }
                 if need_results {
@@ -166,10 +150,7 @@ impl Call {
             }
             P::ConnectListDomains => {
                 let most = usize::try_from(arguments.i32()?).unwrap_or(0);
-                let ids: Vec<u32> = active
-                    .filter_map(|entry| entry.domain.id)
-                    .take(most)
-                    .collect();
+                let ids: Vec<u32> = active.filter_map(|entry| entry.domain.id).take(most).collect();
                 out.count(ids.len());
                 for id in ids {
                     out.u32(id);
@@ -177,10 +158,7 @@ impl Call {
             }
             _ => {
                 let most = usize::try_from(arguments.i32()?).unwrap_or(0);
-                let names: Vec<_> = inactive
-                    .map(|entry| &entry.domain.name)
-                    .take(most)
-                    .collect();
+                let names: Vec<_> = inactive.map(|entry| &entry.domain.name).take(most).collect();
                 out.count(names.len());
                 for name in names {
                     out.string(name);
@@ -202,10 +180,7 @@ impl Call {
                         "invalid argument: id in virDomainLookupByID must be zero or greater",
                     ));
                 }
-                (
-                    domains.by_id(id),
-                    format!("no domain with matching id {id}"),
-                )
+                (domains.by_id(id), format!("no domain with matching id {id}"))
             }
             P::DomainLookupByName => {
                 let name = arguments.string()?;

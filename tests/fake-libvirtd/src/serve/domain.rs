@@ -67,10 +67,7 @@ impl Call {
         }
         if self.shared.host.libvirt_version >= XML_TAKES_JOB && domain.is_active() {
             let generation = self.connection.generation;
-            match self
-                .shared
-                .enter_monitor(generation, &domain.name, domain.uuid, false)
-            {
+            match self.shared.enter_monitor(generation, &domain.name, domain.uuid, false) {
                 Admission::Full(_) => {}
                 Admission::Busy(_) => return Err(super::monitor::job_timeout()),
                 Admission::Gone => return Err(Failure::Gone),
@@ -95,9 +92,7 @@ impl Call {
         let interfaces = definition::interfaces(domain);
         out.count(interfaces.len());
         for interface in interfaces {
-            out.string(&interface.name)
-                .optional_string(Some(&interface.hwaddr))
-                .count(interface.addresses.len());
+            out.string(&interface.name).optional_string(Some(&interface.hwaddr)).count(interface.addresses.len());
             for (address, prefix) in &interface.addresses {
                 out.i32(0).string(address).u32(*prefix);
             }
@@ -107,10 +102,7 @@ impl Call {
 }
 
 pub(super) fn not_running() -> Failure {
-    Failure::qemu(
-        code::OPERATION_INVALID,
-        "Requested operation is not valid: domain is not running",
-    )
+    Failure::qemu(code::OPERATION_INVALID, "Requested operation is not valid: domain is not running")
 }
 
 /// The value that a domain reports under a key now; 0 where it does not.
@@ -127,11 +119,7 @@ pub(super) fn stat(call: &Call, domain: &Domain, key: &str) -> u64 {
 
 fn info(domain: &Domain, call: &Call, out: &mut Writer) {
     let state = u32::try_from(domain.state.number()).unwrap_or(0);
-    let cpu_time = if domain.is_active() {
-        stat(call, domain, "cpu.time")
-    } else {
-        0
-    };
+    let cpu_time = if domain.is_active() { stat(call, domain, "cpu.time") } else { 0 };
     let vcpus = stat(call, domain, "vcpu.current");
     out.u32(state)
         .u64(stat(call, domain, "balloon.maximum"))
@@ -150,9 +138,6 @@ fn metadata(domain: &Domain, kind: i32, uri: Option<&str>) -> Result<String, Fai
             .map(|element| element.xml),
     };
     found.ok_or_else(|| {
-        Failure::qemu(
-            code::NO_DOMAIN_METADATA,
-            "metadata not found: Requested metadata element is not present",
-        )
+        Failure::qemu(code::NO_DOMAIN_METADATA, "metadata not found: Requested metadata element is not present")
     })
 }

@@ -41,9 +41,6 @@ impl Call {
             (Change::Start, false) | (_, true) => return Ok(()),
             (_, false) => "domain is not running",
         };
-        Err(Failure::qemu(
-            code::OPERATION_INVALID,
-            format!("Requested operation is not valid: {message}"),
-        ))
+        Err(Failure::qemu(code::OPERATION_INVALID, format!("Requested operation is not valid: {message}")))
     }
 }

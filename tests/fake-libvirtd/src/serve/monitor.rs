@@ -55,10 +55,7 @@ pub(super) fn no_agent(domain: &Domain) -> Failure {
             "Guest agent is not responding: QEMU guest agent is not connected",
         );
     }
-    Failure::qemu(
-        code::ARGUMENT_UNSUPPORTED,
-        "argument unsupported: QEMU guest agent is not configured",
-    )
+    Failure::qemu(code::ARGUMENT_UNSUPPORTED, "argument unsupported: QEMU guest agent is not configured")
 }
 
 /// What a call gets that could not have the job of a domain in time.
@@ -82,11 +79,7 @@ impl Call {
                 }
                 let since = self.shared.job_since(domain.uuid);
                 let millis = since.map(|since| since.elapsed().as_millis());
-                out.u32(if since.is_some() {
-                    CONTROL_OCCUPIED
-                } else {
-                    CONTROL_OK
-                });
+                out.u32(if since.is_some() { CONTROL_OCCUPIED } else { CONTROL_OK });
                 out.u32(0);
                 out.u64(millis.map_or(0, |millis| u64::try_from(millis).unwrap_or(u64::MAX)));
             }
@@ -139,30 +132,19 @@ impl Call {
             return Err(not_running());
         }
         let generation = self.connection.generation;
-        match self
-            .shared
-            .enter_monitor(generation, &domain.name, domain.uuid, false)
-        {
+        match self.shared.enter_monitor(generation, &domain.name, domain.uuid, false) {
             Admission::Full(_) => Ok(()),
             Admission::Busy(_) => Err(job_timeout()),
             Admission::Gone => Err(Failure::Gone),
         }
     }
 
-    fn job_stats(
-        &self,
-        entry: &Arc<Entry>,
-        completed: bool,
-        out: &mut Writer,
-    ) -> Result<(), Failure> {
+    fn job_stats(&self, entry: &Arc<Entry>, completed: bool, out: &mut Writer) -> Result<(), Failure> {
         let domain = &entry.domain;
         if !completed {
             self.have_job(domain)?;
         }
-        let job = domain
-            .job
-            .as_ref()
-            .filter(|job| (job.kind >= 3) == completed);
+        let job = domain.job.as_ref().filter(|job| (job.kind >= 3) == completed);
         out.i32(job.map_or(0, |job| job.kind));
         out.params(job.map_or(&[], |job| job.params.as_slice()));
         Ok(())
@@ -178,13 +160,7 @@ impl Call {
     }
 
     /// The same with typed parameters, or only their number for a client that has no room yet.
-    fn block_stats_flags(
-        &self,
-        domain: &Domain,
-        path: &str,
-        has_room: bool,
-        out: &mut Writer,
-    ) -> Result<(), Failure> {
+    fn block_stats_flags(&self, domain: &Domain, path: &str, has_room: bool, out: &mut Writer) -> Result<(), Failure> {
         let prefix = self.block_of(domain, path)?;
         let mut params = Vec::new();
         for (name, key) in BLOCK_STATS {
@@ -204,12 +180,7 @@ impl Call {
         })
     }
 
-    fn interface_stats(
-        &self,
-        domain: &Domain,
-        device: &str,
-        out: &mut Writer,
-    ) -> Result<(), Failure> {
+    fn interface_stats(&self, domain: &Domain, device: &str, out: &mut Writer) -> Result<(), Failure> {
         if !domain.is_active() {
             return Err(not_running());
         }

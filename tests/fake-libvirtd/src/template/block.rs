@@ -7,11 +7,7 @@ use crate::params::Value;
 const HISTOGRAMS: [&str; 4] = ["read", "write", "zone_append", "flush"];
 
 pub(super) fn block(template: &Template, subject: &Subject<'_>, out: &mut Stats) {
-    let layers = if subject.backing {
-        template.backing_layers
-    } else {
-        0
-    };
+    let layers = if subject.backing { template.backing_layers } else { 0 };
     out.uint("block.count", template.disks * (1 + layers));
     let mut record = 0;
     for disk in 0..template.disks {

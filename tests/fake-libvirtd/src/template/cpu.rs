@@ -76,9 +76,7 @@ pub(super) fn vm(template: &Template, out: &mut Stats) {
 }
 
 fn names<'a>(all: &'a [&'a str], count: u32) -> impl Iterator<Item = &'a str> {
-    all.iter()
-        .copied()
-        .take(usize::try_from(count).unwrap_or(usize::MAX))
+    all.iter().copied().take(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 fn kvm(prefix: &str, name: &str, out: &mut Stats) {

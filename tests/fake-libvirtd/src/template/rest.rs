@@ -34,10 +34,7 @@ pub(super) fn interface(template: &Template, subject: &Subject<'_>, out: &mut St
     for nic in 0..template.nics {
         // The NICs without a tap stand first, so that the indices of the others start behind the hole.
         let prefix = format!("net.{}", nic + template.nics_without_tap);
-        out.string(
-            format!("{prefix}.name"),
-            format!("vnet{}", subject.first_tap + nic),
-        );
+        out.string(format!("{prefix}.name"), format!("vnet{}", subject.first_tap + nic));
         for (direction, bytes) in [("rx", 125_000), ("tx", 62_500)] {
             out.counter(format!("{prefix}.{direction}.bytes"), bytes);
             out.counter(format!("{prefix}.{direction}.pkts"), bytes / 500);
@@ -111,14 +108,8 @@ pub(super) fn dirty_rate(template: &Template, out: &mut Stats) {
     };
     let started = status > 0;
     out.fixed("dirtyrate.calc_status", Value::Int(status));
-    out.fixed(
-        "dirtyrate.calc_start_time",
-        Value::LLong(if started { 1916 } else { 0 }),
-    );
-    out.fixed(
-        "dirtyrate.calc_period",
-        Value::Int(if started { 1 } else { 0 }),
-    );
+    out.fixed("dirtyrate.calc_start_time", Value::LLong(if started { 1916 } else { 0 }));
+    out.fixed("dirtyrate.calc_period", Value::Int(if started { 1 } else { 0 }));
     out.string("dirtyrate.calc_mode", mode);
     if status == 2 {
         out.fixed("dirtyrate.megabytes_per_second", Value::LLong(12));

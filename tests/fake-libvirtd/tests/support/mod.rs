@@ -18,9 +18,7 @@ pub(crate) const JOB_WAIT: Duration = Duration::from_millis(1500);
 
 /// Three small domains, `vm-0` to `vm-2`, and a job wait that a test can afford.
 pub(crate) fn small() -> ScenarioBuilder {
-    Scenario::builder()
-        .domains(3, Template::small())
-        .job_wait(JOB_WAIT)
+    Scenario::builder().domains(3, Template::small()).job_wait(JOB_WAIT)
 }
 
 /// A daemon with [`small`].
@@ -98,11 +96,7 @@ impl Running {
     pub(crate) fn wait(mut self, timeout: Duration) -> Said {
         let ended = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                break if status.success() {
-                    Ended::Ok
-                } else {
-                    Ended::Failed
-                };
+                break if status.success() { Ended::Ok } else { Ended::Failed };
             }
             if self.began.elapsed() > timeout {
                 self.child.kill().unwrap();
@@ -115,12 +109,7 @@ impl Running {
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
-        Said {
-            ended,
-            took,
-            out: text(&self.out),
-            err: text(&self.err),
-        }
+        Said { ended, took, out: text(&self.out), err: text(&self.err) }
     }
 }
 
@@ -157,18 +146,10 @@ pub(crate) fn spawn(command: &mut Command, package: &str) -> Running {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| {
-            panic!("{command:?}: {error}; install the Debian package {package}")
-        });
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; install the Debian package {package}"));
     let (out, out_reader) = read(child.stdout.take().unwrap());
     let (err, err_reader) = read(child.stderr.take().unwrap());
-    Running {
-        child,
-        began,
-        out,
-        err,
-        readers: vec![out_reader, err_reader],
-    }
+    Running { child, began, out, err, readers: vec![out_reader, err_reader] }
 }
 
 /// Starts `virsh` on a daemon, without waiting for it.
@@ -179,9 +160,7 @@ pub(crate) fn start_virsh(daemon: &FakeLibvirtd, arguments: &[&str]) -> Running 
 /// Starts `virsh` on a URI.
 pub(crate) fn start_virsh_at(uri: &str, arguments: &[&str]) -> Running {
     let mut command = Command::new("virsh");
-    command
-        .args(["-k", "1", "-K", "1", "-c", uri])
-        .args(arguments);
+    command.args(["-k", "1", "-K", "1", "-c", uri]).args(arguments);
     command.env("LC_ALL", "C");
     spawn(&mut command, "libvirt-clients")
 }
@@ -202,9 +181,6 @@ pub(crate) fn assert_recovered(daemon: &FakeLibvirtd) {
     daemon.faults().clear();
     let stats = virsh(daemon, &["domstats"]).ok();
     for name in daemon.domains().names() {
-        assert!(
-            stats.contains(&format!("Domain: '{name}'")),
-            "{name} is not in {stats}"
-        );
+        assert!(stats.contains(&format!("Domain: '{name}'")), "{name} is not in {stats}");
     }
 }

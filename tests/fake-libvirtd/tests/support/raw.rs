@@ -33,26 +33,19 @@ impl RawClient {
     /// Connects to any daemon and opens.
     pub(crate) fn open_at(socket: &Path, read_only: bool) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut client = Self { stream, serial: 0 };
         client.call(Procedure::AuthList, |_| {}).unwrap();
         client
             .call(Procedure::ConnectOpen, |out| {
-                out.optional_string(Some("qemu:///system"))
-                    .u32(u32::from(read_only));
+                out.optional_string(Some("qemu:///system")).u32(u32::from(read_only));
             })
             .unwrap();
         client
     }
 
     /// Sends a call and returns its serial number.
-    pub(crate) fn send(
-        &mut self,
-        procedure: Procedure,
-        arguments: impl FnOnce(&mut Writer),
-    ) -> u32 {
+    pub(crate) fn send(&mut self, procedure: Procedure, arguments: impl FnOnce(&mut Writer)) -> u32 {
         let mut payload = Writer::new();
         arguments(&mut payload);
         self.serial += 1;
@@ -64,9 +57,7 @@ impl RawClient {
             serial: self.serial,
             status: 0,
         };
-        self.stream
-            .write_all(&header.frame(&payload.into_bytes()))
-            .unwrap();
+        self.stream.write_all(&header.frame(&payload.into_bytes())).unwrap();
         self.serial
     }
 
@@ -115,13 +106,7 @@ impl RawClient {
     }
 
     /// Sends a bulk statistics call for these domains, or all.
-    pub(crate) fn send_stats(
-        &mut self,
-        daemon: &FakeLibvirtd,
-        names: &[&str],
-        stats: u32,
-        flags: u32,
-    ) -> u32 {
+    pub(crate) fn send_stats(&mut self, daemon: &FakeLibvirtd, names: &[&str], stats: u32, flags: u32) -> u32 {
         self.send(Procedure::ConnectGetAllDomainStats, |out| {
             write_stats(daemon, names, stats, flags, out);
         })
@@ -160,12 +145,7 @@ pub(crate) fn records(payload: &[u8]) -> Vec<Record> {
             let domain = reader.domain().unwrap();
             let params = reader.u32().unwrap();
             let keys = (0..params).map(|_| key(&mut reader)).collect();
-            Record {
-                name: domain.name,
-                id: domain.id,
-                params,
-                keys,
-            }
+            Record { name: domain.name, id: domain.id, params, keys }
         })
         .collect();
     assert!(reader.u32().is_err(), "bytes behind the last record");

@@ -37,11 +37,7 @@ impl RealLibvirtd {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "bash", "-c", ENTER]);
         let daemon = spawn(command.arg(folder.path()), "util-linux");
-        let real = Self {
-            daemon: Some(daemon),
-            guest: format!("fake-conformance-{}", std::process::id()),
-            folder,
-        };
+        let real = Self { daemon: Some(daemon), guest: format!("fake-conformance-{}", std::process::id()), folder };
         let began = Instant::now();
         while !real.socket().exists() {
             assert!(
@@ -57,10 +53,7 @@ impl RealLibvirtd {
     pub(crate) fn define_guest(&self) {
         let disk = self.folder.path().join("disk.qcow2");
         let mut command = Command::new("qemu-img");
-        command
-            .args(["create", "-q", "-f", "qcow2"])
-            .arg(&disk)
-            .arg("16M");
+        command.args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("16M");
         spawn(&mut command, "qemu-utils").wait(SOON).ok();
         let xml = format!(
             "<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
@@ -92,27 +85,17 @@ impl RealLibvirtd {
 
     /// Sends a signal to the guest's QEMU.
     pub(crate) fn signal_guest(&self, signal: &str) {
-        let file = self
-            .folder
-            .path()
-            .join(format!("run/qemu/{}.pid", self.guest));
+        let file = self.folder.path().join(format!("run/qemu/{}.pid", self.guest));
         let id = std::fs::read_to_string(file).unwrap();
         let mut command = Command::new("kill");
-        spawn(command.args([signal, id.trim()]), "procps")
-            .wait(SOON)
-            .ok();
+        spawn(command.args([signal, id.trim()]), "procps").wait(SOON).ok();
     }
 }
 
 impl Drop for RealLibvirtd {
     fn drop(&mut self) {
         // Whatever fails here has nothing left to clean.
-        if self
-            .folder
-            .path()
-            .join(format!("run/qemu/{}.pid", self.guest))
-            .exists()
-        {
+        if self.folder.path().join(format!("run/qemu/{}.pid", self.guest)).exists() {
             self.signal_guest("-CONT");
             drop(self.virsh(&["destroy", &self.guest]));
         }
