@@ -88,12 +88,12 @@ fn group_of(key: &str) -> Option<u32> {
 
 /// Whether libvirt leaves the key out where it cannot have the domain's job.
 fn needs_job(key: &str) -> bool {
-    let parts: Vec<&str> = key.split('.').collect();
-    match parts.as_slice() {
-        ["cpu", "haltpoll", ..] | ["iothread" | "dirtyrate" | "vm", ..] => true,
-        ["balloon", name, ..] => !matches!(*name, "current" | "maximum"),
-        ["vcpu", _, name, ..] => !matches!(*name, "state" | "time" | "wait" | "delay"),
-        ["block", _, name, ..] => !matches!(*name, "name" | "path" | "backingIndex"),
+    let mut parts = key.split('.');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("cpu"), Some("haltpoll"), _) | (Some("iothread" | "dirtyrate" | "vm"), ..) => true,
+        (Some("balloon"), Some(name), _) => !matches!(name, "current" | "maximum"),
+        (Some("vcpu"), _, Some(name)) => !matches!(name, "state" | "time" | "wait" | "delay"),
+        (Some("block"), _, Some(name)) => !matches!(name, "name" | "path" | "backingIndex"),
         _ => false,
     }
 }
