@@ -65,7 +65,7 @@ impl Worker {
             return Ok(connection);
         }
         let uri = self.config.libvirt.uri.as_str();
-        let connection = Connection::open(uri)?;
+        let connection = Connection::open(uri, || {})?;
         let versions = connection.versions()?;
         tracing::info!(uri, libvirt = versions.libvirt, hypervisor = versions.hypervisor, "connected to libvirt");
         if self.versions.replace(versions).is_some() {
@@ -82,7 +82,8 @@ impl Worker {
         };
         let wanted = [(DomainSelection::Active, self.groups), (DomainSelection::Inactive, inactive_groups)];
         for (domains, groups) in wanted.into_iter().filter(|(_, groups)| !groups.is_empty()) {
-            let request = StatsRequest { groups, domains, backing_chain: self.config.collection.backing_chain };
+            let backing_chain = self.config.collection.backing_chain;
+            let request = StatsRequest { groups, domains: Some(domains), backing_chain, nowait: true };
             connection.fetch_stats(request, |name| self.config.domains.selects(name), records)?;
         }
         Ok(())
