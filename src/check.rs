@@ -33,8 +33,9 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
         return Err(report);
     }
     line(&mut report, "connection", "ok");
-    let active = collection.records.domains().filter(|domain| domain.is_active()).count();
-    let inactive = collection.records.len() - active;
+    let active = collection.domains.len();
+    let all = || collection.batches.iter().flat_map(|records| records.domains());
+    let inactive = all().filter(|domain| !domain.is_active()).count();
     line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
@@ -77,7 +78,8 @@ pub fn remedy(error: &LibvirtError) -> &'static str {
 /// Which of the wanted groups the running domains report. Without a running domain nothing can be said.
 fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut verdicts: BTreeMap<&'static str, Vec<&'static str>> = BTreeMap::new();
-    let active: Vec<_> = collection.records.domains().filter(|domain| domain.is_active()).collect();
+    let active: Vec<_> =
+        collection.batches.iter().flat_map(|records| records.domains()).filter(|domain| domain.is_active()).collect();
     for group in config.collection.groups.iter() {
         let reported = active.iter().any(|domain| domain.params().any(|param| belongs_to(*group, param.key)));
         let verdict = match (active.is_empty(), reported) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::catalogue::{Catalogue, Families};
-use crate::collect::{Collection, Collector};
+use crate::collect::{Collection, Collector, Selection};
 use crate::config::Config;
 use crate::encode::Format;
 use crate::health::{self, Facts};
@@ -42,7 +42,7 @@ impl Exporter {
 
     /// One collection; `timeout` is how long the caller waits at the most.
     pub async fn collect(&self, timeout: Option<Duration>) -> Arc<Collection> {
-        let collection = self.collector.collect(timeout).await;
+        let collection = self.collector.collect(timeout, Selection::default()).await;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&collection));
         collection
     }
@@ -56,19 +56,23 @@ impl Exporter {
     /// The families of a collection, the exporter's own in front. Takes a while for many domains: not for async threads.
     #[must_use]
     pub fn families(&self, collection: &Collection) -> Families {
-        let built = self.catalogue.build(&[&collection.records]);
+        let mut built = self.catalogue.build(&collection.records());
+        let subjects = collection.domains.iter().map(|status| {
+            let identity = &status.identity;
+            (self.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
+        });
+        let domains = subjects.collect();
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
+        let facts = Facts {
+            collection,
+            domains,
+            collector: self.collector.stats(),
+            unmapped_keys: built.unmapped_keys,
+            duplicate_samples: duplicates + built.duplicates,
+            http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
         let mut families = built.families;
-        health::prepend(
-            &mut families,
-            &Facts {
-                collection,
-                collector: self.collector.stats(),
-                unmapped_keys: built.unmapped_keys,
-                duplicate_samples: duplicates + built.duplicates,
-                http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            },
-        );
+        health::prepend(&mut families, &facts);
         families
     }
 }
@@ -102,7 +106,7 @@ impl Source for Arc<Exporter> {
             facts.push(("Daemon", versions.libvirt.clone()));
             facts.push(("Hypervisor", format!("{} {}", versions.driver, versions.hypervisor)));
         }
-        facts.push(("Domains", last.records.len().to_string()));
+        facts.push(("Running domains", last.domains.len().to_string()));
         facts.push(("Last collection", format!("{} ms", last.duration.as_millis())));
         Overview { facts }
     }

@@ -87,7 +87,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
             let collection = exporter.collect(None).await;
             return match &collection.error {
                 Some(error) => Err(error.clone().into()),
-                None => print(&encode_params(&[&collection.records])),
+                None => print(&encode_params(&collection.records())),
             };
         }
     };

@@ -18,6 +18,8 @@ mod tables;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use uuid::Uuid;
+
 pub use build::Built;
 pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value};
 pub use listing::{Listed, listed};
@@ -62,6 +64,12 @@ impl Catalogue {
             builder.add(domain);
         }
         builder.finish()
+    }
+
+    /// The labels of a domain of `built`, or of one that has no record there.
+    pub fn subject(&self, built: &mut Built, name: &str, uuid: Uuid) -> LabelSet {
+        let labels = &mut built.families.labels;
+        *built.subjects.entry(uuid).or_insert_with(|| build::push_subject(labels, &self.config, name, uuid))
     }
 }
 
