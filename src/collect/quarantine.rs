@@ -85,6 +85,7 @@ impl Quarantine {
         let proven = || domains.iter().all(|uuid| self.proven.contains(uuid));
         match self.stuck.len() {
             0..STUCK_CALLS => Permission::Now,
+            STUCK_CALLS if proven() => Permission::Now,
             STUCK_CALLS => Permission::Alone,
             // One call beyond the limit has found out that it is not over: whoever has answered may still be asked.
             _ if self.stuck.len() < 2 * STUCK_CALLS && proven() => Permission::Alone,
@@ -183,6 +184,7 @@ mod tests {
             quarantine.call_stuck(call, [uuid(u128::from(call))]);
         }
         assert_eq!(quarantine.permission(&[uuid(8)]), Permission::Alone);
+        assert_eq!(quarantine.permission(&[uuid(9)]), Permission::Now);
         quarantine.call_stuck(3, [uuid(3)]);
         assert_eq!(quarantine.permission(&[uuid(8)]), Permission::WithoutMonitor);
         assert_eq!(quarantine.permission(&[uuid(9)]), Permission::Alone);

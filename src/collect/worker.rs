@@ -156,9 +156,8 @@ impl Desk {
         Ok(())
     }
 
-    /// A domain that has stopped has no control state, and is left out.
-    fn control_states(&mut self, domains: &[Uuid]) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
-        self.find(domains)?;
+    /// Of the domains that were listed last. One that has stopped has no control state, and is left out.
+    fn control_states(&self, domains: &[Uuid]) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
         let mut states = Vec::with_capacity(domains.len());
         for uuid in domains {
             let Some(domain) = self.handles.get(uuid) else { continue };
