@@ -13,6 +13,8 @@ use domstats_exporter::exporter::Exporter;
 use domstats_exporter::{check, log, reference, web};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Threads that build and encode expositions: more would only fight over the processors of the guests.
+const BLOCKING_THREADS: usize = 4;
 /// A flag or the configuration is wrong.
 const USAGE: u8 = 2;
 
@@ -37,7 +39,11 @@ fn run(command: Command, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         };
         return print(&text);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
     let done = match command {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
         Command::Check => runtime.block_on(run_check(config)),

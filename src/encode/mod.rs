@@ -1,6 +1,7 @@
 //! Families to bytes: one file a format, no decisions.
 
 mod labels;
+mod line;
 mod openmetrics;
 mod params;
 mod text;
