@@ -24,7 +24,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use expected::{Expected, expected};
-use lab::{ALL_GROUPS, Exporter, Lab, Running, Suite, filter, free_address, get, need, run_exporter};
+use lab::{ALL_GROUPS, Exporter, Lab, Running, Suite, filter, free_address, get, need, run_exporter, tied};
 use reading::{Sample, Values, parse_exposition, parse_params, parse_virsh};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -260,7 +260,7 @@ fn a_real_prometheus_scrapes_and_answers() {
     );
     fs::write(&config, text).unwrap();
     let address = free_address().unwrap();
-    let _prometheus = Command::new("prometheus")
+    let _prometheus = tied("prometheus")
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", lab.folder().join("tsdb").display()))
         .arg(format!("--web.listen-address={address}"))
