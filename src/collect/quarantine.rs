@@ -129,14 +129,19 @@ impl Quarantine {
 
     /// Whether the control state of a domain in quarantine lets it out; it is let out then.
     pub(super) fn release_if_free(&mut self, uuid: Uuid, state: ControlState) -> Option<Quarantined> {
-        let free = matches!(state, ControlState::Ok | ControlState::Job);
-        if free { self.domains.remove(&uuid) } else { None }
+        if !matches!(state, ControlState::Ok | ControlState::Job) {
+            return None;
+        }
+        // Whatever call still waits, it is not for this one.
+        self.stuck.values_mut().for_each(|suspects| drop(suspects.remove(&uuid)));
+        self.domains.remove(&uuid)
     }
 
     /// Forgets domains that are not among `known`: they have been stopped or started anew.
     pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
         self.domains.retain(|uuid, _| known(*uuid));
         self.proven.retain(|uuid| known(*uuid));
+        self.stuck.values_mut().for_each(|suspects| suspects.retain(|uuid| known(*uuid)));
     }
 }
 
@@ -161,9 +166,9 @@ mod tests {
         let busy = ControlState::Occupied(Duration::from_secs(9));
         assert_eq!(quarantine.release_if_free(uuid(1), busy), None);
         assert!(quarantine.release_if_free(uuid(1), ControlState::Ok).is_some());
-        assert!(quarantine.is_closed(uuid(1)), "its call still waits");
-        assert!(quarantine.call_ended(1) && !quarantine.call_ended(1));
         assert!(!quarantine.is_closed(uuid(1)));
+        assert_eq!(quarantine.stuck_calls(), 1, "the call has not returned yet");
+        assert!(quarantine.call_ended(1) && !quarantine.call_ended(1));
     }
 
     #[test]
