@@ -42,7 +42,9 @@ impl Connection {
     ///
     /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, and end it with
     /// [`super::abort_open`]. `on_close` is called once when the connection breaks, from any thread, and must not call
-    /// libvirt.
+    /// libvirt; it is not called for a drop. What it owns is freed after that call or with the connection.
+    ///
+    /// A drop says goodbye to the daemon and waits for the answer, or until keepalive ends the connection.
     ///
     /// # Errors
     /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
@@ -51,15 +53,24 @@ impl Connection {
         let operation = || format!("cannot open {uri} read-only");
         let c_uri = CString::new(uri)
             .map_err(|_| LibvirtError::own(operation(), ErrorClass::ConnectFailed, "the URI has a NUL byte"))?;
-        // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
-        let pointer = sockets::watched(|| unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) });
-        let pointer = NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
-        let connection = Self { pointer };
-        // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
-        // SAFETY: the pointer is an open connection that this value owns.
-        unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
-        connection.watch_close(Box::new(on_close));
-        Ok(connection)
+        // All calls to the daemon are within reach of `abort_open`.
+        sockets::watched(|| {
+            // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
+            let pointer = unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) };
+            let pointer = NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
+            let connection = Self { pointer };
+            // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
+            // SAFETY: the pointer is an open connection that this value owns.
+            unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
+            connection.watch_close(Box::new(on_close));
+            // libvirt opens a connection even if its last questions are not answered. Of one that broke before the callback
+            // was there nobody would ever be told.
+            if !connection.is_alive() {
+                let message = "the connection to the daemon broke at once";
+                return Err(LibvirtError::own(operation(), ErrorClass::ConnectFailed, message));
+            }
+            Ok(connection)
+        })
     }
 
     /// A driver without a daemon refuses; such a connection cannot break.
@@ -75,11 +86,11 @@ impl Connection {
         }
     }
 
-    /// Whether the connection still stands. Asks the client library only, never the daemon.
+    /// Whether the connection still stands, as far as the driver knows. Asks the client library only, never the daemon.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         // SAFETY: the pointer is an open connection that this value owns.
-        unsafe { sys::virConnectIsAlive(self.as_ptr()) == 1 }
+        unsafe { sys::virConnectIsAlive(self.as_ptr()) != 0 }
     }
 
     /// The versions of library, daemon and hypervisor. Two calls to the daemon; what it does not tell stays empty.
@@ -123,7 +134,7 @@ impl Connection {
     pub(super) fn last_error(&self, operation: impl Into<String>) -> LibvirtError {
         // The error is read first: asking whether the connection is alive would overwrite it.
         let error = LibvirtError::last(operation, Phase::Alive);
-        if self.is_alive() { error } else { LibvirtError { class: ErrorClass::Disconnected, ..error } }
+        if self.is_alive() { error } else { error.disconnected() }
     }
 }
 

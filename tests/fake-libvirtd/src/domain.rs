@@ -256,6 +256,13 @@ impl Domain {
         }
     }
 
+    /// The parameters of all groups in the order in which they are served, before the scenario's clock has moved. With
+    /// `backing` every layer of a disk is among them.
+    #[must_use]
+    pub fn params(&self, backing: bool) -> Vec<(String, Value)> {
+        self.stats(backing).into_iter().map(|stat| (stat.key, stat.value)).collect()
+    }
+
     /// The parameters with their speed of growth.
     pub(crate) fn stats(&self, backing: bool) -> Vec<Stat> {
         match &self.source {

@@ -103,7 +103,10 @@ impl DomainSet {
         if !domain.state.is_active() {
             domain.id = None;
         } else if let Some(id) = domain.id {
-            self.last_id = self.last_id.max(id);
+            // Ids beyond what libvirt gives stand for themselves; others do not follow them.
+            if i32::try_from(id).is_ok() {
+                self.last_id = self.last_id.max(id);
+            }
         } else {
             self.last_id += 1;
             domain.id = Some(self.last_id);

@@ -111,7 +111,8 @@ impl Writer {
 
     /// Appends what libvirt calls a `remote_nonnull_domain`: name, UUID, and id (-1 for `None`).
     pub fn domain(&mut self, name: &str, uuid: Uuid, id: Option<u32>) -> &mut Self {
-        let id = id.map_or(-1, |id| i32::try_from(id).unwrap_or(i32::MAX));
+        // To the client an id is unsigned, on the wire it is not.
+        let id = id.map_or(-1, u32::cast_signed);
         self.string(name).raw(uuid.as_bytes()).i32(id)
     }
 
