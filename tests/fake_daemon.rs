@@ -368,7 +368,32 @@ fn a_call_without_answer_is_ended_by_shutting_its_socket() {
     assert_recovered(&daemon);
 }
 
+/// Each waits for keepalive's 20 s, so they wait together.
 #[test]
+fn keepalive_ends_what_is_silent_and_nothing_else() {
+    type Part = fn();
+    let parts: [(&str, Part); 6] = [
+        (
+            "a_call_without_answer_waits_while_keepalive_is_answered",
+            a_call_without_answer_waits_while_keepalive_is_answered,
+        ),
+        ("without_pong_keepalive_ends_the_connection", without_pong_keepalive_ends_the_connection),
+        ("without_pong_keepalive_ends_an_idle_connection_too", without_pong_keepalive_ends_an_idle_connection_too),
+        ("a_frozen_daemon_loses_its_connections_by_keepalive", a_frozen_daemon_loses_its_connections_by_keepalive),
+        (
+            "a_connection_to_a_frozen_daemon_is_dropped_no_later_than_keepalive_allows",
+            a_connection_to_a_frozen_daemon_is_dropped_no_later_than_keepalive_allows,
+        ),
+        (
+            "a_reply_that_trickles_arrives_whole_unless_keepalive_is_quicker",
+            a_reply_that_trickles_arrives_whole_unless_keepalive_is_quicker,
+        ),
+    ];
+    let parts = parts.map(|(name, part)| std::thread::Builder::new().name(name.to_owned()).spawn(part).unwrap());
+    let failed = parts.map(|part| (part.thread().name().map(str::to_owned), part.join().is_err()));
+    assert!(failed.iter().all(|(_, failed)| !failed), "{failed:?}");
+}
+
 fn a_call_without_answer_waits_while_keepalive_is_answered() {
     let daemon = start_small();
     daemon.faults().reply(STATS, ReplyFault::Swallow, Times::Next(1));
@@ -389,7 +414,6 @@ fn start_silent() -> FakeLibvirtd {
     start(small().limits(Limits { keepalive_interval: Duration::ZERO, ..Limits::default() }))
 }
 
-#[test]
 fn without_pong_keepalive_ends_the_connection() {
     let daemon = start_silent();
     daemon.faults().pong(false);
@@ -399,7 +423,6 @@ fn without_pong_keepalive_ends_the_connection() {
     assert_recovered(&daemon);
 }
 
-#[test]
 fn without_pong_keepalive_ends_an_idle_connection_too() {
     let daemon = start_silent();
     daemon.faults().pong(false);
@@ -414,7 +437,6 @@ fn without_pong_keepalive_ends_an_idle_connection_too() {
     assert_recovered(&daemon);
 }
 
-#[test]
 fn a_frozen_daemon_loses_its_connections_by_keepalive() {
     let daemon = start_small();
     let error = ends_the_connection(&daemon, KEEPALIVE + SOON, || daemon.faults().freeze());
@@ -422,7 +444,6 @@ fn a_frozen_daemon_loses_its_connections_by_keepalive() {
     assert_recovered(&daemon);
 }
 
-#[test]
 fn a_connection_to_a_frozen_daemon_is_dropped_no_later_than_keepalive_allows() {
     let daemon = start_small();
     let (connection, on_close) = open_watched(&daemon);
@@ -447,7 +468,6 @@ fn a_daemon_frozen_for_a_while_goes_on() {
     assert!(on_close.is_freed() && on_close.calls() == 0);
 }
 
-#[test]
 fn a_reply_that_trickles_arrives_whole_unless_keepalive_is_quicker() {
     let daemon = start_small();
     let time = Duration::from_secs(5);
