@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::catalogue::Families;
-use crate::collect::Collection;
+use crate::collect::{Collection, Shortcomings};
 use crate::config::{Config, Group};
 use crate::exporter::Exporter;
 use crate::libvirt::{ErrorClass, LibvirtError};
@@ -40,6 +40,9 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
+    for shortcoming in shortcomings(exporter.shortcomings()) {
+        line(&mut report, "note", shortcoming);
+    }
     let families = exporter.families(&collection);
     line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
     line(&mut report, "series", &families.series().to_string());
@@ -66,9 +69,7 @@ pub fn remedy(error: &LibvirtError) -> &'static str {
              guest does not answer or collection.deadline is too short"
         }
         ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
-        ErrorClass::NotSupported => {
-            "this driver has no bulk statistics: the drivers of QEMU/KVM, Virtuozzo and the test driver have"
-        }
+        ErrorClass::NotSupported => "this driver does not know the call: see whether `virsh list` works with this URI",
         ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
             "try again; if it stays, report it with `scrape --format params`"
         }
@@ -90,6 +91,19 @@ fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'sta
         verdicts.entry(verdict).or_default().push(group.as_str());
     }
     verdicts
+}
+
+/// What the daemon turned out not to know, and what is done about it.
+fn shortcomings(of: Shortcomings) -> impl Iterator<Item = &'static str> {
+    let known = [
+        (
+            of.no_bulk,
+            "the driver has no bulk statistics: state, memory, vCPUs and processor time of each domain instead",
+        ),
+        (of.no_nowait, "the daemon is older than libvirt 4.5: a busy domain can delay a collection by 30 s"),
+        (of.no_backing, "the daemon does not report backing chains"),
+    ];
+    known.into_iter().filter_map(|(is, text)| is.then_some(text))
 }
 
 fn belongs_to(group: Group, key: &str) -> bool {

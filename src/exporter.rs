@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::catalogue::{Catalogue, Families};
-use crate::collect::{Collection, Collector, Selection};
+use crate::collect::{Collection, Collector, Selection, Shortcomings};
 use crate::config::Config;
 use crate::encode::Format;
 use crate::health::{self, Facts};
@@ -51,6 +51,12 @@ impl Exporter {
     #[must_use]
     pub fn last(&self) -> Option<Arc<Collection>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the daemon turned out not to know.
+    #[must_use]
+    pub fn shortcomings(&self) -> Shortcomings {
+        self.collector.stats().shortcomings
     }
 
     /// The families of a collection, the exporter's own in front. Takes a while for many domains: not for async threads.
