@@ -77,7 +77,7 @@ rows! {
     COMPLETE = Gauge, Unit::None, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
         "Whether the last collection has all that was asked for of a running domain: 1 yes, 0 if what its hypervisor would say is missing";
     QUARANTINED = Gauge, Unit::None, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
-        "1 while the domain's hypervisor is not asked because it did not answer; absent otherwise";
+        "Whether the domain's hypervisor is left alone because it did not answer: 1, or no sample";
     BUILD = Info, Unit::None, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "rustversion"],
         "Version of domstats-exporter";
     COLLECT_DURATION = Gauge, Unit::Seconds, "libvirt_exporter_collect_duration_seconds", "libvirt.exporter.collect.duration", [],

@@ -1,11 +1,11 @@
 //! When to ask libvirt what: one frozen guest must not blind the host, and a frozen daemon must not blind the scraper.
 //!
-//! A collection happens on demand, never on a timer. The domains are listed, divided into batches ([`plan`]) and asked for
-//! by several workers, each a thread with a connection of its own ([`worker`], [`pool`]), because no libvirt call can be
-//! cancelled and connections are best not shared. The [`coordinator`] makes no libvirt call itself: whatever happens, it
-//! answers at a scraper's deadline with what has arrived ([`flight`]). Domains whose hypervisor does not answer are kept
-//! from harming others ([`quarantine`]); a daemon that does not answer is told from that by questions that it serves
-//! without waiting for any hypervisor ([`link`]).
+//! A collection happens on demand, never on a timer. The domains are listed, divided into batches (`plan`) and asked for
+//! by several workers, each a thread with a connection of its own (`worker`, `pool`), because no libvirt call can be
+//! cancelled and connections are best not shared. The `coordinator` makes no libvirt call itself: whatever happens, it
+//! answers at a scraper's deadline with what has arrived (`flight`). Domains whose hypervisor does not answer are kept
+//! from harming others (`quarantine`); a daemon that does not answer is told from that by questions that it serves
+//! without waiting for any hypervisor (`link`).
 
 mod complete;
 mod coordinator;

@@ -133,7 +133,9 @@ impl Quarantine {
             return None;
         }
         // Whatever call still waits, it is not for this one.
-        self.stuck.values_mut().for_each(|suspects| drop(suspects.remove(&uuid)));
+        for suspects in self.stuck.values_mut() {
+            suspects.remove(&uuid);
+        }
         self.domains.remove(&uuid)
     }
 
