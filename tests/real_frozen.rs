@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::{Exporter, Lab, Suite};
+use lab::{Exporter, Lab, Running, Suite};
 
 /// A lab with ten paused guests of nearly nothing, whose QEMUs answer all the same.
 fn ten_guests() -> (Lab, Vec<String>) {
@@ -134,12 +134,13 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
     until(&exporter, "libvirtd answers again", |scrape| scrape.complete == 10);
 
     assert!(lab.uri.contains(":///system"), "the restart of libvirtd in its namespace needs root: run this as root");
+    let mut daemons = Vec::new();
     for _ in 0..3 {
         signal(daemon(), "-KILL");
         until(&exporter, "libvirtd is gone", |scrape| !scrape.up);
         // The guests keep the lab's mount namespace, in which the next daemon finds them.
         let log = fs::File::create(lab.folder().join("restart.log")).unwrap();
-        Command::new("setsid")
+        let next = Command::new("setsid")
             .arg("nsenter")
             .arg(format!("--mount=/proc/{}/ns/mnt", qemu(&names[0])))
             .args(["libvirtd", "--config"])
@@ -151,6 +152,7 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
             .stderr(log)
             .spawn()
             .unwrap();
+        daemons.push(Running(next));
         until(&exporter, "libvirtd is back", |scrape| scrape.complete == 10);
     }
 }
