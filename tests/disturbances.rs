@@ -17,7 +17,7 @@ const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
 /// Disturbances at random; `DISTURBANCES=1000 cargo test --test disturbances -- --nocapture` for the long form.
 #[test]
 fn after_many_disturbances_everything_is_as_before() {
-    let count = std::env::var("DISTURBANCES").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    let count = std::env::var("DISTURBANCES").ok().and_then(|count| count.parse().ok()).unwrap_or(40);
     // The long form spreads them over ten minutes.
     let pace = Duration::from_millis(if count > 500 { 600 } else { 200 });
     let mut scrapes: BTreeMap<&str, u32> = BTreeMap::new();
