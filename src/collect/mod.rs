@@ -4,6 +4,7 @@
 //! can be cancelled; whoever waits for it keeps the deadline. Requests that come while the worker is busy share the
 //! collection that follows.
 
+mod selection;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::libvirt::{ErrorClass, LibvirtError, Records, Versions};
+pub use selection::{Selection, group_of};
 use worker::Worker;
 
 /// What one collection found.

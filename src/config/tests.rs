@@ -174,7 +174,7 @@ fn each_bad_document_gets_one_sentence() {
         ),
         (
             "web: {listen_addresses: [9177]}",
-            "x.yaml:1:26: web.listen_addresses[0]: bad listen address `9177`, expected `:port`, `host:port` or `[ipv6]:port`",
+            "x.yaml:1:26: web.listen_addresses[0]: bad listen address `9177`, expected `:port`, `host:port`, `[ipv6]:port` or `unix:/path`",
         ),
         ("web: {listen_addresses: [':1', ':1']}", "x.yaml:1:25: web.listen_addresses: `:1` is listed twice"),
         (
