@@ -229,3 +229,5 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod web_tests;
