@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::catalogue::Families;
-use crate::collect::{Collection, Shortcomings};
-use crate::config::{Config, Group};
+use crate::collect::{Collection, Selection, Shortcomings, group_of};
+use crate::config::Config;
 use crate::exporter::Exporter;
 use crate::libvirt::{ErrorClass, LibvirtError};
 
@@ -18,7 +18,7 @@ const LARGEST: usize = 10;
 /// # Errors
 /// The same report, where libvirt could not be asked.
 pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, String> {
-    let collection = exporter.collect(None).await;
+    let collection = exporter.collect(None, &Selection::default()).await;
     let mut report = String::new();
     line(&mut report, "configuration", "ok");
     line(&mut report, "libvirt URI", config.libvirt.uri.as_str());
@@ -43,7 +43,7 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     for shortcoming in shortcomings(exporter.shortcomings()) {
         line(&mut report, "note", shortcoming);
     }
-    let families = exporter.families(&collection);
+    let families = exporter.families(&collection, &Selection::default());
     line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
     line(&mut report, "series", &families.series().to_string());
     for (name, series) in largest(&families) {
@@ -82,7 +82,7 @@ fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'sta
     let active: Vec<_> =
         collection.batches.iter().flat_map(|records| records.domains()).filter(|domain| domain.is_active()).collect();
     for group in config.collection.groups.iter() {
-        let reported = active.iter().any(|domain| domain.params().any(|param| belongs_to(*group, param.key)));
+        let reported = active.iter().any(|domain| domain.params().any(|param| group_of(param.key) == Some(*group)));
         let verdict = match (active.is_empty(), reported) {
             (true, _) => "groups, not seen yet as no domain runs",
             (false, true) => "groups reported",
@@ -104,27 +104,6 @@ fn shortcomings(of: Shortcomings) -> impl Iterator<Item = &'static str> {
         (of.no_backing, "the daemon does not report backing chains"),
     ];
     known.into_iter().filter_map(|(is, text)| is.then_some(text))
-}
-
-fn belongs_to(group: Group, key: &str) -> bool {
-    let prefix = match group {
-        Group::State => "state.",
-        Group::CpuTotal => "cpu.",
-        Group::Balloon => "balloon.",
-        Group::Vcpu => "vcpu.",
-        Group::Interface => "net.",
-        Group::Block => "block.",
-        Group::Perf => "perf.",
-        Group::Iothread => "iothread.",
-        Group::Memory => "memory.",
-        Group::Dirtyrate => "dirtyrate.",
-        Group::Vm => "vm.",
-        Group::VcpuKvm => {
-            let ruled = [".sum", ".cur", ".max"].iter().any(|suffix| key.ends_with(suffix));
-            return ruled && key.starts_with("vcpu.");
-        }
-    };
-    key.starts_with(prefix)
 }
 
 fn largest(families: &Families) -> Vec<(&str, usize)> {

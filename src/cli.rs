@@ -101,13 +101,34 @@ struct Flags {
     )]
     collection_groups: Option<Vec<Group>>,
 
-    /// Address to listen on: `:port` for every interface, `host:port` or `[ipv6]:port`; may be given several times [default: :9177]
+    /// Address to listen on: `:port` for every interface, `host:port`, `[ipv6]:port` or `unix:/path`; may be given several times [default: :9177]
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true, help_heading = "HTTP server")]
     web_listen_address: Option<Vec<ListenAddress>>,
+
+    /// Serve on the sockets that systemd passes instead of on an address
+    #[arg(
+        long = "web.systemd-socket",
+        conflicts_with = "web_listen_address",
+        global = true,
+        help_heading = "HTTP server"
+    )]
+    web_systemd_socket: bool,
 
     /// Path to serve the metrics at [default: /metrics]
     #[arg(long = "web.telemetry-path", value_name = "PATH", global = true, help_heading = "HTTP server")]
     web_telemetry_path: Option<TelemetryPath>,
+
+    /// Web configuration file (TLS, client certificates, passwords), in the format of Prometheus' exporter-toolkit
+    #[arg(long = "web.config.file", value_name = "FILE", global = true, help_heading = "HTTP server")]
+    web_config_file: Option<PathBuf>,
+
+    /// How many scrapes to answer at a time; 0 is no limit [default: 40]
+    #[arg(long = "web.max-requests", value_name = "NUMBER", global = true, help_heading = "HTTP server")]
+    web_max_requests: Option<usize>,
+
+    /// Let `POST /-/reload` read the configuration anew, as SIGHUP always does
+    #[arg(long = "web.enable-lifecycle", global = true, help_heading = "HTTP server")]
+    web_enable_lifecycle: bool,
 
     /// Least severe level to log: error, warn, info, debug or trace [default: info]
     #[arg(long = "log.level", value_name = "LEVEL", global = true, help_heading = "Log")]
@@ -135,7 +156,13 @@ impl Cli {
         set(&mut config.libvirt.uri, &flags.libvirt_uri);
         set_list(&mut config.collection.groups, &flags.collection_groups, "--collection.groups")?;
         set_list(&mut config.web.listen_addresses, &flags.web_listen_address, "--web.listen-address")?;
+        config.web.systemd_socket |= flags.web_systemd_socket;
         set(&mut config.web.telemetry_path, &flags.web_telemetry_path);
+        if flags.web_config_file.is_some() {
+            config.web.config_file.clone_from(&flags.web_config_file);
+        }
+        set(&mut config.web.max_requests, &flags.web_max_requests);
+        config.web.enable_lifecycle |= flags.web_enable_lifecycle;
         set(&mut config.log.level, &flags.log_level);
         set(&mut config.log.format, &flags.log_format);
         Ok(config)
@@ -240,7 +267,7 @@ mod tests {
             ),
             (
                 "--web.listen-address=9177",
-                "error: invalid value '9177' for '--web.listen-address <ADDRESS>': bad listen address `9177`, expected `:port`, `host:port` or `[ipv6]:port`",
+                "error: invalid value '9177' for '--web.listen-address <ADDRESS>': bad listen address `9177`, expected `:port`, `host:port`, `[ipv6]:port` or `unix:/path`",
             ),
             (
                 "--web.telemetry-path=/-/ready",

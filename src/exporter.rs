@@ -2,27 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use crate::catalogue::{Catalogue, Families};
 use crate::collect::{Collection, Collector, Selection, Shortcomings};
 use crate::config::Config;
-use crate::encode::Format;
 use crate::health::{self, Facts};
-use crate::web::{Overview, Source};
+use crate::libvirt::Records;
 
 /// The exporter behind all commands: it collects on request and builds what is to be shown.
 #[derive(Debug)]
 pub struct Exporter {
-    collector: Collector,
-    catalogue: Catalogue,
+    /// Replaced as a whole by a reload; a scrape goes on with what it began with.
+    settings: RwLock<Arc<Settings>>,
     duplicate_samples: AtomicU64,
     http_requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     last: Mutex<Option<Arc<Collection>>>,
+    reload_fault: Mutex<Option<String>>,
+    reloaded: Mutex<SystemTime>,
+    web_config_good: AtomicBool,
+}
+
+/// What depends on the configuration.
+#[derive(Debug)]
+struct Settings {
+    config: Arc<Config>,
+    collector: Arc<Collector>,
+    catalogue: Catalogue,
+}
+
+impl Settings {
+    fn new(config: Config, collector: Arc<Collector>) -> Arc<Self> {
+        Arc::new(Self { catalogue: Catalogue::new(&config), config: Arc::new(config), collector })
+    }
 }
 
 impl Exporter {
@@ -31,18 +45,70 @@ impl Exporter {
     /// # Errors
     /// If the operating system has no thread left.
     pub fn start(config: &Config) -> io::Result<Arc<Self>> {
+        let collector = Arc::new(Collector::start(config)?);
         Ok(Arc::new(Self {
-            collector: Collector::start(config)?,
-            catalogue: Catalogue::new(config),
+            settings: RwLock::new(Settings::new(config.clone(), collector)),
             duplicate_samples: AtomicU64::new(0),
             http_requests: Mutex::default(),
             last: Mutex::default(),
+            reload_fault: Mutex::default(),
+            reloaded: Mutex::new(SystemTime::now()),
+            web_config_good: AtomicBool::new(true),
         }))
     }
 
-    /// One collection; `timeout` is how long the caller waits at the most.
-    pub async fn collect(&self, timeout: Option<Duration>) -> Arc<Collection> {
-        let collection = self.collector.collect(timeout, Selection::default()).await;
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The configuration in effect.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.settings().config)
+    }
+
+    /// Goes on with `config`. Collections that have begun end as they began; the collector is replaced only if its own
+    /// settings have changed.
+    ///
+    /// # Errors
+    /// If the operating system has no thread left; then nothing has changed.
+    pub fn reload(&self, config: Config) -> io::Result<()> {
+        let old = self.settings();
+        let same = (&old.config.libvirt, &old.config.collection, &old.config.domains)
+            == (&config.libvirt, &config.collection, &config.domains);
+        let collector = if same { Arc::clone(&old.collector) } else { Arc::new(Collector::start(&config)?) };
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(config, collector);
+        Ok(())
+    }
+
+    /// Remembers how a reload went.
+    pub fn note_reload(&self, fault: Option<&String>) {
+        if fault.is_none() {
+            *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+        }
+        *self.reload_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.cloned();
+    }
+
+    /// Why the last reload changed nothing.
+    #[must_use]
+    pub fn reload_fault(&self) -> Option<String> {
+        self.reload_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers whether the web configuration file as it is now is in effect.
+    pub fn set_web_config_good(&self, good: bool) {
+        self.web_config_good.store(good, Ordering::Relaxed);
+    }
+
+    /// Counts an answered HTTP request.
+    pub fn count_request(&self, route: &'static str, code: u16) {
+        let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((route, code)).or_default() += 1;
+    }
+
+    /// One collection of at least what `selection` wants; `timeout` is how long the caller waits at the most.
+    pub async fn collect(&self, timeout: Option<Duration>, selection: &Selection) -> Arc<Collection> {
+        let collection = self.settings().collector.collect(timeout, selection.clone()).await;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&collection));
         collection
     }
@@ -56,69 +122,39 @@ impl Exporter {
     /// What the daemon turned out not to know.
     #[must_use]
     pub fn shortcomings(&self) -> Shortcomings {
-        self.collector.stats().shortcomings
+        self.settings().collector.stats().shortcomings
     }
 
-    /// The families of a collection, the exporter's own in front. Takes a while for many domains: not for async threads.
+    /// The families that `selection` wants of a collection, the exporter's own in front. Takes a while for many domains: not
+    /// for async threads.
     #[must_use]
-    pub fn families(&self, collection: &Collection) -> Families {
-        let mut built = self.catalogue.build(&collection.records());
+    pub fn families(&self, collection: &Collection, selection: &Selection) -> Families {
+        let settings = self.settings();
+        // KVM's statistics of vCPUs come with those of libvirt, asked for or not.
+        let narrowed: Vec<Records> = match &selection.groups {
+            Some(_) => collection.records().into_iter().map(|records| selection.of(records)).collect(),
+            None => Vec::new(),
+        };
+        let records = if selection.groups.is_some() { narrowed.iter().collect() } else { collection.records() };
+        let mut built = settings.catalogue.build(&records);
         let subjects = collection.domains.iter().map(|status| {
             let identity = &status.identity;
-            (self.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
+            (settings.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
         });
         let domains = subjects.collect();
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
         let facts = Facts {
             collection,
             domains,
-            collector: self.collector.stats(),
+            collector: settings.collector.stats(),
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
             http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            config_good: self.reload_fault().is_none() && self.web_config_good.load(Ordering::Relaxed),
+            config_reloaded: *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let mut families = built.families;
         health::prepend(&mut families, &facts);
         families
-    }
-}
-
-impl Source for Arc<Exporter> {
-    async fn exposition(&self, format: Format, timeout: Option<Duration>) -> Result<Bytes, String> {
-        let collection = self.collect(timeout).await;
-        let exporter = Self::clone(self);
-        // Building and encoding take a while where there are many domains: not on a thread that serves.
-        let encoded = tokio::task::spawn_blocking(move || format.encode(&Arc::new(exporter.families(&collection))));
-        encoded.await.map(Bytes::from).map_err(|error| format!("the exposition could not be built: {error}"))
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        match self.last() {
-            None => Err("nothing has been collected yet".to_owned()),
-            Some(last) => last.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
-        }
-    }
-
-    fn overview(&self) -> Overview {
-        let Some(last) = self.last() else {
-            return Overview { facts: vec![("libvirt", "nothing has been collected yet".to_owned())] };
-        };
-        let mut facts = Vec::new();
-        match &last.error {
-            Some(error) => facts.push(("libvirt", error.to_string())),
-            None => facts.push(("libvirt", "connected".to_owned())),
-        }
-        if let Some(versions) = &last.versions {
-            facts.push(("Daemon", versions.libvirt.clone()));
-            facts.push(("Hypervisor", format!("{} {}", versions.driver, versions.hypervisor)));
-        }
-        facts.push(("Running domains", last.domains.len().to_string()));
-        facts.push(("Last collection", format!("{} ms", last.duration.as_millis())));
-        Overview { facts }
-    }
-
-    fn count_request(&self, route: &'static str, code: u16) {
-        let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((route, code)).or_default() += 1;
     }
 }

@@ -27,6 +27,10 @@ pub struct Facts<'a> {
     pub duplicate_samples: u64,
     /// Answered HTTP requests by route and status code.
     pub http_requests: BTreeMap<(&'static str, u16), u64>,
+    /// Whether the configuration files as they are now are in effect, as far as they have been looked at.
+    pub config_good: bool,
+    /// When the configuration was last read with success.
+    pub config_reloaded: SystemTime,
 }
 
 /// The description of one family, and its labels.
@@ -98,6 +102,10 @@ rows! {
         "Samples dropped because another one of the same collection had their labels";
     SERIES = Gauge, Unit::Of("series"), "libvirt_exporter_series", "libvirt.exporter.series", [],
         "Series of the domains in this exposition";
+    CONFIG_GOOD = Gauge, Unit::None, "libvirt_exporter_config_last_reload_successful", "libvirt.exporter.config.last_reload_successful", [],
+        "Whether the configuration files were good when they were last read: 1 yes, 0 no, and the settings before stay in effect";
+    CONFIG_RELOADED = Gauge, Unit::Seconds, "libvirt_exporter_config_last_reload_success_timestamp_seconds", "libvirt.exporter.config.last_reload_success", [],
+        "When the configuration was last read with success, as a Unix time";
     HTTP_REQUESTS = Counter, Unit::Of("request"), "libvirt_exporter_http_requests_total", "libvirt.exporter.http.requests", ["path", "code"],
         "Answered HTTP requests by path and status code";
     PROCESS_CPU = Counter, Unit::Seconds, "process_cpu_seconds_total", "process.cpu.time", [],
@@ -144,6 +152,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     health.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     health.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
     health.number(&SERIES, count(series));
+    health.number(&CONFIG_GOOD, Value::Unsigned(u64::from(facts.config_good)));
+    health.number(&CONFIG_RELOADED, Value::Float(unix_seconds(facts.config_reloaded)));
     let requests: Vec<_> =
         facts.http_requests.iter().map(|((path, code), count)| (*path, code.to_string(), *count)).collect();
     let requests = requests.iter().map(|(path, code, count)| (vec![*path, code.as_str()], Value::Unsigned(*count)));
@@ -229,7 +239,8 @@ fn unix_seconds(at: SystemTime) -> f64 {
 }
 
 /// Every state has a sample, so that a sum over them is the number of domains; without states there is none.
-fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
+#[must_use]
+pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
     let mut counts: Vec<(&'static str, u64)> = states().iter().map(|state| (*state, 0)).collect();
     for domain in collection.batches.iter().flat_map(|records| records.domains()) {
         let state = domain.params().find(|param| param.key == "state.state");

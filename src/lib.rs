@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  libvirt/      collect/        catalogue/          encode/              web/
-//!  C calls    -> records of   -> families of      -> OpenMetrics, text -> HTTP scrape
-//!                typed params    labelled samples
+//!  C calls    -> records of   -> families of      -> OpenMetrics,    -> HTTP scrape
+//!                typed params    labelled samples    text, protobuf
 //! ```
 //!
 //! One number travels: `block.0.rd.bytes` (libvirt) -> a [`libvirt::Param`] (owned, typed) -> one row of the
 //! [`catalogue`] -> a sample of `libvirt_domain_block_read_bytes_total{domain,uuid,device}` -> bytes. No stage knows a
-//! later one; [`config`] is read by all; [`exporter`] is where they meet, and [`health`] turns what the stages count into
+//! later one; [`config`] is read by all; [`exporter`] is where they meet, [`service`] is what
+//! it looks like to the server, and [`health`] turns what the stages count into
 //! families of their own.
 #![deny(unsafe_code)]
 
@@ -23,4 +24,5 @@ pub mod health;
 pub mod libvirt;
 pub mod log;
 pub mod reference;
+pub mod service;
 pub mod web;

@@ -3,15 +3,16 @@
 //! Level and format come from the configuration alone. `RUST_LOG` is not read: a service must not log differently
 //! because of a variable that somebody left in its environment.
 
-use std::io;
+use std::{fmt, io};
 
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry;
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Registry, registry};
 
 use crate::config::{self, LogFormat, LogLevel};
 
@@ -24,32 +25,68 @@ pub struct LogError {
     source: TryInitError,
 }
 
-/// Starts logging to stderr, for the life of the process; fails if something logs already.
-pub fn init(config: config::Log) -> Result<(), LogError> {
-    subscriber(config, io::stderr).try_init()?;
-    Ok(())
+/// Changes level and format of the running log.
+pub struct LogSwitch(Box<dyn Fn(config::Log) + Send + Sync>);
+
+impl fmt::Debug for LogSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSwitch")
+    }
 }
 
-fn subscriber<W>(config: config::Log, writer: W) -> impl Subscriber + Send + Sync
+impl LogSwitch {
+    /// From here on the log is as `config` wants it.
+    pub fn set(&self, config: config::Log) {
+        (self.0)(config);
+    }
+}
+
+/// Starts logging to stderr, for the life of the process; fails if something logs already.
+pub fn init(config: config::Log) -> Result<LogSwitch, LogError> {
+    let (subscriber, switch) = subscriber(config, io::stderr);
+    subscriber.try_init()?;
+    Ok(switch)
+}
+
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn subscriber<W>(config: config::Log, writer: W) -> (impl Subscriber + Send + Sync, LogSwitch)
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
-    let level = match config.level {
+    // A filtered layer cannot be replaced as a whole, but its two parts can.
+    let (lines, lines_handle) = reload::Layer::new(lines(config.format, writer.clone()));
+    let (level, level_handle): (_, Handle<LevelFilter, Registry>) = reload::Layer::new(level(config.level));
+    let switch = LogSwitch(Box::new(move |config| {
+        // This fails only without a log, and then there is nobody to tell.
+        let _ = lines_handle.reload(self::lines(config.format, writer.clone()));
+        let _ = level_handle.reload(self::level(config.level));
+    }));
+    (registry().with(lines.with_filter(level)), switch)
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let lines = match config.format {
+    }
+}
+
+fn lines<W>(format: LogFormat, writer: W) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    match format {
         LogFormat::Logfmt => tracing_subscriber::fmt::layer()
             .event_format(tracing_logfmt::EventsFormatter::default())
             .fmt_fields(tracing_logfmt::FieldsFormatter::default())
             .with_writer(writer)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
-    };
-    registry().with(lines.with_filter(level))
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +112,7 @@ mod tests {
     fn logged(level: LogLevel, format: LogFormat) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        let subscriber = subscriber(config::Log { level, format }, move || writer.clone());
+        let (subscriber, _) = subscriber(config::Log { level, format }, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("not at this level");
             tracing::warn!(uri = "test:///default", domain = "a \"b\"\nc", tries = 3, "connection lost");
@@ -113,5 +150,25 @@ mod tests {
     fn what_is_below_the_level_is_not_written() {
         assert_eq!(logged(LogLevel::Error, LogFormat::Logfmt), "");
         assert_eq!(logged(LogLevel::Debug, LogFormat::Logfmt).lines().count(), 2);
+    }
+
+    #[test]
+    fn level_and_format_change_while_it_logs() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let before = config::Log { level: LogLevel::Warn, format: LogFormat::Logfmt };
+        let (subscriber, switch) = subscriber(before, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("not at this level");
+            tracing::warn!("one");
+            switch.set(config::Log { level: LogLevel::Debug, format: LogFormat::Json });
+            tracing::debug!("two");
+        });
+        let bytes = captured.0.lock().expect("not poisoned").clone();
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].starts_with("ts=") && lines[0].contains("message=one"), "{text}");
+        assert!(lines[1].starts_with('{') && lines[1].contains("\"message\":\"two\""), "{text}");
     }
 }

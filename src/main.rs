@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
+use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::{Format, encode_params};
 use domstats_exporter::exporter::Exporter;
+use domstats_exporter::service::{Service, sentence};
+use domstats_exporter::web::{Security, Source as _};
 use domstats_exporter::{check, log, reference, web};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,93 +27,108 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, ExitCode::from(USAGE)),
     };
-    let done = run(cli.command(), &config);
-    match done {
+    match run(cli, &config) {
         Ok(code) => code,
         Err(error) => fail(&*error, ExitCode::FAILURE),
     }
 }
 
-fn run(command: Command, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
-    if let Command::Metrics { format } = command {
+fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    if let Command::Metrics { format } = cli.command() {
         let text = match format {
             ReferenceFormat::Markdown => reference::markdown(),
             ReferenceFormat::Json => reference::json()? + "\n",
         };
-        return print(&text);
+        return print(text.as_bytes());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
-    let done = match command {
+    let done = match cli.command() {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
         Command::Check => runtime.block_on(run_check(config)),
-        Command::Serve | Command::Metrics { .. } => runtime.block_on(serve(config)),
+        Command::Serve | Command::Metrics { .. } => runtime.block_on(serve(cli, config)),
     };
     // A thread that is stuck in a libvirt call must not keep the process from ending.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
-    log::init(config.log)?;
-    let listeners = match web::bind(&config.web.listen_addresses) {
+async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    let log = log::init(config.log)?;
+    let security = match Security::load(config.web.config_file.as_deref()) {
+        Ok(security) => Arc::new(security),
+        Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
+    };
+    let listeners = match web::bind(&config.web) {
         Ok(listeners) => listeners,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
     let exporter = Exporter::start(config)?;
+    let service = Service::new(exporter, Arc::clone(&security), log, Box::new(move || cli.config()));
+    let service = Arc::new(service);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let reloaded = Arc::clone(&service);
     let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // How it went is in the log.
+                _ = hang_up.recv() => drop(reloaded.reload().await),
+            }
         }
         tracing::info!("shutting down");
     };
     for listener in &listeners {
         let path = config.web.telemetry_path.as_str();
-        tracing::info!(address = %listener.address(), path, version = env!("CARGO_PKG_VERSION"), "serving metrics");
+        tracing::info!(address = listener.name(), path, version = env!("CARGO_PKG_VERSION"), "serving metrics");
     }
-    web::serve(listeners, &config.web, Arc::new(exporter), shutdown).await;
+    web::serve(listeners, security, service, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<dyn Error>> {
     let exporter = Exporter::start(config)?;
+    let everything = Selection::default();
     let format = match format {
         ScrapeFormat::Openmetrics => Format::OpenMetrics,
         ScrapeFormat::Text => Format::Text,
         ScrapeFormat::Params => {
-            let collection = exporter.collect(None).await;
+            let collection = exporter.collect(None, &everything).await;
             return match &collection.error {
                 Some(error) => Err(error.clone().into()),
-                None => print(&encode_params(&collection.records())),
+                None => print(encode_params(&collection.records()).as_bytes()),
             };
         }
     };
-    let collection = exporter.collect(None).await;
-    print(&format.encode(&Arc::new(exporter.families(&collection))))?;
+    let collection = exporter.collect(None, &everything).await;
+    print(&format.encode(&Arc::new(exporter.families(&collection, &everything))))?;
     // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
     collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
 async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    if let Err(error) = Security::load(config.web.config_file.as_deref()) {
+        return Ok(fail(&error, ExitCode::from(USAGE)));
+    }
     let exporter = Exporter::start(config)?;
     match check::run(config, exporter).await {
-        Ok(report) => print(&report),
+        Ok(report) => print(report.as_bytes()),
         Err(report) => {
-            print(&report)?;
+            print(report.as_bytes())?;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 /// Prints a result. Whoever closed the pipe has read enough.
-fn print(text: &str) -> Result<ExitCode, Box<dyn Error>> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+fn print(bytes: &[u8]) -> Result<ExitCode, Box<dyn Error>> {
+    match io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -118,12 +136,7 @@ fn print(text: &str) -> Result<ExitCode, Box<dyn Error>> {
 
 /// The error and its causes on one line of standard error.
 fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
-    let mut message = format!("domstats-exporter: {error}");
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        message.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
+    let message = format!("domstats-exporter: {}", sentence(error));
     // Without a standard error there is nobody to tell.
     let _unread = writeln!(io::stderr(), "{message}");
     code

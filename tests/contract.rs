@@ -222,7 +222,8 @@ fn every_metric_is_in_a_golden_case() {
     let mut shown = String::new();
     for case in golden::cases() {
         let (config, records) = golden::load(&case);
-        shown += &Format::Text.encode(&Arc::new(Catalogue::new(&config).build(&[&records]).families));
+        let families = Arc::new(Catalogue::new(&config).build(&[&records]).families);
+        shown += &String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
     }
     let typed: BTreeSet<&str> =
         shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

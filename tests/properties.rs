@@ -85,6 +85,10 @@ fn build(domains: &[OwnedDomain]) -> Arc<Families> {
     Arc::new(Catalogue::new(&everything()).build(&[&records]).families)
 }
 
+fn text(format: Format, families: &Arc<Families>) -> String {
+    String::from_utf8(format.encode(families)).expect("a text format is text")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -92,10 +96,10 @@ proptest! {
     #[test]
     fn an_exposition_is_well_formed(domains in domains()) {
         let families = build(&domains);
-        let text = Format::Text.encode(&families);
+        let exposition = text(Format::Text, &families);
         let mut series = HashSet::new();
         let mut typed = HashSet::new();
-        for line in text.lines() {
+        for line in exposition.lines() {
             if let Some(of) = line.strip_prefix("# TYPE ") {
                 prop_assert!(typed.insert(of.split(' ').next().unwrap_or_default().to_owned()), "twice: {}", of);
             } else if !line.starts_with('#') {
@@ -106,7 +110,7 @@ proptest! {
             }
         }
         prop_assert_eq!(series.len(), families.series());
-        let openmetrics = Format::OpenMetrics.encode(&families);
+        let openmetrics = text(Format::OpenMetrics, &families);
         prop_assert!(openmetrics.ends_with("# EOF\n"));
         let samples = openmetrics.lines().filter(|line| !line.starts_with('#')).count();
         prop_assert_eq!(samples, families.series());
@@ -116,7 +120,7 @@ proptest! {
     #[test]
     fn counters_and_buckets_are_what_they_must_be(domains in domains()) {
         let families = build(&domains);
-        for line in Format::Text.encode(&families).lines().filter(|line| !line.starts_with('#')) {
+        for line in text(Format::Text, &families).lines().filter(|line| !line.starts_with('#')) {
             let (series, number) = line.rsplit_once(' ').expect("a series and a value");
             if series.split('{').next().is_some_and(|name| name.ends_with("_total")) {
                 let number: f64 = number.parse().expect("a number");

@@ -4,7 +4,9 @@
 //! Label values live in one [`LabelTable`]; a [`Sample`] is 24 bytes and refers to them by number.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What a metric measures over time (OpenMetrics 1.0, metric types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,6 +255,8 @@ pub struct Families {
     pub families: Vec<Family>,
     /// The histograms that [`Value::Histogram`] refers to.
     pub histograms: Vec<Histogram>,
+    /// When the counters of a subject began, where that was seen. Only formats with a place for it show it.
+    pub started: BTreeMap<LabelSet, SystemTime>,
 }
 
 impl Families {

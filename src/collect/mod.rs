@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 pub use coordinator::Shortcomings;
 pub use quarantine::{Cause, Quarantined};
-pub use selection::Selection;
+pub use selection::{Selection, group_of};
 
 use crate::config::Config;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, Records, Versions};

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::config::{AnchoredRegex, Group};
+use crate::libvirt::Records;
 
-/// What one scrape wants to see: all that is configured, unless it says less. Scrapes of equal selections share
+/// What one scrape wants to see: all that is configured, unless it says less. Scrapes of equal selections can share
 /// collections.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Selection {
     /// Only these groups, each of which is configured; all configured ones if there is no set.
     pub groups: Option<BTreeSet<Group>>,
@@ -15,6 +16,12 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether nothing is left out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.groups.is_none() && self.domains.is_empty()
+    }
+
     /// Whether `group` is wanted.
     #[must_use]
     pub fn wants(&self, group: Group) -> bool {
@@ -25,5 +32,84 @@ impl Selection {
     #[must_use]
     pub fn selects(&self, name: &str) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|regex| regex.is_match(name))
+    }
+
+    /// What is wanted of `records`.
+    #[must_use]
+    pub fn of(&self, records: &Records) -> Records {
+        let mut wanted = Records::default();
+        for domain in records.domains().filter(|domain| self.selects(domain.name)) {
+            wanted.push_domain(domain.name, domain.uuid, domain.id);
+            for param in domain.params() {
+                // A key of no group is one that this version does not know: it goes with everything.
+                let shown = match group_of(param.key) {
+                    Some(group) => self.wants(group),
+                    None => self.groups.is_none(),
+                };
+                if shown {
+                    wanted.push(param.key, param.value);
+                }
+            }
+        }
+        wanted
+    }
+}
+
+/// The group whose statistic `key` is.
+#[must_use]
+pub fn group_of(key: &str) -> Option<Group> {
+    let (first, rest) = key.split_once('.')?;
+    match first {
+        "state" => Some(Group::State),
+        "cpu" => Some(Group::CpuTotal),
+        "balloon" => Some(Group::Balloon),
+        "vcpu" if [".sum", ".cur", ".max"].iter().any(|suffix| rest.ends_with(suffix)) => Some(Group::VcpuKvm),
+        "vcpu" => Some(Group::Vcpu),
+        "net" => Some(Group::Interface),
+        "block" => Some(Group::Block),
+        "perf" => Some(Group::Perf),
+        "iothread" => Some(Group::Iothread),
+        "memory" => Some(Group::Memory),
+        "dirtyrate" => Some(Group::Dirtyrate),
+        "vm" => Some(Group::Vm),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::libvirt::ParamValue;
+
+    fn keys(selection: &Selection) -> Vec<String> {
+        let mut records = Records::default();
+        for name in ["web-1", "db"] {
+            records.push_domain(name, Uuid::nil(), Some(1));
+            for key in ["state.state", "vcpu.0.time", "vcpu.0.exits.sum", "block.0.rd.bytes", "new.thing"] {
+                records.push(key, ParamValue::ULLong(1));
+            }
+        }
+        let wanted = selection.of(&records);
+        wanted
+            .domains()
+            .flat_map(|domain| {
+                domain.params().map(|param| format!("{} {}", domain.name, param.key)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn groups_and_domains_narrow_what_is_shown() {
+        assert!(Selection::default().is_everything());
+        assert_eq!(keys(&Selection::default()).len(), 10);
+        let groups = Some(BTreeSet::from([Group::Vcpu, Group::State]));
+        let selection = Selection { groups, domains: vec!["web-.*".parse().expect("valid")] };
+        assert_eq!(keys(&selection), ["web-1 state.state", "web-1 vcpu.0.time"]);
+        let selection = Selection { groups: Some(BTreeSet::from([Group::VcpuKvm])), domains: Vec::new() };
+        assert_eq!(keys(&selection), ["web-1 vcpu.0.exits.sum", "db vcpu.0.exits.sum"]);
+        let none = Selection { groups: Some(BTreeSet::new()), domains: Vec::new() };
+        assert!(keys(&none).is_empty() && !none.is_everything());
     }
 }

@@ -68,6 +68,12 @@ impl ConfigError {
         Self::Invalid { file: file.to_owned(), place, message: escape_controls(&message) }
     }
 
+    /// Keys of `section` that do not go together, which no single place in the file is to blame for.
+    pub(super) fn contradiction(file: &str, section: &str, fault: &str) -> Self {
+        let message = escape_controls(&format!("{section}: {fault}"));
+        Self::Invalid { file: file.to_owned(), place: " ".to_owned(), message }
+    }
+
     /// `valid` is what comes before the first byte that is not UTF-8.
     pub(super) fn not_utf8(file: String, valid: &[u8]) -> Self {
         let valid = String::from_utf8_lossy(valid);
@@ -140,7 +146,7 @@ pub enum ValueError {
         most: usize,
     },
     /// Nothing to listen on.
-    #[error("bad listen address `{address}`, expected `:port`, `host:port` or `[ipv6]:port`")]
+    #[error("bad listen address `{address}`, expected `:port`, `host:port`, `[ipv6]:port` or `unix:/path`")]
     ListenAddress {
         /// The address given.
         address: String,
@@ -167,5 +173,28 @@ pub enum ValueError {
     ListedTwice {
         /// The entry.
         entry: String,
+    },
+    /// No bcrypt hash. Its text is a secret, or a password that somebody forgot to hash.
+    #[error("this is no bcrypt hash, expected one such as `htpasswd -nBC 10 \"\"` prints, from `$2y$` on")]
+    BcryptHash,
+    /// A bcrypt hash that would take too long to check.
+    #[error("a check of this bcrypt hash would take too long: its cost is {cost}, expected at most {highest}")]
+    BcryptCost {
+        /// The cost of the hash.
+        cost: u32,
+        /// The highest allowed.
+        highest: u32,
+    },
+    /// A user name that no request can carry.
+    #[error("bad user name `{name}`, expected one that is not empty and has no colon")]
+    UserName {
+        /// The name given.
+        name: String,
+    },
+    /// No text for a header field.
+    #[error("bad header field {text:?}, expected visible ASCII characters")]
+    HeaderText {
+        /// The text given.
+        text: String,
     },
 }

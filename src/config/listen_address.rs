@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::error::ValueError;
@@ -22,6 +23,11 @@ pub enum ListenAddress {
         /// The TCP port; 0 lets the system choose.
         port: u16,
     },
+    /// `unix:/run/domstats-exporter.sock`: a socket file, for user and group of the exporter (mode 0660).
+    Unix {
+        /// The absolute path of the socket file.
+        path: PathBuf,
+    },
 }
 
 impl Display for ListenAddress {
@@ -30,6 +36,7 @@ impl Display for ListenAddress {
             Self::AnyInterface { port } => write!(f, ":{port}"),
             Self::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -39,6 +46,11 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let parse = || {
+            if let Some(path) = text.strip_prefix("unix:") {
+                // A NUL ends a path in C; a relative one would depend on where the service was started.
+                let good = path.starts_with('/') && !path.ends_with('/') && !path.contains('\0');
+                return good.then(|| Self::Unix { path: path.into() });
+            }
             let (host, port) = text.rsplit_once(':')?;
             // `u16::from_str` takes a sign, which a port has not.
             let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??;
@@ -82,6 +94,8 @@ mod tests {
             "[::1]:9177",
             "[fe80::1%eth0]:9177",
             "a_b.example-1:65535",
+            "unix:/run/exporter.sock",
+            "unix:/a b",
         ] {
             assert_eq!(good.parse::<ListenAddress>().expect(good).to_string(), good);
         }
@@ -101,6 +115,10 @@ mod tests {
             "http://a:1",
             "a/b:1",
             ":1 ",
+            "unix:",
+            "unix:run/socket",
+            "unix:/run/",
+            "unix:/a\0b",
         ] {
             assert!(bad.parse::<ListenAddress>().is_err(), "{bad:?}");
         }

@@ -9,21 +9,26 @@ mod duration;
 mod error;
 mod list;
 mod listen_address;
+mod tls;
 mod unique_keys;
 mod value;
+mod web_file;
 mod word;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, ValueError};
 pub use list::List;
 pub use listen_address::ListenAddress;
+pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
 pub use value::{AnchoredRegex, TelemetryPath, Uri};
+pub use web_file::{BcryptHash, RateLimit, UserName, WebFile, load_web_file, parse_web_file};
 pub use word::{DomainLabel, Group, InactiveDomains, LogFormat, LogLevel, UnmappedKeys};
 
 /// A configuration is a page of text; what is larger is some other file.
@@ -154,15 +159,27 @@ fn selects(include: &[AnchoredRegex], exclude: &[AnchoredRegex], text: &str) -> 
 pub struct Web {
     /// Where the server listens.
     pub listen_addresses: List<ListenAddress>,
+    /// Whether the sockets come from systemd, whatever the addresses are.
+    pub systemd_socket: bool,
     /// The path that the metrics are served at.
     pub telemetry_path: TelemetryPath,
+    /// The web configuration file, for TLS and passwords.
+    pub config_file: Option<PathBuf>,
+    /// How many scrapes are answered at a time; 0 is no limit.
+    pub max_requests: usize,
+    /// Whether `POST /-/reload` reads the configuration anew.
+    pub enable_lifecycle: bool,
 }
 
 impl Default for Web {
     fn default() -> Self {
         Self {
             listen_addresses: List::of([ListenAddress::AnyInterface { port: 9177 }]),
+            systemd_socket: false,
             telemetry_path: TelemetryPath::default(),
+            config_file: None,
+            max_requests: 40,
+            enable_lifecycle: false,
         }
     }
 }
@@ -181,13 +198,34 @@ pub struct Log {
 ///
 /// Nothing, or nothing but comments, is the default configuration.
 pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+    parse_document(text, file)
+}
+
+/// Reads the configuration file at `path`. A path in it is relative to its folder.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let mut config = parse(&read_text(path)?, &path.display().to_string())?;
+    if let (Some(file), Some(folder)) = (&mut config.web.config_file, path.parent()) {
+        *file = folder.join(&file);
+    }
+    Ok(config)
+}
+
+impl Config {
+    /// The configuration as YAML without secrets, for whoever may see the exporter's pages.
+    pub fn to_public_yaml(&self) -> Result<String, serde_yaml::Error> {
+        let mut config = self.clone();
+        config.libvirt.uri = config.libvirt.uri.redacted();
+        serde_yaml::to_string(&config)
+    }
+}
+
+fn parse_document<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, ConfigError> {
     unique_keys::check(text)
         .and_then(|()| serde_yaml::from_str(text))
         .map_err(|error| ConfigError::from_yaml(file, &error))
 }
 
-/// Reads the configuration file at `path`.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
+fn read_text(path: &Path) -> Result<String, ConfigError> {
     let file = path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path)
@@ -196,11 +234,13 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
         return Err(ConfigError::TooLarge { file });
     }
-    match str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &file),
-        Err(error) => Err(ConfigError::not_utf8(file, &bytes[..error.valid_up_to()])),
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        ConfigError::not_utf8(file, &error.as_bytes()[..valid])
+    })
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod web_tests;

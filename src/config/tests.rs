@@ -7,7 +7,7 @@ use serde_yaml::Value;
 use super::*;
 
 /// The error as `main` prints it: the chain, on one line.
-fn sentence(error: &ConfigError) -> String {
+pub(super) fn sentence(error: &ConfigError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -65,8 +65,12 @@ metrics:
   exclude: [libvirt_domain_vcpu_.*]
   unmapped: count
 web:
-  listen_addresses: ["127.0.0.1:0", "[::1]:9177", localhost:80]
+  listen_addresses: ["127.0.0.1:0", "[::1]:9177", localhost:80, "unix:/run/exporter.sock"]
+  systemd_socket: true
   telemetry_path: /libvirt/metrics
+  config_file: /etc/web.yaml
+  max_requests: 0
+  enable_lifecycle: true
 log: {level: trace, format: json}
 "#;
     let config = parse(text, "x.yaml").expect("valid");
@@ -84,7 +88,9 @@ log: {level: trace, format: json}
     assert!(!config.metrics.selects("libvirt_domain_vcpu_state"));
     assert_eq!(config.metrics.unmapped, UnmappedKeys::Count);
     let addresses: Vec<_> = config.web.listen_addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["127.0.0.1:0", "[::1]:9177", "localhost:80"]);
+    assert_eq!(addresses, ["127.0.0.1:0", "[::1]:9177", "localhost:80", "unix:/run/exporter.sock"]);
+    assert!(config.web.systemd_socket && config.web.enable_lifecycle && config.web.max_requests == 0);
+    assert_eq!(config.web.config_file.as_deref(), Some(Path::new("/etc/web.yaml")));
     assert_eq!(config.web.telemetry_path.as_str(), "/libvirt/metrics");
     assert_eq!((config.log.level, config.log.format), (LogLevel::Trace, LogFormat::Json));
     let written = serde_yaml::to_string(&config).expect("YAML");
@@ -174,7 +180,7 @@ fn each_bad_document_gets_one_sentence() {
         ),
         (
             "web: {listen_addresses: [9177]}",
-            "x.yaml:1:26: web.listen_addresses[0]: bad listen address `9177`, expected `:port`, `host:port` or `[ipv6]:port`",
+            "x.yaml:1:26: web.listen_addresses[0]: bad listen address `9177`, expected `:port`, `host:port`, `[ipv6]:port` or `unix:/path`",
         ),
         ("web: {listen_addresses: [':1', ':1']}", "x.yaml:1:25: web.listen_addresses: `:1` is listed twice"),
         (

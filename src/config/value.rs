@@ -1,6 +1,7 @@
 //! Settings that have a form of their own, each parsed from text at load time.
 
 use std::fmt::{self, Display, Formatter};
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
 
@@ -63,6 +64,18 @@ impl Uri {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same without user and password, for pages that others may read.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let hide = || {
+            let (scheme, rest) = self.0.split_once("://")?;
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let (_, host) = authority.rsplit_once('@')?;
+            Some(Self(format!("{scheme}://<hidden>@{host}{path}")))
+        };
+        hide().unwrap_or_else(|| self.clone())
+    }
 }
 
 impl Default for Uri {
@@ -116,6 +129,12 @@ impl PartialEq for AnchoredRegex {
 }
 
 impl Eq for AnchoredRegex {}
+
+impl Hash for AnchoredRegex {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
+    }
+}
 
 impl Display for AnchoredRegex {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

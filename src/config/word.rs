@@ -1,10 +1,6 @@
 //! Settings that take one word out of a few.
 
-use std::fmt::{self, Display, Formatter};
-use std::str::FromStr;
-
-use super::error::ValueError;
-use super::value::scalar;
+use std::fmt::Display;
 
 /// Defines an enum whose variants are words: `as_str`, `ALL`, `Display`, `FromStr` and serde through them.
 macro_rules! words {
@@ -24,28 +20,34 @@ macro_rules! words {
             }
         }
 
-        impl Display for $name {
-            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
-            type Err = ValueError;
+        impl std::str::FromStr for $name {
+            type Err = $crate::config::ValueError;
 
-            fn from_str(text: &str) -> Result<Self, ValueError> {
+            fn from_str(text: &str) -> Result<Self, $crate::config::ValueError> {
                 let word = text.trim();
                 Self::ALL.iter().find(|known| known.as_str() == word).copied().ok_or_else(|| {
-                    ValueError::UnknownWord { noun: $noun, word: word.to_owned(), known: known(Self::ALL) }
+                    $crate::config::ValueError::UnknownWord {
+                        noun: $noun,
+                        word: word.to_owned(),
+                        known: $crate::config::word::known(Self::ALL),
+                    }
                 })
             }
         }
 
-        scalar!($name, concat!("a ", $noun));
+        $crate::config::value::scalar!($name, concat!("a ", $noun));
     };
 }
 
-fn known(words: &[impl Display]) -> String {
+pub(super) use words;
+
+pub(super) fn known(words: &[impl Display]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
 }

@@ -1,15 +1,18 @@
 //! Families to bytes: one file a format, no decisions.
 
+mod compress;
 mod labels;
 mod line;
 mod openmetrics;
 mod params;
+mod protobuf;
 mod text;
 
 use std::sync::Arc;
 
 use crate::catalogue::Families;
 
+pub use compress::Coding;
 pub use params::encode_params;
 
 /// A format of the exposition.
@@ -19,6 +22,8 @@ pub enum Format {
     OpenMetrics,
     /// The classic text format of Prometheus, 0.0.4.
     Text,
+    /// Prometheus' protocol buffers: messages `io.prometheus.client.MetricFamily`, each after its length.
+    Protobuf,
 }
 
 impl Format {
@@ -28,15 +33,19 @@ impl Format {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 
     /// Writes the exposition of `families`. The same families always give the same bytes.
     #[must_use]
-    pub fn encode(self, families: &Arc<Families>) -> String {
+    pub fn encode(self, families: &Arc<Families>) -> Vec<u8> {
         match self {
-            Self::OpenMetrics => openmetrics::encode(families),
-            Self::Text => text::encode(families),
+            Self::OpenMetrics => openmetrics::encode(families).into_bytes(),
+            Self::Text => text::encode(families).into_bytes(),
+            Self::Protobuf => protobuf::encode(families),
         }
     }
 }

@@ -1,21 +1,22 @@
-//! The page at `/`: what this is, and where to go from here. Plain HTML, readable without style or script.
+//! The page at `/`: how it stands, and where to go from here. Plain HTML, readable without style or script.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::{Duration, SystemTime};
 
-/// What the landing page shows besides name, version and links.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overview {
-    /// What there is to say about the exporter's state, each with a heading: (`libvirt`, `connected to qemu:///system`).
-    pub facts: Vec<(&'static str, String)>,
-}
+use super::overview::{Connection, Overview, Quarantined, SlowGroup};
+use crate::config::TelemetryPath;
+
+const STYLE: &str = include_str!("landing.css");
+/// Quarantined domains that are listed; the metrics have them all.
+const LISTED: usize = 20;
 
 /// Renders the page.
-pub(super) fn render(overview: &Overview, telemetry_path: &str) -> String {
-    let facts: String = overview
-        .facts
-        .iter()
-        .map(|(heading, fact)| format!("<dt>{}</dt><dd>{}</dd>\n", Escaped(heading), Escaped(fact)))
-        .collect();
+pub(super) fn render(overview: &Overview, telemetry_path: &TelemetryPath) -> String {
+    render_at(overview, telemetry_path, SystemTime::now())
+}
+
+fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTime) -> String {
+    let path = Escaped(telemetry_path.as_str());
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -24,24 +25,137 @@ pub(super) fn render(overview: &Overview, telemetry_path: &str) -> String {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>domstats-exporter</title>
+<style>
+{STYLE}</style>
 </head>
 <body>
-<h1>domstats-exporter</h1>
-<p>Prometheus exporter for the statistics of libvirt domains.</p>
-<dl>
-<dt>Version</dt><dd>{version}</dd>
-{facts}</dl>
-<ul>
-<li><a href="{path}">Metrics</a></li>
-<li><a href="/-/ready">Ready?</a></li>
-<li><a href="/-/healthy">Healthy?</a></li>
+<header>
+<h1>domstats-exporter</h1><span class="version">{version}</span>
+<p>Statistics of libvirt domains for Prometheus and OpenTelemetry</p>
+</header>
+<main>
+{connection}{domains}{quarantined}{slowest}<section>
+<h2>Pages</h2>
+<ul class="links">
+<li><a href="{path}">Metrics</a> <small>for Prometheus; <code>?collect[]=group</code>, <code>?exclude[]=group</code> and <code>?domain[]=regex</code> narrow them</small></li>
+<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
+<li><a href="/-/healthy">Healthy</a> <small>the process answers</small></li>
+<li><a href="/-/config">Configuration</a> <small>in effect, without secrets</small></li>
 </ul>
+</section>
+</main>
 </body>
 </html>
 "#,
         version = env!("CARGO_PKG_VERSION"),
-        path = Escaped(telemetry_path),
+        connection = connection(overview, now),
+        domains = domains(&overview.domains),
+        quarantined = quarantined(&overview.quarantined, now),
+        slowest = slowest(&overview.slowest),
     )
+}
+
+fn connection(overview: &Overview, now: SystemTime) -> String {
+    let (class, state) = match &overview.connection {
+        Connection::NotTried => ("idle", "Not asked for anything yet"),
+        Connection::Good { .. } => ("good", "Connected to libvirt"),
+        Connection::Bad { .. } => ("bad", "Not connected to libvirt"),
+    };
+    let mut facts = vec![("URI", overview.uri.clone())];
+    match &overview.connection {
+        Connection::Good { daemon, hypervisor } => {
+            facts.push(("libvirt", daemon.clone()));
+            facts.push(("Hypervisor", hypervisor.clone()));
+        }
+        Connection::Bad { error } => facts.push(("Because", error.clone())),
+        Connection::NotTried => {}
+    }
+    if let Some((at, took)) = overview.last {
+        facts.push(("Collected", format!("{} ago, in {}", ago(at, now), Short(took))));
+    }
+    if let Some(at) = overview.started {
+        facts.push(("Started", format!("{} ago", ago(at, now))));
+    }
+    if let Some(fault) = &overview.config_fault {
+        facts.push(("Not in effect", fault.clone()));
+    }
+    let facts: String =
+        facts.iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", Escaped(fact))).collect();
+    format!("<section>\n<h2>Connection</h2>\n<p class=\"state {class}\">{state}</p>\n<dl>\n{facts}</dl>\n</section>\n")
+}
+
+/// The states that some domain is in, and `running` in any case.
+fn domains(states: &[(&'static str, u64)]) -> String {
+    if states.is_empty() {
+        return String::new();
+    }
+    let total: u64 = states.iter().map(|(_, count)| count).sum();
+    let tile = |(state, count): (&str, u64)| {
+        let class = if count == 0 { " class=\"none\"" } else { "" };
+        format!("<li{class}><b>{count}</b>{}</li>\n", Escaped(state))
+    };
+    let shown = states.iter().copied().filter(|(state, count)| *count > 0 || *state == "running");
+    let tiles: String = std::iter::once(("in all", total)).chain(shown).map(tile).collect();
+    format!("<section>\n<h2>Domains</h2>\n<ul class=\"counts\">\n{tiles}</ul>\n</section>\n")
+}
+
+fn quarantined(domains: &[Quarantined], now: SystemTime) -> String {
+    if domains.is_empty() {
+        return String::new();
+    }
+    let mut rows: String = domains
+        .iter()
+        .take(LISTED)
+        .map(|one| {
+            let (domain, reason) = (Escaped(&one.domain), Escaped(&one.reason));
+            format!("<li><b>{domain}</b> <small>since {}: {reason}</small></li>\n", ago(one.since, now))
+        })
+        .collect();
+    if let Some(more) = domains.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        rows.push_str(&format!("<li class=\"soft\">and {more} more</li>\n"));
+    }
+    let count = domains.len();
+    format!("<section class=\"wide\">\n<h2>Quarantined: {count}</h2>\n<ul class=\"rows\">\n{rows}</ul>\n</section>\n")
+}
+
+fn slowest(groups: &[SlowGroup]) -> String {
+    let Some(longest) = groups.iter().map(|group| group.took).max() else {
+        return String::new();
+    };
+    let bars: String = groups
+        .iter()
+        .map(|one| {
+            let (value, max) = (one.took.as_micros(), longest.as_micros().max(1));
+            let meter = format!("<meter min=\"0\" max=\"{max}\" value=\"{value}\">{}</meter>", Short(one.took));
+            format!("<dt>{}</dt>{meter}<dd>{}</dd>\n", Escaped(one.group), Short(one.took))
+        })
+        .collect();
+    format!("<section>\n<h2>Slowest groups</h2>\n<dl class=\"bars\">\n{bars}</dl>\n</section>\n")
+}
+
+/// How long ago, to the second, and from an hour on to the minute.
+fn ago(at: SystemTime, now: SystemTime) -> String {
+    let seconds = now.duration_since(at).unwrap_or_default().as_secs();
+    let rounded = if seconds < 3600 { seconds } else { seconds / 60 * 60 };
+    humantime::format_duration(Duration::from_secs(rounded)).to_string()
+}
+
+/// A duration as a person says it: three digits at most.
+struct Short(Duration);
+
+impl Display for Short {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        if seconds >= 10.0 {
+            write!(f, "{seconds:.0} s")
+        } else if seconds >= 1.0 {
+            write!(f, "{seconds:.1} s")
+        } else if seconds >= 0.01 {
+            write!(f, "{:.0} ms", seconds * 1e3)
+        } else {
+            write!(f, "{:.1} ms", seconds * 1e3)
+        }
+    }
 }
 
 /// Text that is safe within an element and within a quoted attribute.
@@ -64,14 +178,54 @@ impl Display for Escaped<'_> {
 mod tests {
     use super::*;
 
+    fn page(overview: &Overview, now: SystemTime) -> String {
+        render_at(overview, &"/a'b&c".parse().expect("a path"), now)
+    }
+
     #[test]
     fn whatever_comes_from_outside_is_escaped() {
-        let overview = Overview { facts: vec![("libvirt", "<script>\"a\" & 'b'</script>".to_owned())] };
-        let page = render(&overview, "/a'b&c");
-        assert!(
-            page.contains("<dt>libvirt</dt><dd>&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;</dd>\n")
-        );
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
+        let evil = "<script>\"a\" & 'b'</script>".to_owned();
+        let overview = Overview {
+            connection: Connection::Bad { error: evil.clone() },
+            uri: evil.clone(),
+            quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
+            config_fault: Some(evil),
+            ..Overview::default()
+        };
+        let page = page(&overview, now);
+        assert_eq!(page.matches("&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;").count(), 5);
         assert!(page.contains("<a href=\"/a&#39;b&amp;c\">Metrics</a>"));
         assert!(!page.contains("<script>"));
+    }
+
+    #[test]
+    fn the_page_says_how_it_stands() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
+        let since = now - Duration::from_secs(3725);
+        let stuck = |number| Quarantined { domain: format!("vm{number}"), reason: "its monitor hangs".into(), since };
+        let overview = Overview {
+            connection: Connection::Good { daemon: "11.3.0".into(), hypervisor: "QEMU 10.0".into() },
+            uri: "qemu:///system".into(),
+            domains: vec![("running", 0), ("paused", 0), ("shutoff", 7)],
+            quarantined: (0..22).map(stuck).collect(),
+            slowest: vec![SlowGroup { group: "block", took: Duration::from_micros(12_345) }],
+            last: Some((now - Duration::from_secs(3), Duration::from_micros(1500))),
+            ..Overview::default()
+        };
+        let page = page(&overview, now);
+        for part in [
+            "<p class=\"state good\">Connected to libvirt</p>",
+            "<dt>Collected</dt><dd>3s ago, in 1.5 ms</dd>",
+            "<li><b>7</b>in all</li>\n<li class=\"none\"><b>0</b>running</li>\n<li><b>7</b>shutoff</li>\n</ul>",
+            "<h2>Quarantined: 22</h2>",
+            "<li><b>vm19</b> <small>since 1h 2m: its monitor hangs</small></li>\n<li class=\"soft\">and 2 more</li>",
+            "<dt>block</dt><meter min=\"0\" max=\"12345\" value=\"12345\">12 ms</meter><dd>12 ms</dd>",
+        ] {
+            assert!(page.contains(part), "{part} is not in\n{page}");
+        }
+        // Nothing is known: nothing is claimed.
+        let page = super::render_at(&Overview::default(), &TelemetryPath::default(), now);
+        assert!(page.contains("Not asked for anything yet") && !page.contains("<h2>Domains"), "{page}");
     }
 }

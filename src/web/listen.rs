@@ -3,11 +3,13 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
+use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::ListenAddress;
+use super::unix::{self, SocketFile};
+use crate::config::{self, ListenAddress};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -51,36 +53,115 @@ pub enum WebError {
         #[source]
         source: io::Error,
     },
+    /// The socket file belongs to a program that answers.
+    #[error("cannot listen on {address}, where another program answers: stop it, or choose another path")]
+    Answered {
+        /// The address as configured.
+        address: String,
+    },
+    /// There is something else where the socket file should be.
+    #[error("cannot listen on {address}, where there is a file that is no socket: remove it, or choose another path")]
+    NoSocket {
+        /// The address as configured.
+        address: String,
+    },
+    /// Started without socket activation.
+    #[error(
+        "systemd has passed no socket: start the .socket unit instead of the service, or leave web.systemd_socket out"
+    )]
+    NothingPassed,
+    /// A datagram socket, or the like.
+    #[error("cannot serve on the socket that systemd has passed as number {number}, expected stream sockets only")]
+    Passed {
+        /// Its place among the passed ones, from 1.
+        number: usize,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A socket that the server listens on.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) socket: TcpListener,
-    address: SocketAddr,
+    pub(super) socket: ListeningSocket,
+    address: Option<SocketAddr>,
+    name: String,
+}
+
+#[derive(Debug)]
+pub(super) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix {
+        socket: UnixListener,
+        /// Removed with the listener, unless systemd owns it.
+        _file: Option<SocketFile>,
+    },
 }
 
 impl Listener {
-    /// The address with the port that the system chose, if port 0 was asked for.
+    /// The address with the port that the system chose, if port 0 was asked for; a socket file has none.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The address, or `unix:` and the path, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn tcp(socket: TcpListener) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        Ok(Self { socket: ListeningSocket::Tcp(socket), address: Some(address), name: address.to_string() })
+    }
+
+    fn unix(socket: UnixListener, _file: Option<SocketFile>) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let path = address.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Self { socket: ListeningSocket::Unix { socket, _file }, address: None, name: format!("unix:{path}") })
     }
 }
 
-/// Listens on every one of `addresses`. To be called within a tokio runtime.
-pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, WebError> {
+/// Listens where `web` says. To be called within a tokio runtime.
+pub fn bind(web: &config::Web) -> Result<Vec<Listener>, WebError> {
+    if web.systemd_socket {
+        return from_systemd(&mut ListenFd::from_env());
+    }
     let mut listeners = Vec::new();
-    for address in addresses {
+    for address in web.listen_addresses.iter() {
         listeners.extend(bind_address(address)?);
     }
     Ok(listeners)
+}
+
+fn from_systemd(passed: &mut ListenFd) -> Result<Vec<Listener>, WebError> {
+    if passed.len() == 0 {
+        return Err(WebError::NothingPassed);
+    }
+    let count = passed.len();
+    let mut take = |index: usize| -> io::Result<Listener> {
+        if let Ok(Some(socket)) = passed.take_unix_listener(index) {
+            socket.set_nonblocking(true)?;
+            return Listener::unix(UnixListener::from_std(socket)?, None);
+        }
+        let socket = passed.take_tcp_listener(index)?.ok_or(ErrorKind::NotFound)?;
+        socket.set_nonblocking(true)?;
+        Listener::tcp(TcpListener::from_std(socket)?)
+    };
+    let taken = |index| take(index).map_err(|source| WebError::Passed { number: index + 1, source });
+    (0..count).map(taken).collect()
 }
 
 /// A host name may have several addresses, of which the machine need not have every one (`localhost` where IPv6 is off).
 fn bind_address(address: &ListenAddress) -> Result<Vec<Listener>, WebError> {
     let bound = match address {
         ListenAddress::AnyInterface { port } => vec![listen_any(*port)],
+        ListenAddress::Unix { path } => {
+            let (socket, file) = unix::listen(path, &address.to_string())?;
+            vec![Listener::unix(socket, Some(file))]
+        }
         ListenAddress::Host { host, port } => {
             let resolved = (host.as_str(), *port).to_socket_addrs();
             let resolved = resolved.map_err(|source| WebError::Resolve { address: address.to_string(), source })?;
@@ -136,9 +217,7 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let socket = TcpListener::from_std(socket.into())?;
-    let address = socket.local_addr()?;
-    Ok(Listener { socket, address })
+    Listener::tcp(TcpListener::from_std(socket.into())?)
 }
 
 #[cfg(test)]
@@ -147,17 +226,61 @@ mod tests {
 
     use super::*;
 
-    fn addresses(texts: &[&str]) -> Vec<ListenAddress> {
-        texts.iter().map(|text| text.parse().expect(text)).collect()
+    fn addresses(texts: &[&str]) -> config::Web {
+        let addresses: Vec<ListenAddress> = texts.iter().map(|text| text.parse().expect(text)).collect();
+        config::Web { listen_addresses: addresses.try_into().expect("no address twice"), ..config::Web::default() }
+    }
+
+    fn address(listener: &Listener) -> SocketAddr {
+        listener.address().expect("a TCP socket")
+    }
+
+    #[tokio::test]
+    async fn a_socket_file_comes_and_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s");
+        let name = format!("unix:{}", path.display());
+        let web = addresses(&[&name]);
+        // What a killed exporter leaves behind is no obstacle.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        let listeners = bind(&web).expect("bound");
+        assert_eq!((listeners[0].name(), listeners[0].address()), (name.as_str(), None));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o660);
+        let error = bind(&web).expect_err("answered");
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen on {name}, where another program answers: stop it, or choose another path")
+        );
+        drop(listeners);
+        assert!(!path.exists());
+        std::fs::write(&path, "precious").expect("written");
+        let error = bind(&web).expect_err("a file");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot listen on {name}, where there is a file that is no socket: remove it, or choose another path"
+            )
+        );
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn without_socket_activation_there_is_nothing_to_serve_on() {
+        let error = from_systemd(&mut ListenFd::empty()).expect_err("nothing");
+        assert_eq!(
+            error.to_string(),
+            "systemd has passed no socket: start the .socket unit instead of the service, or leave web.systemd_socket out"
+        );
     }
 
     #[tokio::test]
     async fn any_interface_answers_over_both_protocols() {
         let listeners = bind(&addresses(&[":0"])).expect("bound");
         let [listener] = listeners.as_slice() else { panic!("one socket, not {listeners:?}") };
-        let port = listener.address().port();
+        let port = address(listener).port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("IPv4");
-        if listener.address().is_ipv6() {
+        if address(listener).is_ipv6() {
             TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect("IPv6");
         }
     }
@@ -166,13 +289,13 @@ mod tests {
     async fn names_and_several_addresses_are_bound() {
         let listeners = bind(&addresses(&["127.0.0.1:0", "localhost:0"])).expect("bound");
         assert!(listeners.len() >= 2);
-        assert!(listeners.iter().all(|listener| listener.address().ip().is_loopback()));
+        assert!(listeners.iter().all(|listener| address(listener).ip().is_loopback()));
     }
 
     #[tokio::test]
     async fn each_failure_names_the_address() {
         let taken = bind(&addresses(&["127.0.0.1:0"])).expect("bound");
-        let port = taken[0].address().port();
+        let port = address(&taken[0]).port();
         for address in [format!("127.0.0.1:{port}"), format!(":{port}")] {
             let error = bind(&addresses(&[&address])).expect_err("in use");
             assert_eq!(

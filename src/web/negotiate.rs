@@ -7,11 +7,15 @@ use std::cmp::Reverse;
 
 use crate::encode::Format;
 
-/// Media type, subtype and the version that a media range has to name if it names one.
-fn media_type(format: Format) -> (&'static str, &'static str, &'static str) {
+/// The formats in the order in which equally welcome ones are chosen.
+const FORMATS: [Format; 3] = [Format::Text, Format::OpenMetrics, Format::Protobuf];
+
+/// Media type and subtype.
+fn media_type(format: Format) -> (&'static str, &'static str) {
     match format {
-        Format::OpenMetrics => ("application", "openmetrics-text", "1.0.0"),
-        Format::Text => ("text", "plain", "0.0.4"),
+        Format::OpenMetrics => ("application", "openmetrics-text"),
+        Format::Text => ("text", "plain"),
+        Format::Protobuf => ("application", "vnd.google.protobuf"),
     }
 }
 
@@ -38,14 +42,15 @@ impl Negotiated {
 #[must_use]
 pub fn negotiate(accept: &str) -> Negotiated {
     let ranges: Vec<_> = accept.split(',').filter_map(Range::parse).collect();
-    let text = Offer::of(Format::Text, &ranges);
-    let open_metrics = Offer::of(Format::OpenMetrics, &ranges);
-    // What is equally welcome is text: `None` is less than any offer, and `*/*` is the same offer for both.
-    if open_metrics > text {
-        Negotiated { format: Format::OpenMetrics, escaping: open_metrics.is_some_and(|offer| offer.escaping) }
-    } else {
-        Negotiated { format: Format::Text, escaping: text.is_some_and(|offer| offer.escaping) }
+    let mut best = (Format::Text, None);
+    for format in FORMATS {
+        let offer = Offer::of(format, &ranges);
+        // `None` is less than any offer, and `*/*` is the same offer for each.
+        if offer > best.1 {
+            best = (format, offer);
+        }
     }
+    Negotiated { format: best.0, escaping: best.1.is_some_and(|offer| offer.escaping) }
 }
 
 /// How welcome a format is. The order of the fields is the order of preference: quality first, then a range that names the format
@@ -75,6 +80,8 @@ struct Range<'a> {
     main: &'a str,
     sub: &'a str,
     version: Option<&'a str>,
+    proto: Option<&'a str>,
+    encoding: Option<&'a str>,
     escaping: bool,
     /// In thousandths.
     quality: u16,
@@ -84,13 +91,15 @@ impl<'a> Range<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let (main, sub) = parts.next()?.split_once('/')?;
-        let mut range = Self { main, sub, version: None, escaping: false, quality: 1000 };
+        let mut range = Self { main, sub, version: None, proto: None, encoding: None, escaping: false, quality: 1000 };
         for part in parts {
             let (name, value) = part.split_once('=')?;
             let value = value.trim().trim_matches('"');
             match name.trim() {
                 name if name.eq_ignore_ascii_case("q") => range.quality = parse_quality(value)?,
                 name if name.eq_ignore_ascii_case("version") => range.version = Some(value),
+                name if name.eq_ignore_ascii_case("proto") => range.proto = Some(value),
+                name if name.eq_ignore_ascii_case("encoding") => range.encoding = Some(value),
                 name if name.eq_ignore_ascii_case("escaping") => range.escaping = true,
                 _ => {}
             }
@@ -100,7 +109,7 @@ impl<'a> Range<'a> {
 
     /// How closely this range describes `format`; `None` if it does not.
     fn specificity(&self, format: Format) -> Option<u8> {
-        let (main, sub, version) = media_type(format);
+        let (main, sub) = media_type(format);
         if self.main == "*" && self.sub == "*" {
             return Some(0);
         }
@@ -113,6 +122,16 @@ impl<'a> Range<'a> {
         if !self.sub.eq_ignore_ascii_case(sub) {
             return None;
         }
+        let version = match format {
+            Format::OpenMetrics => "1.0.0",
+            Format::Text => "0.0.4",
+            // Any message in any encoding may be meant: only the one that there is will do.
+            Format::Protobuf => {
+                let ours =
+                    self.proto == Some("io.prometheus.client.MetricFamily") && self.encoding == Some("delimited");
+                return ours.then_some(3);
+            }
+        };
         match self.version {
             None => Some(2),
             Some(asked) => (asked == version).then_some(3),
@@ -121,7 +140,7 @@ impl<'a> Range<'a> {
 }
 
 /// A number from 0 to 1 with at most three decimals, in thousandths.
-fn parse_quality(text: &str) -> Option<u16> {
+pub(super) fn parse_quality(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if !decimals.bytes().all(|byte| byte.is_ascii_digit()) || decimals.len() > 3 {
         return None;
@@ -160,12 +179,20 @@ mod tests {
         let open_metrics = Format::OpenMetrics.content_type();
         let text = Format::Text.content_type();
         let open_metrics_escaped = format!("{open_metrics}; escaping=underscores");
+        let protobuf = Format::Protobuf.content_type();
+        let protobuf_escaped = format!("{protobuf}; escaping=underscores");
         let text_escaped = format!("{text}; escaping=underscores");
         let cases = [
             (PROMETHEUS_2_42, open_metrics),
-            (PROMETHEUS_2_53_PROTOBUF, open_metrics),
+            (PROMETHEUS_2_53_PROTOBUF, protobuf),
             (PROMETHEUS_3_5, &open_metrics_escaped),
-            (PROMETHEUS_3_5_PROTOBUF, &open_metrics_escaped),
+            (PROMETHEUS_3_5_PROTOBUF, &protobuf_escaped),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text, text/plain;q=0.1",
+                text,
+            ),
+            ("application/vnd.google.protobuf;proto=a.B;encoding=delimited, text/plain;q=0.1", text),
+            ("application/vnd.google.protobuf, text/plain;q=0.1", text),
             (VMAGENT, text),
             (FIREFOX, text),
             ("*/*", text),

@@ -1,4 +1,4 @@
-//! Accepts connections, speaks HTTP/1.1 on each, and ends in order.
+//! Accepts connections, speaks HTTP/1.1 on each, over TLS or not, and ends in order.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -8,22 +8,24 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::select;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
-use super::listen::Listener;
+use super::Source;
+use super::connections::{Connection, Connections, HEADER_TIMEOUT};
+use super::listen::{Listener, ListeningSocket};
+use super::security::Security;
+use super::site::Site;
 use super::stream::ClientStream;
-use super::{Site, Source};
-use crate::config;
 
-/// Connections at a time, over all listeners; more wait in the kernel's queue.
+/// Connections at a time, over all listeners; see [`super::connections`] for what happens to more.
 const MAX_CONNECTIONS: usize = 512;
-/// How long a client may take to send the head of a request, and an idle one may stay.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of one request.
 const MAX_HEADERS: usize = 100;
 /// The head of a request has to fit in here.
@@ -35,20 +37,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A machine at its limit fails and recovers many times a second; the log hears of it once in this time.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves `source` on `listeners` until `shutdown` completes and the requests in flight are answered, or given up after ten
-/// seconds. Dropping the future closes every connection at once.
+/// Serves `source` on `listeners` to those whom `security` lets in, until `shutdown` completes and the requests in flight are
+/// answered, or given up after ten seconds. Dropping the future closes every connection at once.
 pub async fn serve<S: Source>(
     listeners: Vec<Listener>,
-    web: &config::Web,
+    security: Arc<Security>,
     source: Arc<S>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let site = Arc::new(Site::new(source, web));
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let site = Arc::new(Site::new(source, security));
+    let connections = Arc::new(Connections::new(MAX_CONNECTIONS));
     let (open, closing) = watch::channel(());
     let mut doors = JoinSet::new();
     for listener in listeners {
-        doors.spawn(accept(listener, Arc::clone(&site), Arc::clone(&slots), Closing(closing.clone())));
+        let door =
+            Door { site: Arc::clone(&site), connections: Arc::clone(&connections), closing: Closing(closing.clone()) };
+        doors.spawn(door.accept(listener));
     }
     shutdown.await;
     drop(open);
@@ -67,50 +71,77 @@ impl Closing {
     }
 }
 
-/// Accepts on one listener until the server shuts down, then waits for the connections it has accepted.
-async fn accept<S: Source>(listener: Listener, site: Arc<Site<S>>, slots: Arc<Semaphore>, mut closing: Closing) {
-    let mut connections = JoinSet::new();
-    let mut warned: Option<Instant> = None;
-    loop {
-        let next = async {
-            // The slot comes first, so that a connection over the limit is not accepted only to be kept waiting.
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.socket.accept().await)
-        };
-        let (slot, accepted) = select! {
-            next = next => next,
-            Some(ended) = connections.join_next() => {
-                report_panic(ended);
-                continue;
-            }
-            () = closing.begun() => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let conversation = converse(stream, Arc::clone(&site), closing.clone());
-                connections.spawn(async move {
-                    conversation.await;
-                    drop(slot);
-                });
-            }
-            Err(error) if concerns_one_client(&error) => {}
-            Err(error) => {
-                if warned.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
-                    warned = Some(Instant::now());
-                    tracing::warn!(address = %listener.address(), %error, "cannot accept connections, will go on trying");
+/// Where the connections of one listener come in.
+struct Door<S> {
+    site: Arc<Site<S>>,
+    connections: Arc<Connections>,
+    closing: Closing,
+}
+
+impl<S: Source> Door<S> {
+    /// Accepts until the server shuts down, then waits for the connections that were accepted.
+    async fn accept(mut self, listener: Listener) {
+        let mut open = JoinSet::new();
+        let mut accept_warning = Warning::default();
+        let mut full_warning = Warning::default();
+        loop {
+            let accepted = select! {
+                accepted = Incoming::accept(&listener.socket) => accepted,
+                Some(ended) = open.join_next() => {
+                    report_panic(ended);
+                    continue;
                 }
-                sleep(ACCEPT_PAUSE).await;
+                () = self.closing.begun() => break,
+            };
+            match accepted {
+                Ok(incoming) => {
+                    let connection = Arc::new(Connection::new());
+                    let (place, full) = select! {
+                        admitted = self.connections.admit(&connection) => admitted,
+                        () = self.closing.begun() => break,
+                    };
+                    if full && full_warning.is_due() {
+                        tracing::warn!(limit = MAX_CONNECTIONS, "too many connections, closing those that are silent");
+                    }
+                    let conversation = incoming.converse(Arc::clone(&self.site), connection, self.closing.clone());
+                    open.spawn(async move {
+                        conversation.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if concerns_one_client(&error) => {}
+                Err(error) => {
+                    if accept_warning.is_due() {
+                        let address = listener.name();
+                        tracing::warn!(address, %error, "cannot accept connections, will go on trying");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
+        }
+        drop(listener);
+        let all_ended = async {
+            while let Some(ended) = open.join_next().await {
+                report_panic(ended);
+            }
+        };
+        if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
+            tracing::warn!("gave up on requests that did not end within {SHUTDOWN_GRACE:?} of the shutdown signal");
         }
     }
-    drop(listener);
-    let all_ended = async {
-        while let Some(ended) = connections.join_next().await {
-            report_panic(ended);
+}
+
+/// When the log last heard of something.
+#[derive(Default)]
+struct Warning(Option<Instant>);
+
+impl Warning {
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() > WARNING_INTERVAL);
+        if due {
+            self.0 = Some(Instant::now());
         }
-    };
-    if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-        tracing::warn!("gave up on requests that did not end within {SHUTDOWN_GRACE:?} of the shutdown signal");
+        due
     }
 }
 
@@ -119,28 +150,88 @@ fn concerns_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 
+/// A connection that has just been accepted.
+enum Incoming {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Incoming {
+    async fn accept(socket: &ListeningSocket) -> io::Result<Self> {
+        match socket {
+            ListeningSocket::Tcp(socket) => {
+                let (stream, _) = socket.accept().await?;
+                // An answer goes out in few large writes; nothing is gained by holding back its end.
+                let _ = stream.set_nodelay(true);
+                Ok(Self::Tcp(stream))
+            }
+            ListeningSocket::Unix { socket, .. } => Ok(Self::Unix(socket.accept().await?.0)),
+        }
+    }
+
+    /// Answers the connection's requests until either side has enough.
+    async fn converse<S: Source>(self, site: Arc<Site<S>>, connection: Arc<Connection>, closing: Closing) {
+        let conversation = async {
+            match self {
+                Self::Tcp(stream) => greet(stream, site, &connection, closing).await,
+                Self::Unix(stream) => greet(stream, site, &connection, closing).await,
+            }
+        };
+        select! {
+            () = conversation => {}
+            () = connection.evicted() => tracing::debug!("a connection made room for another"),
+        }
+    }
+}
+
+/// Does the TLS handshake, if there is one to do, before it talks.
+async fn greet<T, S>(stream: T, site: Arc<Site<S>>, connection: &Arc<Connection>, mut closing: Closing)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Source,
+{
+    let policy = site.security.current();
+    let Some(tls) = &policy.tls else {
+        return talk(stream, site, connection, closing).await;
+    };
+    let handshake = select! {
+        handshake = timeout(HEADER_TIMEOUT, TlsAcceptor::from(Arc::clone(tls)).accept(stream)) => handshake,
+        () = closing.begun() => return,
+    };
+    match handshake {
+        Ok(Ok(stream)) => talk(stream, site, connection, closing).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
 /// Answers the requests of one connection.
-async fn converse<S: Source>(stream: TcpStream, site: Arc<Site<S>>, mut closing: Closing) {
-    // An answer goes out in few large writes; nothing is gained by holding back its end.
-    let _ = stream.set_nodelay(true);
+async fn talk<T, S>(stream: T, site: Arc<Site<S>>, connection: &Arc<Connection>, mut closing: Closing)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Source,
+{
     let service = service_fn(|request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.respond(&request).await) }
+        let (site, connection) = (Arc::clone(&site), Arc::clone(connection));
+        async move {
+            connection.begin_request();
+            let answer = site.respond(&request).await;
+            connection.end_request(!answer.status().is_client_error());
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut connection = pin!(
+    let stream = ClientStream::new(stream, Arc::clone(connection));
+    let mut conversation = pin!(
         http1::Builder::new()
-            // Without a timer the timeout would silently be off.
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(ClientStream::new(stream)), service)
+            .serve_connection(TokioIo::new(stream), service)
     );
     let ended = select! {
-        ended = connection.as_mut() => ended,
+        ended = conversation.as_mut() => ended,
         () = closing.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
         }
     };
     if let Err(error) = ended {

@@ -1,12 +1,16 @@
-//! A client's connection that cannot hold the server up: hyper times reading, but neither writing nor closing.
+//! A client's connection that cannot hold the server up: hyper times neither writing nor closing, and gives reading one time
+//! for what needs two, the head of a request and the silence between two requests.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
+
+use super::connections::Connection;
 
 /// How long a client may take no byte of its answer before the connection is given up.
 const WRITE_STALL: Duration = Duration::from_secs(10);
@@ -14,9 +18,12 @@ const WRITE_STALL: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 
-/// A stream with a limit on stalled writes and an orderly close.
+/// A stream with limits on silence and on stalled writes, and an orderly close.
 pub(super) struct ClientStream<T> {
     stream: T,
+    connection: Arc<Connection>,
+    /// Runs while it is the client's turn.
+    silence: Option<Pin<Box<Sleep>>>,
     /// Runs while a write is pending.
     stall: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
@@ -28,12 +35,31 @@ struct Closing {
 }
 
 impl<T> ClientStream<T> {
-    pub(super) fn new(stream: T) -> Self {
-        Self { stream, stall: None, closing: None }
+    pub(super) fn new(stream: T, connection: Arc<Connection>) -> Self {
+        Self { stream, connection, silence: None, stall: None, closing: None }
+    }
+
+    /// Completes when the client has been silent, or slow, for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.connection.read_deadline() else {
+            self.silence = None;
+            return Poll::Pending;
+        };
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if silence.deadline() != deadline {
+            silence.as_mut().reset(deadline);
+        }
+        silence.as_mut().poll(cx)
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
+    fn note_write(&self, outcome: &Poll<io::Result<usize>>) {
+        if outcome.is_ready() {
+            self.connection.written();
+        }
+    }
+
     /// Passes on the outcome of a write, and fails one that has been pending for too long.
     fn timed<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
@@ -67,13 +93,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        if let Poll::Ready(outcome) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            if buffer.filled().len() > before {
+                self.connection.received();
+            }
+            return Poll::Ready(outcome);
+        }
+        ready!(self.poll_silence(cx));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note_write(&outcome);
         self.timed(cx, outcome)
     }
 
@@ -83,6 +118,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note_write(&outcome);
         self.timed(cx, outcome)
     }
 
@@ -93,6 +129,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        if outcome.is_ready() {
+            self.connection.flushed();
+        }
         self.timed(cx, outcome)
     }
 

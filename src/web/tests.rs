@@ -2,7 +2,7 @@
 //! every task waits and no socket has anything to say.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, RwLock};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -10,14 +10,17 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::site::{HTML, PLAIN};
 use super::*;
-use crate::config::List;
+use crate::config;
 
 /// A source that shows what it was asked, and answers when the test lets it.
 struct Fake {
     body: Result<Bytes, String>,
     ready: Mutex<Result<(), String>>,
-    asked: Mutex<Vec<(Format, Option<Duration>)>>,
+    asked: Mutex<Vec<Scrape>>,
+    reloads: Mutex<Vec<Result<(), String>>>,
+    config: RwLock<Arc<Config>>,
     counted: Mutex<Vec<(&'static str, u16)>>,
     /// One permit per exposition.
     permits: Semaphore,
@@ -29,6 +32,8 @@ impl Default for Fake {
             body: Ok(Bytes::from_static(b"libvirt_up 1\n")),
             ready: Mutex::new(Ok(())),
             asked: Mutex::default(),
+            reloads: Mutex::default(),
+            config: RwLock::new(Arc::new(config("{}"))),
             counted: Mutex::default(),
             permits: Semaphore::new(100_000),
         }
@@ -36,8 +41,8 @@ impl Default for Fake {
 }
 
 impl Source for Fake {
-    async fn exposition(&self, format: Format, timeout: Option<Duration>) -> Result<Bytes, String> {
-        self.asked.lock().expect("not poisoned").push((format, timeout));
+    async fn exposition(&self, scrape: Scrape) -> Result<Bytes, String> {
+        self.asked.lock().expect("not poisoned").push(scrape);
         self.permits.acquire().await.expect("never closed").forget();
         self.body.clone()
     }
@@ -47,12 +52,28 @@ impl Source for Fake {
     }
 
     fn overview(&self) -> Overview {
-        Overview { facts: vec![("libvirt", "connected to <test>".to_owned())] }
+        Overview { uri: "test:///<default>".to_owned(), ..Overview::default() }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().expect("not poisoned"))
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        self.reloads.lock().expect("not poisoned").pop().unwrap_or(Ok(()))
     }
 
     fn count_request(&self, route: &'static str, code: u16) {
         self.counted.lock().expect("not poisoned").push((route, code));
     }
+}
+
+/// A configuration with the keys of `web` that `yaml` has.
+fn config(yaml: &str) -> Config {
+    let mut config = config::parse(&format!("web: {yaml}"), "test").expect("a configuration");
+    config.web.telemetry_path = "/libvirt/metrics".parse().expect("a path");
+    config.libvirt.uri = "qemu+tls://user:secret@host/system".parse().expect("a URI");
+    config
 }
 
 struct Server {
@@ -64,17 +85,18 @@ struct Server {
 
 impl Server {
     fn start(source: Fake) -> Self {
-        let web = config::Web {
-            listen_addresses: List::try_from(vec!["127.0.0.1:0".parse().expect("valid")]).expect("one"),
-            telemetry_path: "/libvirt/metrics".parse().expect("valid"),
-        };
-        let listeners = bind(&web.listen_addresses).expect("bound");
-        let address = listeners[0].address();
+        Self::start_on(source, Security::load(None).expect("nothing to load"))
+    }
+
+    fn start_on(source: Fake, security: Security) -> Self {
+        let web = config::parse("web: {listen_addresses: ['127.0.0.1:0']}", "test").expect("a configuration").web;
+        let listeners = bind(&web).expect("bound");
+        let address = listeners[0].address().expect("TCP");
         let source = Arc::new(source);
         let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&source);
         let task = tokio::spawn(async move {
-            serve(listeners, &web, served, async move {
+            serve(listeners, Arc::new(security), served, async move {
                 stopped.await.unwrap_or_default();
             })
             .await;
@@ -142,7 +164,7 @@ async fn each_route_answers_get_and_head() {
     for (path, content_type, body) in [
         ("/", HTML, None),
         ("/libvirt/metrics", text, Some("libvirt_up 1\n")),
-        ("/libvirt/metrics?collect[]=x", text, Some("libvirt_up 1\n")),
+        ("/libvirt/metrics?collect[]=state", text, Some("libvirt_up 1\n")),
         ("http://somewhere/-/healthy", PLAIN, Some("domstats-exporter is healthy\n")),
         ("/-/healthy", PLAIN, Some("domstats-exporter is healthy\n")),
         ("/-/ready", PLAIN, Some("domstats-exporter is ready\n")),
@@ -156,14 +178,15 @@ async fn each_route_answers_get_and_head() {
         assert_eq!(head.header("content-type"), Some(content_type));
     }
     let page = server.get("/").await.body;
-    assert!(page.contains("<dd>connected to &lt;test&gt;</dd>") && page.contains("href=\"/libvirt/metrics\""));
+    assert!(page.contains("<dd>test:///&lt;default&gt;</dd>") && page.contains("href=\"/libvirt/metrics\""));
     server.stop().await;
 }
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_what_there_is() {
     let server = Server::start(Fake::default());
-    let known = "there is nothing at this path, only at /, /libvirt/metrics, /-/healthy and /-/ready\n";
+    let known =
+        "there is nothing at this path, only at /, /libvirt/metrics, /-/healthy, /-/ready, /-/config and /-/reload\n";
     for path in ["/metrics", "/libvirt/metrics/", "/-/", "//", "/..%2f", "nowhere", "*"] {
         let answer = server.get(path).await;
         assert_eq!((answer.code, answer.body.as_str()), (404, known), "{path}");
@@ -202,7 +225,8 @@ async fn the_scraper_chooses_format_and_timeout() {
     ] {
         let answer = server.request("GET", "/libvirt/metrics", headers).await;
         assert_eq!(answer.header("content-type"), Some(content_type), "{headers}");
-        assert_eq!(server.source.asked.lock().expect("not poisoned").pop(), Some(asked), "{headers}");
+        let scrape = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape");
+        assert_eq!((scrape.format, scrape.timeout), asked, "{headers}");
     }
     server.stop().await;
 }
@@ -263,7 +287,8 @@ async fn pipelined_requests_are_answered_in_order() {
 #[tokio::test]
 async fn many_scrapers_are_answered_at_once() {
     // More than there are slots: the last ones wait, none is refused.
-    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
+    let unlimited = RwLock::new(Arc::new(config("{max_requests: 0}")));
+    let server = Server::start(Fake { permits: Semaphore::new(0), config: unlimited, ..Fake::default() });
     let mut clients = JoinSet::new();
     for _ in 0..600 {
         let address = server.address;
@@ -287,11 +312,25 @@ async fn many_scrapers_are_answered_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_too_slowly_is_cut_off() {
     let server = Server::start(Fake::default());
-    for sent in ["", "G", "GET / HTTP/1.1\r\nHost: h\r\n", "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n"] {
+    for (sent, seconds) in [
+        ("", 10),
+        ("G", 10),
+        ("GET / HTTP/1.1\r\nHost: h\r\n", 10),
+        // Between two scrapes silence is no fault.
+        ("GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n", 300),
+    ] {
         let started = Instant::now();
         server.exchange(sent.as_bytes()).await;
-        assert_eq!(started.elapsed().as_secs(), 10, "{sent:?}");
+        assert_eq!(started.elapsed().as_secs(), seconds, "{sent:?}");
     }
+    // A later request has to come as fast as the first, once it has begun.
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    sleep(Duration::from_secs(60)).await;
+    stream.write_all(b"GET").await.expect("still open");
+    let started = Instant::now();
+    assert!(read_all(&mut stream).await.ends_with("healthy\n"));
+    assert_eq!(started.elapsed().as_secs(), 10);
     // A byte now and then does not help.
     let mut stream = server.connect().await;
     let started = Instant::now();
@@ -373,4 +412,155 @@ async fn a_hang_up_ends_the_collection() {
     }
     drop(client);
     timeout(Duration::from_secs(1), server.stop()).await.expect("nothing is left to wait for");
+}
+
+#[tokio::test]
+async fn the_query_selects_and_a_bad_one_is_refused() {
+    let server = Server::start(Fake::default());
+    let query = "/libvirt/metrics?collect%5B%5D=block&collect[]=vm&domain[]=web-%5B0-9%5D";
+    assert_eq!(server.get(query).await.code, 200);
+    let scrape = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape");
+    assert_eq!(scrape.selection.groups.expect("groups").len(), 2);
+    assert!(scrape.selection.domains[0].is_match("web-7"));
+    for (query, part) in [
+        ("collect[]=state&exclude[]=vm", "do not go together"),
+        ("collect[]=blok", "unknown group \"blok\", expected one of `state`, `cpu_total`,"),
+        ("exclude[]=vcpu_kvm", "`vcpu_kvm` is not in the configuration's collection.groups"),
+        ("domain[]=%28", "bad regular expression `(`: unclosed group"),
+    ] {
+        let answer = server.get(&format!("/libvirt/metrics?{query}")).await;
+        assert_eq!(answer.code, 400, "{query}");
+        assert!(answer.body.contains(part) && answer.body.lines().count() == 1, "{}", answer.body);
+    }
+    assert!(server.source.asked.lock().expect("not poisoned").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_coding_is_said_in_the_answer() {
+    let server = Server::start(Fake::default());
+    for (accepted, coding) in [("gzip", Some("gzip")), ("gzip, zstd", Some("zstd")), ("br", None), ("", None)] {
+        let answer = server.request("GET", "/libvirt/metrics", &format!("Accept-Encoding: {accepted}\r\n")).await;
+        assert_eq!(answer.header("content-encoding"), coding, "{accepted}");
+        assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
+        let asked = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape").coding;
+        assert_eq!(asked.as_str(), coding.unwrap_or("identity"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn scrapes_over_the_limit_are_told_to_come_back() {
+    let limited = RwLock::new(Arc::new(config("{max_requests: 2}")));
+    let server = Server::start(Fake { permits: Semaphore::new(0), config: limited, ..Fake::default() });
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.expect("sent");
+        waiting.push(client);
+    }
+    while server.source.asked.lock().expect("not poisoned").len() < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let refused = server.get("/libvirt/metrics").await;
+    assert_eq!((refused.code, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.body, "the limit of 2 scrapes at a time (web.max_requests) is reached, try again\n");
+    assert_eq!(server.get("/-/healthy").await.code, 200);
+    // One hangs up, one is answered: both places are free again.
+    waiting.pop();
+    sleep(Duration::from_millis(50)).await;
+    server.source.permits.add_permits(3);
+    assert!(read_all(&mut waiting[0]).await.contains("libvirt_up 1"));
+    assert_eq!(server.get("/libvirt/metrics").await.code, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_secrets() {
+    let server = Server::start(Fake::default());
+    let page = server.get("/-/config").await;
+    assert_eq!((page.code, page.header("content-type")), (200, Some("application/yaml; charset=utf-8")));
+    assert!(page.body.contains("uri: qemu+tls://<hidden>@host/system\n"), "{}", page.body);
+    assert!(!page.body.contains("secret"));
+    config::parse(&page.body, "page").expect("a configuration");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reloading_is_allowed_or_refused_in_words() {
+    let server = Server::start(Fake::default());
+    let refused = server.request("POST", "/-/reload", "").await;
+    let words = "reloading over HTTP is off: send SIGHUP, or start with --web.enable-lifecycle\n";
+    assert_eq!((refused.code, refused.body.as_str()), (403, words));
+    // The configuration is asked for with every request.
+    *server.source.config.write().expect("not poisoned") = Arc::new(config("{enable_lifecycle: true}"));
+    server.source.reloads.lock().expect("not poisoned").push(Err("x.yaml:1:1: bad".to_owned()));
+    let failed = server.request("POST", "/-/reload", "").await;
+    assert_eq!((failed.code, failed.body.as_str()), (500, "x.yaml:1:1: bad\n"));
+    let done = server.request("POST", "/-/reload", "Content-Length: 3\r\n\r\nabc").await;
+    assert_eq!((done.code, done.body.as_str()), (200, "the configuration has been read anew\n"));
+    let wrong = server.get("/-/reload").await;
+    assert_eq!((wrong.code, wrong.header("allow")), (405, Some("POST")));
+    assert_eq!(wrong.body, "this path answers POST only\n");
+    server.stop().await;
+}
+
+/// A web configuration file that is deleted with the folder.
+fn web_file(folder: &tempfile::TempDir, yaml: &str) -> std::path::PathBuf {
+    let path = folder.path().join("web.yaml");
+    // Renamed into place, as every careful writer does it.
+    std::fs::write(folder.path().join("new"), yaml).expect("written");
+    std::fs::rename(folder.path().join("new"), &path).expect("renamed");
+    path
+}
+
+#[tokio::test]
+async fn passwords_guard_every_route_and_change_with_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hash = |password: &str| bcrypt::hash(password, 4).expect("hashed");
+    let users = |password: &str| format!("basic_auth_users: {{alice: '{}'}}\n", hash(password));
+    let path = web_file(&folder, &users("secret"));
+    let server = Server::start_on(Fake::default(), Security::load(Some(&path)).expect("good"));
+    let alice = |password: &str| {
+        let credentials =
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("alice:{password}"));
+        format!("Authorization: Basic {credentials}\r\n")
+    };
+    for path in ["/", "/libvirt/metrics", "/-/healthy", "/-/ready", "/-/config", "/-/reload", "/nowhere"] {
+        let refused = server.get(path).await;
+        assert_eq!((refused.code, refused.body.as_str()), (401, "user name and password are required\n"), "{path}");
+        assert!(refused.header("www-authenticate").is_some_and(|asks| asks.starts_with("Basic realm=")));
+        assert_eq!(server.request("GET", path, &alice("wrong")).await.code, 401, "{path}");
+        assert_ne!(server.request("GET", path, &alice("secret")).await.code, 401, "{path}");
+    }
+    web_file(&folder, &users("changed"));
+    assert_eq!(server.request("GET", "/", &alice("secret")).await.code, 401);
+    assert_eq!(server.request("GET", "/", &alice("changed")).await.code, 200);
+    // A broken file opens nothing and closes nothing.
+    web_file(&folder, "basic_auth_users: [");
+    assert_eq!(server.get("/").await.code, 401);
+    assert_eq!(server.request("GET", "/", &alice("changed")).await.code, 200);
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(server.get("/").await.code, 401);
+    assert_eq!(server.request("GET", "/", &alice("changed")).await.code, 200);
+    web_file(&folder, "{}");
+    assert_eq!(server.get("/").await.code, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_and_rate_limit_come_from_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = "http_server_config: {headers: {X-Frame-Options: deny, Strict-Transport-Security: max-age=1}}\n\
+                rate_limit: {interval: 1h, burst: 3}\n";
+    let path = web_file(&folder, yaml);
+    let server = Server::start_on(Fake::default(), Security::load(Some(&path)).expect("good"));
+    for code in [200, 200, 200, 429, 429] {
+        let answer = server.get("/-/healthy").await;
+        assert_eq!(answer.code, code);
+        assert_eq!(answer.header("x-frame-options"), Some("deny"));
+        assert_eq!(answer.header("strict-transport-security"), Some("max-age=1"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    }
+    server.stop().await;
 }

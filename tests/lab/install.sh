@@ -7,7 +7,7 @@
 
 packages=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
-test=(debootstrap prometheus python3 python3-prometheus-client shellcheck)
+test=(debootstrap openssl prometheus python3 python3-prometheus-client shellcheck)
 case "${1:-}" in
   build) ;;
   demo) packages+=("${demo[@]}") ;;

@@ -21,3 +21,24 @@ lab_processes() {
   { grep -lF " lab:$dir " /proc/[0-9]*/mountinfo || true; grep -lzF "=$dir/fs/" /proc/[0-9]*/environ || true; } 2>/dev/null |
     cut -d/ -f3 | sort -un | while read -r pid; do [ "$pid" = "$$" ] || [ "$pid" = "$BASHPID" ] || echo "$pid"; done
 }
+
+# The Debian mirror of this machine's own sources, in whatever format they are; LAB_MIRROR overrides.
+mirror() {
+  # shellcheck disable=SC2016 # these are apt's own variables
+  local format='$(LABEL)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)' pick='
+    $1 == "Debian" && $2 == "main" && $3 !~ /-(updates|backports|security|proposed)/ { print $4; exit }'
+  local found=${LAB_MIRROR:-$(apt-get indextargets --format "$format" 'Identifier: Packages' | awk -F'|' "$pick")}
+  if [ -z "$found" ]; then # the label is known once the package lists have been fetched
+    apt-get -qq update >&2 || true
+    found=$(apt-get indextargets --format "$format" 'Identifier: Packages' | awk -F'|' "$pick")
+  fi
+  [ -n "$found" ] || die "no Debian mirror in this machine's apt sources; set LAB_MIRROR to one"
+  echo "$found"
+}
+
+# Where things are kept that are made or fetched once a machine.
+lab_cache() {
+  local cache=${LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/domstats-exporter/lab}
+  mkdir -p "$cache"
+  realpath "$cache"
+}

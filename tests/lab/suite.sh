@@ -12,20 +12,6 @@
 here=$(dirname "$(realpath "$0")")
 packages="libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils"
 
-# The Debian mirror of this machine's own sources, in whatever format they are; LAB_MIRROR overrides.
-mirror() {
-  # shellcheck disable=SC2016 # these are apt's own variables
-  local format='$(LABEL)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)' pick='
-    $1 == "Debian" && $2 == "main" && $3 !~ /-(updates|backports|security|proposed)/ { print $4; exit }'
-  local found=${LAB_MIRROR:-$(apt-get indextargets --format "$format" 'Identifier: Packages' | awk -F'|' "$pick")}
-  if [ -z "$found" ]; then # the label is known once the package lists have been fetched
-    apt-get -qq update >&2 || true
-    found=$(apt-get indextargets --format "$format" 'Identifier: Packages' | awk -F'|' "$pick")
-  fi
-  [ -n "$found" ] || die "no Debian mirror in this machine's apt sources; set LAB_MIRROR to one"
-  echo "$found"
-}
-
 # Makes the chroot $2 of suite $1. Runs in a mount namespace of its own: what it mounts ends with it.
 build() {
   local suite=$1 chroot=$2 url
@@ -53,9 +39,8 @@ build() {
 }
 
 chroot_of() {
-  local suite=$1 cache=${LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/domstats-exporter/lab}
-  mkdir -p "$cache"
-  local chroot; chroot=$(realpath "$cache")/$suite
+  local suite=$1 chroot
+  chroot=$(lab_cache)/$suite
   # Two tests may want the same suite at once: the second waits for the first.
   exec 9>"$chroot.lock"
   flock 9

@@ -1,0 +1,207 @@
+//! The web configuration file (`--web.config.file`): the schema of Prometheus' exporter-toolkit, so that one file serves all
+//! exporters of a host.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Display, Formatter};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bcrypt::HashParts;
+use serde::Deserialize;
+
+use super::error::{ConfigError, ValueError};
+use super::tls::{Tls, TlsSection};
+use super::value::scalar;
+use super::{duration, parse_document, read_text};
+
+/// A check with it takes some five seconds of a processor. More is a mistake that would look like an outage.
+const MAX_BCRYPT_COST: u32 = 16;
+
+/// Who may ask the HTTP server, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WebFile {
+    /// Encryption; plain HTTP without.
+    pub tls: Option<Tls>,
+    /// Header fields of every answer.
+    pub headers: Vec<(&'static str, String)>,
+    /// Users and the hashes of their passwords; everybody is let in if there are none.
+    pub users: BTreeMap<UserName, BcryptHash>,
+    /// How many requests are answered in a time.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How many requests are answered in a time, over all clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping with the keys of `rate_limit`")]
+pub struct RateLimit {
+    /// The time in which one more request is allowed.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// How many are allowed at once after a pause.
+    #[serde(default = "one")]
+    pub burst: std::num::NonZeroU32,
+}
+
+fn one() -> std::num::NonZeroU32 {
+    std::num::NonZeroU32::MIN
+}
+
+/// The name of a user: not empty, and without the colon that ends it in a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserName(String);
+
+impl UserName {
+    /// The name's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for UserName {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for UserName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() || text.contains(':') {
+            return Err(ValueError::UserName { name: text.to_owned() });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+scalar!(UserName, "a user name");
+
+/// The bcrypt hash of a password, which no log and no error shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BcryptHash {
+    text: String,
+    cost: u32,
+}
+
+impl BcryptHash {
+    /// The hash's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The logarithm of what a check costs.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
+        self.cost
+    }
+}
+
+impl Debug for BcryptHash {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "BcryptHash(cost {})", self.cost)
+    }
+}
+
+impl Display for BcryptHash {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl FromStr for BcryptHash {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let cost = HashParts::from_str(text).map_err(|_| ValueError::BcryptHash)?.get_cost();
+        if cost > MAX_BCRYPT_COST {
+            return Err(ValueError::BcryptCost { cost, highest: MAX_BCRYPT_COST });
+        }
+        Ok(Self { text: text.to_owned(), cost })
+    }
+}
+
+scalar!(BcryptHash, "a bcrypt hash");
+
+/// What may stand in a header field: visible text.
+struct HeaderText(String);
+
+impl Display for HeaderText {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for HeaderText {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError::HeaderText { text: text.to_owned() })
+        }
+    }
+}
+
+scalar!(HeaderText, "the text of a header field");
+
+/// The header fields that the exporter-toolkit lets an operator set.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping of header fields")]
+struct Headers {
+    #[serde(rename = "Content-Security-Policy")]
+    content_security_policy: Option<HeaderText>,
+    #[serde(rename = "Strict-Transport-Security")]
+    strict_transport_security: Option<HeaderText>,
+    #[serde(rename = "X-Content-Type-Options")]
+    x_content_type_options: Option<HeaderText>,
+    #[serde(rename = "X-Frame-Options")]
+    x_frame_options: Option<HeaderText>,
+    #[serde(rename = "X-XSS-Protection")]
+    x_xss_protection: Option<HeaderText>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `http_server_config`")]
+struct HttpSection {
+    /// Known and without effect: the server speaks HTTP/1.1, which every client of HTTP/2 speaks too.
+    #[serde(rename = "http2")]
+    _http2: Option<bool>,
+    headers: Headers,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with sections such as `tls_server_config:`")]
+struct Document {
+    tls_server_config: TlsSection,
+    http_server_config: HttpSection,
+    basic_auth_users: BTreeMap<UserName, BcryptHash>,
+    rate_limit: Option<RateLimit>,
+}
+
+/// Reads a web configuration from `text`; `path` names it in errors, and files it refers to are found from its folder.
+pub fn parse_web_file(text: &str, path: &Path) -> Result<WebFile, ConfigError> {
+    let file = path.display().to_string();
+    let document: Document = parse_document(text, &file)?;
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    let tls = document.tls_server_config.check(folder);
+    let tls = tls.map_err(|fault| ConfigError::contradiction(&file, "tls_server_config", &fault))?;
+    let headers = document.http_server_config.headers;
+    let headers = [
+        ("content-security-policy", headers.content_security_policy),
+        ("strict-transport-security", headers.strict_transport_security),
+        ("x-content-type-options", headers.x_content_type_options),
+        ("x-frame-options", headers.x_frame_options),
+        ("x-xss-protection", headers.x_xss_protection),
+    ];
+    let headers = headers.into_iter().filter_map(|(name, text)| Some((name, text?.0))).collect();
+    Ok(WebFile { tls, headers, users: document.basic_auth_users, rate_limit: document.rate_limit })
+}
+
+/// Reads the web configuration file at `path`.
+pub fn load_web_file(path: &Path) -> Result<WebFile, ConfigError> {
+    parse_web_file(&read_text(path)?, path)
+}

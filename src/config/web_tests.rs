@@ -1,0 +1,186 @@
+use super::tests::sentence;
+use super::*;
+
+const HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+
+fn web_file(text: &str) -> WebFile {
+    parse_web_file(text, Path::new("/etc/web.yaml")).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn refusal(text: &str) -> String {
+    sentence(&parse_web_file(text, Path::new("web.yaml")).expect_err(text))
+}
+
+#[test]
+fn an_empty_file_asks_for_nothing() {
+    for text in ["", "{}", "# nothing\n", "tls_server_config:\n", "tls_server_config: {}\nbasic_auth_users:\n"] {
+        assert_eq!(web_file(text), WebFile::default(), "{text:?}");
+    }
+}
+
+#[test]
+fn every_key_of_the_toolkit_is_read() {
+    let text = format!(
+        r#"
+tls_server_config:
+  cert_file: tls/server.crt
+  key_file: /srv/server.key
+  client_ca_file: ca.crt
+  client_auth_type: RequireAndVerifyClientCert
+  client_allowed_sans: [prometheus.example, "192.0.2.1", "spiffe://x/y"]
+  min_version: TLS12
+  max_version: TLS12
+  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]
+  prefer_server_cipher_suites: false
+  curve_preferences: [CurveP384, X25519]
+http_server_config:
+  http2: false
+  headers:
+    Content-Security-Policy: default-src 'none'
+    X-Frame-Options: deny
+    X-Content-Type-Options: nosniff
+    X-XSS-Protection: "1"
+    Strict-Transport-Security: max-age=31536000; includeSubDomains
+basic_auth_users:
+  alice: {HASH}
+rate_limit: {{interval: 500ms, burst: 20}}
+"#
+    );
+    let file = web_file(&text);
+    let tls = file.tls.expect("TLS");
+    assert_eq!(tls.cert, Pem::File("/etc/tls/server.crt".into()));
+    assert_eq!(tls.key, Pem::File("/srv/server.key".into()));
+    assert_eq!(tls.client_ca, Some(Pem::File("/etc/ca.crt".into())));
+    assert_eq!(tls.client_auth, ClientAuth::RequireAndVerify);
+    assert_eq!(tls.client_allowed_sans.len(), 3);
+    assert_eq!((tls.min_version, tls.max_version), (TlsVersion::Tls12, TlsVersion::Tls12));
+    assert_eq!(tls.cipher_suites, [CipherSuite::EcdheRsaAes128, CipherSuite::Aes128GcmSha256]);
+    assert!(!tls.prefer_server_cipher_suites);
+    assert_eq!(tls.curve_preferences, [Curve::P384, Curve::X25519]);
+    assert_eq!(file.headers.len(), 5);
+    assert_eq!(file.headers[0], ("content-security-policy", "default-src 'none'".to_owned()));
+    let (name, hash) = file.users.first_key_value().expect("a user");
+    assert_eq!((name.as_str(), hash.as_str(), hash.cost()), ("alice", HASH, 10));
+    let limit = file.rate_limit.expect("a limit");
+    assert_eq!((limit.interval, limit.burst.get()), (Duration::from_millis(500), 20));
+    let inline = web_file("tls_server_config: {cert: c, key: k}");
+    let tls = inline.tls.expect("TLS");
+    assert_eq!(
+        (tls.client_auth, tls.min_version, tls.max_version),
+        (ClientAuth::No, TlsVersion::Tls12, TlsVersion::Tls13)
+    );
+    assert!(!format!("{tls:?}").contains("\"k\""), "a key is printed: {tls:?}");
+}
+
+#[test]
+fn each_bad_web_file_gets_one_sentence() {
+    let tls = |keys: &str| format!("tls_server_config: {{cert_file: c, key_file: k, {keys}}}");
+    let mut wrong = Vec::new();
+    let weak = tls("cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]");
+    for (text, expected) in [
+        (
+            "tls_config: {}",
+            "web.yaml:1:1: unknown key `tls_config`, expected one of `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`",
+        ),
+        (
+            "tls_server_config:\n  cert_fil: c\n",
+            "web.yaml:2:3: tls_server_config: unknown key `cert_fil`, expected one of `cert`, `cert_file`, `key`, `key_file`, `client_ca`, `client_ca_file`, `client_auth_type`, `client_allowed_sans`, `min_version`, `max_version`, `cipher_suites`, `prefer_server_cipher_suites`, `curve_preferences`",
+        ),
+        ("tls_server_config: {key_file: k}", "web.yaml: tls_server_config: `cert_file` or `cert` is missing"),
+        ("tls_server_config: {cert_file: c}", "web.yaml: tls_server_config: `key_file` or `key` is missing"),
+        (&tls("cert: c"), "web.yaml: tls_server_config: both `cert` and `cert_file` are set, expected one of them"),
+        (
+            &tls("client_ca_file: a"),
+            "web.yaml: tls_server_config: there is a client CA, but client_auth_type asks for no certificate; set it to `RequireAndVerifyClientCert` or `VerifyClientCertIfGiven`",
+        ),
+        (
+            &tls("client_auth_type: RequireAndVerifyClientCert"),
+            "web.yaml: tls_server_config: client_auth_type `RequireAndVerifyClientCert` needs `client_ca_file` or `client_ca`",
+        ),
+        (
+            &tls("client_auth_type: RequireAnyClientCert"),
+            "web.yaml:1:66: tls_server_config.client_auth_type: unknown client_auth_type `RequireAnyClientCert`, expected one of `NoClientCert`, `VerifyClientCertIfGiven`, `RequireAndVerifyClientCert`",
+        ),
+        (
+            &tls("client_allowed_sans: [a]"),
+            "web.yaml: tls_server_config: client_allowed_sans needs client_auth_type `RequireAndVerifyClientCert`",
+        ),
+        (
+            &tls("client_ca: a, client_auth_type: RequireAndVerifyClientCert, client_allowed_sans: [a@b.example]"),
+            "web.yaml: tls_server_config: client_allowed_sans has the e-mail address `a@b.example`, expected host names, IP addresses and URIs only",
+        ),
+        (
+            &tls("min_version: TLS10"),
+            "web.yaml:1:61: tls_server_config.min_version: unknown TLS version `TLS10`, expected one of `TLS12`, `TLS13`",
+        ),
+        (
+            &tls("min_version: TLS13, max_version: TLS12"),
+            "web.yaml: tls_server_config: min_version is above max_version",
+        ),
+        (
+            &weak,
+            "web.yaml:1:64: tls_server_config.cipher_suites[0]: unknown cipher suite `TLS_RSA_WITH_AES_128_CBC_SHA`, expected one of `TLS_AES_128_GCM_SHA256`, `TLS_AES_256_GCM_SHA384`, `TLS_CHACHA20_POLY1305_SHA256`, `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`, `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`, `TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256`, `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, `TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384`, `TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256`",
+        ),
+        (
+            &tls("curve_preferences: [CurveP521]"),
+            "web.yaml:1:68: tls_server_config.curve_preferences[0]: unknown curve `CurveP521`, expected one of `CurveP256`, `CurveP384`, `X25519`",
+        ),
+        (
+            "http_server_config: {headers: {X-Powered-By: us}}",
+            "web.yaml:1:32: http_server_config.headers: unknown key `X-Powered-By`, expected one of `Content-Security-Policy`, `Strict-Transport-Security`, `X-Content-Type-Options`, `X-Frame-Options`, `X-XSS-Protection`",
+        ),
+        (
+            "http_server_config: {headers: {X-Frame-Options: \"a\\r\\nb\"}}",
+            "web.yaml:1:49: http_server_config.headers.X-Frame-Options: bad header field \"a\\r\\nb\", expected visible ASCII characters",
+        ),
+        (
+            "basic_auth_users:\n  alice: my password\n",
+            "web.yaml:2:10: basic_auth_users.alice: this is no bcrypt hash, expected one such as `htpasswd -nBC 10 \"\"` prints, from `$2y$` on",
+        ),
+        (
+            &format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$20$")),
+            "web.yaml:1:23: basic_auth_users.a: a check of this bcrypt hash would take too long: its cost is 20, expected at most 16",
+        ),
+        (
+            &format!("basic_auth_users: {{'a:b': {HASH}}}"),
+            "web.yaml:1:20: basic_auth_users: bad user name `a:b`, expected one that is not empty and has no colon",
+        ),
+        (
+            &format!("basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n"),
+            "web.yaml:3:3: basic_auth_users: duplicate key `a`",
+        ),
+        ("rate_limit: {burst: 1}", "web.yaml:1:13: rate_limit: missing field `interval`"),
+        (
+            "rate_limit: {interval: 1}",
+            "web.yaml:1:24: rate_limit.interval: bad duration `1`, expected a number and a unit such as `500ms`, `8s` or `2m`",
+        ),
+    ] {
+        let refusal = refusal(text);
+        if refusal != expected {
+            wrong.push(format!("{text}\n{refusal}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_uri_is_shown_without_user_and_password() {
+    for (uri, shown) in [
+        ("qemu:///system", "qemu:///system"),
+        ("qemu+ssh://root:a@b@host/system?x=@", "qemu+ssh://<hidden>@host/system?x=@"),
+        ("qemu+ssh://root@host", "qemu+ssh://<hidden>@host"),
+        ("qemu+unix:///system?socket=/a@b", "qemu+unix:///system?socket=/a@b"),
+    ] {
+        assert_eq!(uri.parse::<Uri>().expect(uri).redacted().as_str(), shown);
+    }
+}
+
+#[test]
+fn the_web_file_is_found_from_the_folder_of_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.yaml");
+    std::fs::write(&file, "web: {config_file: web.yaml}").expect("written");
+    assert_eq!(load(&file).expect("good").web.config_file, Some(folder.path().join("web.yaml")));
+    std::fs::write(&file, "web: {config_file: /etc/web.yaml}").expect("written");
+    assert_eq!(load(&file).expect("good").web.config_file, Some("/etc/web.yaml".into()));
+}

@@ -1,0 +1,85 @@
+//! How much is answered: requests in a time, and scrapes at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::config::RateLimit;
+
+/// A bucket of tokens: one comes in each interval, as long as there is room for it, and each request takes one.
+#[derive(Debug)]
+pub(super) struct RateLimiter {
+    limit: RateLimit,
+    /// How many intervals' worth there was, and when.
+    tokens: Mutex<(f64, Instant)>,
+}
+
+impl RateLimiter {
+    pub(super) fn new(limit: RateLimit) -> Self {
+        Self { limit, tokens: Mutex::new((f64::from(limit.burst.get()), Instant::now())) }
+    }
+
+    /// Whether one more request may be answered now.
+    pub(super) fn allow(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let earned = (now - state.1).as_secs_f64() / self.limit.interval.as_secs_f64();
+        let tokens = (state.0 + earned).min(f64::from(self.limit.burst.get()));
+        let allowed = tokens >= 1.0;
+        *state = (if allowed { tokens - 1.0 } else { tokens }, now);
+        allowed
+    }
+}
+
+/// How many scrapes are being answered.
+#[derive(Debug, Default)]
+pub(super) struct InFlight(AtomicUsize);
+
+impl InFlight {
+    /// A place for one more, if there are fewer than `limit`; 0 is no limit.
+    pub(super) fn enter(&self, limit: usize) -> Option<Place<'_>> {
+        let place = Place(&self.0);
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        (limit == 0 || before < limit).then_some(place)
+    }
+}
+
+/// One scrape; it ends when this is dropped, which is also when the scraper hangs up.
+#[derive(Debug)]
+pub(super) struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_allowed_and_then_one_in_each_interval() {
+        let burst = NonZeroU32::new(3).expect("not zero");
+        let limiter = RateLimiter::new(RateLimit { interval: Duration::from_secs(1), burst });
+        assert_eq!([(); 5].map(|()| limiter.allow()), [true, true, true, false, false]);
+        tokio::time::advance(Duration::from_millis(1100)).await;
+        assert_eq!([limiter.allow(), limiter.allow()], [true, false]);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!([(); 4].map(|()| limiter.allow()), [true, true, true, false]);
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let scrapes = InFlight::default();
+        let first = scrapes.enter(1).expect("a place");
+        assert!(scrapes.enter(1).is_none() && scrapes.enter(1).is_none());
+        assert!(scrapes.enter(0).is_some());
+        drop(first);
+        assert!(scrapes.enter(1).is_some());
+    }
+}

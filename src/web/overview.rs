@@ -1,0 +1,64 @@
+//! What the landing page shows besides version and links.
+
+use std::time::{Duration, SystemTime};
+
+/// What the landing page shows besides version and links.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overview {
+    /// How it stands with libvirt.
+    pub connection: Connection,
+    /// The URI of the libvirt daemon, without secrets.
+    pub uri: String,
+    /// How many domains are in which state; states that no domain is in may be missing.
+    pub domains: Vec<(&'static str, u64)>,
+    /// Domains that are left out of the calls that need their QEMU.
+    pub quarantined: Vec<Quarantined>,
+    /// The groups whose collection took longest, longest first.
+    pub slowest: Vec<SlowGroup>,
+    /// When the last collection ended, and how long it took.
+    pub last: Option<(SystemTime, Duration)>,
+    /// When the exporter started.
+    pub started: Option<SystemTime>,
+    /// Why the configuration files as they are now are not in effect.
+    pub config_fault: Option<String>,
+}
+
+/// How it stands with libvirt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Connection {
+    /// Nobody has asked for a collection.
+    #[default]
+    NotTried,
+    /// The last collection was good.
+    Good {
+        /// The daemon's version.
+        daemon: String,
+        /// The driver and the hypervisor's version.
+        hypervisor: String,
+    },
+    /// It was not.
+    Bad {
+        /// One sentence why.
+        error: String,
+    },
+}
+
+/// A domain that is left out of the calls that need its QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its name.
+    pub domain: String,
+    /// One sentence why.
+    pub reason: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// How long the collection of a group took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowGroup {
+    /// The group's name in the configuration.
+    pub group: &'static str,
+    /// How long it took the last time.
+    pub took: Duration,
+}

@@ -1,0 +1,210 @@
+//! The web configuration file in effect.
+//!
+//! It is looked at for every connection and every request: if it, or a file that it names, is another one than it was, it is
+//! read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used, the last
+//! good one stays in effect: a typing error neither opens the server to everybody nor takes it down. That is logged once, and
+//! `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio_rustls::rustls::ServerConfig;
+
+use super::auth::Users;
+use super::limits::RateLimiter;
+use super::tls::{TlsError, server_config};
+use crate::config::{ConfigError, Pem, Tls, WebFile, load_web_file};
+
+/// Passwords checked at a time, each of which keeps a processor busy.
+const PASSWORD_CHECKS: usize = 2;
+
+/// Why a web configuration file cannot be used.
+#[derive(Debug, Error)]
+pub enum SecurityError {
+    /// It is no web configuration.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// What it says of TLS cannot be done.
+    #[error("{file}: tls_server_config")]
+    Tls {
+        /// The web configuration file.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: TlsError,
+    },
+    /// Without random numbers there are no secrets.
+    #[error("the operating system has no random numbers")]
+    Random,
+}
+
+/// What a web configuration file makes of the server.
+#[derive(Debug, Default)]
+pub(super) struct Policy {
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) headers: HeaderMap,
+    pub(super) users: Option<Users>,
+    pub(super) rate_limit: Option<RateLimiter>,
+}
+
+/// The web configuration file in effect, or none.
+#[derive(Debug)]
+pub struct Security {
+    state: Mutex<Loaded>,
+    checks: Arc<Semaphore>,
+}
+
+/// A web configuration file that has been read and can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    path: Option<PathBuf>,
+    stamps: Vec<(PathBuf, Option<Stamp>)>,
+    policy: Arc<Policy>,
+    fault: Option<String>,
+}
+
+/// What tells a file from the one that was at its path before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Security {
+    /// Reads the file at `path`; without one everybody is let in over plain HTTP.
+    pub fn load(path: Option<&Path>) -> Result<Self, SecurityError> {
+        let checks = Arc::new(Semaphore::new(PASSWORD_CHECKS));
+        Ok(Self { state: Mutex::new(load(path, &checks)?), checks })
+    }
+
+    /// Reads the file at `path` for [`Security::replace`].
+    pub fn prepare(&self, path: Option<&Path>) -> Result<Loaded, SecurityError> {
+        load(path, &self.checks)
+    }
+
+    /// From here on `loaded` is in effect.
+    pub fn replace(&self, loaded: Loaded) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+
+    /// Why the files as they are now are not in effect.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
+    }
+
+    /// What is in effect now. A handful of `stat` calls, and a few milliseconds after a change.
+    pub(super) fn current(&self) -> Arc<Policy> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.path.is_some() && state.stamps.iter().any(|(path, stamp)| Stamp::of(path) != *stamp) {
+            state.refresh(&self.checks);
+        }
+        Arc::clone(&state.policy)
+    }
+}
+
+impl Loaded {
+    fn refresh(&mut self, checks: &Arc<Semaphore>) {
+        let Some(path) = self.path.clone() else { return };
+        let file = path.display().to_string();
+        // Before they are read: what changes from here on is seen the next time.
+        let seen: Vec<_> = self.watched(&path).into_iter().map(|path| (Stamp::of(&path), path)).collect();
+        match load(Some(&path), checks) {
+            Ok(loaded) => {
+                tracing::info!(file, "the web configuration has changed and is in effect");
+                *self = loaded;
+            }
+            Err(error) => {
+                self.stamps = seen.into_iter().map(|(stamp, path)| (path, stamp)).collect();
+                let error = chain(&error);
+                if self.fault.as_ref() != Some(&error) {
+                    tracing::error!(
+                        file,
+                        error,
+                        "the web configuration has changed and cannot be used, the last good one stays in effect"
+                    );
+                }
+                self.fault = Some(error);
+            }
+        }
+    }
+
+    /// The files that the policy in effect came from, and those that the file at `path` names now.
+    fn watched(&self, path: &Path) -> BTreeSet<PathBuf> {
+        let mut watched: BTreeSet<PathBuf> = self.stamps.iter().map(|(path, _)| path.clone()).collect();
+        if let Ok(WebFile { tls: Some(tls), .. }) = load_web_file(path) {
+            watched.extend(files(&tls).map(Path::to_owned));
+        }
+        watched
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+fn load(path: Option<&Path>, checks: &Arc<Semaphore>) -> Result<Loaded, SecurityError> {
+    let Some(path) = path else {
+        return Ok(Loaded { path: None, stamps: Vec::new(), policy: Arc::default(), fault: None });
+    };
+    // Before they are read: what changes from here on is seen the next time.
+    let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
+    let file = load_web_file(path)?;
+    stamps.extend(file.tls.iter().flat_map(files).map(|file| (file.to_owned(), Stamp::of(file))));
+    let policy = Arc::new(Policy::new(file, path, checks)?);
+    Ok(Loaded { path: Some(path.to_owned()), stamps, policy, fault: None })
+}
+
+fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
+    [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()].into_iter().flatten().filter_map(|pem| match pem {
+        Pem::File(path) => Some(path.as_path()),
+        Pem::Inline(_) => None,
+    })
+}
+
+impl Policy {
+    fn new(file: WebFile, path: &Path, checks: &Arc<Semaphore>) -> Result<Self, SecurityError> {
+        let tls = file.tls.as_ref().map(server_config).transpose();
+        let tls = tls.map_err(|source| SecurityError::Tls { file: path.display().to_string(), source })?;
+        let headers = file.headers.iter().filter_map(|(name, text)| {
+            // The configuration has no other than visible text.
+            Some((HeaderName::from_static(name), HeaderValue::from_str(text).ok()?))
+        });
+        Ok(Self {
+            tls,
+            headers: headers.collect(),
+            users: Users::new(file.users, Arc::clone(checks)).map_err(|_| SecurityError::Random)?,
+            rate_limit: file.rate_limit.map(RateLimiter::new),
+        })
+    }
+}
+
+/// The error and its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

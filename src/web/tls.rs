@@ -1,0 +1,190 @@
+//! From the `tls_server_config` of a web configuration file to what rustls serves with.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use tokio_rustls::rustls::{
+    self, CipherSuite as Suite, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+};
+
+use super::sans::AllowedSans;
+use crate::config::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
+
+/// Why there is no TLS.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file that the web configuration names cannot be read.
+    #[error("cannot read {key}_file {}", path.display())]
+    Unreadable {
+        /// The key in the web configuration file, without `_file`.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// What should be PEM is not.
+    #[error("{place} holds no {what} in PEM")]
+    Pem {
+        /// The key in the web configuration file, and the file if it is one.
+        place: String,
+        /// What was looked for.
+        what: &'static str,
+        /// What the parser says.
+        #[source]
+        source: pem::Error,
+    },
+    /// Nothing of the sort is in the file.
+    #[error("{place} holds no {what} in PEM")]
+    Missing {
+        /// The key in the web configuration file, and the file if it is one.
+        place: String,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// A certificate of an authority is none.
+    #[error("cannot use the certificates in {place}")]
+    Authority {
+        /// The key in the web configuration file, and the file if it is one.
+        place: String,
+        /// What rustls says.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The verifier of client certificates cannot be made.
+    #[error("cannot verify client certificates")]
+    Verifier(#[from] VerifierBuilderError),
+    /// Certificate and key do not belong together, or are of a kind that rustls does not know.
+    #[error("cannot use the certificate with its key")]
+    Certificate {
+        /// What rustls says.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The suites, versions and curves leave nothing to agree on.
+    #[error("min_version, max_version, cipher_suites and curve_preferences leave nothing to agree on")]
+    NothingLeft {
+        /// What rustls says.
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// Reads what `tls` names and checks that it goes together.
+pub(super) fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(provider(tls));
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(tls))
+        .map_err(|source| TlsError::NothingLeft { source })?;
+    let builder = match client_verifier(tls, provider)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let (bytes, place) = read(&tls.key, "key")?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes);
+    let key = key.map_err(|source| TlsError::Pem { place, what: "private key", source })?;
+    let mut config = builder
+        .with_single_cert(certificates(&tls.cert, "cert")?, key)
+        .map_err(|source| TlsError::Certificate { source })?;
+    config.ignore_client_order = tls.prefer_server_cipher_suites;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session would skip the look at the client's certificate; scrapers keep their connections anyway.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn provider(tls: &Tls) -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    if !tls.cipher_suites.is_empty() {
+        let wanted: Vec<Suite> = tls.cipher_suites.iter().copied().filter_map(tls12_suite).collect();
+        let of_tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
+        provider.cipher_suites.retain(|suite| of_tls13(suite) || wanted.contains(&suite.suite()));
+    }
+    if !tls.curve_preferences.is_empty() {
+        provider.kx_groups = tls.curve_preferences.iter().copied().map(group).collect();
+    }
+    provider
+}
+
+/// A list narrows TLS 1.2 only, as in Go.
+fn tls12_suite(suite: CipherSuite) -> Option<Suite> {
+    match suite {
+        CipherSuite::Aes128GcmSha256 | CipherSuite::Aes256GcmSha384 | CipherSuite::Chacha20Poly1305Sha256 => None,
+        CipherSuite::EcdheEcdsaAes128 => Some(Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        CipherSuite::EcdheEcdsaAes256 => Some(Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+        CipherSuite::EcdheEcdsaChacha20 => Some(Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+        CipherSuite::EcdheRsaAes128 => Some(Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
+        CipherSuite::EcdheRsaAes256 => Some(Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
+        CipherSuite::EcdheRsaChacha20 => Some(Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
+    }
+}
+
+fn group(curve: Curve) -> &'static dyn SupportedKxGroup {
+    match curve {
+        Curve::P256 => ring::kx_group::SECP256R1,
+        Curve::P384 => ring::kx_group::SECP384R1,
+        Curve::X25519 => ring::kx_group::X25519,
+    }
+}
+
+fn versions(tls: &Tls) -> Vec<&'static SupportedProtocolVersion> {
+    let known = [(TlsVersion::Tls12, &rustls::version::TLS12), (TlsVersion::Tls13, &rustls::version::TLS13)];
+    let wanted = known.into_iter().filter(|(version, _)| (tls.min_version..=tls.max_version).contains(version));
+    wanted.map(|(_, version)| version).collect()
+}
+
+fn client_verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    let Some(authorities) = &tls.client_ca else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authorities, "client_ca")? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::Authority { place: place(authorities, "client_ca"), source })?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = match tls.client_auth {
+        ClientAuth::No => return Ok(None),
+        ClientAuth::VerifyIfGiven => builder.allow_unauthenticated().build()?,
+        ClientAuth::RequireAndVerify => builder.build()?,
+    };
+    Ok(Some(match tls.client_allowed_sans.as_slice() {
+        [] => verifier,
+        allowed => Arc::new(AllowedSans::new(verifier, allowed.to_vec())),
+    }))
+}
+
+fn certificates(pem: &Pem, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let (bytes, place) = read(pem, key)?;
+    let what = "certificate";
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(TlsError::Missing { place, what }),
+        Ok(found) => Ok(found),
+        Err(source) => Err(TlsError::Pem { place, what, source }),
+    }
+}
+
+fn read(pem: &Pem, key: &'static str) -> Result<(Vec<u8>, String), TlsError> {
+    let bytes = match pem {
+        Pem::Inline(text) => text.clone().into_bytes(),
+        Pem::File(path) => fs::read(path).map_err(|source| TlsError::Unreadable { key, path: path.clone(), source })?,
+    };
+    Ok((bytes, place(pem, key)))
+}
+
+fn place(pem: &Pem, key: &str) -> String {
+    match pem {
+        Pem::Inline(_) => key.to_owned(),
+        Pem::File(path) => format!("{key}_file {}", path.display()),
+    }
+}

@@ -1,0 +1,262 @@
+//! The exporter as a program on libvirt's built-in test driver, a client for it, and certificates for both.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// `domstats-exporter serve`, with a folder for its files; it is killed with this.
+#[derive(Debug)]
+pub struct Server {
+    /// The process.
+    pub process: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its files: `config.yaml`, `web.yaml`, `log`.
+    pub folder: TempDir,
+}
+
+impl Server {
+    /// Starts it with a configuration and, if it is not empty, a web configuration, and waits until it listens.
+    pub fn start(folder: TempDir, config: &str, web: &str) -> Self {
+        Self::start_on(folder, Some("test:///default"), config, web)
+    }
+
+    /// Likewise, on the libvirt at `uri`, or the one that the configuration names.
+    pub fn start_on(folder: TempDir, uri: Option<&str>, config: &str, web: &str) -> Self {
+        let address = free_address();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("config.yaml"), config).unwrap();
+        let mut command = program();
+        command.arg("--config.file").arg(path("config.yaml"));
+        if let Some(uri) = uri {
+            command.args(["--libvirt.uri", uri]);
+        }
+        command.arg("--web.listen-address").arg(address.to_string());
+        if !web.is_empty() {
+            fs::write(path("web.yaml"), web).unwrap();
+            command.arg("--web.config.file").arg(path("web.yaml"));
+        }
+        let log = fs::File::create(path("log")).unwrap();
+        let process = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut server = Self { process, address, folder };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(address).is_err() {
+            assert!(server.process.try_wait().unwrap().is_none(), "it ended: {}", server.log());
+            assert!(Instant::now() < deadline, "it does not listen: {}", server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Waits until it has logged `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "{text} is not in the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Replaces one of its files as a whole.
+    pub fn replace(&self, name: &str, text: &str) {
+        replace(&self.folder.path().join(name), text);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Sends it SIGTERM, and gives its exit code and how long it took to end.
+    pub fn stop(mut self) -> (Option<i32>, Duration) {
+        let started = Instant::now();
+        self.signal("-TERM");
+        let status = self.process.wait().unwrap();
+        (status.code(), started.elapsed())
+    }
+
+    /// A request on a connection of its own.
+    pub fn request(
+        &self,
+        tls: Option<&Arc<ClientConfig>>,
+        method: &str,
+        path: &str,
+        headers: &str,
+    ) -> io::Result<Answer> {
+        Client::connect(self.address, tls)?.request(method, path, headers)
+    }
+
+    /// The body of a GET over plain HTTP, which must be good.
+    pub fn get(&self, path: &str) -> String {
+        let answer = self.request(None, "GET", path, "").unwrap();
+        assert_eq!(answer.code, 200, "{path}: {}", answer.body);
+        answer.body
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The exporter's binary.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_domstats-exporter"))
+}
+
+/// Writes a file beside `path` and renames it there.
+pub fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+/// An address on the loopback interface that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// The `Authorization` header of a user.
+pub fn basic(user: &str, password: &str) -> String {
+    use base64::Engine;
+    let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    format!("Authorization: Basic {credentials}\r\n")
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub code: u16,
+    /// Status line and header fields.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A connection that is kept from one request to the next.
+pub struct Client(Box<dyn Stream>);
+
+impl Client {
+    /// Connects; over TLS the handshake comes with the first request.
+    pub fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(match tls {
+            None => Self(Box::new(stream)),
+            Some(config) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+                Self(Box::new(StreamOwned::new(connection, stream)))
+            }
+        })
+    }
+
+    /// One request and its answer.
+    pub fn request(&mut self, method: &str, path: &str, headers: &str) -> io::Result<Answer> {
+        self.0.write_all(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n").as_bytes())?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).map_err(io::Error::other)?;
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
+        self.0.read_exact(&mut body)?;
+        Ok(Answer { code, head, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+/// An authority and what it signs, as PEM files in a folder.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate.
+    pub certificate: String,
+}
+
+impl Authority {
+    /// A new one.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// Certificate and key of somebody with these names.
+    pub fn sign(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Writes `server.crt`, `server.key`, `ca.crt`, `client.crt` and `client.key`.
+    pub fn write_all(&self, folder: &Path) {
+        let (certificate, key) = self.sign(&["localhost", "127.0.0.1"]);
+        let (client, client_key) = self.sign(&["prometheus.example"]);
+        for (name, text) in [
+            ("ca.crt", &self.certificate),
+            ("server.crt", &certificate),
+            ("server.key", &key),
+            ("client.crt", &client),
+            ("client.key", &client_key),
+        ] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+    }
+
+    /// A client that trusts this authority, with or without a certificate and key.
+    pub fn client(&self, identity: Option<&(String, String)>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        Arc::new(match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(vec![certificate], key).unwrap()
+            }
+        })
+    }
+}
+
+/// A temporary folder.
+pub fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("web").tempdir().unwrap()
+}
+
+/// A file of a folder.
+pub fn file(folder: &TempDir, name: &str) -> PathBuf {
+    folder.path().join(name)
+}
