@@ -55,8 +55,8 @@ fn each_format_gives_a_real_prometheus_the_same_values() {
     let mut seen: Vec<(String, Samples)> = Vec::new();
     for (program, protocols, flags) in [(&machines, any, &[][..]), (&machines, any, protobuf), (&newer, &named, &[])] {
         let prometheus = Prometheus::start(program, flags, protocols, &server);
-        for job in 0..protocols.len() {
-            seen.push((format!("{} {flags:?} {}", program.display(), protocols[job]), prometheus.samples(job)));
+        for (job, protocol) in protocols.iter().enumerate() {
+            seen.push((format!("{} {flags:?} {protocol}", program.display()), prometheus.samples(job)));
         }
     }
     let (first, expected) = &seen[0];

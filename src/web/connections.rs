@@ -37,7 +37,7 @@ pub(super) fn connection_limit() -> usize {
     // `None` is no limit.
     if limit.current.is_some_and(|current| current < wanted) {
         let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit.clone() }).is_ok() {
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_ok() {
             limit.current = Some(raised);
         }
     }
