@@ -1,4 +1,4 @@
-# What there is to do here; README.md and DEVELOPERS.md say more.
+# What there is to do here; README.md says more.
 .PHONY: demo test build lint demo-once install
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).

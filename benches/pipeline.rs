@@ -1,4 +1,5 @@
 //! Our own share of a scrape, by parameter: visit libvirt's reply, match and build, encode. `cargo bench --bench pipeline`
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, dead_code)]
 
 #[path = "../tests/support/golden.rs"]
 mod golden;

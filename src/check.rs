@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::catalogue::Families;
-use crate::collect::{Collection, Selection, group_of};
+use crate::collect::{Collection, Selection, Shortcomings, group_of};
 use crate::config::Config;
 use crate::exporter::Exporter;
 use crate::libvirt::{ErrorClass, LibvirtError};
@@ -33,11 +33,15 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
         return Err(report);
     }
     line(&mut report, "connection", "ok");
-    let active = collection.records.domains().filter(|domain| domain.is_active()).count();
-    let inactive = collection.records.len() - active;
+    let active = collection.domains.len();
+    let all = || collection.batches.iter().flat_map(|records| records.domains());
+    let inactive = all().filter(|domain| !domain.is_active()).count();
     line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
+    }
+    for shortcoming in shortcomings(exporter.shortcomings()) {
+        line(&mut report, "note", shortcoming);
     }
     let families = exporter.families(&collection, &Selection::default());
     line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
@@ -65,9 +69,7 @@ pub fn remedy(error: &LibvirtError) -> &'static str {
              guest does not answer or collection.deadline is too short"
         }
         ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
-        ErrorClass::NotSupported => {
-            "this driver has no bulk statistics: the drivers of QEMU/KVM, Virtuozzo and the test driver have"
-        }
+        ErrorClass::NotSupported => "this driver does not know the call: see whether `virsh list` works with this URI",
         ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
             "try again; if it stays, report it with `scrape --format params`"
         }
@@ -77,7 +79,8 @@ pub fn remedy(error: &LibvirtError) -> &'static str {
 /// Which of the wanted groups the running domains report. Without a running domain nothing can be said.
 fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut verdicts: BTreeMap<&'static str, Vec<&'static str>> = BTreeMap::new();
-    let active: Vec<_> = collection.records.domains().filter(|domain| domain.is_active()).collect();
+    let active: Vec<_> =
+        collection.batches.iter().flat_map(|records| records.domains()).filter(|domain| domain.is_active()).collect();
     for group in config.collection.groups.iter() {
         let reported = active.iter().any(|domain| domain.params().any(|param| group_of(param.key) == Some(*group)));
         let verdict = match (active.is_empty(), reported) {
@@ -88,6 +91,19 @@ fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'sta
         verdicts.entry(verdict).or_default().push(group.as_str());
     }
     verdicts
+}
+
+/// What the daemon turned out not to know, and what is done about it.
+fn shortcomings(of: Shortcomings) -> impl Iterator<Item = &'static str> {
+    let known = [
+        (
+            of.no_bulk,
+            "the driver has no bulk statistics: state, memory, vCPUs and processor time of each domain instead",
+        ),
+        (of.no_nowait, "the daemon is older than libvirt 4.5: a busy domain can delay a collection by 30 s"),
+        (of.no_backing, "the daemon does not report backing chains"),
+    ];
+    known.into_iter().filter_map(|(is, text)| is.then_some(text))
 }
 
 fn largest(families: &Families) -> Vec<(&str, usize)> {

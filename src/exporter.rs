@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use crate::catalogue::{Catalogue, Families};
-use crate::collect::{Collection, Collector, Selection};
+use crate::collect::{Collection, Collector, Selection, Shortcomings};
 use crate::config::Config;
 use crate::health::{self, Facts};
+use crate::libvirt::Records;
 
 /// The exporter behind all commands: it collects on request and builds what is to be shown.
 #[derive(Debug)]
@@ -105,12 +106,16 @@ impl Exporter {
         *requests.entry((route, code)).or_default() += 1;
     }
 
-    /// One collection of at least what `selection` wants; `timeout` is how long the caller waits at the most.
+    /// One collection of what `selection` wants; `timeout` is how long the caller waits at the most.
     pub async fn collect(&self, timeout: Option<Duration>, selection: &Selection) -> Arc<Collection> {
-        // The collector of today asks for everything: what is not wanted is left out in `families`.
-        let _ = selection;
-        let collection = self.settings().collector.collect(timeout).await;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&collection));
+        let collection = self.settings().collector.collect(timeout, selection.clone()).await;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // The landing page shows the whole, as far as anybody asks for it.
+        let less = !selection.is_everything() && collection.error.is_none();
+        if !less || last.as_ref().is_none_or(|last| last.error.is_some()) {
+            *last = Some(Arc::clone(&collection));
+        }
+        drop(last);
         collection
     }
 
@@ -120,30 +125,42 @@ impl Exporter {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the daemon turned out not to know.
+    #[must_use]
+    pub fn shortcomings(&self) -> Shortcomings {
+        self.settings().collector.stats().shortcomings
+    }
+
     /// The families that `selection` wants of a collection, the exporter's own in front. Takes a while for many domains: not
     /// for async threads.
     #[must_use]
     pub fn families(&self, collection: &Collection, selection: &Selection) -> Families {
         let settings = self.settings();
-        let built = if selection.is_everything() {
-            settings.catalogue.build(&[&collection.records])
-        } else {
-            settings.catalogue.build(&[&selection.of(&collection.records)])
+        // KVM's statistics of vCPUs come with those of libvirt, asked for or not.
+        let narrowed: Vec<Records> = match &selection.groups {
+            Some(_) => collection.records().into_iter().map(|records| selection.of(records)).collect(),
+            None => Vec::new(),
         };
+        let records = if selection.groups.is_some() { narrowed.iter().collect() } else { collection.records() };
+        let mut built = settings.catalogue.build(&records);
+        let subjects = collection.domains.iter().map(|status| {
+            let identity = &status.identity;
+            (settings.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
+        });
+        let domains = subjects.collect();
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
+        let facts = Facts {
+            collection,
+            domains,
+            collector: settings.collector.stats(),
+            unmapped_keys: built.unmapped_keys,
+            duplicate_samples: duplicates + built.duplicates,
+            http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            config_good: self.reload_fault().is_none() && self.web_config_good.load(Ordering::Relaxed),
+            config_reloaded: *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         let mut families = built.families;
-        health::prepend(
-            &mut families,
-            &Facts {
-                collection,
-                collector: settings.collector.stats(),
-                unmapped_keys: built.unmapped_keys,
-                duplicate_samples: duplicates + built.duplicates,
-                http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-                config_good: self.reload_fault().is_none() && self.web_config_good.load(Ordering::Relaxed),
-                config_reloaded: *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner),
-            },
-        );
+        health::prepend(&mut families, &facts);
         families
     }
 }

@@ -9,7 +9,7 @@ use procfs::WithCurrentSystemInfo as _;
 use procfs::process::{LimitValue, Process};
 
 use crate::catalogue::{Families, Family, Kind, LabelSet, Meta, Sample, Unit, Value, states};
-use crate::collect::{Collection, CollectorStats};
+use crate::collect::{Collection, CollectorStats, DomainStatus};
 use crate::libvirt::ErrorClass;
 
 /// Everything that the families of this module are made from.
@@ -17,6 +17,8 @@ use crate::libvirt::ErrorClass;
 pub struct Facts<'a> {
     /// The collection that is being exported.
     pub collection: &'a Collection,
+    /// How the running domains fared, each with its labels.
+    pub domains: Vec<(LabelSet, &'a DomainStatus)>,
     /// What the collector has counted.
     pub collector: CollectorStats,
     /// How many different keys of this collection no metric stands for.
@@ -76,6 +78,10 @@ rows! {
         "Versions of libvirt's client library, the daemon and the hypervisor, and the driver's name";
     DOMAINS = Gauge, Unit::Of("domain"), "libvirt_domains", "libvirt.domain.count", ["state"],
         "Domains by state, as far as they are exported";
+    COMPLETE = Gauge, Unit::None, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
+        "Whether the last collection has all that was asked for of a running domain: 1 yes, 0 if what its hypervisor would say is missing";
+    QUARANTINED = Gauge, Unit::None, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
+        "Whether the domain's hypervisor is left alone because it did not answer: 1, or no sample";
     BUILD = Info, Unit::None, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "rustversion"],
         "Version of domstats-exporter";
     COLLECT_DURATION = Gauge, Unit::Seconds, "libvirt_exporter_collect_duration_seconds", "libvirt.exporter.collect.duration", [],
@@ -86,6 +92,10 @@ rows! {
         "When a collection last succeeded, as a Unix time";
     RECONNECTS = Counter, Unit::Of("connection"), "libvirt_exporter_reconnects_total", "libvirt.exporter.reconnects", [],
         "Connections to libvirt opened after the first";
+    BATCHES = Gauge, Unit::Of("call"), "libvirt_exporter_batches", "libvirt.exporter.batches", [],
+        "Calls for statistics that the last collection took";
+    STUCK_CALLS = Gauge, Unit::Of("call"), "libvirt_exporter_stuck_calls", "libvirt.exporter.stuck_calls", [],
+        "Calls that are waiting for a hypervisor that does not answer";
     UNMAPPED_KEYS = Gauge, Unit::Of("key"), "libvirt_exporter_unmapped_keys", "libvirt.exporter.unmapped_keys", [],
         "Different keys of the last collection that this version has no metric for";
     DUPLICATES = Counter, Unit::Of("sample"), "libvirt_exporter_duplicate_samples_total", "libvirt.exporter.duplicate_samples", [],
@@ -124,6 +134,10 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     }
     let domains = domains_by_state(collection);
     health.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
+    let domains = facts.domains.iter();
+    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, u64::from(status.complete))));
+    let quarantined = domains.filter(|(_, status)| status.quarantined.is_some());
+    health.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, 1)));
     let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];
     health.labelled(&BUILD, [(version, Value::Unsigned(1))]);
     health.number(&COLLECT_DURATION, Value::Float(collection.duration.as_secs_f64()));
@@ -133,6 +147,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
         health.number(&LAST_COLLECT, Value::Float(unix_seconds(last)));
     }
     health.number(&RECONNECTS, Value::Unsigned(facts.collector.reconnects));
+    health.number(&BATCHES, count(facts.collector.calls));
+    health.number(&STUCK_CALLS, count(facts.collector.stuck_calls));
     health.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     health.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
     health.number(&SERIES, count(series));
@@ -171,6 +187,15 @@ impl Health<'_> {
                 Sample { subject: LabelSet::EMPTY, labels, value }
             })
             .collect();
+        if !samples.is_empty() {
+            self.built.push(Family { meta: Arc::new(row.meta.clone()), samples });
+        }
+    }
+
+    /// One sample for each domain.
+    fn of_domains(&mut self, row: &HealthRow, values: impl Iterator<Item = (LabelSet, u64)>) {
+        let sample = |(subject, value)| Sample { subject, labels: LabelSet::EMPTY, value: Value::Unsigned(value) };
+        let samples: Vec<Sample> = values.map(sample).collect();
         if !samples.is_empty() {
             self.built.push(Family { meta: Arc::new(row.meta.clone()), samples });
         }
@@ -217,7 +242,7 @@ fn unix_seconds(at: SystemTime) -> f64 {
 #[must_use]
 pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
     let mut counts: Vec<(&'static str, u64)> = states().iter().map(|state| (*state, 0)).collect();
-    for domain in collection.records.domains() {
+    for domain in collection.batches.iter().flat_map(|records| records.domains()) {
         let state = domain.params().find(|param| param.key == "state.state");
         if let Some(state) = state
             && let crate::libvirt::ParamValue::Int(state) = state.value
@@ -226,7 +251,9 @@ pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
             entry.1 += 1;
         }
     }
-    if collection.error.is_some() { Vec::new() } else { counts }
+    // A collection of other groups says nothing of states.
+    let silent = !collection.domains.is_empty() && counts.iter().all(|(_, count)| *count == 0);
+    if silent || collection.error.is_some() { Vec::new() } else { counts }
 }
 
 /// Every reason has a sample from the start, so that a rate over it sees the first failure.

@@ -16,6 +16,8 @@ use domstats_exporter::web::{Security, Source as _};
 use domstats_exporter::{check, log, reference, web};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Threads that build and encode expositions: more would only fight over the processors of the guests.
+const BLOCKING_THREADS: usize = 4;
 /// A flag or the configuration is wrong.
 const USAGE: u8 = 2;
 
@@ -39,7 +41,11 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         };
         return print(text.as_bytes());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
     let done = match cli.command() {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
         Command::Check => runtime.block_on(run_check(config)),
@@ -96,7 +102,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
             let collection = exporter.collect(None, &everything).await;
             return match &collection.error {
                 Some(error) => Err(error.clone().into()),
-                None => print(encode_params(&[&collection.records]).as_bytes()),
+                None => print(encode_params(&collection.records()).as_bytes()),
             };
         }
     };

@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError};
 use crate::exporter::Exporter;
 use crate::health;
 use crate::log::LogSwitch;
-use crate::web::{Connection, Overview, Scrape, Security, Source};
+use crate::web::{Connection, Overview, Quarantined, Scrape, Security, Source};
 
 /// Reads the configuration: the file with the flags over it.
 pub type ReadConfig = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -133,7 +133,18 @@ fn with_collection(overview: Overview, last: &Collection) -> Overview {
         },
         (None, None) => Connection::NotTried,
     };
-    Overview { connection, domains: health::domains_by_state(last), last: Some((last.at, last.duration)), ..overview }
+    let in_quarantine = last.domains.iter().filter_map(|domain| {
+        let quarantined = domain.quarantined?;
+        let (domain, reason) = (domain.identity.name.clone(), quarantined.cause.as_str().to_owned());
+        Some(Quarantined { domain, reason, since: quarantined.since })
+    });
+    Overview {
+        connection,
+        domains: health::domains_by_state(last),
+        quarantined: in_quarantine.collect(),
+        last: Some((last.at, last.duration)),
+        ..overview
+    }
 }
 
 /// An error and its causes on one line.

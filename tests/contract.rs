@@ -1,4 +1,5 @@
 //! Promises that no single unit keeps: of the catalogue's names, of its completeness, and of the layers.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "support/golden.rs"]
 mod golden;

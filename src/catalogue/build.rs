@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
+use uuid::Uuid;
 
 use super::columns::Column;
-use super::family::{Families, Kind, LabelSet, Meta, Unit, Value};
+use super::family::{Families, Kind, LabelSet, LabelTable, Meta, Unit, Value};
 use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
 use super::instances::{Instances, Place};
@@ -35,6 +36,8 @@ type RowInstance = (usize, LabelSet);
 pub struct Built {
     /// The families of the domains.
     pub families: Families,
+    /// The labels of each domain, by UUID.
+    pub subjects: BTreeMap<Uuid, LabelSet>,
     /// How many different keys no row and no rule knew.
     pub unmapped_keys: usize,
     /// How many samples were dropped because another one had their labels.
@@ -49,6 +52,7 @@ pub(super) struct Builder<'a, 'r> {
     columns: Vec<Column>,
     ruled: Vec<Column>,
     unmapped: Column,
+    subjects: BTreeMap<Uuid, LabelSet>,
     unmapped_keys: HashSet<&'r str, RandomState>,
     state_labels: Vec<LabelSet>,
     duplicates: u64,
@@ -77,6 +81,7 @@ impl<'a, 'r> Builder<'a, 'r> {
             columns: index.rows.iter().map(|indexed| Column::new(&indexed.meta)).collect(),
             ruled: Vec::new(),
             unmapped: Column::new(&UNMAPPED.into()),
+            subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
             state_labels,
             duplicates: 0,
@@ -95,12 +100,8 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     /// Adds the samples of one domain.
     pub(super) fn add(&mut self, domain: &DomainRecord<'r>) {
-        let uuid = domain.uuid.hyphenated().to_string();
-        let identity = self.config.domains.labels.iter().map(|label| match label {
-            DomainLabel::Domain => ("domain", domain.name),
-            DomainLabel::Uuid => ("uuid", uuid.as_str()),
-        });
-        self.subject = self.families.labels.push(identity);
+        self.subject = push_subject(&mut self.families.labels, self.config, domain.name, domain.uuid);
+        self.subjects.insert(domain.uuid, self.subject);
         self.instances.clear();
         self.match_keys(domain);
         for position in 0..self.names.len() {
@@ -352,8 +353,22 @@ impl<'a, 'r> Builder<'a, 'r> {
             self.families.families.extend(family);
             self.duplicates += dropped;
         }
-        Built { families: self.families, unmapped_keys: self.unmapped_keys.len(), duplicates: self.duplicates }
+        Built {
+            families: self.families,
+            subjects: self.subjects,
+            unmapped_keys: self.unmapped_keys.len(),
+            duplicates: self.duplicates,
+        }
     }
+}
+
+/// The labels of a domain, as the configuration wants them.
+pub(super) fn push_subject(labels: &mut LabelTable, config: &Config, name: &str, uuid: Uuid) -> LabelSet {
+    let uuid = uuid.hyphenated().to_string();
+    labels.push(config.domains.labels.iter().map(|label| match label {
+        DomainLabel::Domain => ("domain", name),
+        DomainLabel::Uuid => ("uuid", uuid.as_str()),
+    }))
 }
 
 /// The value as a label: names are strings, ids and intervals are numbers.

@@ -149,8 +149,8 @@ pub enum Value {
 pub struct Histogram {
     /// Upper bound and the count of all observations up to it.
     pub buckets: Vec<(f64, u64)>,
-    /// The sum of the observations; "not a number" where libvirt reports none.
-    pub sum: f64,
+    /// The sum of the observations, where libvirt reports one.
+    pub sum: Option<f64>,
 }
 
 impl Histogram {
@@ -260,12 +260,12 @@ pub struct Families {
 }
 
 impl Families {
-    /// How many series the exposition has: one for each sample, and for a histogram its buckets, sum and count.
+    /// How many series the exposition has: one for each sample; for a histogram its buckets, and sum and count if there is
+    /// a sum.
     #[must_use]
     pub fn series(&self) -> usize {
         let samples: usize = self.families.iter().map(|family| family.samples.len()).sum();
-        // The sample of a histogram stands for its count; buckets and sum come on top.
-        let of_histograms: usize = self.histograms.iter().map(|histogram| histogram.buckets.len() + 1).sum();
-        samples + of_histograms
+        let of = |histogram: &Histogram| histogram.buckets.len() + if histogram.sum.is_some() { 2 } else { 0 };
+        samples + self.histograms.iter().map(of).sum::<usize>() - self.histograms.len()
     }
 }

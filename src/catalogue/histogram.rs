@@ -28,7 +28,7 @@ pub(super) fn assemble(bins: &[Bin], sum_nanos: Option<u64>) -> Option<Histogram
     }
     let distinct = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0);
     // Nothing observed adds up to zero, whether libvirt reports a sum or not.
-    let sum = sum_nanos.or((count == 0).then_some(0)).map_or(f64::NAN, seconds);
+    let sum = sum_nanos.or_else(|| (count == 0).then_some(0)).map(seconds);
     (distinct && !buckets.is_empty()).then_some(Histogram { buckets, sum })
 }
 
@@ -45,7 +45,7 @@ mod tests {
         let bins = [bin(1_000_000, 4), bin(0, 10), bin(100_000, 5)];
         let histogram = assemble(&bins, Some(2_500_000_000)).expect("whole bins");
         assert_eq!(histogram.buckets, [(0.0001, 10), (0.001, 15), (f64::INFINITY, 19)]);
-        assert_eq!((histogram.sum, histogram.count()), (2.5, 19));
+        assert_eq!((histogram.sum, histogram.count()), (Some(2.5), 19));
     }
 
     #[test]
@@ -54,5 +54,7 @@ mod tests {
         assert_eq!(assemble(&[bin(0, 1), bin(5, 1), bin(5, 1)], None), None);
         assert_eq!(assemble(&[bin(0, u64::MAX), bin(5, 1)], None), None);
         assert_eq!(assemble(&[], None), None);
+        let sum_of = |count| assemble(&[bin(0, count)], None).and_then(|histogram| histogram.sum);
+        assert_eq!((sum_of(0), sum_of(1)), (Some(0.0), None));
     }
 }

@@ -1,6 +1,6 @@
 //! What each dotted key means: one const table per statistics group, and what turns records into families with them.
 //!
-//! `tables/` holds the truth, [`row`] its shape. `index` makes the tables ready for look-up, `matcher` resolves a key
+//! `tables/` holds the truth, `row` its shape. `index` makes the tables ready for look-up, `matcher` resolves a key
 //! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns.
 
 mod build;
@@ -17,6 +17,8 @@ mod tables;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+
+use uuid::Uuid;
 
 pub use build::Built;
 pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value};
@@ -62,6 +64,12 @@ impl Catalogue {
             builder.add(domain);
         }
         builder.finish()
+    }
+
+    /// The labels of a domain of `built`, or of one that has no record there.
+    pub fn subject(&self, built: &mut Built, name: &str, uuid: Uuid) -> LabelSet {
+        let labels = &mut built.families.labels;
+        *built.subjects.entry(uuid).or_insert_with(|| build::push_subject(labels, &self.config, name, uuid))
     }
 }
 

@@ -1,9 +1,19 @@
-//! When to ask libvirt what.
+//! When to ask libvirt what: one frozen guest must not blind the host, and a frozen daemon must not blind the scraper.
 //!
-//! A collection happens on demand, never on a timer. The connection belongs to a worker thread, because no libvirt call
-//! can be cancelled; whoever waits for it keeps the deadline. Requests that come while the worker is busy share the
-//! collection that follows.
+//! A collection happens on demand, never on a timer. The domains are listed, divided into batches (`plan`) and asked for
+//! by several workers, each a thread with a connection of its own (`worker`, `pool`), because no libvirt call can be
+//! cancelled and connections are best not shared. The `coordinator` makes no libvirt call itself: whatever happens, it
+//! answers at a scraper's deadline with what has arrived (`flight`). Domains whose hypervisor does not answer are kept
+//! from harming others (`quarantine`); a daemon that does not answer is told from that by questions that it serves
+//! without waiting for any hypervisor (`link`).
 
+mod complete;
+mod coordinator;
+mod flight;
+mod link;
+mod plan;
+mod pool;
+mod quarantine;
 mod selection;
 mod worker;
 
@@ -13,35 +23,74 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-use crate::config::Config;
-use crate::libvirt::{ErrorClass, LibvirtError, Records, Versions};
+pub use coordinator::Shortcomings;
+pub use quarantine::{Cause, Quarantined};
 pub use selection::{Selection, group_of};
-use worker::Worker;
+
+use crate::config::Config;
+use crate::libvirt::{ErrorClass, Identity, LibvirtError, Records, Versions};
+use coordinator::{Coordinator, Message};
 
 /// What one collection found.
 #[derive(Debug, Clone)]
 pub struct Collection {
-    /// The records of all domains; empty after a failure.
-    pub records: Records,
+    /// The records that arrived, a batch each.
+    pub batches: Vec<Arc<Records>>,
+    /// The running and paused domains, by UUID; also those without a record.
+    pub domains: Vec<DomainStatus>,
     /// The versions behind the connection, once there has been one.
     pub versions: Option<Versions>,
     /// When the collection ended.
     pub at: SystemTime,
     /// How long it took.
     pub duration: Duration,
-    /// Why it failed.
+    /// Calls for statistics that it took.
+    pub calls: usize,
+    /// Why libvirt could not be asked.
     pub error: Option<LibvirtError>,
+}
+
+impl Collection {
+    /// The records of all batches.
+    #[must_use]
+    pub fn records(&self) -> Vec<&Records> {
+        self.batches.iter().map(AsRef::as_ref).collect()
+    }
+
+    fn failed(error: LibvirtError, duration: Duration) -> Self {
+        let (batches, domains) = (Vec::new(), Vec::new());
+        Self { batches, domains, versions: None, at: SystemTime::now(), duration, calls: 0, error: Some(error) }
+    }
+}
+
+/// How a running domain fared in a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainStatus {
+    /// Who it is.
+    pub identity: Identity,
+    /// Whether all that was asked for has arrived, what needs its hypervisor included.
+    pub complete: bool,
+    /// Since when and why its hypervisor is left alone.
+    pub quarantined: Option<Quarantined>,
 }
 
 /// What the collector counts.
 #[derive(Debug, Clone, Default)]
 pub struct CollectorStats {
-    /// Failed collections by class; those of [`ErrorClass::Other`] stand under one.
+    /// Failures by class; those of [`ErrorClass::Other`] stand under one.
     pub failures: Vec<(ErrorClass, u64)>,
     /// Connections opened after the first.
     pub reconnects: u64,
-    /// When a collection last succeeded.
+    /// When libvirt was last collected from.
     pub last_success: Option<SystemTime>,
+    /// Calls for statistics in the last collection.
+    pub calls: usize,
+    /// Calls that are waiting for a hypervisor that does not answer.
+    pub stuck_calls: usize,
+    /// Threads that own, or try to open, a connection.
+    pub threads: usize,
+    /// What the daemon turned out not to know.
+    pub shortcomings: Shortcomings,
 }
 
 impl CollectorStats {
@@ -54,56 +103,46 @@ impl CollectorStats {
     }
 }
 
-type Request = oneshot::Sender<Arc<Collection>>;
-
 /// Asks libvirt on request.
 #[derive(Debug)]
 pub struct Collector {
-    requests: mpsc::Sender<Request>,
+    messages: mpsc::Sender<Message>,
     stats: Arc<Mutex<CollectorStats>>,
     deadline: Duration,
     timeout_offset: Duration,
 }
 
 impl Collector {
-    /// Starts the worker thread. It connects when the first collection is asked for.
+    /// Starts the thread that decides, which begins to connect.
     ///
     /// # Errors
     /// If the operating system has no thread left.
     pub fn start(config: &Config) -> io::Result<Self> {
-        let (requests, incoming) = mpsc::channel();
+        let (messages, incoming) = mpsc::channel();
         let stats = Arc::new(Mutex::new(CollectorStats::default()));
-        let worker = Worker::new(config.clone(), Arc::clone(&stats));
-        thread::Builder::new().name("libvirt-worker".into()).spawn(move || worker.run(&incoming))?;
+        let coordinator = Coordinator::new(config.clone(), Arc::clone(&stats), messages.clone(), incoming);
+        thread::Builder::new().name("coordinator".into()).spawn(move || coordinator.run())?;
         let (deadline, timeout_offset) = (config.collection.deadline, config.collection.timeout_offset);
-        Ok(Self { requests, stats, deadline, timeout_offset })
+        Ok(Self { messages, stats, deadline, timeout_offset })
     }
 
-    /// One collection, or the news that there is none by the deadline: the configured one, or `timeout`, the scraper's
-    /// own, less the configured offset.
-    pub async fn collect(&self, timeout: Option<Duration>) -> Arc<Collection> {
-        let deadline = self.deadline_for(timeout);
+    /// One collection of what `selection` wants, shared with everyone who asks for the same meanwhile. What has not arrived
+    /// by the deadline is missing: the configured one, or `timeout`, the scraper's own, less the configured offset.
+    pub async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Arc<Collection> {
+        /// What the coordinator may be late by.
+        const GRACE: Duration = Duration::from_secs(1);
+        let allowed = self.deadline_for(timeout);
         let asked = Instant::now();
-        let (request, answer) = oneshot::channel();
-        // A worker that is gone drops the request, and the answer is an error at once.
-        let sent = self.requests.send(request);
-        let answer = tokio::time::timeout(deadline, answer).await;
-        if let (Ok(()), Ok(Ok(collection))) = (&sent, &answer) {
-            return Arc::clone(collection);
+        let (reply, answer) = oneshot::channel();
+        // A coordinator that is gone drops the request, and the answer is an error at once.
+        let _gone = self.messages.send(Message::Request { selection, deadline: asked + allowed, reply });
+        if let Ok(Ok(collection)) = tokio::time::timeout(allowed + GRACE, answer).await {
+            return collection;
         }
-        let message = match answer {
-            Err(_) => format!("libvirt did not answer within {}", humantime::format_duration(deadline)),
-            Ok(_) => "the thread that talks to libvirt has ended".to_owned(),
-        };
+        let message = "the thread that coordinates collections has ended";
         let error = LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message);
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).count_failure(error.class);
-        Arc::new(Collection {
-            records: Records::default(),
-            versions: None,
-            at: SystemTime::now(),
-            duration: asked.elapsed(),
-            error: Some(error),
-        })
+        Arc::new(Collection::failed(error, asked.elapsed()))
     }
 
     /// What has been counted so far.
@@ -119,6 +158,13 @@ impl Collector {
     }
 }
 
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // A coordinator that has ended needs no telling.
+        let _gone = self.messages.send(Message::Stop);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,10 +176,15 @@ mod tests {
     #[tokio::test]
     async fn concurrent_requests_are_all_answered() {
         let collector = Collector::start(&test_driver()).expect("a thread");
-        let (first, second) = tokio::join!(collector.collect(None), collector.collect(None));
+        let everything = Selection::default;
+        let (first, second) =
+            tokio::join!(collector.collect(None, everything()), collector.collect(None, everything()));
         for collection in [first, second] {
             assert_eq!(collection.error, None);
-            assert_eq!(collection.records.domain(0).name, "test");
+            let names: Vec<_> = collection.domains.iter().map(|domain| domain.identity.name.as_str()).collect();
+            assert_eq!(names, ["test"]);
+            assert!(collection.domains.iter().all(|domain| domain.complete));
+            assert!(collection.batches.iter().any(|records| records.domains().any(|domain| domain.name == "test")));
             let versions = collection.versions.as_ref().expect("versions");
             assert_eq!(versions.driver, "TEST");
         }
@@ -145,11 +196,10 @@ mod tests {
         let config = "libvirt: {uri: 'qemu+unix:///system?socket=/nonexistent/libvirt-sock'}";
         let config = crate::config::parse(config, "test").expect("a valid configuration");
         let collector = Collector::start(&config).expect("a thread");
-        let collection = collector.collect(None).await;
+        let collection = collector.collect(None, Selection::default()).await;
         let error = collection.error.as_ref().expect("an error");
         assert_eq!(error.class, ErrorClass::ConnectFailed);
         assert!(error.to_string().contains("/nonexistent/libvirt-sock"), "{error}");
-        assert_eq!(collector.stats().failures, [(ErrorClass::ConnectFailed, 1)]);
     }
 
     #[test]

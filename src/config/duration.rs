@@ -24,10 +24,38 @@ impl FromStr for Parsed {
     }
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserialize_text(deserializer, "a duration").map(|Parsed(duration)| duration)
 }
 
-pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(in crate::config) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// Likewise, but zero is a duration too, which turns something off.
+pub(super) mod or_zero {
+    use serde::de::Error as _;
+
+    pub(in crate::config) use super::serialize;
+    use super::{Deserializer, Duration, LONGEST, ValueError, deserialize_text};
+
+    struct Parsed(Duration);
+
+    impl std::str::FromStr for Parsed {
+        type Err = ValueError;
+
+        fn from_str(text: &str) -> Result<Self, ValueError> {
+            let duration = humantime::parse_duration(text).ok().or_else(|| (text == "0").then_some(Duration::ZERO));
+            duration.map(Self).ok_or_else(|| ValueError::Duration { text: text.to_owned() })
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let Parsed(duration) = deserialize_text(deserializer, "a duration")?;
+        if duration > LONGEST {
+            let text = humantime::format_duration(duration).to_string();
+            return Err(D::Error::custom(ValueError::DurationRange { text }));
+        }
+        Ok(duration)
+    }
 }

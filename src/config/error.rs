@@ -137,6 +137,14 @@ pub enum ValueError {
         /// The text given.
         text: String,
     },
+    /// A number of things that there cannot be.
+    #[error("bad number `{number}`, expected one from 1 to {most}")]
+    CountRange {
+        /// The number given.
+        number: String,
+        /// The most there can be.
+        most: usize,
+    },
     /// Nothing to listen on.
     #[error("bad listen address `{address}`, expected `:port`, `host:port`, `[ipv6]:port` or `unix:/path`")]
     ListenAddress {

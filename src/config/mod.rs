@@ -4,6 +4,7 @@
 //! itself from text. The file and the command line go through the same `FromStr`, so they refuse the same values
 //! with the same words, and a `Config` that exists is valid. `config.example.yaml` explains every key.
 
+mod count;
 mod duration;
 mod error;
 mod list;
@@ -69,6 +70,15 @@ pub struct Collection {
     pub backing_chain: bool,
     /// What is exported of domains that are shut off.
     pub inactive_domains: InactiveDomains,
+    /// How many connections ask libvirt at the same time.
+    #[serde(deserialize_with = "count::up_to::<_, 16>")]
+    pub workers: usize,
+    /// How many domains are asked for in one call, at most.
+    #[serde(deserialize_with = "count::up_to::<_, 1024>")]
+    pub batch_size: usize,
+    /// How long a result is good for others who ask for the same; zero is not at all.
+    #[serde(with = "duration::or_zero")]
+    pub min_interval: Duration,
     /// How long a collection may take.
     #[serde(with = "duration")]
     pub deadline: Duration,
@@ -83,6 +93,9 @@ impl Default for Collection {
             groups: List::of(Group::ALL.iter().filter(|group| **group != Group::VcpuKvm).copied()),
             backing_chain: false,
             inactive_domains: InactiveDomains::State,
+            workers: 4,
+            batch_size: 16,
+            min_interval: Duration::ZERO,
             deadline: Duration::from_secs(8),
             timeout_offset: Duration::from_millis(500),
         }

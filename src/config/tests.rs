@@ -105,7 +105,7 @@ fn each_bad_document_gets_one_sentence() {
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",
-            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `deadline`, `timeout_offset`",
+            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`",
         ),
         (
             "libvirtd:\n  uri: a\n",

@@ -2,6 +2,7 @@
 
 mod compress;
 mod labels;
+mod line;
 mod openmetrics;
 mod params;
 mod protobuf;

@@ -1,8 +1,10 @@
-//! OpenMetrics 1.0 through `prometheus-client`: one collector over the families.
+//! OpenMetrics 1.0 through `prometheus-client`: a collector over the families.
 //!
 //! The crate appends unit, `_total` and `_info` to the names itself, escapes label values and checks nothing.
 
+use std::cell::LazyCell;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -12,75 +14,92 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::Rendered;
-use crate::catalogue::{Families, Kind, LabelSet, Meta, Sample, Value, float};
+use super::line::write_histogram;
+use crate::catalogue::{Families, Family, Kind, LabelSet, Meta, Sample, Value, float};
 
 pub(super) fn encode(families: &Arc<Families>) -> String {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Exposition(Arc::clone(families))));
     // A hundred bytes a sample is what domains with ordinary names take.
     let mut out = String::with_capacity(families.series() * 128);
-    // Writing to a String cannot fail, and the collector returns no error of its own.
-    let written = text::encode(&mut out, &registry);
-    debug_assert!(written.is_ok());
+    let rendered = LazyCell::new(|| Rendered::new(&families.labels));
+    let mut first = 0;
+    for chunk in families.families.chunk_by(|a, b| is_histogram(a) == is_histogram(b)) {
+        let range = first..first + chunk.len();
+        first = range.end;
+        if chunk.first().is_some_and(is_histogram) {
+            chunk.iter().for_each(|family| write_histograms(&mut out, families, &rendered, family));
+            continue;
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Exposition { families: Arc::clone(families), range }));
+        // Writing to a String cannot fail, and the collector returns no error of its own.
+        let written = text::encode_registry(&mut out, &registry);
+        debug_assert!(written.is_ok());
+    }
+    let ended = text::encode_eof(&mut out);
+    debug_assert!(ended.is_ok());
     out
 }
 
+fn is_histogram(family: &Family) -> bool {
+    family.meta.kind == Kind::Histogram
+}
+
+/// The crate insists on a sum, which libvirt does not report of every histogram: these families are written here.
+fn write_histograms(out: &mut String, families: &Families, rendered: &Rendered<'_>, family: &Family) {
+    let Meta { name, help, unit, .. } = &*family.meta;
+    for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " histogram\n"] {
+        out.push_str(part);
+    }
+    for part in unit.suffix().map(|unit| ["# UNIT ", name, " ", unit, "\n"]).into_iter().flatten() {
+        out.push_str(part);
+    }
+    for sample in &family.samples {
+        if let Value::Histogram(number) = sample.value {
+            write_histogram(out, rendered, sample, name, &families.histograms[number]);
+        }
+    }
+}
+
+/// Some of the families; the crate wants a collector that borrows nothing.
 #[derive(Debug)]
-struct Exposition(Arc<Families>);
+struct Exposition {
+    families: Arc<Families>,
+    range: Range<usize>,
+}
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let rendered = Rendered::new(&self.0.labels);
-        for family in &self.0.families {
+        let rendered = Rendered::new(&self.families.labels);
+        for family in &self.families.families[self.range.clone()] {
             let meta = &family.meta;
             let unit = meta.unit.suffix().map(|suffix| Unit::Other(suffix.to_owned()));
             let mut encoder =
                 encoder.encode_descriptor(bare_name(meta), &meta.help, unit.as_ref(), metric_type(meta.kind))?;
             for sample in &family.samples {
-                let labels = Labels { rendered: &rendered, sample };
-                self.encode_sample(meta.kind, sample, &labels, &mut encoder)?;
+                encode_sample(meta.kind, sample, &Labels { rendered: &rendered, sample }, &mut encoder)?;
             }
         }
         Ok(())
     }
 }
 
-impl Exposition {
-    fn encode_sample(
-        &self,
-        kind: Kind,
-        sample: &Sample,
-        labels: &Labels<'_>,
-        encoder: &mut MetricEncoder<'_>,
-    ) -> fmt::Result {
-        if kind == Kind::Info {
-            return encoder.encode_info(labels);
-        }
-        if (sample.subject, sample.labels) == (LabelSet::EMPTY, LabelSet::EMPTY) {
-            return self.encode_value(kind, sample.value, encoder);
-        }
-        self.encode_value(kind, sample.value, &mut encoder.encode_family(labels)?)
+fn encode_sample(kind: Kind, sample: &Sample, labels: &Labels<'_>, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    if kind == Kind::Info {
+        return encoder.encode_info(labels);
     }
+    if (sample.subject, sample.labels) == (LabelSet::EMPTY, LabelSet::EMPTY) {
+        return encode_value(kind, sample.value, encoder);
+    }
+    encode_value(kind, sample.value, &mut encoder.encode_family(labels)?)
+}
 
-    fn encode_value(&self, kind: Kind, value: Value, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-        match (kind, value) {
-            (Kind::Counter, Value::Unsigned(value)) => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
-            (Kind::Counter, value) => encoder.encode_counter::<NoLabelSet, _, f64>(&float(value), None),
-            (_, Value::Unsigned(value)) => encoder.encode_gauge(&value),
-            (_, Value::Signed(value)) => encoder.encode_gauge(&value),
-            (_, Value::Float(value)) => encoder.encode_gauge(&value),
-            (_, Value::Histogram(number)) => {
-                let histogram = &self.0.histograms[number];
-                // The crate adds the buckets up itself.
-                let mut below = 0;
-                let apart: Vec<(f64, u64)> = histogram
-                    .buckets
-                    .iter()
-                    .map(|&(bound, count)| (bound, count - std::mem::replace(&mut below, count)))
-                    .collect();
-                encoder.encode_histogram::<NoLabelSet>(histogram.sum, histogram.count(), &apart, None)
-            }
-        }
+fn encode_value(kind: Kind, value: Value, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    match (kind, value) {
+        (Kind::Counter, Value::Unsigned(value)) => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        (Kind::Counter, value) => encoder.encode_counter::<NoLabelSet, _, f64>(&float(value), None),
+        (_, Value::Unsigned(value)) => encoder.encode_gauge(&value),
+        (_, Value::Signed(value)) => encoder.encode_gauge(&value),
+        (_, value) => encoder.encode_gauge(&float(value)),
     }
 }
 

@@ -155,7 +155,8 @@ fn buckets(histogram: &Histogram, start_timestamp: Option<Timestamp>) -> Buckets
     let bucket = |&(bound, count): &(f64, u64)| Bucket { cumulative_count: Some(count), upper_bound: Some(bound) };
     Buckets {
         sample_count: Some(histogram.count()),
-        sample_sum: Some(histogram.sum),
+        // Readers take a missing sum for zero, which it is not.
+        sample_sum: Some(histogram.sum.unwrap_or(f64::NAN)),
         bucket: histogram.buckets.iter().map(bucket).collect(),
         start_timestamp,
     }
@@ -191,7 +192,7 @@ mod tests {
         let mut families = Families::default();
         let subject = families.labels.push([("domain", "a\"b\n")]);
         let labels = families.labels.push([("device", "vda")]);
-        families.histograms.push(Histogram { buckets: vec![(0.5, 2), (f64::INFINITY, 3)], sum: 1.5 });
+        families.histograms.push(Histogram { buckets: vec![(0.5, 2), (f64::INFINITY, 3)], sum: Some(1.5) });
         families.started.insert(subject, UNIX_EPOCH + Duration::from_millis(1500));
         let sample = |value| Sample { subject, labels, value };
         families.families = vec![

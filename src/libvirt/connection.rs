@@ -1,12 +1,12 @@
 //! A read-only connection to a libvirt daemon.
 
-use std::ffi::{CStr, CString, c_ulong};
+use std::ffi::{CStr, CString, c_ulong, c_void};
 use std::ptr::NonNull;
 
 use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
-use super::event_loop;
+use super::{event_loop, sockets};
 
 /// Seconds of silence after which the daemon is asked for a sign of life.
 const KEEPALIVE_INTERVAL: i32 = 5;
@@ -40,30 +40,57 @@ pub struct Versions {
 impl Connection {
     /// Opens `uri` read-only and turns on keepalive where the transport has it.
     ///
-    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may.
+    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, and end it with
+    /// [`super::abort_open`]. `on_close` is called once when the connection breaks, from any thread, and must not call
+    /// libvirt; it is not called for a drop. What it owns is freed after that call or with the connection.
+    ///
+    /// A drop says goodbye to the daemon and waits for the answer, or until keepalive ends the connection.
     ///
     /// # Errors
     /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
-    pub fn open(uri: &str) -> Result<Self, LibvirtError> {
+    pub fn open(uri: &str, on_close: impl Fn() + Send + 'static) -> Result<Self, LibvirtError> {
         event_loop::ensure_started()?;
         let operation = || format!("cannot open {uri} read-only");
         let c_uri = CString::new(uri)
             .map_err(|_| LibvirtError::own(operation(), ErrorClass::ConnectFailed, "the URI has a NUL byte"))?;
-        // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
-        let pointer = unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) };
-        let pointer = NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
-        let connection = Self { pointer };
-        // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
-        // SAFETY: the pointer is an open connection that this value owns.
-        unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
-        Ok(connection)
+        // All calls to the daemon are within reach of `abort_open`.
+        sockets::watched(|| {
+            // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
+            let pointer = unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) };
+            let pointer = NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
+            let connection = Self { pointer };
+            // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
+            // SAFETY: the pointer is an open connection that this value owns.
+            unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
+            connection.watch_close(Box::new(on_close));
+            // libvirt opens a connection even if its last questions are not answered. Of one that broke before the callback
+            // was there nobody would ever be told.
+            if !connection.is_alive() {
+                let message = "the connection to the daemon broke at once";
+                return Err(LibvirtError::own(operation(), ErrorClass::ConnectFailed, message));
+            }
+            Ok(connection)
+        })
     }
 
-    /// Whether the connection still stands. Asks the client library only, never the daemon.
+    /// A driver without a daemon refuses; such a connection cannot break.
+    fn watch_close(&self, on_close: OnClose) {
+        let opaque = Box::into_raw(Box::new(on_close)).cast();
+        // SAFETY: an open connection; the callback has the type that libvirt calls; `opaque` is the box that it expects, and
+        // libvirt hands it to `free_on_close` exactly once after a success.
+        let registered =
+            unsafe { sys::virConnectRegisterCloseCallback(self.as_ptr(), Some(closed), opaque, Some(free_on_close)) };
+        if registered < 0 {
+            // SAFETY: libvirt has not taken the box.
+            unsafe { free_on_close(opaque) };
+        }
+    }
+
+    /// Whether the connection still stands, as far as the driver knows. Asks the client library only, never the daemon.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         // SAFETY: the pointer is an open connection that this value owns.
-        unsafe { sys::virConnectIsAlive(self.as_ptr()) == 1 }
+        unsafe { sys::virConnectIsAlive(self.as_ptr()) != 0 }
     }
 
     /// The versions of library, daemon and hypervisor. Two calls to the daemon; what it does not tell stays empty.
@@ -107,12 +134,30 @@ impl Connection {
     pub(super) fn last_error(&self, operation: impl Into<String>) -> LibvirtError {
         // The error is read first: asking whether the connection is alive would overwrite it.
         let error = LibvirtError::last(operation, Phase::Alive);
-        if self.is_alive() { error } else { LibvirtError { class: ErrorClass::Disconnected, ..error } }
+        if self.is_alive() { error } else { error.disconnected() }
     }
+}
+
+/// What is called when a connection breaks.
+type OnClose = Box<dyn Fn() + Send>;
+
+unsafe extern "C" fn closed(_connection: sys::virConnectPtr, _reason: i32, opaque: *mut c_void) {
+    // SAFETY: `opaque` is the box of `watch_close`, not freed before libvirt calls `free_on_close`.
+    let on_close = unsafe { &*opaque.cast::<OnClose>() };
+    // A panic must not unwind into C; a callback that only sends a message has none.
+    let _caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(on_close));
+}
+
+unsafe extern "C" fn free_on_close(opaque: *mut c_void) {
+    // SAFETY: `opaque` came from Box::into_raw in `watch_close` and is freed once.
+    drop(unsafe { Box::from_raw(opaque.cast::<OnClose>()) });
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // The registration holds a reference; after a break libvirt has let go of it itself, and says so by an error.
+        // SAFETY: an open connection and the callback that was registered on it.
+        unsafe { sys::virConnectUnregisterCloseCallback(self.as_ptr(), Some(closed)) };
         // A failure (the connection is dead already) leaves nothing to do: libvirt has let go of the socket.
         // SAFETY: the pointer is a connection that this value owns and that nobody uses after it.
         unsafe { sys::virConnectClose(self.as_ptr()) };

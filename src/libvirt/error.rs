@@ -18,7 +18,7 @@ pub enum ErrorClass {
     Disconnected,
     /// No answer within the deadline.
     TimedOut,
-    /// The reply is beyond the limits of libvirt's protocol (`VIR_ERR_RPC`).
+    /// The reply is beyond the limits of libvirt's protocol (`VIR_ERR_RPC`, or more domains than a reply may have).
     TooLarge,
     /// The driver, the daemon or the library does not know the call.
     NotSupported,
@@ -101,18 +101,46 @@ impl LibvirtError {
         let error = unsafe { sys::virGetLastError() };
         // SAFETY: null is checked by `as_ref`; a non-null error is a live, initialised virError of this thread.
         let Some(error) = (unsafe { error.as_ref() }) else {
-            let message = "libvirt gave no reason";
-            return Self::own(operation, phase.class_of_unknown(), message);
+            return Self::own(operation, phase.class_of_unknown(), NO_REASON);
         };
-        let message = if error.message.is_null() {
-            String::from("libvirt gave no reason")
+        // Where an error was lost on its way between threads, libvirt fills in one of its own, "the cause is unknown": code 1,
+        // from nowhere (VIR_FROM_NONE), and without the parts that a reported error has.
+        let lost = error.code == INTERNAL_ERROR && error.domain == 0 && error.str1.is_null();
+        let message = if lost || error.message.is_null() {
+            String::from(NO_REASON)
         } else {
             // SAFETY: a non-null message is a NUL-terminated string owned by the error, copied out before any other call.
             unsafe { CStr::from_ptr(error.message) }.to_string_lossy().trim_end().to_owned()
         };
         let number = sys::virErrorNumber::try_from(error.code).unwrap_or_default();
-        Self::own(operation, phase.classify(number, error.int1, error.code), message)
+        let mut class = phase.classify(number, error.int1, error.code);
+        if phase == Phase::Alive && error.code == INTERNAL_ERROR && is_about_the_record_limit(&message) {
+            class = ErrorClass::TooLarge;
+        }
+        Self::own(operation, class, message)
     }
+
+    /// The same error, of a call whose connection has ended.
+    pub(super) fn disconnected(mut self) -> Self {
+        self.class = ErrorClass::Disconnected;
+        if self.message == NO_REASON {
+            self.message = String::from("the connection to the daemon broke");
+        }
+        self
+    }
+}
+
+/// What stands for a message where there is none.
+const NO_REASON: &str = "libvirt gave no reason";
+
+/// `VIR_ERR_INTERNAL_ERROR`.
+const INTERNAL_ERROR: i32 = 1;
+
+/// More domains than a reply may have are an internal error to the daemon (`Number of domain stats records is 16385, which
+/// exceeds max limit: 16384`, and in listings `Too many domains '16385' for limit '16384'`): only the text tells it from
+/// others, and of a text in the daemon's language only the number, `REMOTE_DOMAIN_LIST_MAX`.
+fn is_about_the_record_limit(message: &str) -> bool {
+    ["exceeds max limit", "' for limit '", "16384"].iter().any(|mark| message.contains(mark))
 }
 
 /// What was going on when the call failed: the same error number means something else while connecting.
@@ -164,6 +192,13 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_domains_are_told_from_other_internal_errors() {
+        assert!(is_about_the_record_limit("Anzahl der Einträge ist 16385, mehr als 16384"));
+        assert!(is_about_the_record_limit("internal error: Too many domains '3' for limit '2'"));
+        assert!(!is_about_the_record_limit("internal error: client socket is closed"));
+    }
 
     #[test]
     fn the_same_number_means_something_else_in_another_phase() {

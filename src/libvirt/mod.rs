@@ -4,15 +4,19 @@
 #![allow(unsafe_code)]
 
 mod connection;
+mod domain;
 mod error;
 mod event_loop;
 mod param;
 mod reply;
+mod sockets;
 mod stats;
 
 pub use connection::{Connection, Versions};
+pub use domain::{ControlState, Domain, DomainInfo, Identity};
 pub use error::{ErrorClass, LibvirtError};
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;
+pub use sockets::abort_open;
 pub use stats::{DomainSelection, StatsGroups, StatsRequest};

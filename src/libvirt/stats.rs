@@ -3,10 +3,10 @@
 use std::ffi::{CStr, c_uint};
 use std::ops::BitOr;
 
-use uuid::Uuid;
 use virt::sys;
 
 use super::connection::Connection;
+use super::domain::{Domain, identity_of};
 use super::error::LibvirtError;
 use super::param::{ParamValue, Records};
 
@@ -47,6 +47,23 @@ impl StatsGroups {
         self.0 == 0
     }
 
+    /// What libvirt reports without ever asking the domain's hypervisor process.
+    pub const WITHOUT_MONITOR: Self = Self(Self::STATE.0 | Self::INTERFACE.0 | Self::PERF.0 | Self::MEMORY.0);
+    /// What makes older daemons fail a whole call when one hypervisor process dies during it.
+    pub const FRAGILE: Self = Self(Self::IOTHREAD.0 | Self::DIRTYRATE.0 | Self::PERF.0);
+
+    /// The groups of this set that are in `other` too.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The groups of this set that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether all of `other` is in this set.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
@@ -82,22 +99,26 @@ pub enum DomainSelection {
 pub struct StatsRequest {
     /// The groups to ask for; not empty.
     pub groups: StatsGroups,
-    /// The domains to ask about.
-    pub domains: DomainSelection,
+    /// The domains to ask about; `None` for those that the call names.
+    pub domains: Option<DomainSelection>,
     /// Also report the layers below the top image of each disk.
     pub backing_chain: bool,
+    /// Of a domain that is busy, report what can be had without its monitor instead of waiting 30 s for it. Only a daemon
+    /// older than libvirt 4.5 does not know this.
+    pub nowait: bool,
 }
 
 impl StatsRequest {
     fn flags(self) -> c_uint {
         let domains = match self.domains {
-            DomainSelection::Active => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE,
-            DomainSelection::Inactive => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_INACTIVE,
+            None => 0,
+            Some(DomainSelection::Active) => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE,
+            Some(DomainSelection::Inactive) => sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_INACTIVE,
         };
         let backing = if self.backing_chain { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING } else { 0 };
-        // NOWAIT: a domain that is busy yields what can be had without its monitor, instead of a wait of 30 s.
+        let nowait = if self.nowait { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT } else { 0 };
         // Never ENFORCE: one domain without a group would fail the whole call.
-        domains | backing | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        domains | backing | nowait
     }
 }
 
@@ -122,7 +143,38 @@ impl Connection {
         let Ok(count) = usize::try_from(count) else {
             return Err(self.last_error("cannot fetch domain statistics"));
         };
-        RecordList { list, count }.copy_to(&selects, records);
+        RecordList { list, count }.copy_to(selects, records);
+        Ok(())
+    }
+
+    /// Asks for the statistics of `domains`, handles of this connection, and appends them to `records`. Domains that have
+    /// vanished are left out silently.
+    ///
+    /// Blocks as [`Connection::fetch_stats`] does.
+    ///
+    /// # Errors
+    /// Of any class; `records` is then as it was.
+    pub fn fetch_stats_of<'d>(
+        &self,
+        domains: impl IntoIterator<Item = &'d Domain>,
+        request: StatsRequest,
+        records: &mut Records,
+    ) -> Result<(), LibvirtError> {
+        let mut pointers: Vec<sys::virDomainPtr> = domains.into_iter().map(Domain::as_ptr).collect();
+        if pointers.is_empty() {
+            return Ok(());
+        }
+        pointers.push(std::ptr::null_mut());
+        let mut list = std::ptr::null_mut();
+        // SAFETY: a null-terminated array of valid domains of one connection, and a valid out-parameter, which libvirt sets
+        // to a list that `RecordList` frees.
+        let count = unsafe {
+            sys::virDomainListGetStats(pointers.as_mut_ptr(), request.groups.0, &raw mut list, request.flags())
+        };
+        let Ok(count) = usize::try_from(count) else {
+            return Err(self.last_error("cannot fetch domain statistics"));
+        };
+        RecordList { list, count }.copy_to(|_| true, records);
         Ok(())
     }
 }
@@ -170,27 +222,14 @@ impl Drop for RecordList {
     }
 }
 
-/// Name, UUID and id are part of the record: none of these calls asks the daemon.
+/// Name, UUID and id are part of the record: this does not ask the daemon.
 fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str) -> bool, records: &mut Records) -> bool {
-    // SAFETY: each record holds a valid domain; the name belongs to it and is copied before the record is freed.
-    let name = unsafe { sys::virDomainGetName(domain) };
-    let name = if name.is_null() {
-        c""
-    } else {
-        // SAFETY: a non-null name is a NUL-terminated string.
-        unsafe { CStr::from_ptr(name) }
-    };
-    let name = name.to_string_lossy();
-    if !selects(&name) {
-        return false;
+    let identity = identity_of(domain);
+    let selected = selects(&identity.name);
+    if selected {
+        records.push_domain(&identity.name, identity.uuid, identity.id);
     }
-    let mut uuid = [0; 16];
-    // SAFETY: a valid domain and room for VIR_UUID_BUFLEN (16) bytes.
-    unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
-    // SAFETY: a valid domain; (unsigned)-1 stands for "not running".
-    let id = unsafe { sys::virDomainGetID(domain) };
-    records.push_domain(&name, Uuid::from_bytes(uuid), (id != u32::MAX).then_some(id));
-    true
+    selected
 }
 
 pub(super) fn push_param(param: &sys::virTypedParameter, records: &mut Records) {

@@ -7,7 +7,7 @@ here=$(dirname "$(realpath "$0")")
 "$here/install.sh" demo
 need cargo cargo
 
-say "Building the exporter"
+say "Building the exporter (the first time takes some minutes)"
 cd "$here/../.."
 cargo build --release --locked --quiet
 target=$(cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -22,7 +22,8 @@ cleanup() {
   rm -rf --one-file-system "$dir"
 }
 trap cleanup EXIT
-trap 'cleanup; exit 130' INT TERM HUP
+trap 'cleanup; exit 0' INT # how a demo ends
+trap 'cleanup; exit 143' TERM HUP
 
 can_mount || say "Without root, the guests run under a session daemon, without NICs that libvirt counts; as root they have tap devices."
 say "Starting a libvirtd and three guests; no libvirt of this machine is touched"

@@ -119,10 +119,11 @@ for guest in "$@"; do
       # The kernel's own events need no performance counters in the machine, but the right to open them.
       [[ $(cat "$dir/uri") != *:///system* ]] || events="<perf><event name='page_faults' enabled='yes'/><event name='context_switches' enabled='yes'/>
           <event name='cpu_migrations' enabled='yes'/><event name='task_clock' enabled='yes'/></perf>"
+      # Of the two intervals, the short one has forgotten everything soon after a pause, the long one stands still for a comparison.
       bins="<bin start='0'/><bin start='10000'/><bin start='100000'/><bin start='1000000'/>"
       define "<title>A &quot;timed&quot; guest</title><vcpu>1</vcpu><iothreads>2</iothreads>
           <metadata><lab:owner xmlns:lab='urn:example:lab' team='storage'>ada</lab:owner></metadata>$events" \
-        "$(disk vda "$disk0" raw "iothread='2'" "<statistics><statistic interval='1'/><statistic interval='10'/>
+        "$(disk vda "$disk0" raw "iothread='2'" "<statistics><statistic interval='1'/><statistic interval='600'/>
           <latency-histogram>$bins</latency-histogram></statistics>") $(nic timed 0)"
       lab_virsh "$dir" start "$name" >/dev/null
       # Two more groups of keys: a write threshold, and the rate at which the guest dirties its memory.

@@ -5,7 +5,7 @@
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-packages=(gcc pkg-config libvirt-dev)
+packages=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
 test=(debootstrap openssl prometheus python3 python3-prometheus-client shellcheck)
 case "${1:-}" in

@@ -7,7 +7,7 @@
 #
 # As root it lives in a mount namespace of its own, so that its state, sockets and configuration are DIR's and every mount
 # ends with its last process. Elsewhere it is a session daemon with its own XDG folders: the same, without tap NICs.
-# With LAB_OWNER=PID in the environment the lab stops itself when that process is gone, however it went.
+# With LAB_OWNER=PID in the environment the lab stops itself, and removes DIR, when that process is gone, however it went.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -60,6 +60,12 @@ C
       for p in run var/lib var/log var/cache etc; do
         mkdir -p "$root/$p/libvirt"; mount --bind "$dir/fs/$p/libvirt" "$root/$p/libvirt"
       done
+      # libvirt of Debian 12 wants the user that its package libvirt-daemon-system would make, even to use another one.
+      if ! chroot "${root:-/}" getent passwd libvirt-qemu >/dev/null; then
+        { cat "$root/etc/passwd"; echo "libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin"; } >"$dir/fs/passwd"
+        { cat "$root/etc/group"; echo "libvirt-qemu:x:64055:"; } >"$dir/fs/group"
+        for f in passwd group; do mount --bind "$dir/fs/$f" "$root/etc/$f"; done
+      fi
       exec chroot "${root:-/}" libvirtd --config "$dir/libvirtd.conf" --pid-file "$dir/libvirtd.pid"' \
       bash "$dir" "$chroot" </dev/null >"$dir/libvirtd.out" 2>&1 &
     echo "qemu+unix:///system?socket=$dir/sock/libvirt-sock" >"$dir/uri"
@@ -90,7 +96,7 @@ C
   done
   if [ -n "${LAB_OWNER:-}" ]; then
     # shellcheck disable=SC2016 # the inner shell expands these
-    setsid bash -c 'tail --pid="$1" -s 2 -f /dev/null; exec "$2" stop "$3"' bash "$LAB_OWNER" "$(realpath "$0")" "$dir" \
+    setsid bash -c 'tail --pid="$1" -s 2 -f /dev/null; rm -f "$3/watcher"; "$2" stop "$3"; rm -rf --one-file-system "$3"' bash "$LAB_OWNER" "$(realpath "$0")" "$dir" \
       </dev/null >/dev/null 2>&1 &
     echo $! >"$dir/watcher"
   fi
@@ -100,9 +106,9 @@ C
 stop() {
   local dir cgroups pids
   dir=$(realpath -m "$1")
-  # The watcher has nothing to watch any more, unless it is what runs this.
+  # The watcher has nothing to watch any more. Where it is what runs this, it has removed its file.
   local watcher; watcher=$(cat "$dir/watcher" 2>/dev/null || true)
-  if [ -n "$watcher" ] && [ "$watcher" != $$ ]; then kill -- "-$watcher" 2>/dev/null || true; fi
+  [ -z "$watcher" ] || kill -- "-$watcher" 2>/dev/null || true
   pids=$(lab_processes "$dir")
   cgroups=$(for p in $pids; do [[ $(cat "/proc/$p/comm" 2>/dev/null) != qemu* ]] || cut -d: -f3- "/proc/$p/cgroup"; done 2>/dev/null | sort -ru)
   # QEMUs first, and hard: a frozen one would ignore anything less. libvirtd notices, and clears up after each.
@@ -133,7 +139,7 @@ stop() {
     done
   done <<<"$cgroups"
   # The parent of all guests' groups goes with the last libvirt; before, another one may be about to use it.
-  readlink /proc/[0-9]*/exe | grep -qE '/(libvirtd|virtqemud)$' || rmdir /sys/fs/cgroup/{,*/}machine 2>/dev/null || true
+  [[ $(readlink /proc/[0-9]*/exe) =~ /(libvirtd|virtqemud)($'\n'|$) ]] || rmdir /sys/fs/cgroup/{,*/}machine 2>/dev/null || true
   # What a test run leaves to be read is the log; the rest could belong to root or to nobody, and stand in the way of the folder.
   rm -rf --one-file-system "$dir"/{uri,uri-ro,token,watcher,taps,fs,ns,sock,disks}
 }

@@ -125,16 +125,17 @@ fn block(n: &str, rest: &[&str], values: &Values) -> Expected {
     // Layers of a chain follow their disk, under its name.
     let lower =
         n.parse::<usize>().is_ok_and(|n| n > 0 && values.get(&format!("block.{}.name", n - 1)) == Some(&device));
+    let backing = |name: &str| {
+        let index = text(format!("block.{n}.backingIndex"));
+        Expected::Sample(
+            format!("libvirt_domain_block_backing_{name}"),
+            vec![("device", device.clone()), ("backing_index", index)],
+            1.0,
+        )
+    };
     match rest {
         ["backingIndex"] => Expected::Nothing,
-        [what @ ("allocation" | "capacity" | "physical")] if lower => {
-            let index = text(format!("block.{n}.backingIndex"));
-            Expected::Sample(
-                format!("libvirt_domain_block_backing_{what}_bytes"),
-                vec![("device", device), ("backing_index", index)],
-                1.0,
-            )
-        }
+        [what @ ("allocation" | "capacity" | "physical" | "threshold")] if lower => backing(&format!("{what}_bytes")),
         [what @ ("allocation" | "capacity" | "physical" | "threshold")] => sample(format!("{what}_bytes"), 1.0),
         ["fl", "reqs"] => sample("flush_requests_total".to_owned(), 1.0),
         ["fl", "times"] => sample("flush_time_seconds_total".to_owned(), NANO),
@@ -147,8 +148,10 @@ fn block(n: &str, rest: &[&str], values: &Values) -> Expected {
                 _ => Expected::Unknown,
             }
         }
-        ["limits", what @ ("iov_max" | "iov_hw_max")] => sample(format!("limit_{what}"), 1.0),
-        ["limits", what] => sample(format!("limit_{what}_bytes"), 1.0),
+        ["limits", what] => {
+            let unit = if what.starts_with("iov") { "" } else { "_bytes" };
+            if lower { backing(&format!("limit_{what}{unit}")) } else { sample(format!("limit_{what}{unit}"), 1.0) }
+        }
         ["timed_group", "count"] => sample("timed_groups".to_owned(), 1.0),
         ["timed_group", _, "interval"] => Expected::Nothing,
         ["timed_group", m, what] => {

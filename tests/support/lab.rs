@@ -147,7 +147,7 @@ impl Exporter {
     /// When it ends, or does not answer within 20 seconds.
     pub fn serve(uri: &str, arguments: &[&str]) -> Result<Self, String> {
         let address = free_address()?;
-        let process = exporter()
+        let process = tied(env!("CARGO_BIN_EXE_domstats-exporter"))
             .args(["serve", "--libvirt.uri", uri, "--web.listen-address"])
             .arg(address.to_string())
             .args(arguments)
@@ -260,6 +260,13 @@ pub fn filter(command: &mut Command, input: &str) -> Result<String, String> {
     let mut text = String::from_utf8_lossy(&done.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&done.stderr));
     if done.status.success() { Ok(text) } else { Err(format!("{name}: {}: {text}", done.status)) }
+}
+
+/// A program that is killed when the thread that starts it ends, even if the whole test program is killed.
+pub fn tied(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
 }
 
 fn exporter() -> Command {

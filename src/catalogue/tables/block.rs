@@ -91,6 +91,42 @@ pub(super) const TABLE: Table = Table {
             "Most scatter-gather elements in a request"),
         Row::gauge(&["block.<n>.limits.iov_hw_max"], "libvirt_domain_block_limit_iov_hw_max", of("element"), ("libvirt.domain.disk.limit.iov_hw_max", NONE),
             "Most scatter-gather elements in a request that the host's hardware takes; 0 is no limit"),
+        Row::gauge(&["block.<n>.limits.request_alignment"], "libvirt_domain_block_backing_limit_request_alignment_bytes", BYTES, ("libvirt.domain.disk.backing.limit.request_alignment", NONE),
+            "Alignment that requests to a backing layer must have")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.discard_max"], "libvirt_domain_block_backing_limit_discard_max_bytes", BYTES, ("libvirt.domain.disk.backing.limit.discard_max", NONE),
+            "Largest discard request that a backing layer takes; 0 is no limit")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.discard_alignment"], "libvirt_domain_block_backing_limit_discard_alignment_bytes", BYTES, ("libvirt.domain.disk.backing.limit.discard_alignment", NONE),
+            "Best alignment of discard requests, in a backing layer")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.write_zeroes_max"], "libvirt_domain_block_backing_limit_write_zeroes_max_bytes", BYTES, ("libvirt.domain.disk.backing.limit.write_zeroes_max", NONE),
+            "Largest request to write zeroes that a backing layer takes; 0 is no limit")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.write_zeroes_alignment"], "libvirt_domain_block_backing_limit_write_zeroes_alignment_bytes", BYTES, ("libvirt.domain.disk.backing.limit.write_zeroes_alignment", NONE),
+            "Best alignment of requests to write zeroes, in a backing layer")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.transfer_optimal"], "libvirt_domain_block_backing_limit_transfer_optimal_bytes", BYTES, ("libvirt.domain.disk.backing.limit.transfer_optimal", NONE),
+            "Best size of a request, in a backing layer")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.transfer_max"], "libvirt_domain_block_backing_limit_transfer_max_bytes", BYTES, ("libvirt.domain.disk.backing.limit.transfer_max", NONE),
+            "Largest request that a backing layer takes; 0 is no limit")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.transfer_hw_max"], "libvirt_domain_block_backing_limit_transfer_hw_max_bytes", BYTES, ("libvirt.domain.disk.backing.limit.transfer_hw_max", NONE),
+            "Largest request that the host's hardware takes, for a backing layer; 0 is no limit")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.memory_alignment_minimal"], "libvirt_domain_block_backing_limit_memory_alignment_minimal_bytes", BYTES, ("libvirt.domain.disk.backing.limit.memory_alignment_minimal", NONE),
+            "Alignment that memory buffers must have, in a backing layer")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.memory_alignment_optimal"], "libvirt_domain_block_backing_limit_memory_alignment_optimal_bytes", BYTES, ("libvirt.domain.disk.backing.limit.memory_alignment_optimal", NONE),
+            "Best alignment of memory buffers, in a backing layer")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.iov_max"], "libvirt_domain_block_backing_limit_iov_max", of("element"), ("libvirt.domain.disk.backing.limit.iov_max", NONE),
+            "Most scatter-gather elements in a request, in a backing layer")
+            .shaped(Shape::BackingNumber),
+        Row::gauge(&["block.<n>.limits.iov_hw_max"], "libvirt_domain_block_backing_limit_iov_hw_max", of("element"), ("libvirt.domain.disk.backing.limit.iov_hw_max", NONE),
+            "Most scatter-gather elements in a request that the host's hardware takes, for a backing layer; 0 is no limit")
+            .shaped(Shape::BackingNumber),
         Row::gauge(&["block.<n>.timed_group.count"], "libvirt_domain_block_timed_groups", of("group"), ("libvirt.domain.disk.timed_group.count", NONE),
             "Intervals over which the device's latency is averaged"),
         Row::gauge(&["block.<n>.timed_group.<m>.rd_latency_min"], "libvirt_domain_block_read_latency_min_seconds", NANOS, ("libvirt.domain.disk.latency.min", READ),

@@ -1,0 +1,51 @@
+#!/bin/bash
+# One scrape of N real guests beside `virsh domstats --nowait` on the same guests, in turn: benches/real.sh [N]
+#
+# The guests are QEMUs of 32 MiB with four vCPUs and a disk, paused before their first instruction: what is measured is
+# libvirt's work and ours, not theirs. Needs root and some 45 MB of memory a guest. EXPORTER names another build.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+count=${1:-50}
+exporter=${EXPORTER:-$here/../target/release/domstats-exporter}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
+server=
+cleanup() {
+  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  "$here/../tests/lab/libvirtd.sh" stop "$dir" || true
+  rm -rf --one-file-system "$dir"
+}
+trap cleanup EXIT
+
+LAB_OWNER=$$ "$here/../tests/lab/libvirtd.sh" start "$dir" >/dev/null
+uri=$(cat "$dir/uri") read_only=$(cat "$dir/uri-ro")
+kind=qemu
+! virsh -c "$uri" domcapabilities --virttype kvm --arch x86_64 >/dev/null 2>&1 || kind=kvm
+for number in $(seq "$count"); do
+  truncate -s 8M "$dir/disks/$number"; chmod a+rw "$dir/disks/$number"
+  cat >"$dir/guest.xml" <<X
+<domain type='$kind'><name>bench-$$-$number</name><memory unit='MiB'>32</memory><vcpu>4</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices><controller type='usb' model='none'/><memballoon model='virtio'/>
+    <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$dir/disks/$number'/><target dev='vda' bus='virtio'/></disk>
+  </devices></domain>
+X
+  virsh -q -c "$uri" create "$dir/guest.xml" --paused >/dev/null
+done
+
+groups=state,cpu_total,balloon,vcpu,interface,block,perf,iothread,memory,dirtyrate,vm,vcpu_kvm
+"$exporter" serve --libvirt.uri "$read_only" --web.listen-address 127.0.0.1:9399 --collection.groups "$groups" 2>"$dir/log" &
+server=$!
+until curl -sf -o "$dir/metrics" http://127.0.0.1:9399/metrics && grep -q '^libvirt_up 1' "$dir/metrics"; do sleep 0.2; done
+values=$(virsh -q -c "$read_only" domstats --nowait | grep -c =)
+echo "$count guests ($kind), $values values; $(grep -c '^libvirt_domain_' "$dir/metrics") samples of domains"
+
+stamp() { date +%s%N; }
+for round in $(seq "${ROUNDS:-15}"); do
+  a=$(stamp); virsh -q -c "$read_only" domstats --nowait >/dev/null
+  b=$(stamp); curl -sf -o "$dir/metrics" http://127.0.0.1:9399/metrics
+  c=$(stamp)
+  echo "$round $(((b - a) / 1000)) $(((c - b) / 1000))"
+done | awk '{v[NR]=$2; e[NR]=$3; r[NR]=$3/$2}
+  function middle(x,  i, j, t) { for (i=1;i<NR;i++) for (j=i+1;j<=NR;j++) if (x[j]<x[i]) {t=x[i];x[i]=x[j];x[j]=t}; return x[int((NR+1)/2)] }
+  END {printf "median of %d rounds: virsh %.1f ms, /metrics %.1f ms; ratio %.2f\n", NR, middle(v)/1000, middle(e)/1000, middle(r)}'
+awk '/^(VmHWM|VmRSS|Threads)/{print}' "/proc/$server/status" | tr '\n' ' '; echo

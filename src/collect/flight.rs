@@ -1,0 +1,200 @@
+//! One collection under way: what has been asked, what has arrived, and who waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::complete::is_complete;
+use super::pool::JobId;
+use super::{Collection, DomainStatus, Selection};
+use crate::libvirt::{Identity, LibvirtError, Records, StatsGroups, Versions};
+
+/// The number of a flight; never used twice.
+pub(super) type FlightId = u64;
+
+/// Someone who waits for the collection.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Arc<Collection>>,
+}
+
+/// What a batch asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Everything, of running domains.
+    Full,
+    /// What needs no hypervisor, of running domains.
+    WithoutMonitor,
+    /// Domains that are shut off.
+    Inactive,
+    /// Basic facts of all running domains, or of those that are shut off.
+    Info { inactive: bool },
+}
+
+/// Domains that are asked for in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) kind: Kind,
+    pub(super) groups: StatsGroups,
+    /// Empty where the call is about all domains.
+    pub(super) domains: Vec<Uuid>,
+    /// How often it has been asked in vain.
+    pub(super) attempts: u8,
+}
+
+/// A batch that a worker is asking for.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) batch: Batch,
+    pub(super) since: Instant,
+    /// How often it has been looked into for taking so long.
+    pub(super) checks: u32,
+}
+
+/// How far a domain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Waiting,
+    Answered { complete: bool },
+    Gone,
+}
+
+/// One collection under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: FlightId,
+    pub(super) selection: Selection,
+    pub(super) groups: StatsGroups,
+    pub(super) started: Instant,
+    pub(super) waiters: Vec<Waiter>,
+    /// Whether the domains are known yet.
+    pub(super) planned: bool,
+    pub(super) queue: VecDeque<Batch>,
+    pub(super) running: BTreeMap<JobId, Running>,
+    /// Calls that were made.
+    pub(super) calls: usize,
+    domains: BTreeMap<Uuid, (Identity, Progress)>,
+    batches: Vec<Arc<Records>>,
+}
+
+impl Flight {
+    pub(super) fn new(id: FlightId, selection: Selection, groups: StatsGroups, now: Instant) -> Self {
+        Self {
+            id,
+            selection,
+            groups,
+            started: now,
+            waiters: Vec::new(),
+            planned: false,
+            queue: VecDeque::new(),
+            running: BTreeMap::new(),
+            calls: 0,
+            domains: BTreeMap::new(),
+            batches: Vec::new(),
+        }
+    }
+
+    /// Forgets everything but who waits: the connection broke, and there will be another.
+    pub(super) fn start_over(&mut self) {
+        let waiters = std::mem::take(&mut self.waiters);
+        *self = Self { waiters, ..Self::new(self.id, self.selection.clone(), self.groups, self.started) };
+    }
+
+    /// The running domains that the collection is about.
+    pub(super) fn plan(&mut self, domains: Vec<Identity>) {
+        let waiting = |identity: Identity| (identity.uuid, (identity, Progress::Waiting));
+        self.domains = domains.into_iter().map(waiting).collect();
+        self.planned = true;
+    }
+
+    /// Takes the answer of a batch, and gives the domains of it that are complete. Only QEMU's driver leaves things out of
+    /// the record of a busy domain.
+    pub(super) fn answer(&mut self, batch: &Batch, records: Records, is_qemu: bool) -> Vec<Uuid> {
+        let mut complete = Vec::new();
+        for uuid in &batch.domains {
+            // libvirt leaves out domains that have vanished since they were listed.
+            self.progress(*uuid, Progress::Gone);
+        }
+        for record in records.domains() {
+            let is_complete = batch.kind == Kind::Full && (!is_qemu || is_complete(&record, batch.groups));
+            self.progress(record.uuid, Progress::Answered { complete: is_complete });
+            if is_complete {
+                complete.push(record.uuid);
+            }
+        }
+        self.batches.push(Arc::new(records));
+        complete
+    }
+
+    /// The name of one of its domains.
+    pub(super) fn name_of(&self, uuid: Uuid) -> &str {
+        self.domains.get(&uuid).map_or("", |(identity, _)| &identity.name)
+    }
+
+    /// Nothing more will come of this batch.
+    pub(super) fn give_up(&mut self, batch: &Batch) {
+        for uuid in &batch.domains {
+            self.progress(*uuid, Progress::Answered { complete: false });
+        }
+    }
+
+    fn progress(&mut self, uuid: Uuid, progress: Progress) {
+        if let Some(domain) = self.domains.get_mut(&uuid) {
+            domain.1 = progress;
+        }
+    }
+
+    /// Whether all has been answered or given up.
+    pub(super) fn is_done(&self) -> bool {
+        self.planned && self.queue.is_empty() && self.running.is_empty()
+    }
+
+    /// Whether every domain was answered for.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_done() && !self.domains.values().any(|domain| domain.1 == Progress::Waiting)
+    }
+
+    /// How long a call may take before it is looked into: a fifth of the time that the most impatient waiter gives, or eight
+    /// times what such a call usually takes if that is less, but not so little that chance decides.
+    pub(super) fn patience(&self, usual: Duration) -> Duration {
+        const LEAST: Duration = Duration::from_millis(300);
+        let given = self.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(self.started));
+        (usual * 8).max(LEAST).min(given / 5)
+    }
+
+    /// When the most impatient waiter leaves.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waiters.iter().map(|waiter| waiter.deadline).min()
+    }
+
+    /// What has arrived so far.
+    pub(super) fn snapshot(
+        &self,
+        now: Instant,
+        versions: Option<&Versions>,
+        error: Option<LibvirtError>,
+        quarantined: impl Fn(Uuid) -> Option<super::Quarantined>,
+    ) -> Arc<Collection> {
+        let status = |(identity, progress): &(Identity, Progress)| {
+            let complete = match progress {
+                Progress::Gone => return None,
+                Progress::Waiting => false,
+                Progress::Answered { complete } => *complete,
+            };
+            Some(DomainStatus { identity: identity.clone(), complete, quarantined: quarantined(identity.uuid) })
+        };
+        Arc::new(Collection {
+            batches: self.batches.clone(),
+            domains: self.domains.values().filter_map(status).collect(),
+            versions: versions.cloned(),
+            at: SystemTime::now(),
+            duration: now.saturating_duration_since(self.started),
+            calls: self.calls,
+            error,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Whether the daemon can be reached, and when to try again. Pure: clock and chance are arguments.
+
+use std::time::{Duration, Instant};
+
+use crate::libvirt::{ErrorClass, LibvirtError};
+
+/// The first pause after a failed attempt; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The state of the connection to the daemon.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// An attempt to connect is under way; the error is why the one before failed.
+    Connecting { last: Option<LibvirtError> },
+    /// Connected.
+    Up,
+    /// Connected, but the daemon has not answered since then.
+    Silent { since: Instant },
+    /// Not connected.
+    Down { error: LibvirtError, retry_at: Instant },
+}
+
+/// The link with what its history asks for.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) link: Link,
+    /// Attempts that have failed in a row.
+    failures: u32,
+    /// Connections opened after the first.
+    pub(super) reconnects: u64,
+    connected_before: bool,
+}
+
+impl Keeper {
+    pub(super) fn new() -> Self {
+        Self { link: Link::Connecting { last: None }, failures: 0, reconnects: 0, connected_before: false }
+    }
+
+    /// A connection stands.
+    pub(super) fn opened(&mut self) {
+        self.link = Link::Up;
+        self.failures = 0;
+        if std::mem::replace(&mut self.connected_before, true) {
+            self.reconnects += 1;
+        }
+    }
+
+    /// An attempt failed, or the connection broke. `chance` from 0 to 1 spreads many exporters' attempts.
+    pub(super) fn failed(&mut self, error: LibvirtError, now: Instant, chance: f64) {
+        let broke = matches!(self.link, Link::Up | Link::Silent { .. });
+        // A connection that broke is tried again at once: most often the daemon is being restarted.
+        let pause = if broke { Duration::ZERO } else { pause(self.failures, chance) };
+        self.failures = if broke { 0 } else { self.failures.saturating_add(1) };
+        self.link = Link::Down { error, retry_at: now + pause };
+    }
+
+    /// Whether it is time for another attempt; the caller makes it.
+    pub(super) fn take_retry(&mut self, now: Instant) -> bool {
+        let Link::Down { error, retry_at } = &self.link else { return false };
+        let due = *retry_at <= now;
+        if due {
+            self.link = Link::Connecting { last: Some(error.clone()) };
+        }
+        due
+    }
+
+    /// What a scrape is told at once; `None` if it is worth waiting: connected, or connecting for the first time, or again
+    /// after a connection that has only just broken.
+    pub(super) fn refusal(&self, now: Instant) -> Option<LibvirtError> {
+        match &self.link {
+            Link::Up => None,
+            Link::Connecting { last } => last.clone().filter(|_| self.failures > 0),
+            Link::Silent { since } => {
+                let seconds = now.saturating_duration_since(*since).as_secs();
+                let message = format!("the daemon has not answered for {seconds} s");
+                Some(LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message))
+            }
+            Link::Down { error, .. } => (self.failures > 0).then(|| error.clone()),
+        }
+    }
+}
+
+/// Doubles with each failure up to a limit; half of it is left to chance.
+fn pause(failures: u32, chance: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+    doubled / 2 + (doubled / 2).mul_f64(chance.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error() -> LibvirtError {
+        LibvirtError::own("cannot open x read-only", ErrorClass::ConnectFailed, "no such file")
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_are_spread() {
+        assert_eq!(pause(0, 1.0), FIRST_PAUSE);
+        assert_eq!(pause(0, 0.0), FIRST_PAUSE / 2);
+        assert_eq!(pause(3, 1.0), FIRST_PAUSE * 8);
+        assert_eq!(pause(40, 1.0), LONGEST_PAUSE);
+        assert_eq!(pause(40, 0.0), LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn a_broken_connection_is_tried_at_once_and_waited_for_a_failed_attempt_is_not() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new();
+        assert_eq!(keeper.refusal(now), None, "the first attempt is waited for");
+        keeper.opened();
+        keeper.failed(error(), now, 1.0);
+        assert_eq!(keeper.refusal(now), None);
+        assert!(keeper.take_retry(now));
+        assert_eq!(keeper.refusal(now), None);
+        keeper.failed(error(), now, 1.0);
+        assert_eq!(keeper.refusal(now), Some(error()));
+        assert!(!keeper.take_retry(now));
+        assert!(keeper.take_retry(now + FIRST_PAUSE));
+        assert_eq!(keeper.refusal(now), Some(error()), "while the second attempt runs");
+        keeper.opened();
+        assert_eq!((keeper.refusal(now), keeper.reconnects), (None, 1));
+    }
+
+    #[test]
+    fn a_silent_daemon_is_refused_with_the_time() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new();
+        keeper.opened();
+        keeper.link = Link::Silent { since: now };
+        let refusal = keeper.refusal(now + Duration::from_secs(7)).expect("a refusal");
+        assert_eq!(
+            (refusal.class, refusal.message.as_str()),
+            (ErrorClass::TimedOut, "the daemon has not answered for 7 s")
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! Which domains are asked for together. Pure: no clock, no connection.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::libvirt::{DomainRecord, ParamValue};
+
+/// A reply should stay below this: an eighth of what libvirt's protocol can carry.
+const REPLY_BYTES: usize = 4 << 20;
+/// What a domain is expected to take before it has been seen: four vCPUs with KVM's statistics, two disks, a NIC.
+const UNSEEN_BYTES: usize = 11_000;
+
+/// How large replies may become, and how large they were.
+#[derive(Debug, Clone)]
+pub(super) struct Planner {
+    /// Most domains in a batch: the configured number, less after a reply that was too large.
+    batch_size: usize,
+    configured: usize,
+    workers: usize,
+    sizes: HashMap<Uuid, usize>,
+}
+
+impl Planner {
+    pub(super) fn new(batch_size: usize, workers: usize) -> Self {
+        Self { batch_size, configured: batch_size, workers, sizes: HashMap::new() }
+    }
+
+    /// Divides the domains into batches. Each worker gets several, so that one slow batch does not make the others wait,
+    /// and so that a frozen domain takes few others with it.
+    pub(super) fn plan(&self, domains: &[Uuid]) -> Vec<Vec<Uuid>> {
+        let fair = domains.len().div_ceil(self.workers * 3).clamp(1, self.batch_size);
+        let mut batches: Vec<Vec<Uuid>> = Vec::with_capacity(domains.len().div_ceil(fair));
+        let mut room = 0;
+        for uuid in domains {
+            let size = self.sizes.get(uuid).copied().unwrap_or(UNSEEN_BYTES);
+            match batches.last_mut() {
+                Some(batch) if batch.len() < fair && size <= room => {
+                    batch.push(*uuid);
+                    room -= size;
+                }
+                _ => {
+                    batches.push(vec![*uuid]);
+                    room = REPLY_BYTES.saturating_sub(size);
+                }
+            }
+        }
+        batches
+    }
+
+    /// Remembers how large a domain's record was.
+    pub(super) fn seen(&mut self, record: &DomainRecord<'_>) {
+        self.sizes.insert(record.uuid, wire_size(record));
+    }
+
+    /// A reply of `domains` domains was too large.
+    pub(super) fn too_large(&mut self, domains: usize) {
+        self.batch_size = (domains / 2).max(1);
+    }
+
+    /// The daemon may be another one.
+    pub(super) fn reset(&mut self) {
+        self.batch_size = self.configured;
+        self.sizes.clear();
+    }
+}
+
+/// The size of a record on the wire (XDR).
+fn wire_size(record: &DomainRecord<'_>) -> usize {
+    let padded = |length: usize| length.next_multiple_of(4);
+    let of_value = |value: ParamValue<'_>| match value {
+        ParamValue::String(text) => 4 + padded(text.len()),
+        ParamValue::LLong(_) | ParamValue::ULLong(_) | ParamValue::Double(_) => 8,
+        _ => 4,
+    };
+    let params: usize = record.params().map(|param| 8 + padded(param.key.len()) + of_value(param.value)).sum();
+    28 + padded(record.name.len()) + params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::Records;
+
+    fn uuids(count: u128) -> Vec<Uuid> {
+        (0..count).map(Uuid::from_u128).collect()
+    }
+
+    #[test]
+    fn every_domain_is_in_one_batch_and_in_order() {
+        let planner = Planner::new(16, 4);
+        for count in [0, 1, 5, 11, 100, 1000] {
+            let domains = uuids(count);
+            let batches = planner.plan(&domains);
+            assert_eq!(batches.concat(), domains);
+            assert!(batches.iter().all(|batch| (1..=16).contains(&batch.len())), "{count}");
+        }
+        assert_eq!(planner.plan(&uuids(100)).len(), 12, "three batches a worker");
+    }
+
+    #[test]
+    fn fat_domains_make_small_batches() {
+        let mut planner = Planner::new(16, 1);
+        let domains = uuids(12);
+        let mut records = Records::default();
+        for uuid in &domains {
+            records.push_domain("fat", *uuid, Some(1));
+            for _ in 0..30_000 {
+                records.push("vcpu.100.some_kvm_statistic.sum", ParamValue::ULLong(1));
+            }
+        }
+        records.domains().for_each(|record| planner.seen(&record));
+        let batches = planner.plan(&domains);
+        assert!(batches.iter().all(|batch| batch.len() == 2), "{batches:?}");
+    }
+
+    #[test]
+    fn a_reply_that_was_too_large_halves_the_batch() {
+        let mut planner = Planner::new(16, 1);
+        planner.too_large(10);
+        assert!(planner.plan(&uuids(48)).iter().all(|batch| batch.len() == 5 || batch.len() == 3));
+        planner.too_large(1);
+        assert!(planner.plan(&uuids(3)).iter().all(|batch| batch.len() == 1));
+        planner.reset();
+        assert_eq!(planner.plan(&uuids(48)).len(), 3);
+    }
+}

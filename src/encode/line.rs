@@ -1,0 +1,95 @@
+//! Lines of samples, as both text formats have them.
+
+use super::labels::Rendered;
+use crate::catalogue::{Histogram, Sample, Value};
+
+/// One sample that is not a histogram; `bound` is the upper bound of a bucket.
+pub(super) fn write_line(
+    out: &mut String,
+    labels: &Rendered<'_>,
+    sample: &Sample,
+    name: [&str; 2],
+    bound: Option<&str>,
+    value: &Value,
+) {
+    name.into_iter().for_each(|part| out.push_str(part));
+    let mut before = '{';
+    for set in [sample.subject, sample.labels] {
+        let rendered = labels.get(set);
+        if !rendered.is_empty() {
+            out.push(before);
+            out.push_str(rendered);
+            before = ',';
+        }
+    }
+    if let Some(bound) = bound {
+        out.push(before);
+        for part in ["le=\"", bound, "\""] {
+            out.push_str(part);
+        }
+        before = ',';
+    }
+    if before == ',' {
+        out.push('}');
+    }
+    out.push(' ');
+    match *value {
+        Value::Unsigned(number) => out.push_str(itoa::Buffer::new().format(number)),
+        Value::Signed(number) => out.push_str(itoa::Buffer::new().format(number)),
+        Value::Float(number) => write_float(out, number),
+        Value::Histogram(_) => {}
+    }
+    out.push('\n');
+}
+
+fn write_float(out: &mut String, number: f64) {
+    if number.is_finite() {
+        out.push_str(ryu::Buffer::new().format_finite(number));
+    } else if number.is_nan() {
+        out.push_str("NaN");
+    } else {
+        out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
+    }
+}
+
+/// The buckets of a histogram, then sum and count: OpenMetrics wants both or none, so without a sum the count is what the
+/// last bucket says.
+pub(super) fn write_histogram(
+    out: &mut String,
+    labels: &Rendered<'_>,
+    sample: &Sample,
+    name: &str,
+    histogram: &Histogram,
+) {
+    for &(bound, count) in &histogram.buckets {
+        let mut text = String::new();
+        write_float(&mut text, bound);
+        write_line(out, labels, sample, [name, "_bucket"], Some(&text), &Value::Unsigned(count));
+    }
+    if let Some(sum) = histogram.sum {
+        write_line(out, labels, sample, [name, "_sum"], None, &Value::Float(sum));
+        write_line(out, labels, sample, [name, "_count"], None, &Value::Unsigned(histogram.count()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_print_as_short_as_they_can() {
+        for (number, text) in [
+            (12.345_678_901, "12.345678901"),
+            (0.0, "0.0"),
+            (1e-9, "1e-9"),
+            (1.844_674_407_370_955_2e19, "1.8446744073709552e19"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            let mut out = String::new();
+            write_float(&mut out, number);
+            assert_eq!(out, text);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Domain handles, and what is asked of one domain.
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use uuid::Uuid;
+use virt::sys;
+
+use super::connection::Connection;
+use super::error::LibvirtError;
+use super::stats::DomainSelection;
+
+/// A domain as one connection knows it. The handle holds a reference to its connection.
+#[derive(Debug)]
+pub struct Domain {
+    pointer: NonNull<sys::_virDomain>,
+}
+
+// SAFETY: a virDomainPtr is reference-counted and bound to no thread; without Sync only one thread uses it at a time.
+unsafe impl Send for Domain {}
+
+/// Who a domain is: the id changes with every start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// The name, unique on its host.
+    pub name: String,
+    /// The UUID, which outlives renaming and migration.
+    pub uuid: Uuid,
+    /// The id of this run; `None` while the domain is shut off.
+    pub id: Option<u32>,
+}
+
+/// Whether the daemon can talk to a domain's hypervisor process (`virDomainControlState`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlState {
+    /// Nothing is going on (`VIR_DOMAIN_CONTROL_OK`).
+    Ok,
+    /// A background job runs, the monitor is free (`VIR_DOMAIN_CONTROL_JOB`).
+    Job,
+    /// Somebody has been waiting for the monitor's answer for so long (`VIR_DOMAIN_CONTROL_OCCUPIED`).
+    Occupied(Duration),
+    /// The monitor is broken (`VIR_DOMAIN_CONTROL_ERROR`).
+    Error,
+}
+
+/// The basic facts of a domain (`virDomainGetInfo`), for drivers without bulk statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DomainInfo {
+    /// `virDomainState`
+    pub state: i32,
+    /// Most memory, in KiB.
+    pub maximum_kib: u64,
+    /// Memory now, in KiB.
+    pub memory_kib: u64,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Processor time in nanoseconds.
+    pub cpu_time_nanos: u64,
+}
+
+impl Domain {
+    /// Name, UUID and id, without asking the daemon.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        identity_of(self.as_ptr())
+    }
+
+    /// The UUID, without asking the daemon.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        uuid_of(self.as_ptr())
+    }
+
+    /// Whether the daemon can talk to the domain's hypervisor. Served at high priority, never waits for the hypervisor.
+    ///
+    /// # Errors
+    /// Of any class; [`super::ErrorClass::Other`] where the domain does not run.
+    pub fn control_state(&self, connection: &Connection) -> Result<ControlState, LibvirtError> {
+        let mut info = sys::virDomainControlInfo { state: 0, details: 0, stateTime: 0 };
+        // SAFETY: a valid domain and a valid out-parameter.
+        if unsafe { sys::virDomainGetControlInfo(self.as_ptr(), &raw mut info, 0) } < 0 {
+            return Err(connection.last_error("cannot ask for a domain's control state"));
+        }
+        Ok(match info.state {
+            sys::VIR_DOMAIN_CONTROL_OK => ControlState::Ok,
+            sys::VIR_DOMAIN_CONTROL_JOB => ControlState::Job,
+            sys::VIR_DOMAIN_CONTROL_OCCUPIED => ControlState::Occupied(Duration::from_millis(info.stateTime)),
+            _ => ControlState::Error,
+        })
+    }
+
+    /// State, memory, vCPUs and processor time.
+    ///
+    /// # Errors
+    /// Of any class.
+    pub fn info(&self, connection: &Connection) -> Result<DomainInfo, LibvirtError> {
+        let mut info = sys::virDomainInfo { state: 0, maxMem: 0, memory: 0, nrVirtCpu: 0, cpuTime: 0 };
+        // SAFETY: a valid domain and a valid out-parameter.
+        if unsafe { sys::virDomainGetInfo(self.as_ptr(), &raw mut info) } < 0 {
+            return Err(connection.last_error("cannot ask for a domain's basic facts"));
+        }
+        Ok(DomainInfo {
+            state: i32::from(info.state),
+            maximum_kib: info.maxMem,
+            memory_kib: info.memory,
+            vcpus: u32::from(info.nrVirtCpu),
+            cpu_time_nanos: info.cpuTime,
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> sys::virDomainPtr {
+        self.pointer.as_ptr()
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        // SAFETY: the handle owns one reference and gives it back once. It asks nobody.
+        unsafe { sys::virDomainFree(self.as_ptr()) };
+    }
+}
+
+impl Connection {
+    /// All domains of the selection. Served at high priority.
+    ///
+    /// # Errors
+    /// Of any class.
+    pub fn list_domains(&self, selection: DomainSelection) -> Result<Vec<Domain>, LibvirtError> {
+        let flags = match selection {
+            DomainSelection::Active => sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE,
+            DomainSelection::Inactive => sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE,
+        };
+        let mut list = std::ptr::null_mut();
+        // SAFETY: an open connection and a valid out-parameter.
+        let count = unsafe { sys::virConnectListAllDomains(self.as_ptr(), &raw mut list, flags) };
+        let Ok(count) = usize::try_from(count) else { return Err(self.last_error("cannot list the domains")) };
+        if list.is_null() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: a successful call leaves an array of `count` domains there, each with a reference for the caller.
+        let pointers = unsafe { std::slice::from_raw_parts(list, count) };
+        let domains = pointers.iter().filter_map(|&pointer| NonNull::new(pointer).map(|pointer| Domain { pointer }));
+        let domains = domains.collect();
+        // SAFETY: the array itself was allocated by libvirt with malloc; the domains in it have been taken over.
+        unsafe { libc_free(list.cast()) };
+        Ok(domains)
+    }
+
+    /// The domain with this UUID.
+    ///
+    /// # Errors
+    /// [`super::ErrorClass::VanishedDomain`] if there is none, or any other class.
+    pub fn lookup_domain(&self, uuid: Uuid) -> Result<Domain, LibvirtError> {
+        // SAFETY: an open connection and the 16 bytes that a UUID has.
+        let pointer = unsafe { sys::virDomainLookupByUUID(self.as_ptr(), uuid.as_bytes().as_ptr()) };
+        let pointer = NonNull::new(pointer).ok_or_else(|| self.last_error("cannot look up a domain"))?;
+        Ok(Domain { pointer })
+    }
+}
+
+unsafe extern "C" {
+    /// C's `free`, which libvirt's documentation asks for; nothing else of libc is needed here.
+    #[link_name = "free"]
+    fn libc_free(pointer: *mut std::ffi::c_void);
+}
+
+pub(super) fn identity_of(domain: sys::virDomainPtr) -> Identity {
+    // SAFETY: a valid domain; the name belongs to it and is copied before the domain is freed.
+    let name = unsafe { sys::virDomainGetName(domain) };
+    let name = if name.is_null() {
+        String::new()
+    } else {
+        // SAFETY: a non-null name is a NUL-terminated string.
+        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+    };
+    // SAFETY: a valid domain; (unsigned)-1 stands for "not running".
+    let id = unsafe { sys::virDomainGetID(domain) };
+    Identity { name, uuid: uuid_of(domain), id: (id != u32::MAX).then_some(id) }
+}
+
+fn uuid_of(domain: sys::virDomainPtr) -> Uuid {
+    let mut uuid = [0; 16];
+    // SAFETY: a valid domain and room for VIR_UUID_BUFLEN (16) bytes.
+    unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
+    Uuid::from_bytes(uuid)
+}

@@ -1,0 +1,231 @@
+//! Collection against a fake daemon: what the scrape says while guests or the daemon are frozen, and what the daemon is asked.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+#[path = "support/scraper.rs"]
+mod scraper;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domstats_exporter::collect::Selection;
+use domstats_exporter::config::Group;
+use domstats_exporter::libvirt::ErrorClass;
+use fake_libvirtd::{Change, Procedure, ReplyFault, Times};
+use scraper::{Scraper, daemon};
+
+const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
+
+#[test]
+fn a_scrape_is_a_listing_and_a_few_calls_at_once() {
+    let daemon = daemon(100);
+    let scraper = Scraper::new(&daemon, "");
+    scraper.start_all_workers(&daemon);
+    daemon.counters().reset();
+    let scrape = scraper.scrape();
+    assert_eq!((scrape.complete(), scrape.collection.error.clone()), (100, None));
+    let counters = daemon.counters();
+    // Twelve batches of nine, and one call for the domains that are shut off.
+    assert_eq!(counters.calls(STATS), 13);
+    assert_eq!(counters.calls(Procedure::ConnectListAllDomains), 1);
+    assert!(counters.concurrent_stats_max() <= 4);
+}
+
+#[test]
+fn twenty_scrapers_at_once_cost_one_collection() {
+    let daemon = daemon(50);
+    let scraper = Scraper::new(&daemon, "");
+    scraper.start_all_workers(&daemon);
+    daemon.counters().reset();
+    daemon.faults().reply(STATS, ReplyFault::Delay(Duration::from_millis(200)), Times::Always);
+    let collections = scraper.runtime.block_on(async {
+        let mut scrapes = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let collector = Arc::clone(&scraper.collector);
+            scrapes.spawn(async move { collector.collect(None, Selection::default()).await });
+        }
+        scrapes.join_all().await
+    });
+    assert!(collections.iter().all(|collection| Arc::ptr_eq(collection, &collections[0])));
+    let batches = u64::try_from(collections[0].calls).expect("a number");
+    assert_eq!(daemon.counters().calls(STATS), batches);
+    assert_eq!(daemon.counters().calls(Procedure::ConnectListAllDomains), 1);
+}
+
+#[test]
+fn a_young_result_is_good_for_others_of_the_same_selection() {
+    let daemon = daemon(10);
+    let scraper = Scraper::new(&daemon, ", min_interval: 1h");
+    let first = scraper.scrape().collection;
+    assert!(Arc::ptr_eq(&first, &scraper.scrape().collection));
+    let state = Selection { groups: Some([Group::State].into()), ..Selection::default() };
+    let other = scraper.runtime.block_on(scraper.collector.collect(None, state));
+    assert!(!Arc::ptr_eq(&first, &other));
+    assert!(other.batches.iter().flat_map(|records| records.domains()).all(|domain| domain.params().len() == 2));
+}
+
+#[test]
+fn a_frozen_guest_costs_only_itself() {
+    let daemon = daemon(100);
+    let scraper = Scraper::new(&daemon, "");
+    assert_eq!(scraper.scrape().complete(), 100);
+    daemon.faults().hang_domain("vm-17");
+    let first = scraper.scrape();
+    assert_eq!((first.complete(), first.quarantined()), (99, vec!["vm-17"]));
+    assert_eq!(first.of("vm-17"), (true, false), "what needs no hypervisor is there");
+    assert!(first.took < Duration::from_secs(3), "{:?}", first.took);
+    daemon.counters().reset();
+    for _ in 0..5 {
+        let later = scraper.scrape();
+        assert_eq!((later.complete(), later.quarantined(), later.class()), (99, vec!["vm-17"], None));
+        assert!(later.took < Duration::from_secs(1), "{:?}", later.took);
+    }
+    // One call is left waiting, and none was added; the frozen guest's control state is asked for once a scrape.
+    assert_eq!(scraper.collector.stats().stuck_calls, 1);
+    assert_eq!(daemon.counters().stats_under_way(), 1);
+    assert_eq!(daemon.counters().calls(Procedure::DomainGetControlInfo), 5);
+    daemon.release("vm-17");
+    let thawed = scraper.scrape();
+    assert_eq!((thawed.complete(), thawed.quarantined()), (100, Vec::<&str>::new()));
+    scraper.until("the call that waited has ended", |_| scraper.collector.stats().stuck_calls == 0);
+}
+
+#[test]
+fn three_frozen_guests_before_the_first_scrape_cost_only_themselves() {
+    let daemon = daemon(10);
+    let frozen = ["vm-2", "vm-3", "vm-7"];
+    frozen.iter().for_each(|name| daemon.faults().hang_domain(name));
+    let scraper = Scraper::new(&daemon, "");
+    let first = scraper.scrape();
+    assert_eq!((first.complete(), first.quarantined()), (7, frozen.to_vec()));
+    let later = scraper.scrape();
+    assert_eq!((later.complete(), later.quarantined()), (7, frozen.to_vec()));
+    assert_eq!(scraper.collector.stats().stuck_calls, 3);
+    // One dies, one is started anew, one thaws.
+    daemon.domains().change("vm-2", Change::Die).expect("a domain");
+    daemon.release("vm-2");
+    daemon.domains().change("vm-3", Change::Die).expect("a domain");
+    daemon.release("vm-3");
+    daemon.domains().change("vm-3", Change::Start).expect("a domain");
+    daemon.release("vm-7");
+    let healed = scraper.until("all answer", |scrape| scrape.quarantined().is_empty());
+    assert_eq!((healed.complete(), healed.collection.domains.len()), (9, 9), "{:?}", healed.collection.domains);
+}
+
+#[test]
+fn many_frozen_guests_do_not_make_a_storm() {
+    let daemon = daemon(100);
+    let scraper = Scraper::new(&daemon, "");
+    scraper.scrape();
+    (0..100).step_by(5).for_each(|number| daemon.faults().hang_domain(&format!("vm-{number}")));
+    for _ in 0..4 {
+        let scrape = scraper.scrape();
+        assert!(scrape.took < Duration::from_secs(5), "{:?}", scrape.took);
+        assert_eq!(scrape.class(), None);
+    }
+    // Three and those that were under way at the same moment.
+    let stuck = daemon.counters().stats_under_way();
+    assert!((3..=7).contains(&stuck), "{stuck} calls are stuck");
+    (0..100).step_by(5).for_each(|number| daemon.release(&format!("vm-{number}")));
+    scraper.until("all answer", |scrape| scrape.complete() == 100);
+}
+
+#[test]
+fn a_frozen_daemon_is_an_answer_and_recovers_without_restart() {
+    let daemon = daemon(20);
+    let scraper = Scraper::new(&daemon, "");
+    assert_eq!(scraper.scrape().complete(), 20);
+    daemon.faults().freeze();
+    let first = scraper.scrape();
+    assert_eq!(first.class(), Some(ErrorClass::TimedOut));
+    assert!(first.took < Duration::from_secs(4), "{:?}", first.took);
+    for _ in 0..3 {
+        let later = scraper.scrape();
+        assert_eq!(later.class(), Some(ErrorClass::TimedOut));
+        assert!(later.took < Duration::from_millis(100), "{:?}", later.took);
+        assert!(later.collection.batches.is_empty() && later.collection.domains.is_empty());
+    }
+    daemon.faults().thaw();
+    let thawed = scraper.until("libvirt answers", |scrape| scrape.class().is_none());
+    assert_eq!(thawed.complete(), 20);
+}
+
+#[test]
+fn twenty_restarts_of_the_daemon_are_twenty_reconnections() {
+    let daemon = daemon(10);
+    let scraper = Scraper::new(&daemon, "");
+    scraper.scrape();
+    for _ in 0..20 {
+        daemon.kill();
+        let down = scraper.until("libvirt is down", |scrape| scrape.class().is_some());
+        assert!(down.took < Duration::from_secs(2), "{:?}", down.took);
+        daemon.revive().expect("a socket");
+        let up = scraper.until("libvirt is back", |scrape| scrape.class().is_none());
+        assert_eq!(up.complete(), 10);
+    }
+    assert!(scraper.collector.stats().reconnects >= 20);
+}
+
+#[test]
+fn a_dying_guest_does_not_take_others_with_it() {
+    let daemon = daemon(30);
+    let scraper = Scraper::new(&daemon, "");
+    scraper.scrape();
+    daemon.faults().die_mid_call("vm-4");
+    let scrape = scraper.scrape();
+    assert_eq!(scrape.class(), None);
+    assert!(scrape.complete() >= 29, "{}", scrape.complete());
+    assert_eq!(scraper.scrape().complete(), 29);
+}
+
+#[test]
+fn a_reply_that_is_too_large_is_asked_for_in_halves() {
+    let daemon = daemon(40);
+    let scraper = Scraper::new(&daemon, "");
+    scraper.scrape();
+    let largest = daemon.counters().log_of(STATS).iter().map(|call| call.reply_bytes).max().expect("a call");
+    daemon.faults().reply_limit(Some(largest * 2 / 3));
+    assert_eq!(scraper.scrape().complete(), 40);
+    daemon.counters().reset();
+    assert_eq!(scraper.scrape().complete(), 40);
+    let refused = daemon.counters().log_of(STATS).iter().filter(|call| call.reply_bytes < 200).count();
+    assert!(refused <= 1, "the smaller batch is remembered");
+}
+
+#[test]
+fn a_flag_or_a_driver_that_the_daemon_lacks_is_remembered() {
+    let old = daemon(5);
+    let scraper = Scraper::new(&old, ", backing_chain: true");
+    let unsupported = || ReplyFault::Error { code: 8, message: "unsupported flags (0x40000000)".into() };
+    old.faults().reply(STATS, unsupported(), Times::Next(1));
+    assert_eq!(scraper.scrape().complete(), 5);
+    assert!(scraper.collector.stats().shortcomings.no_backing);
+
+    let lxc = daemon(5);
+    let scraper = Scraper::new(&lxc, "");
+    lxc.faults().reply(
+        STATS,
+        ReplyFault::Error { code: 3, message: "this function is not supported".into() },
+        Times::Always,
+    );
+    let scrape = scraper.scrape();
+    assert_eq!(scrape.class(), None);
+    assert!(scraper.collector.stats().shortcomings.no_bulk);
+    let records = scrape.collection.batches.iter().flat_map(|records| records.domains());
+    let keys: Vec<Vec<&str>> = records.map(|domain| domain.params().map(|param| param.key).collect()).collect();
+    let basic = ["state.state", "cpu.time", "balloon.current", "balloon.maximum", "vcpu.current"];
+    assert_eq!(keys, vec![basic.to_vec(); 5]);
+}
+
+#[test]
+fn guests_that_come_and_go_during_scrapes_are_no_errors() {
+    let daemon = daemon(20);
+    let scraper = Scraper::new(&daemon, "");
+    for round in 0..50 {
+        let name = format!("vm-{}", round % 20);
+        daemon.domains().change(&name, Change::Destroy).expect("a domain");
+        let scrape = scraper.scrape();
+        assert_eq!((scrape.class(), scrape.complete(), scrape.collection.domains.len()), (None, 19, 19));
+        daemon.domains().change(&name, Change::Start).expect("a domain");
+        assert_eq!(scraper.scrape().complete(), 20);
+    }
+}

@@ -1,0 +1,339 @@
+//! Opens that hang, on the fake daemon, and what is left behind after every fault.
+//!
+//! Both concern the whole process: [`abort_open`] ends the open that is under way, whosesoever it is, and descriptors and
+//! threads are counted. So these tests run one at a time, apart from those of `fake_daemon.rs`.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
+#[path = "support/fake.rs"]
+mod fake;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use domstats_exporter::libvirt::{Connection, ErrorClass, LibvirtError, Records, abort_open};
+use fake::{
+    OnClose, SOON, STATS, UnderWay, assert_recovered, assert_serves, everything, fetch, open, open_watched,
+    shut_sockets, small, start, start_fetch, start_small, try_open, wait_for, within,
+};
+use fake_libvirtd::{FakeLibvirtd, Limits, ParamFault, Procedure, RecordFault, ReplyFault, Scenario, Template, Times};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Opening = UnderWay<(Result<Connection, LibvirtError>, OnClose)>;
+
+/// An open that hangs.
+fn start_open(daemon: &FakeLibvirtd) -> Opening {
+    let uri = daemon.uri();
+    let opening = UnderWay::start(move || try_open(&uri));
+    assert!(opening.blocks_for(Duration::from_millis(500)));
+    opening
+}
+
+/// Aborts an open, which must end within a second.
+fn abort(opening: Opening) -> LibvirtError {
+    let began = Instant::now();
+    assert!(wait_for(SOON, abort_open));
+    let ((result, on_close), _) = opening.result(Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(on_close.is_freed() && on_close.calls() == 0);
+    assert!(!abort_open());
+    let error = result.unwrap_err();
+    assert_eq!(error.class, ErrorClass::ConnectFailed, "{error}");
+    error
+}
+
+#[test]
+fn every_open_that_hangs_can_be_aborted() {
+    let _alone = alone();
+    type Fault = fn(&FakeLibvirtd);
+    let faults: [(&str, Fault); 7] = [
+        ("no SUPPORTS_FEATURE", |daemon| {
+            daemon.faults().reply(Procedure::ConnectSupportsFeature, ReplyFault::Swallow, Times::Always);
+        }),
+        ("no REGISTER_CLOSE_CALLBACK", |daemon| {
+            daemon.faults().reply(Procedure::ConnectRegisterCloseCallback, ReplyFault::Swallow, Times::Always);
+        }),
+        ("accept off", |daemon| daemon.faults().accept(false)),
+        ("freeze", |daemon| daemon.faults().freeze()),
+        ("no AUTH_LIST", |daemon| {
+            daemon.faults().reply(Procedure::AuthList, ReplyFault::Swallow, Times::Always);
+        }),
+        ("no CONNECT_OPEN", |daemon| {
+            daemon.faults().reply(Procedure::ConnectOpen, ReplyFault::Swallow, Times::Always);
+        }),
+        ("late CONNECT_OPEN", |daemon| {
+            daemon.faults().reply(Procedure::ConnectOpen, ReplyFault::Delay(10 * SOON), Times::Always);
+        }),
+    ];
+    let bystander_of = start_small();
+    let (mut bystander, on_close) = open_watched(&bystander_of);
+    for (name, fault) in faults {
+        let daemon = start_small();
+        let connection = open(&daemon);
+        fault(&daemon);
+        let error = abort(start_open(&daemon));
+        let messages =
+            ["End of file while reading data", "client socket is closed", "the connection to the daemon broke"];
+        assert!(messages.iter().any(|message| error.message.contains(message)), "{name}: {error}");
+        assert!(error.to_string().contains(&daemon.uri()), "{name}: {error}");
+        assert_recovered(&daemon);
+        // Who was connected before is not disturbed, neither here nor elsewhere.
+        drop(assert_serves(connection, &daemon));
+        bystander = assert_serves(bystander, &bystander_of);
+    }
+    assert_eq!(on_close.calls(), 0);
+}
+
+#[test]
+fn an_open_of_a_full_daemon_hangs_until_aborted_or_there_is_room() {
+    let _alone = alone();
+    let daemon = start(small().limits(Limits { max_clients: 1, ..Limits::default() }));
+    let first = open(&daemon);
+    abort(start_open(&daemon));
+    let first = assert_serves(first, &daemon);
+    let waiting = start_open(&daemon);
+    drop(first);
+    let ((second, _), _) = waiting.result(SOON);
+    drop(assert_serves(second.unwrap(), &daemon));
+}
+
+#[test]
+fn an_open_that_waits_for_another_goes_on_when_that_is_aborted() {
+    let _alone = alone();
+    let (hanging, serving) = (start_small(), start_small());
+    hanging.faults().accept(false);
+    let first = start_open(&hanging);
+    // Opens run one at a time.
+    let second = start_open(&serving);
+    abort_first(first);
+    let ((connection, _), _) = second.result(SOON);
+    drop(assert_serves(connection.unwrap(), &serving));
+}
+
+/// As [`abort`], where another open begins at once.
+fn abort_first(opening: Opening) {
+    assert!(abort_open());
+    let ((result, _), _) = opening.result(Duration::from_secs(1));
+    assert_eq!(result.unwrap_err().class, ErrorClass::ConnectFailed);
+}
+
+#[test]
+fn there_is_nothing_to_abort_where_no_open_is_under_way() {
+    let _alone = alone();
+    assert!(!abort_open());
+    let daemon = start_small();
+    let (connection, on_close) = open_watched(&daemon);
+    assert!(!abort_open());
+    drop(assert_serves(connection, &daemon));
+    assert_eq!(on_close.calls(), 0);
+    let (result, _) = within(SOON, || try_open("qemu+unix:///system?socket=/nowhere"));
+    assert_eq!(result.unwrap_err().class, ErrorClass::ConnectFailed);
+    assert!(!abort_open());
+}
+
+#[test]
+fn uris_that_cannot_be_opened_fail_at_once() {
+    let _alone = alone();
+    for (uri, message) in [
+        ("", ""),
+        ("nonsense", ""),
+        ("nosuch:///system", ""),
+        ("qemu+unix://host/system?socket=/nowhere", ""),
+        ("qemu+unix:///system?socket=/nowhere", "No such file or directory"),
+        ("qemu:///system\0", "NUL"),
+    ] {
+        // The empty URI means "whatever there is"; there may be one.
+        if uri.is_empty() {
+            continue;
+        }
+        let (result, on_close) = within(SOON, move || try_open(uri));
+        let error = result.unwrap_err();
+        assert_eq!(error.class, ErrorClass::ConnectFailed, "{error}");
+        assert!(error.message.contains(message) && !error.message.is_empty(), "{error}");
+        assert!(on_close.is_freed() && on_close.calls() == 0);
+    }
+}
+
+/// What this process holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Held {
+    fn now() -> Self {
+        let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+        Self { descriptors: count("fd"), threads: count("task") }
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()).unwrap().parse().unwrap()
+}
+
+/// Repeats something with a new connection to a daemon of 50 domains, and looks at what that leaves behind.
+fn leaves_nothing(name: &str, times: u32, what: impl Fn(&FakeLibvirtd)) {
+    let _alone = alone();
+    let daemon = start(Scenario::builder().domains(50, Template::medium()));
+    let once = || {
+        what(&daemon);
+        daemon.faults().clear();
+        daemon.revive().unwrap();
+        assert!(daemon.counters().wait_until(SOON, |all| all.open_connections() == 0), "{name}: a connection stays");
+        daemon.counters().reset();
+    };
+    for _ in 0..times.div_ceil(4) {
+        once();
+    }
+    let (mut held, resident) = (Held::now(), resident_kib());
+    // Threads of the daemon and of the last test may have been about to end.
+    wait_for(Duration::from_secs(1), || Held::now() != held);
+    let settled = Held::now();
+    held = Held { descriptors: held.descriptors.min(settled.descriptors), threads: held.threads.min(settled.threads) };
+    for _ in 0..times {
+        once();
+    }
+    let same = wait_for(SOON, || {
+        let now = Held::now();
+        now.descriptors <= held.descriptors && now.threads <= held.threads
+    });
+    let grown = resident_kib().saturating_sub(resident);
+    println!("{name}: {held:?} before, {:?} after {times} times, {grown} KiB more", Held::now());
+    assert!(same, "{name}: {held:?} before, {:?} after", Held::now());
+    // One reply of 50 domains is over a megabyte in libvirt's hands.
+    assert!(grown < 6 * 1024, "{name}: {grown} KiB more after {times} times");
+}
+
+fn failed_fetch(daemon: &FakeLibvirtd, class: ErrorClass) {
+    let (connection, on_close) = open_watched(daemon);
+    let (connection, result) = fetch(connection, everything());
+    assert_eq!(result.unwrap_err().class, class);
+    drop(connection);
+    assert!(wait_for(SOON, || on_close.is_freed()));
+}
+
+#[test]
+fn calls_that_succeed_leave_nothing_behind() {
+    leaves_nothing("fetch", 40, |daemon| {
+        let (connection, on_close) = open_watched(daemon);
+        let connection = assert_serves(connection, daemon);
+        let domains = fake::handles(&connection);
+        let mut records = Records::default();
+        connection.fetch_stats_of(&domains, everything(), &mut records).unwrap();
+        domains[0].control_state(&connection).unwrap();
+        domains[1].info(&connection).unwrap();
+        connection.lookup_domain(domains[2].uuid()).unwrap();
+        connection.versions().unwrap();
+        drop(domains);
+        drop(connection);
+        assert!(on_close.is_freed());
+    });
+}
+
+#[test]
+fn domains_that_outlive_their_connection_leave_nothing_behind() {
+    leaves_nothing("domains", 40, |daemon| {
+        let domains = fake::handles(&open(daemon));
+        assert_eq!(domains.len(), 50);
+    });
+}
+
+#[test]
+fn broken_connections_leave_nothing_behind() {
+    for fault in [
+        ReplyFault::Disconnect,
+        ReplyFault::CutAfter(1000),
+        ReplyFault::Oversize,
+        ReplyFault::Garbage,
+        ReplyFault::WrongSerial,
+    ] {
+        leaves_nothing(&format!("{fault:?}"), 40, |daemon| {
+            daemon.faults().reply(STATS, fault.clone(), Times::Next(1));
+            failed_fetch(daemon, ErrorClass::Disconnected);
+        });
+    }
+    leaves_nothing("killed", 40, |daemon| {
+        daemon.faults().hang_domain("vm-1");
+        let (connection, on_close) = open_watched(daemon);
+        let call = start_fetch(connection, everything());
+        assert!(daemon.wait_until_hung("vm-1", SOON));
+        daemon.kill();
+        let ((connection, result), _) = call.result(SOON);
+        assert_eq!(result.unwrap_err().class, ErrorClass::Disconnected);
+        drop(connection);
+        assert!(wait_for(SOON, || on_close.is_freed()));
+    });
+    leaves_nothing("shut", 40, |daemon| {
+        let (connection, on_close) = open_watched(daemon);
+        // libvirt's event loop may be about to close that of the time before.
+        assert!(shut_sockets(daemon) > 0);
+        drop(connection);
+        assert!(wait_for(SOON, || on_close.is_freed()));
+    });
+    leaves_nothing("dropped by the daemon, domains kept", 40, |daemon| {
+        let (connection, on_close) = open_watched(daemon);
+        let domains = fake::handles(&connection);
+        daemon.disconnect_all();
+        assert!(wait_for(SOON, || on_close.calls() == 1));
+        drop(connection);
+        drop(domains);
+        assert!(wait_for(SOON, || on_close.is_freed()));
+    });
+}
+
+#[test]
+fn failed_calls_leave_nothing_behind() {
+    leaves_nothing("error", 40, |daemon| {
+        let fault = ReplyFault::Error { code: 88, message: "denied".to_owned() };
+        daemon.faults().reply(STATS, fault, Times::Always);
+        failed_fetch(daemon, ErrorClass::PermissionDenied);
+    });
+    leaves_nothing("too large", 40, |daemon| {
+        daemon.faults().reply_limit(Some(10_000));
+        failed_fetch(daemon, ErrorClass::TooLarge);
+    });
+    leaves_nothing("unknown type", 40, |daemon| {
+        daemon.faults().param("vm-40", ParamFault::UnknownType(9));
+        failed_fetch(daemon, ErrorClass::TooLarge);
+    });
+    leaves_nothing("odd records", 40, |daemon| {
+        daemon.faults().record("vm-1", RecordFault::Twice);
+        daemon.faults().record("vm-2", RecordFault::Missing);
+        daemon.faults().param("vm-3", ParamFault::NonUtf8String);
+        let (connection, result) = fetch(open(daemon), everything());
+        assert_eq!(result.unwrap().len(), 50);
+        drop(connection);
+    });
+}
+
+#[test]
+fn opens_that_fail_leave_nothing_behind() {
+    leaves_nothing("refused", 40, |daemon| {
+        let fault = ReplyFault::Error { code: 45, message: "authentication failed".to_owned() };
+        daemon.faults().reply(Procedure::ConnectOpen, fault, Times::Next(1));
+        let uri = daemon.uri();
+        let (result, on_close) = within(SOON, move || try_open(&uri));
+        assert_eq!(result.unwrap_err().class, ErrorClass::PermissionDenied);
+        assert!(on_close.is_freed());
+    });
+    leaves_nothing("aborted", 20, |daemon| {
+        daemon.faults().reply(Procedure::AuthList, ReplyFault::Swallow, Times::Next(1));
+        let uri = daemon.uri();
+        let opening = UnderWay::start(move || try_open(&uri));
+        assert!(daemon.counters().wait_until(SOON, |all| all.calls(Procedure::AuthList) == 1));
+        abort(opening);
+    });
+    leaves_nothing("no daemon", 40, |daemon| {
+        daemon.kill();
+        let uri = daemon.uri();
+        let (result, on_close) = within(SOON, move || try_open(&uri));
+        assert_eq!(result.unwrap_err().class, ErrorClass::ConnectFailed);
+        assert!(on_close.is_freed());
+    });
+}

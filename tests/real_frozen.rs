@@ -1,0 +1,179 @@
+//! Real libvirt with real QEMUs that are frozen, thawed and killed, and a real libvirtd that is frozen and restarted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(unreachable_pub, missing_docs, dead_code)]
+
+#[path = "support/lab.rs"]
+mod lab;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use lab::{Exporter, Lab, Running, Suite};
+
+/// A lab with ten paused guests of nearly nothing, whose QEMUs answer all the same.
+fn ten_guests() -> (Lab, Vec<String>) {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let kvm = lab.virsh(&["domcapabilities", "--virttype", "kvm", "--arch", "x86_64"]).is_ok();
+    let kind = if kvm { "kvm" } else { "qemu" };
+    // Control groups are named after guests, and shared by all libvirtds of the machine.
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    let lab_number = LABS.fetch_add(1, Ordering::Relaxed);
+    let names: Vec<String> =
+        (0..10).map(|number| format!("frozen-{}-{lab_number}-{number}", std::process::id())).collect();
+    for name in &names {
+        let xml = format!(
+            "<domain type='{kind}'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os>\
+             <devices><controller type='usb' model='none'/><memballoon model='virtio'/></devices></domain>"
+        );
+        let file = lab.folder().join(format!("{name}.xml"));
+        fs::write(&file, xml).unwrap();
+        lab.virsh(&["create", file.to_str().unwrap(), "--paused"]).unwrap();
+    }
+    (lab, names)
+}
+
+/// The process of a guest's QEMU.
+fn qemu(name: &str) -> u32 {
+    let wanted = format!("guest={name},");
+    let is_it = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&wanted))
+    };
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(is_it).unwrap_or_else(|| panic!("no QEMU of {name}"))
+}
+
+fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+/// What one scrape says, and how long it took.
+#[derive(Debug)]
+struct Scrape {
+    up: bool,
+    complete: usize,
+    quarantined: usize,
+    took: Duration,
+}
+
+fn scrape(exporter: &Exporter) -> Scrape {
+    let started = Instant::now();
+    let body = exporter.metrics("text/plain").unwrap();
+    let took = started.elapsed();
+    let count = |start: &str, end: &str| body.lines().filter(|l| l.starts_with(start) && l.ends_with(end)).count();
+    Scrape {
+        up: count("libvirt_up", " 1") == 1,
+        complete: count("libvirt_domain_stats_complete{", " 1"),
+        quarantined: count("libvirt_domain_quarantined{", " 1"),
+        took,
+    }
+}
+
+/// Scrapes until `good`, for 20 s at most.
+fn until(exporter: &Exporter, what: &str, good: impl Fn(&Scrape) -> bool) -> Scrape {
+    let started = Instant::now();
+    loop {
+        let scrape = scrape(exporter);
+        if good(&scrape) {
+            return scrape;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}: {scrape:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn frozen_thawed_and_killed_guests_cost_only_themselves() {
+    let (lab, names) = ten_guests();
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    until(&exporter, "all ten are complete", |scrape| scrape.complete == 10);
+
+    let pids: Vec<u32> = names.iter().map(|name| qemu(name)).collect();
+    signal(pids[4], "-STOP");
+    let first = scrape(&exporter);
+    assert_eq!((first.up, first.complete, first.quarantined), (true, 9, 1), "{first:?}");
+    assert!(first.took < Duration::from_secs(8), "{first:?}");
+    let later = scrape(&exporter);
+    assert_eq!((later.complete, later.quarantined), (9, 1), "{later:?}");
+    assert!(later.took < Duration::from_secs(2), "{later:?}");
+    signal(pids[4], "-CONT");
+    // The monitor is free as soon as the QEMU has answered the call that waits.
+    until(&exporter, "the thawed guest is complete again", |scrape| scrape.complete == 10 && scrape.quarantined == 0);
+
+    for pid in &pids[..3] {
+        signal(*pid, "-STOP");
+    }
+    let first = scrape(&exporter);
+    assert_eq!((first.up, first.complete, first.quarantined), (true, 7, 3), "{first:?}");
+    let later = scrape(&exporter);
+    assert_eq!((later.complete, later.quarantined), (7, 3), "{later:?}");
+    println!("three of ten frozen: first {:?}, later {:?}", first.took, later.took);
+    // One is killed while it is stopped, two go on.
+    signal(pids[0], "-KILL");
+    signal(pids[1], "-CONT");
+    signal(pids[2], "-CONT");
+    until(&exporter, "the nine that are left are complete", |scrape| scrape.complete == 9 && scrape.quarantined == 0);
+}
+
+#[test]
+fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
+    let (lab, names) = ten_guests();
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    until(&exporter, "all ten are complete", |scrape| scrape.complete == 10);
+    let pid_file = lab.folder().join("libvirtd.pid");
+    let daemon = || fs::read_to_string(&pid_file).unwrap().trim().parse::<u32>().unwrap();
+
+    signal(daemon(), "-STOP");
+    let first = scrape(&exporter);
+    assert!(!first.up && first.took < Duration::from_secs(8), "{first:?}");
+    let later = scrape(&exporter);
+    assert!(!later.up && later.took < Duration::from_millis(300), "{later:?}");
+    signal(daemon(), "-CONT");
+    until(&exporter, "libvirtd answers again", |scrape| scrape.complete == 10);
+
+    assert!(lab.uri.contains(":///system"), "the restart of libvirtd in its namespace needs root: run this as root");
+    let mut daemons = Vec::new();
+    for _ in 0..3 {
+        signal(daemon(), "-KILL");
+        until(&exporter, "libvirtd is gone", |scrape| !scrape.up);
+        // The guests keep the lab's mount namespace, in which the next daemon finds them.
+        let log = fs::File::create(lab.folder().join("restart.log")).unwrap();
+        let next = Command::new("setsid")
+            .arg("nsenter")
+            .arg(format!("--mount=/proc/{}/ns/mnt", qemu(&names[0])))
+            .args(["libvirtd", "--config"])
+            .arg(lab.folder().join("libvirtd.conf"))
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        daemons.push(Running(next));
+        until(&exporter, "libvirtd is back", |scrape| scrape.complete == 10);
+    }
+}
+
+#[test]
+fn guests_that_are_saved_or_come_and_go_are_no_errors() {
+    let (lab, names) = ten_guests();
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    let saved = lab.folder().join("saved");
+    lab.virsh(&["save", &names[0], saved.to_str().unwrap()]).unwrap();
+    assert_eq!(scrape(&exporter).complete, 9);
+    lab.virsh(&["restore", saved.to_str().unwrap(), "--paused"]).unwrap();
+    until(&exporter, "the restored guest is there", |scrape| scrape.complete == 10);
+    for round in 0..20 {
+        let name = &names[round % 10];
+        lab.virsh(&["destroy", name]).unwrap();
+        let without = scrape(&exporter);
+        assert_eq!((without.up, without.complete), (true, 9), "{without:?}");
+        let file = lab.folder().join(format!("{name}.xml"));
+        lab.virsh(&["create", file.to_str().unwrap(), "--paused"]).unwrap();
+        let with = scrape(&exporter);
+        assert_eq!((with.up, with.complete), (true, 10), "{with:?}");
+    }
+}
