@@ -106,10 +106,16 @@ impl Exporter {
         *requests.entry((route, code)).or_default() += 1;
     }
 
-    /// One collection of at least what `selection` wants; `timeout` is how long the caller waits at the most.
+    /// One collection of what `selection` wants; `timeout` is how long the caller waits at the most.
     pub async fn collect(&self, timeout: Option<Duration>, selection: &Selection) -> Arc<Collection> {
         let collection = self.settings().collector.collect(timeout, selection.clone()).await;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&collection));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // The landing page shows the whole, as far as anybody asks for it.
+        let less = !selection.is_everything() && collection.error.is_none();
+        if !less || last.as_ref().is_none_or(|last| last.error.is_some()) {
+            *last = Some(Arc::clone(&collection));
+        }
+        drop(last);
         collection
     }
 

@@ -251,7 +251,9 @@ pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
             entry.1 += 1;
         }
     }
-    if collection.error.is_some() { Vec::new() } else { counts }
+    // A collection of other groups says nothing of states.
+    let silent = !collection.domains.is_empty() && counts.iter().all(|(_, count)| *count == 0);
+    if silent || collection.error.is_some() { Vec::new() } else { counts }
 }
 
 /// Every reason has a sample from the start, so that a rate over it sees the first failure.

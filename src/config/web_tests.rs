@@ -1,7 +1,7 @@
 use super::tests::sentence;
 use super::*;
 
-const HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+const HASH: &str = "$2b$10$7StqRYwZUl.Er0agM.yjXe89jD7/nVce49sXh56Px3SIvctXaA3mq";
 
 fn web_file(text: &str) -> WebFile {
     parse_web_file(text, Path::new("/etc/web.yaml")).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -183,4 +183,13 @@ fn the_web_file_is_found_from_the_folder_of_the_configuration() {
     assert_eq!(load(&file).expect("good").web.config_file, Some(folder.path().join("web.yaml")));
     std::fs::write(&file, "web: {config_file: /etc/web.yaml}").expect("written");
     assert_eq!(load(&file).expect("good").web.config_file, Some("/etc/web.yaml".into()));
+}
+
+#[test]
+fn the_example_of_a_web_file_is_good() {
+    let file = web_file(include_str!("../../web.example.yaml"));
+    assert_eq!(file.headers.len(), 2);
+    assert!(file.tls.is_some_and(|tls| tls.client_auth == ClientAuth::RequireAndVerify) && file.rate_limit.is_some());
+    let hash = file.users.values().next().expect("a user");
+    assert!(bcrypt::verify("secret", hash.as_str()).expect("a hash"));
 }

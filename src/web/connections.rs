@@ -1,17 +1,22 @@
 //! The open connections, and which of them has to go when there are too many.
 //!
 //! A server that merely stopped accepting at its limit could be kept busy by anyone who opens connections and says nothing.
-//! Here a newcomer takes the place of the connection that is the least use: one that never got as far as a good request
-//! before one that did, the longest silent first. A scraper's connection between two scrapes goes only when all others
-//! have been served too, and one that is being answered goes only when it does not take its answer.
+//! Here a newcomer takes the place of the connection that is the least use: one that never got as far as a good request,
+//! then one that does not take its answer, then one that is silent between two requests; of several the longest silent.
+//! One that nobody has looked at yet, or that is being answered, stays.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+/// Connections at a time, over all listeners. A silent one costs some ten kilobytes.
+const MAX_CONNECTIONS: u64 = 2560;
+/// Descriptors for everything else: listeners, libvirt, files.
+const OTHER_DESCRIPTORS: u64 = 256;
 /// How long a client may take to send the head of a request, from the first byte; for the first request from the connection
 /// on, and the TLS handshake comes out of the same time.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,13 +25,31 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Nobody has to go who had less time than this to say what he wants.
 const LEAST_TIME: Duration = Duration::from_millis(100);
 /// Likewise for taking the next bytes of an answer.
-const LEAST_WRITE_TIME: Duration = Duration::from_secs(1);
+const LEAST_WRITE_TIME: Duration = Duration::from_millis(300);
 /// Between two looks for a place when none has to go.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How many connections there may be with the descriptors that this process may open. The usual limit of 1,024 is for
+/// programs that call `select`; as far as the hard limit allows it is raised.
+pub(super) fn connection_limit() -> usize {
+    let wanted = MAX_CONNECTIONS + OTHER_DESCRIPTORS;
+    let mut limit = getrlimit(Resource::Nofile);
+    // `None` is no limit.
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_ok() {
+            limit.current = Some(raised);
+        }
+    }
+    let left = limit.current.map_or(MAX_CONNECTIONS, |current| current.saturating_sub(OTHER_DESCRIPTORS));
+    usize::try_from(left.clamp(16, MAX_CONNECTIONS)).unwrap_or(usize::MAX)
+}
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// The client's turn, but nobody has looked yet whether it has said something.
+    Unseen,
     /// The client's turn: nothing, or not all, of the next request is there.
     Waiting,
     /// Our turn: the answer is being made.
@@ -58,7 +81,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new() -> Self {
         let state =
-            State { phase: Phase::Waiting, since: Instant::now(), head_since: None, answered: false, served: false };
+            State { phase: Phase::Unseen, since: Instant::now(), head_since: None, answered: false, served: false };
         Self { state: Mutex::new(state), evicted: Notify::new() }
     }
 
@@ -71,10 +94,18 @@ impl Connection {
         self.evicted.notified().await;
     }
 
+    /// There is nothing to read from the client, or it is time for a handshake.
+    pub(super) fn looked(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Unseen {
+            state.phase = Phase::Waiting;
+        }
+    }
+
     /// The client has sent something.
     pub(super) fn received(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Waiting {
+        if matches!(state.phase, Phase::Unseen | Phase::Waiting) {
             state.head_since.get_or_insert_with(Instant::now);
         }
     }
@@ -102,21 +133,23 @@ impl Connection {
         }
     }
 
-    /// The client has taken all there was.
-    pub(super) fn flushed(&self) {
+    /// The client has taken all there was; whether it is its turn now that was not before.
+    pub(super) fn flushed(&self) -> bool {
         let mut state = self.state();
-        if state.phase == Phase::Writing {
-            (state.phase, state.since) = (Phase::Waiting, Instant::now());
+        let turns = state.phase == Phase::Writing;
+        if turns {
+            (state.phase, state.since) = (Phase::Unseen, Instant::now());
         }
+        turns
     }
 
     /// When the client will have been silent, or slow, for too long; `None` while it is not its turn.
     pub(super) fn read_deadline(&self) -> Option<Instant> {
         let state = self.state();
         match (state.phase, state.head_since, state.answered) {
-            (Phase::Waiting, _, false) => Some(state.since + HEADER_TIMEOUT),
-            (Phase::Waiting, Some(since), true) => Some(since + HEADER_TIMEOUT),
-            (Phase::Waiting, None, true) => Some(state.since + IDLE_TIMEOUT),
+            (Phase::Unseen | Phase::Waiting, _, false) => Some(state.since + HEADER_TIMEOUT),
+            (Phase::Unseen | Phase::Waiting, Some(since), true) => Some(since + HEADER_TIMEOUT),
+            (Phase::Unseen | Phase::Waiting, None, true) => Some(state.since + IDLE_TIMEOUT),
             _ => None,
         }
     }
@@ -127,8 +160,8 @@ impl Connection {
         let age = now.saturating_duration_since(state.since);
         match (state.phase, state.served) {
             (Phase::Waiting, false) if age > LEAST_TIME => Some((2, age)),
-            (Phase::Waiting, true) if age > LEAST_TIME => Some((1, age)),
-            (Phase::Writing, _) if age > LEAST_WRITE_TIME => Some((0, age)),
+            (Phase::Waiting, true) if age > LEAST_TIME => Some((0, age)),
+            (Phase::Writing, _) if age > LEAST_WRITE_TIME => Some((1, age)),
             _ => None,
         }
     }
@@ -151,6 +184,11 @@ struct Open {
 impl Connections {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, open: Mutex::default(), left: Notify::new() }
+    }
+
+    /// How many there may be.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Adds a connection as soon as there is a place; one is made if another can go. Also says whether one had to go.
@@ -206,42 +244,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_least_useful_connection_makes_room() {
-        let all = Arc::new(Connections::new(4));
-        let mut kept = Vec::new();
-        let mut open = |name: &'static str| {
-            let connection = Arc::new(Connection::new());
-            kept.push(all.try_admit(&connection).map(|admitted| (name, admitted)));
-            connection
-        };
-        let scraper = open("scraper");
+        let scraper = Arc::new(Connection::new());
         scraper.begin_request();
         scraper.end_request(true);
         scraper.flushed();
-        let busy = open("busy");
+        scraper.looked();
+        let busy = Arc::new(Connection::new());
         busy.begin_request();
-        let refused = open("refused");
+        let refused = Arc::new(Connection::new());
         refused.begin_request();
         refused.end_request(false);
         refused.flushed();
-        advance(Duration::from_millis(10)).await;
-        let silent = open("silent");
-        let newcomer = Arc::new(Connection::new());
-        assert!(all.try_admit(&newcomer).is_none(), "nobody has had his time yet");
+        refused.looked();
+        let deaf = Arc::new(Connection::new());
+        deaf.begin_request();
+        deaf.end_request(true);
         advance(Duration::from_secs(1)).await;
-        for expected in [&refused, &silent, &scraper] {
-            let (place, full) = all.admit(&newcomer).await;
-            assert!(full);
+        let all = Arc::new(Connections::new(5));
+        let mut places = Vec::new();
+        let silent = Arc::new(Connection::new());
+        for connection in [&scraper, &busy, &refused, &deaf, &silent] {
+            places.push(all.try_admit(connection).expect("a place"));
+        }
+        let newcomer = Arc::new(Connection::new());
+        newcomer.begin_request();
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(silent.uselessness(Instant::now()), None, "nobody has looked at this one");
+        silent.looked();
+        for expected in [&refused, &silent, &deaf, &scraper] {
+            places.push(all.try_admit(&newcomer).expect("a place"));
             timeout(Duration::ZERO, expected.evicted()).await.expect("this one had to go");
-            // The newcomers of this test are never silent for long.
-            newcomer.begin_request();
-            std::mem::forget(place);
         }
         assert!(all.try_admit(&newcomer).is_none(), "who is being answered may stay");
         busy.end_request(true);
-        advance(Duration::from_millis(1500)).await;
+        advance(Duration::from_millis(200)).await;
         busy.written();
+        advance(Duration::from_millis(200)).await;
         assert!(all.try_admit(&newcomer).is_none(), "who takes his answer may stay");
-        advance(Duration::from_millis(1500)).await;
+        advance(Duration::from_millis(200)).await;
         assert!(all.try_admit(&newcomer).is_some(), "who does not may not");
     }
 

@@ -37,7 +37,7 @@ fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTim
 {connection}{domains}{quarantined}{slowest}<section>
 <h2>Pages</h2>
 <ul class="links">
-<li><a href="{path}">Metrics</a> <small>for Prometheus; <code>?collect[]=group</code>, <code>?exclude[]=group</code> and <code>?domain[]=regex</code> narrow them</small></li>
+<li><a href="{path}">Metrics</a> <small>less of them by <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
 <li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
 <li><a href="/-/healthy">Healthy</a> <small>the process answers</small></li>
 <li><a href="/-/config">Configuration</a> <small>in effect, without secrets</small></li>
@@ -71,10 +71,10 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
         Connection::NotTried => {}
     }
     if let Some((at, took)) = overview.last {
-        facts.push(("Collected", format!("{} ago, in {}", ago(at, now), Short(took))));
+        facts.push(("Collected", format!("{}, in {}", ago(at, now), Short(took))));
     }
     if let Some(at) = overview.started {
-        facts.push(("Started", format!("{} ago", ago(at, now))));
+        facts.push(("Started", ago(at, now)));
     }
     if let Some(fault) = &overview.config_fault {
         facts.push(("Not in effect", fault.clone()));
@@ -108,7 +108,7 @@ fn quarantined(domains: &[Quarantined], now: SystemTime) -> String {
         .take(LISTED)
         .map(|one| {
             let (domain, reason) = (Escaped(&one.domain), Escaped(&one.reason));
-            format!("<li><b>{domain}</b> <small>since {}: {reason}</small></li>\n", ago(one.since, now))
+            format!("<li><b>{domain}</b> <small>since {}: {reason}</small></li>\n", age(one.since, now))
         })
         .collect();
     if let Some(more) = domains.len().checked_sub(LISTED).filter(|more| *more > 0) {
@@ -133,8 +133,16 @@ fn slowest(groups: &[SlowGroup]) -> String {
     format!("<section>\n<h2>Slowest groups</h2>\n<dl class=\"bars\">\n{bars}</dl>\n</section>\n")
 }
 
-/// How long ago, to the second, and from an hour on to the minute.
+/// How long ago something was.
 fn ago(at: SystemTime, now: SystemTime) -> String {
+    match now.duration_since(at).unwrap_or_default().as_secs() {
+        0 => "just now".to_owned(),
+        _ => format!("{} ago", age(at, now)),
+    }
+}
+
+/// How old something is, to the second, and from an hour on to the minute.
+fn age(at: SystemTime, now: SystemTime) -> String {
     let seconds = now.duration_since(at).unwrap_or_default().as_secs();
     let rounded = if seconds < 3600 { seconds } else { seconds / 60 * 60 };
     humantime::format_duration(Duration::from_secs(rounded)).to_string()

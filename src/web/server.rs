@@ -18,18 +18,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Source;
-use super::connections::{Connection, Connections, HEADER_TIMEOUT};
+use super::connections::{Connection, Connections, HEADER_TIMEOUT, connection_limit};
 use super::listen::{Listener, ListeningSocket};
 use super::security::Security;
 use super::site::Site;
 use super::stream::ClientStream;
 
-/// Connections at a time, over all listeners; see [`super::connections`] for what happens to more.
-const MAX_CONNECTIONS: usize = 512;
 /// Of one request.
 const MAX_HEADERS: usize = 100;
-/// The head of a request has to fit in here.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+/// The head of a request has to fit in here, which is also what a connection may take of memory.
+const MAX_HEAD_BYTES: usize = 16 << 10;
 /// How long requests in flight may go on after the shutdown signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
@@ -46,7 +44,7 @@ pub async fn serve<S: Source>(
     shutdown: impl Future<Output = ()>,
 ) {
     let site = Arc::new(Site::new(source, security));
-    let connections = Arc::new(Connections::new(MAX_CONNECTIONS));
+    let connections = Arc::new(Connections::new(connection_limit()));
     let (open, closing) = watch::channel(());
     let mut doors = JoinSet::new();
     for listener in listeners {
@@ -101,7 +99,8 @@ impl<S: Source> Door<S> {
                         () = self.closing.begun() => break,
                     };
                     if full && full_warning.is_due() {
-                        tracing::warn!(limit = MAX_CONNECTIONS, "too many connections, closing those that are silent");
+                        let limit = self.connections.limit();
+                        tracing::warn!(limit, "too many connections, closing those that are silent");
                     }
                     let conversation = incoming.converse(Arc::clone(&self.site), connection, self.closing.clone());
                     open.spawn(async move {
@@ -194,6 +193,7 @@ where
     let Some(tls) = &policy.tls else {
         return talk(stream, site, connection, closing).await;
     };
+    connection.looked();
     let handshake = select! {
         handshake = timeout(HEADER_TIMEOUT, TlsAcceptor::from(Arc::clone(tls)).accept(stream)) => handshake,
         () = closing.begun() => return,
@@ -215,6 +215,8 @@ where
         let (site, connection) = (Arc::clone(&site), Arc::clone(connection));
         async move {
             connection.begin_request();
+            // One request a turn: who sends many at once must not go before all others.
+            tokio::task::yield_now().await;
             let answer = site.respond(&request).await;
             connection.end_request(!answer.status().is_client_error());
             Ok::<_, Infallible>(answer)

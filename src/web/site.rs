@@ -23,6 +23,9 @@ pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 const YAML: &str = "application/yaml; charset=utf-8";
 
+/// The page has a style of its own, and nothing else has any business in it.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// What is at a path.
@@ -113,7 +116,8 @@ impl<S: Source> Site<S> {
         }
         match route {
             Route::Landing => {
-                answer(StatusCode::OK, HTML, landing::render(&self.source.overview(), &config.web.telemetry_path))
+                let page = landing::render(&self.source.overview(), &config.web.telemetry_path);
+                with_header(answer(StatusCode::OK, HTML, page), header::CONTENT_SECURITY_POLICY, PAGE_POLICY)
             }
             Route::Metrics => self.metrics(request.uri(), request.headers(), config).await,
             // That it is said at all is the proof.

@@ -100,6 +100,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
             }
             return Poll::Ready(outcome);
         }
+        self.connection.looked();
         ready!(self.poll_silence(cx));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
@@ -129,8 +130,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        if outcome.is_ready() {
-            self.connection.flushed();
+        if outcome.is_ready() && self.connection.flushed() {
+            // Whoever reads has looked already, while the answer was being made; now the time of the client runs.
+            cx.waker().wake_by_ref();
         }
         self.timed(cx, outcome)
     }

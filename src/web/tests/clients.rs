@@ -1,0 +1,214 @@
+//! Clients that are slow, many, broken or gone, and the end of the server.
+
+use super::*;
+
+#[tokio::test]
+async fn malformed_requests_are_refused_and_harm_nobody() {
+    let server = Server::start(Fake::default());
+    let mut wrong = Vec::new();
+    let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20));
+    let long_header = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(1 << 20));
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
+    for (bytes, code) in [
+        (long_line.as_bytes(), 431),
+        (long_header.as_bytes(), 431),
+        (many_headers.as_bytes(), 431),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"\0\0\0\0\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0),
+        // Two lengths, lengths that are none, and chunks that are none: how one request is smuggled within another.
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n: nameless\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", 400),
+        (b"GET /\0 HTTP/1.1\r\n\r\n", 400),
+        (b"GET  / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
+        (b"G\xc3\x89T / HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"CONNECT host:1 HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"GET http://[::1 HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /\r\n\r\n", 400),
+    ] {
+        let answer = Answer::parse(&server.exchange(bytes).await);
+        if answer.code != code {
+            let sent = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+            wrong.push(format!("{sent:?}: {}", answer.code));
+        }
+        assert_eq!(server.get("/-/healthy").await.code, 200);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start(Fake::default());
+    let answers = server
+        .exchange(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\nHEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: h\r\n\r\nGET /-/ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        .await;
+    let codes: Vec<_> = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+    assert_eq!(codes, ["200", "200", "404", "200"]);
+    assert!(answers.ends_with("domstats-exporter is ready\n"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_scrapers_are_answered_at_once() {
+    let unlimited = RwLock::new(Arc::new(config("{max_requests: 0}")));
+    let server = Server::start(Fake { permits: Semaphore::new(0), config: unlimited, ..Fake::default() });
+    let mut clients = JoinSet::new();
+    for _ in 0..600 {
+        let address = server.address;
+        clients.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            let request = b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.expect("sent");
+            Answer::parse(&read_all(&mut stream).await).code
+        });
+    }
+    while server.source.asked.lock().expect("not poisoned").len() < 600 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    server.source.permits.add_permits(600);
+    assert_eq!(clients.join_all().await, [200; 600]);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_too_slowly_is_cut_off() {
+    let server = Server::start(Fake::default());
+    for (sent, seconds) in [
+        ("", 10),
+        ("G", 10),
+        ("GET / HTTP/1.1\r\nHost: h\r\n", 10),
+        // Between two scrapes silence is no fault.
+        ("GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n", 300),
+    ] {
+        let started = Instant::now();
+        server.exchange(sent.as_bytes()).await;
+        assert_eq!(started.elapsed().as_secs(), seconds, "{sent:?}");
+    }
+    // A later request has to come as fast as the first, once it has begun.
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    sleep(Duration::from_secs(60)).await;
+    stream.write_all(b"GET").await.expect("still open");
+    let started = Instant::now();
+    assert!(read_all(&mut stream).await.ends_with("healthy\n"));
+    assert_eq!(started.elapsed().as_secs(), 10);
+    // A byte now and then does not help.
+    let mut stream = server.connect().await;
+    let started = Instant::now();
+    while stream.write_all(b"G").await.is_ok() && started.elapsed() < Duration::from_secs(60) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(started.elapsed() <= Duration::from_secs(12), "{:?}", started.elapsed());
+    server.stop().await;
+}
+
+/// Larger than any socket buffer.
+fn large() -> Fake {
+    Fake { body: Ok(vec![b'x'; 64 << 20].into()), ..Fake::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let server = Server::start(large());
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    sleep(Duration::from_secs(25)).await;
+    let received = read_all(&mut stream).await.len();
+    assert!(received < 64 << 20, "{received}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_answer_arrives_whole() {
+    let server = Server::start(large());
+    assert_eq!(server.get("/libvirt/metrics").await.body.len(), 64 << 20);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn shutdown_lets_a_request_in_flight_finish() {
+    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
+    let mut idle = server.connect().await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    while server.source.asked.lock().expect("not poisoned").is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let Server { address, source, stop, mut task } = server;
+    stop.send(()).expect("listening");
+    assert_eq!(read_all(&mut idle).await, "");
+    assert!(TcpStream::connect(address).await.is_err(), "nobody new is let in");
+    assert!(timeout(Duration::from_millis(50), &mut task).await.is_err(), "the request is not answered yet");
+    source.permits.add_permits(1);
+    let answer = Answer::parse(&read_all(&mut busy).await);
+    assert_eq!((answer.code, answer.body.as_str()), (200, "libvirt_up 1\n"));
+    timeout(Duration::from_secs(1), task).await.expect("ended").expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_does_not_wait_for_ever() {
+    // One request is never answered, another's answer never read.
+    let server = Server::start(Fake { permits: Semaphore::new(1), ..large() });
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+        clients.push(client);
+    }
+    while server.source.asked.lock().expect("not poisoned").len() < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let started = Instant::now();
+    server.stop().await;
+    assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn a_hang_up_ends_the_collection() {
+    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
+    let mut client = server.connect().await;
+    client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    while server.source.asked.lock().expect("not poisoned").is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    drop(client);
+    timeout(Duration::from_secs(1), server.stop()).await.expect("nothing is left to wait for");
+}
+
+#[tokio::test]
+async fn scrapes_over_the_limit_are_told_to_come_back() {
+    let limited = RwLock::new(Arc::new(config("{max_requests: 2}")));
+    let server = Server::start(Fake { permits: Semaphore::new(0), config: limited, ..Fake::default() });
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.expect("sent");
+        waiting.push(client);
+    }
+    while server.source.asked.lock().expect("not poisoned").len() < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let refused = server.get("/libvirt/metrics").await;
+    assert_eq!((refused.code, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.body, "the limit of 2 scrapes at a time (web.max_requests) is reached, try again\n");
+    assert_eq!(server.get("/-/healthy").await.code, 200);
+    // One hangs up, one is answered: both places are free again.
+    waiting.pop();
+    sleep(Duration::from_millis(50)).await;
+    server.source.permits.add_permits(3);
+    assert!(read_all(&mut waiting[0]).await.contains("libvirt_up 1"));
+    assert_eq!(server.get("/libvirt/metrics").await.code, 200);
+    server.stop().await;
+}

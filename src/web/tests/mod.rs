@@ -1,0 +1,162 @@
+//! The server over real sockets. Where a test waits for a timeout, tokio's clock is paused: it leaps to the next timer once
+//! every task waits and no socket has anything to say.
+
+mod clients;
+mod files;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, RwLock};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::site::{HTML, PLAIN};
+use super::*;
+use crate::config;
+
+/// A source that shows what it was asked, and answers when the test lets it.
+struct Fake {
+    body: Result<Bytes, String>,
+    ready: Mutex<Result<(), String>>,
+    asked: Mutex<Vec<Scrape>>,
+    reloads: Mutex<Vec<Result<(), String>>>,
+    config: RwLock<Arc<Config>>,
+    counted: Mutex<Vec<(&'static str, u16)>>,
+    /// One permit per exposition.
+    permits: Semaphore,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            body: Ok(Bytes::from_static(b"libvirt_up 1\n")),
+            ready: Mutex::new(Ok(())),
+            asked: Mutex::default(),
+            reloads: Mutex::default(),
+            config: RwLock::new(Arc::new(config("{}"))),
+            counted: Mutex::default(),
+            permits: Semaphore::new(100_000),
+        }
+    }
+}
+
+impl Source for Fake {
+    async fn exposition(&self, scrape: Scrape) -> Result<Bytes, String> {
+        self.asked.lock().expect("not poisoned").push(scrape);
+        self.permits.acquire().await.expect("never closed").forget();
+        self.body.clone()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.ready.lock().expect("not poisoned").clone()
+    }
+
+    fn overview(&self) -> Overview {
+        Overview { uri: "test:///<default>".to_owned(), ..Overview::default() }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().expect("not poisoned"))
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        self.reloads.lock().expect("not poisoned").pop().unwrap_or(Ok(()))
+    }
+
+    fn count_request(&self, route: &'static str, code: u16) {
+        self.counted.lock().expect("not poisoned").push((route, code));
+    }
+}
+
+/// A configuration with the keys of `web` that `yaml` has.
+fn config(yaml: &str) -> Config {
+    let mut config = config::parse(&format!("web: {yaml}"), "test").expect("a configuration");
+    config.web.telemetry_path = "/libvirt/metrics".parse().expect("a path");
+    config.libvirt.uri = "qemu+tls://user:secret@host/system".parse().expect("a URI");
+    config
+}
+
+struct Server {
+    address: SocketAddr,
+    source: Arc<Fake>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    fn start(source: Fake) -> Self {
+        Self::start_on(source, Security::load(None).expect("nothing to load"))
+    }
+
+    fn start_on(source: Fake, security: Security) -> Self {
+        let web = config::parse("web: {listen_addresses: ['127.0.0.1:0']}", "test").expect("a configuration").web;
+        let listeners = bind(&web).expect("bound");
+        let address = listeners[0].address().expect("TCP");
+        let source = Arc::new(source);
+        let (stop, stopped) = oneshot::channel();
+        let served = Arc::clone(&source);
+        let task = tokio::spawn(async move {
+            serve(listeners, Arc::new(security), served, async move {
+                stopped.await.unwrap_or_default();
+            })
+            .await;
+        });
+        Self { address, source, stop, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("connected")
+    }
+
+    /// Sends `bytes` on a connection of its own and reads until the server closes it.
+    async fn exchange(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        let (mut reading, mut writing) = stream.split();
+        // The server may close before it has read everything, which is its right.
+        let (_, answer) = tokio::join!(writing.write_all(bytes), read_all(&mut reading));
+        answer
+    }
+
+    async fn request(&self, method: &str, path: &str, headers: &str) -> Answer {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{headers}\r\n");
+        Answer::parse(&self.exchange(request.as_bytes()).await)
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, "").await
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        self.task.await.expect("no panic");
+    }
+}
+
+async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[derive(Debug)]
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+        Self { code, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}

@@ -1,0 +1,160 @@
+//! What is at each path, and what a scraper can ask for.
+
+use super::*;
+
+#[tokio::test]
+async fn each_route_answers_get_and_head() {
+    let server = Server::start(Fake::default());
+    let text = Format::Text.content_type();
+    for (path, content_type, body) in [
+        ("/", HTML, None),
+        ("/libvirt/metrics", text, Some("libvirt_up 1\n")),
+        ("/libvirt/metrics?collect[]=state", text, Some("libvirt_up 1\n")),
+        ("http://somewhere/-/healthy", PLAIN, Some("domstats-exporter is healthy\n")),
+        ("/-/healthy", PLAIN, Some("domstats-exporter is healthy\n")),
+        ("/-/ready", PLAIN, Some("domstats-exporter is ready\n")),
+    ] {
+        let get = server.get(path).await;
+        assert_eq!((get.code, get.header("content-type")), (200, Some(content_type)), "{path}");
+        assert!(body.is_none_or(|body| body == get.body), "{path}: {}", get.body);
+        let head = server.request("HEAD", path, "").await;
+        assert_eq!((head.code, head.body.as_str()), (200, ""), "{path}");
+        assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()));
+        assert_eq!(head.header("content-type"), Some(content_type));
+    }
+    let page = server.get("/").await.body;
+    assert!(page.contains("<dd>test:///&lt;default&gt;</dd>") && page.contains("href=\"/libvirt/metrics\""));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_told_what_there_is() {
+    let server = Server::start(Fake::default());
+    let known =
+        "there is nothing at this path, only at /, /libvirt/metrics, /-/healthy, /-/ready, /-/config and /-/reload\n";
+    for path in ["/metrics", "/libvirt/metrics/", "/-/", "//", "/..%2f", "nowhere", "*"] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.code, answer.body.as_str()), (404, known), "{path}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let answer = server.request(method, "/libvirt/metrics", "Content-Length: 0\r\n").await;
+        assert_eq!((answer.code, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
+        assert_eq!(answer.body, "this path answers GET and HEAD only\n");
+    }
+    assert!(server.source.asked.lock().expect("not poisoned").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_scraper_chooses_format_and_timeout() {
+    let server = Server::start(Fake::default());
+    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let seconds = Duration::from_secs_f64;
+    for (headers, content_type, asked) in [
+        ("", PLAIN_METRICS, (Format::Text, None)),
+        ("Accept: application/openmetrics-text\r\n", open_metrics, (Format::OpenMetrics, None)),
+        (
+            "Accept: text/plain;q=0.1\r\nAccept: application/openmetrics-text\r\n",
+            open_metrics,
+            (Format::OpenMetrics, None),
+        ),
+        ("Accept: \u{fc}\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 10\r\n", PLAIN_METRICS, (Format::Text, Some(seconds(10.0)))),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 1.500\r\n", PLAIN_METRICS, (Format::Text, Some(seconds(1.5)))),
+        ("X-Prometheus-Scrape-Timeout-Seconds: soon\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: -1\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 0\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: NaN\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: inf\r\n", PLAIN_METRICS, (Format::Text, None)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 1e300\r\n", PLAIN_METRICS, (Format::Text, None)),
+    ] {
+        let answer = server.request("GET", "/libvirt/metrics", headers).await;
+        assert_eq!(answer.header("content-type"), Some(content_type), "{headers}");
+        let scrape = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape");
+        assert_eq!((scrape.format, scrape.timeout), asked, "{headers}");
+    }
+    server.stop().await;
+}
+
+const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[tokio::test]
+async fn what_the_source_cannot_do_is_said_in_its_words() {
+    let server = Server::start(Fake { body: Err("the worker is gone".to_owned()), ..Fake::default() });
+    *server.source.ready.lock().expect("not poisoned") = Err("not connected to libvirt yet".to_owned());
+    let metrics = server.get("/libvirt/metrics").await;
+    assert_eq!((metrics.code, metrics.body.as_str()), (500, "the worker is gone\n"));
+    let ready = server.get("/-/ready").await;
+    assert_eq!((ready.code, ready.body.as_str()), (503, "not connected to libvirt yet\n"));
+    assert_eq!(server.get("/-/healthy").await.code, 200);
+    server.get("/secret").await;
+    server.request("POST", "/", "").await;
+    let counted = server.source.counted.lock().expect("not poisoned").clone();
+    assert_eq!(counted, [("/metrics", 500), ("/-/ready", 503), ("/-/healthy", 200), ("other", 404), ("/", 405)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_query_selects_and_a_bad_one_is_refused() {
+    let server = Server::start(Fake::default());
+    let query = "/libvirt/metrics?collect%5B%5D=block&collect[]=vm&domain[]=web-%5B0-9%5D";
+    assert_eq!(server.get(query).await.code, 200);
+    let scrape = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape");
+    assert_eq!(scrape.selection.groups.expect("groups").len(), 2);
+    assert!(scrape.selection.domains[0].is_match("web-7"));
+    for (query, part) in [
+        ("collect[]=state&exclude[]=vm", "do not go together"),
+        ("collect[]=blok", "unknown group \"blok\", expected one of `state`, `cpu_total`,"),
+        ("exclude[]=vcpu_kvm", "`vcpu_kvm` is not in the configuration's collection.groups"),
+        ("domain[]=%28", "bad regular expression `(`: unclosed group"),
+    ] {
+        let answer = server.get(&format!("/libvirt/metrics?{query}")).await;
+        assert_eq!(answer.code, 400, "{query}");
+        assert!(answer.body.contains(part) && answer.body.lines().count() == 1, "{}", answer.body);
+    }
+    assert!(server.source.asked.lock().expect("not poisoned").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_coding_is_said_in_the_answer() {
+    let server = Server::start(Fake::default());
+    for (accepted, coding) in [("gzip", Some("gzip")), ("gzip, zstd", Some("zstd")), ("br", None), ("", None)] {
+        let answer = server.request("GET", "/libvirt/metrics", &format!("Accept-Encoding: {accepted}\r\n")).await;
+        assert_eq!(answer.header("content-encoding"), coding, "{accepted}");
+        assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
+        let asked = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape").coding;
+        assert_eq!(asked.as_str(), coding.unwrap_or("identity"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_secrets() {
+    let server = Server::start(Fake::default());
+    let page = server.get("/-/config").await;
+    assert_eq!((page.code, page.header("content-type")), (200, Some("application/yaml; charset=utf-8")));
+    assert!(page.body.contains("uri: qemu+tls://<hidden>@host/system\n"), "{}", page.body);
+    assert!(!page.body.contains("secret"));
+    config::parse(&page.body, "page").expect("a configuration");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reloading_is_allowed_or_refused_in_words() {
+    let server = Server::start(Fake::default());
+    let refused = server.request("POST", "/-/reload", "").await;
+    let words = "reloading over HTTP is off: send SIGHUP, or start with --web.enable-lifecycle\n";
+    assert_eq!((refused.code, refused.body.as_str()), (403, words));
+    // The configuration is asked for with every request.
+    *server.source.config.write().expect("not poisoned") = Arc::new(config("{enable_lifecycle: true}"));
+    server.source.reloads.lock().expect("not poisoned").push(Err("x.yaml:1:1: bad".to_owned()));
+    let failed = server.request("POST", "/-/reload", "").await;
+    assert_eq!((failed.code, failed.body.as_str()), (500, "x.yaml:1:1: bad\n"));
+    let done = server.request("POST", "/-/reload", "Content-Length: 3\r\n\r\nabc").await;
+    assert_eq!((done.code, done.body.as_str()), (200, "the configuration has been read anew\n"));
+    let wrong = server.get("/-/reload").await;
+    assert_eq!((wrong.code, wrong.header("allow")), (405, Some("POST")));
+    assert_eq!(wrong.body, "this path answers POST only\n");
+    server.stop().await;
+}
