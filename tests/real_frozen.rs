@@ -6,6 +6,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -23,10 +24,16 @@ fn ten_guests() -> (Lab, Vec<String>) {
     let names: Vec<String> =
         (0..10).map(|number| format!("frozen-{}-{lab_number}-{number}", std::process::id())).collect();
     for name in &names {
+        let disk = lab.folder().join("disks").join(name);
+        fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+        fs::set_permissions(&disk, fs::Permissions::from_mode(0o666)).unwrap();
+        let disk = disk.display();
         let xml = format!(
             "<domain type='{kind}'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
              <os><type arch='x86_64' machine='pc'>hvm</type></os>\
-             <devices><controller type='usb' model='none'/><memballoon model='virtio'/></devices></domain>"
+             <devices><controller type='usb' model='none'/><memballoon model='virtio'/>\
+             <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk}'/>\
+             <target dev='vda' bus='virtio'/></disk></devices></domain>"
         );
         let file = lab.folder().join(format!("{name}.xml"));
         fs::write(&file, xml).unwrap();
@@ -135,7 +142,7 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
 
     assert!(lab.uri.contains(":///system"), "the restart of libvirtd in its namespace needs root: run this as root");
     let mut daemons = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..20 {
         signal(daemon(), "-KILL");
         until(&exporter, "libvirtd is gone", |scrape| !scrape.up);
         // The guests keep the lab's mount namespace, in which the next daemon finds them.
@@ -166,7 +173,18 @@ fn guests_that_are_saved_or_come_and_go_are_no_errors() {
     assert_eq!(scrape(&exporter).complete, 9);
     lab.virsh(&["restore", saved.to_str().unwrap(), "--paused"]).unwrap();
     until(&exporter, "the restored guest is there", |scrape| scrape.complete == 10);
-    for round in 0..20 {
+    // Jobs that hold the monitor for a while: a dump, and a copy of a disk.
+    let dump = lab.folder().join("dump");
+    lab.virsh(&["dump", &names[1], dump.to_str().unwrap(), "--memory-only"]).unwrap();
+    assert!(scrape(&exporter).up);
+    let copy = lab.folder().join("disks/copy");
+    lab.virsh(&["blockcopy", &names[2], "vda", copy.to_str().unwrap(), "--transient-job", "--bandwidth", "1"]).unwrap();
+    for _ in 0..5 {
+        let during = scrape(&exporter);
+        assert_eq!((during.up, during.complete, during.quarantined), (true, 10, 0), "{during:?}");
+    }
+    lab.virsh(&["blockjob", &names[2], "vda", "--abort"]).unwrap();
+    for round in 0..50 {
         let name = &names[round % 10];
         lab.virsh(&["destroy", name]).unwrap();
         let without = scrape(&exporter);

@@ -12,7 +12,7 @@ pub(super) const TABLE: Table = Table {
         Row::gauge(&["dirtyrate.calc_status"], "libvirt_domain_dirtyrate_calc_status", NUMBER, ("libvirt.domain.dirty_rate.status", NONE),
             "State of the last measurement: 0 unstarted, 1 measuring, 2 measured"),
         Row::gauge(&["dirtyrate.calc_start_time"], "libvirt_domain_dirtyrate_calc_start_seconds", SECONDS, ("libvirt.domain.dirty_rate.start", NONE),
-            "When the last measurement started, on the host's monotonic clock"),
+            "When the last measurement started: on the host's monotonic clock, or as a Unix time, as the version of QEMU has it"),
         Row::gauge(&["dirtyrate.calc_period"], "libvirt_domain_dirtyrate_calc_period_seconds", SECONDS, ("libvirt.domain.dirty_rate.period", NONE),
             "How long a measurement takes"),
         Row::info(&["dirtyrate.calc_mode"], &["mode"], "libvirt_domain_dirtyrate_info", ("libvirt.domain.dirty_rate.info", NONE),
