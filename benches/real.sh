@@ -2,7 +2,7 @@
 # One scrape of N real guests beside `virsh domstats --nowait` on the same guests, in turn: benches/real.sh [N]
 #
 # The guests are QEMUs of 32 MiB with four vCPUs and a disk, paused before their first instruction: what is measured is
-# libvirt's work and ours, not theirs. Needs root and some 45 MB of memory a guest. EXPORTER names another build.
+# libvirt's work and ours, not theirs. Then one of them is frozen, then the daemon. Needs root and some 45 MB of memory a guest. EXPORTER names another build.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 count=${1:-50}
@@ -48,4 +48,20 @@ for round in $(seq "${ROUNDS:-15}"); do
 done | awk '{v[NR]=$2; e[NR]=$3; r[NR]=$3/$2}
   function middle(x,  i, j, t) { for (i=1;i<NR;i++) for (j=i+1;j<=NR;j++) if (x[j]<x[i]) {t=x[i];x[i]=x[j];x[j]=t}; return x[int((NR+1)/2)] }
   END {printf "median of %d rounds: virsh %.1f ms, /metrics %.1f ms; ratio %.2f\n", NR, middle(v)/1000, middle(e)/1000, middle(r)}'
+
+# One guest frozen: what the scrape that meets it takes, and what later ones do.
+scrape() { curl -sf -o "$dir/metrics" -w '%{time_total}' http://127.0.0.1:9399/metrics; }
+complete() { grep -c '^libvirt_domain_stats_complete.* 1$' "$dir/metrics"; }
+middle() { sort -n | awk '{v[NR]=$1} END {print v[int((NR+1)/2)]}'; }
+normal=$(for _ in {1..9}; do scrape; echo; done | middle)
+qemu=$(pgrep -f "guest=bench-$$-1,")
+kill -STOP "$qemu"; first=$(scrape); of_first=$(complete)
+later=$(for _ in {1..9}; do scrape; echo; done | middle); of_later=$(complete)
+kill -CONT "$qemu"; thawed=$(scrape); of_thawed=$(complete)
+echo "normal $normal s; one frozen: first $first s ($of_first complete), later $later s ($of_later); thawed $thawed s ($of_thawed)"
+
+# The daemon frozen: the first answer, and later ones.
+kill -STOP "$(cat "$dir/libvirtd.pid")"; first=$(scrape); later=$(for _ in {1..5}; do scrape; echo; done | middle)
+kill -CONT "$(cat "$dir/libvirtd.pid")"
+echo "daemon frozen: first $first s, later $later s"
 awk '/^(VmHWM|VmRSS|Threads)/{print}' "/proc/$server/status" | tr '\n' ' '; echo

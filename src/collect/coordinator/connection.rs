@@ -1,0 +1,115 @@
+//! Connections that stand, break, or say nothing.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{CONTROL_PATIENCE, Coordinator, Errand, OPEN_PATIENCE, Shortcomings};
+use crate::collect::flight::{Flight, FlightId};
+use crate::collect::link::Link;
+use crate::collect::quarantine::Quarantine;
+use crate::collect::worker::{Opened, WorkerId};
+use crate::libvirt::{ErrorClass, LibvirtError};
+
+impl Coordinator {
+    pub(super) fn opened(&mut self, worker: WorkerId, opened: Opened, now: Instant) {
+        let is_control = Some(worker) == self.control;
+        match opened {
+            Ok(versions) => {
+                self.pool.opened(worker);
+                if is_control {
+                    let uri = self.config.libvirt.uri.as_str();
+                    tracing::info!(uri, libvirt = versions.libvirt, hypervisor = versions.hypervisor, "connected");
+                    self.logged = None;
+                    self.versions = Some(versions);
+                    self.shortcomings = Shortcomings::default();
+                    self.planner.reset();
+                    self.keeper.opened();
+                    let waiting: Vec<FlightId> = self.flights.keys().copied().collect();
+                    waiting.into_iter().for_each(|flight| self.send_list(flight));
+                }
+            }
+            Err(error) => {
+                self.pool.ended(worker);
+                let given_up = std::mem::take(&mut self.open_given_up);
+                let error = if given_up { self.unanswered_open() } else { error };
+                if is_control {
+                    self.lose(error, now);
+                } else {
+                    self.workers_after = Some(now + Duration::from_secs(1));
+                    self.log_failure("cannot open another connection to libvirt", &error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn unanswered_open(&self) -> LibvirtError {
+        let message =
+            format!("no answer within {} s: the daemon is frozen, or at its limit of clients", OPEN_PATIENCE.as_secs());
+        let operation = format!("cannot open {} read-only", self.config.libvirt.uri.as_str());
+        LibvirtError::own(operation, ErrorClass::TimedOut, message)
+    }
+
+    /// A worker's connection broke, or its thread has ended.
+    pub(super) fn closed(&mut self, worker: WorkerId, now: Instant) {
+        if Some(worker) == self.control {
+            let error = LibvirtError::own("lost the connection to libvirt", ErrorClass::Disconnected, "it was closed");
+            self.lose(error, now);
+        } else if self.pool.is_idle(worker) {
+            self.pool.let_go(worker);
+        }
+    }
+
+    /// The link is down: whoever waits is told, or waits for the reconnection that follows at once.
+    pub(super) fn lose(&mut self, error: LibvirtError, now: Instant) {
+        let chance =
+            f64::from(SystemTime::now().elapsed().err().map_or(0, |error| error.duration().subsec_nanos()) % 1000);
+        self.log_failure("no connection to libvirt", &error);
+        self.count_failure(&error);
+        self.keeper.failed(error, now, chance / 1000.0);
+        for worker in self.pool.ids(None) {
+            self.pool.let_go(worker);
+        }
+        self.control = None;
+        self.control_job = None;
+        self.control_queue.clear();
+        self.inactive_job = None;
+        self.quarantine = Quarantine::default();
+        self.flights.values_mut().for_each(Flight::start_over);
+        if let Some(error) = self.keeper.refusal(now) {
+            self.answer_all(now, &error);
+        }
+    }
+
+    pub(super) fn run_errand(&mut self, now: Instant) {
+        if self.control_job.is_some() {
+            return;
+        }
+        let Some(worker) = self.control.filter(|worker| self.pool.is_idle(*worker)) else { return };
+        while let Some((errand, task)) = self.control_queue.pop_front() {
+            let (Errand::List(flight) | Errand::Suspects(flight, _)) = errand;
+            // The flight may have ended meanwhile.
+            if self.flights.contains_key(&flight) {
+                self.control_job = self.pool.give(worker, task).map(|job| (job, errand, now));
+                return;
+            }
+        }
+    }
+
+    /// The daemon answers such questions without waiting for anything; if it does not, it is frozen.
+    pub(super) fn notice_silence(&mut self, now: Instant) {
+        let Some((_, _, since)) = self.control_job else { return };
+        if now < since + self.control_patience() || !matches!(self.keeper.link, Link::Up) {
+            return;
+        }
+        self.keeper.link = Link::Silent { since };
+        if let Some(error) = self.keeper.refusal(now) {
+            self.log_failure("libvirt is silent", &error);
+            self.count_failure(&error);
+            self.answer_all(now, &error);
+        }
+    }
+
+    pub(super) fn control_patience(&self) -> Duration {
+        let half = |flight: &Flight| Some(flight.deadline()?.saturating_duration_since(flight.started) / 2);
+        self.flights.values().filter_map(half).min().map_or(CONTROL_PATIENCE, |half| half.min(CONTROL_PATIENCE))
+    }
+}
