@@ -45,7 +45,8 @@ fn pipeline(c: &mut Criterion) {
         group.bench_function("visit", |b| b.iter(visit));
         group.bench_function("match and build", |b| b.iter(|| catalogue.build(&[black_box(&records)])));
         let families = Arc::new(catalogue.build(&[&records]).families);
-        for (name, format) in [("openmetrics", Format::OpenMetrics), ("text", Format::Text)] {
+        let formats = [("openmetrics", Format::OpenMetrics), ("text", Format::Text), ("protobuf", Format::Protobuf)];
+        for (name, format) in formats {
             group.bench_function(name, |b| b.iter(|| format.encode(black_box(&families))));
         }
         group.bench_function("all, to openmetrics", |b| {

@@ -1,6 +1,6 @@
 //! Thousands of connections that mean no good, and one scraper that does.
 //!
-//! `cargo test --release --test hostile -- --nocapture` prints the figures of benches/README.md.
+//! `cargo test --release --test hostile -- --nocapture` prints how long the scraper waits, without attackers and among them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
