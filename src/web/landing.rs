@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
 
-use super::overview::{Connection, Overview, Quarantined, SlowGroup};
+use super::overview::{Connection, Overview, Quarantined};
 use crate::config::TelemetryPath;
 
 const STYLE: &str = include_str!("landing.css");
@@ -34,7 +34,7 @@ fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTim
 <p>Statistics of libvirt domains for Prometheus and OpenTelemetry</p>
 </header>
 <main>
-{connection}{domains}{quarantined}{slowest}<section>
+{connection}{domains}{quarantined}<section>
 <h2>Pages</h2>
 <ul class="links">
 <li><a href="{path}">Metrics</a> <small>less of them by <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
@@ -51,7 +51,6 @@ fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTim
         connection = connection(overview, now),
         domains = domains(&overview.domains),
         quarantined = quarantined(&overview.quarantined, now),
-        slowest = slowest(&overview.slowest),
     )
 }
 
@@ -116,21 +115,6 @@ fn quarantined(domains: &[Quarantined], now: SystemTime) -> String {
     }
     let count = domains.len();
     format!("<section class=\"wide\">\n<h2>Quarantined: {count}</h2>\n<ul class=\"rows\">\n{rows}</ul>\n</section>\n")
-}
-
-fn slowest(groups: &[SlowGroup]) -> String {
-    let Some(longest) = groups.iter().map(|group| group.took).max() else {
-        return String::new();
-    };
-    let bars: String = groups
-        .iter()
-        .map(|one| {
-            let (value, max) = (one.took.as_micros(), longest.as_micros().max(1));
-            let meter = format!("<meter min=\"0\" max=\"{max}\" value=\"{value}\">{}</meter>", Short(one.took));
-            format!("<dt>{}</dt>{meter}<dd>{}</dd>\n", Escaped(one.group), Short(one.took))
-        })
-        .collect();
-    format!("<section>\n<h2>Slowest groups</h2>\n<dl class=\"bars\">\n{bars}</dl>\n</section>\n")
 }
 
 /// How long ago something was.
@@ -217,7 +201,6 @@ mod tests {
             uri: "qemu:///system".into(),
             domains: vec![("running", 0), ("paused", 0), ("shutoff", 7)],
             quarantined: (0..22).map(stuck).collect(),
-            slowest: vec![SlowGroup { group: "block", took: Duration::from_micros(12_345) }],
             last: Some((now - Duration::from_secs(3), Duration::from_micros(1500))),
             ..Overview::default()
         };
@@ -228,7 +211,6 @@ mod tests {
             "<li><b>7</b>in all</li>\n<li class=\"none\"><b>0</b>running</li>\n<li><b>7</b>shutoff</li>\n</ul>",
             "<h2>Quarantined: 22</h2>",
             "<li><b>vm19</b> <small>since 1h 2m: its monitor hangs</small></li>\n<li class=\"soft\">and 2 more</li>",
-            "<dt>block</dt><meter min=\"0\" max=\"12345\" value=\"12345\">12 ms</meter><dd>12 ms</dd>",
         ] {
             assert!(page.contains(part), "{part} is not in\n{page}");
         }

@@ -29,7 +29,7 @@ use bytes::Bytes;
 
 pub use listen::{Listener, WebError, bind};
 pub use negotiate::{Negotiated, negotiate};
-pub use overview::{Connection, Overview, Quarantined, SlowGroup};
+pub use overview::{Connection, Overview, Quarantined};
 pub use security::{Loaded, Security, SecurityError};
 pub use server::serve;
 pub use tls::TlsError;

@@ -13,8 +13,6 @@ pub struct Overview {
     pub domains: Vec<(&'static str, u64)>,
     /// Domains that are left out of the calls that need their QEMU.
     pub quarantined: Vec<Quarantined>,
-    /// The groups whose collection took longest, longest first.
-    pub slowest: Vec<SlowGroup>,
     /// When the last collection ended, and how long it took.
     pub last: Option<(SystemTime, Duration)>,
     /// When the exporter started.
@@ -52,13 +50,4 @@ pub struct Quarantined {
     pub reason: String,
     /// Since when.
     pub since: SystemTime,
-}
-
-/// How long the collection of a group took.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlowGroup {
-    /// The group's name in the configuration.
-    pub group: &'static str,
-    /// How long it took the last time.
-    pub took: Duration,
 }
