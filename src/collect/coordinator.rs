@@ -23,7 +23,7 @@ use super::quarantine::Quarantine;
 use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
 use crate::config::{Config, Group};
-use crate::libvirt::{LibvirtError, StatsGroups, Versions, abort_open};
+use crate::libvirt::{LibvirtError, StatsGroups, Versions};
 
 /// How long a connection may take to open.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -76,6 +76,8 @@ pub(super) struct Coordinator {
     control_job: Option<(JobId, Errand, Instant)>,
     /// Whether the open that is under way was given up on.
     open_given_up: bool,
+    /// When to try once more to end an open, if its socket could not be found.
+    abort_after: Option<Instant>,
     /// When another worker may be tried, after one could not connect.
     workers_after: Option<Instant>,
     flights: BTreeMap<FlightId, Flight>,
@@ -112,6 +114,7 @@ impl Coordinator {
             control_queue: VecDeque::new(),
             control_job: None,
             open_given_up: false,
+            abort_after: None,
             workers_after: None,
             flights: BTreeMap::new(),
             next_flight: 0,
@@ -128,7 +131,7 @@ impl Coordinator {
 
     /// Works until it is told to stop. Sleeps whenever nothing is under way.
     pub(super) fn run(mut self) {
-        self.control = self.pool.start(Instant::now());
+        self.connect(Instant::now());
         loop {
             let wait = self.next_wake().map(|at| at.saturating_duration_since(Instant::now()));
             let message = match wait {
@@ -195,11 +198,9 @@ impl Coordinator {
 
     fn tick(&mut self, now: Instant) {
         if self.keeper.take_retry(now) {
-            self.control = self.pool.start(now);
+            self.connect(now);
         }
-        if self.pool.opening_since().is_some_and(|since| now >= since + OPEN_PATIENCE) && !self.open_given_up {
-            self.open_given_up = abort_open();
-        }
+        self.end_hung_open(now);
         self.run_errand(now);
         self.notice_silence(now);
         self.answer_deadlines(now);
@@ -234,7 +235,7 @@ impl Coordinator {
         let batch_size = u32::try_from(self.config.collection.batch_size).unwrap_or(u32::MAX);
         let usual = self.usual.saturating_mul(batch_size);
         let retry = if let Link::Down { retry_at, .. } = self.keeper.link { Some(retry_at) } else { None };
-        let opening = self.pool.opening_since().filter(|_| !self.open_given_up).map(|since| since + OPEN_PATIENCE);
+        let opening = self.hung_open_at();
         let errand = self.control_job.as_ref().map(|(_, _, since)| *since + self.control_patience());
         let errand = errand.filter(|_| matches!(self.keeper.link, Link::Up));
         let workers = self.workers_after.filter(|after| *after > Instant::now() && !self.flights.is_empty());

@@ -7,11 +7,38 @@ use crate::collect::flight::{Flight, FlightId};
 use crate::collect::link::Link;
 use crate::collect::quarantine::Quarantine;
 use crate::collect::worker::{Opened, WorkerId};
-use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::libvirt::{ErrorClass, LibvirtError, abort_open};
 
 impl Coordinator {
+    /// Starts the worker whose connection stands for the link.
+    pub(super) fn connect(&mut self, now: Instant) {
+        self.control = self.pool.start(now);
+        if self.control.is_none() {
+            let message = "the system has no thread left";
+            let error = LibvirtError::own("cannot connect to libvirt", ErrorClass::ConnectFailed, message);
+            self.lose(error, now);
+        }
+    }
+
+    /// When the open that is under way has taken too long.
+    pub(super) fn hung_open_at(&self) -> Option<Instant> {
+        let since = self.pool.opening_since().filter(|_| !self.open_given_up)?;
+        Some(self.abort_after.map_or(since + OPEN_PATIENCE, |after| after.max(since + OPEN_PATIENCE)))
+    }
+
+    /// Ends an open that has taken too long. It is tried again while its socket cannot be found: a helper of its transport
+    /// may still be starting.
+    pub(super) fn end_hung_open(&mut self, now: Instant) {
+        if self.hung_open_at().is_some_and(|at| at <= now) {
+            self.open_given_up = abort_open();
+            self.abort_after = (!self.open_given_up).then_some(now + Duration::from_secs(1));
+        }
+    }
+
     pub(super) fn opened(&mut self, worker: WorkerId, opened: Opened, now: Instant) {
         let is_control = Some(worker) == self.control;
+        let given_up = std::mem::take(&mut self.open_given_up);
+        self.abort_after = None;
         match opened {
             Ok(versions) => {
                 self.pool.opened(worker);
@@ -29,7 +56,6 @@ impl Coordinator {
             }
             Err(error) => {
                 self.pool.ended(worker);
-                let given_up = std::mem::take(&mut self.open_given_up);
                 let error = if given_up { self.unanswered_open() } else { error };
                 if is_control {
                     self.lose(error, now);
