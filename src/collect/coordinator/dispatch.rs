@@ -51,7 +51,12 @@ impl Coordinator {
                     continue;
                 }
                 let task = task_of(&batch, &self.config, self.shortcomings, &flight.selection);
-                let Some(job) = self.pool.give(worker, task) else { continue };
+                let Some(job) = self.pool.give(worker, task) else {
+                    // Its thread has ended, and the news is on its way.
+                    self.pool.let_go(worker);
+                    flight.queue.insert(position, batch);
+                    continue;
+                };
                 flight.calls += 1;
                 flight.running.insert(job, Running { batch, since: now, checks: 0 });
             }
