@@ -79,10 +79,10 @@ fn a_frozen_guest_costs_only_itself() {
         assert_eq!((later.complete(), later.quarantined(), later.class()), (99, vec!["vm-17"], None));
         assert!(later.took < Duration::from_secs(1), "{:?}", later.took);
     }
-    // One call is left waiting, and none was added; the frozen guest's control state is asked for once a scrape.
+    // One call is left waiting, and none was added; the frozen guest's control state is asked for twice a scrape.
     assert_eq!(scraper.collector.stats().stuck_calls, 1);
     assert_eq!(daemon.counters().stats_under_way(), 1);
-    assert_eq!(daemon.counters().calls(Procedure::DomainGetControlInfo), 5);
+    assert_eq!(daemon.counters().calls(Procedure::DomainGetControlInfo), 10);
     daemon.release("vm-17");
     let thawed = scraper.scrape();
     assert_eq!((thawed.complete(), thawed.quarantined()), (100, Vec::<&str>::new()));

@@ -50,6 +50,8 @@ enum Errand {
     List(FlightId),
     /// Who keeps a batch waiting.
     Suspects(FlightId, JobId),
+    /// Who of a flight has begun to answer again while it lasted.
+    Recheck(FlightId),
 }
 
 /// What this daemon turned out not to know.

@@ -77,6 +77,9 @@ pub(super) struct Flight {
     pub(super) running: BTreeMap<JobId, Running>,
     /// Calls that were made.
     pub(super) calls: usize,
+    /// Whether it has been asked at the end which domains in quarantine answer again, and whether the answer is awaited.
+    pub(super) rechecked: bool,
+    pub(super) rechecking: bool,
     domains: BTreeMap<Uuid, (Identity, Progress)>,
     batches: Vec<Arc<Records>>,
 }
@@ -93,6 +96,8 @@ impl Flight {
             queue: VecDeque::new(),
             running: BTreeMap::new(),
             calls: 0,
+            rechecked: false,
+            rechecking: false,
             domains: BTreeMap::new(),
             batches: Vec::new(),
         }
@@ -126,8 +131,15 @@ impl Flight {
                 complete.push(record.uuid);
             }
         }
-        self.batches.push(Arc::new(records));
+        // Of a domain that is in two records the first counts: the one with everything.
+        let position = if batch.kind == Kind::Full { 0 } else { self.batches.len() };
+        self.batches.insert(position, Arc::new(records));
         complete
+    }
+
+    /// The running domains that it is about.
+    pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {
+        self.domains.keys().copied()
     }
 
     /// The name of one of its domains.
@@ -150,7 +162,7 @@ impl Flight {
 
     /// Whether all has been answered or given up.
     pub(super) fn is_done(&self) -> bool {
-        self.planned && self.queue.is_empty() && self.running.is_empty()
+        self.planned && self.queue.is_empty() && self.running.is_empty() && !self.rechecking
     }
 
     /// Whether every domain was answered for.

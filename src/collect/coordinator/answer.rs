@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::Coordinator;
+use super::{Coordinator, Errand};
 use crate::collect::flight::{Flight, FlightId, Kind, Waiter};
+use crate::collect::worker::Task;
 use crate::collect::{Collection, Quarantined};
-use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups};
 
 impl Coordinator {
     /// Whoever cannot wait any longer gets what has arrived.
@@ -58,8 +59,26 @@ impl Coordinator {
         let done: Vec<FlightId> =
             self.flights.values().filter(|flight| flight.is_done()).map(|flight| flight.id).collect();
         for id in done {
-            self.end_flight(id, now, None);
+            if !self.recheck(id, now) {
+                self.end_flight(id, now, None);
+            }
         }
+    }
+
+    /// A domain that thawed while the collection lasted is to be complete in it: asked once, at the end, and only if there
+    /// are domains in quarantine. Whether it was asked.
+    fn recheck(&mut self, id: FlightId, now: Instant) -> bool {
+        let Some(flight) = self.flights.get_mut(&id) else { return false };
+        let needs_monitor = !flight.groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
+        let first = !std::mem::replace(&mut flight.rechecked, true);
+        let closed: Vec<Uuid> = flight.uuids().filter(|uuid| self.quarantine.domains().contains_key(uuid)).collect();
+        if closed.is_empty() || !needs_monitor || !first {
+            return false;
+        }
+        flight.rechecking = true;
+        self.control_queue.push_back((Errand::Recheck(id), Task::Control(closed)));
+        self.run_errand(now);
+        true
     }
 
     pub(super) fn end_flight(&mut self, id: FlightId, now: Instant, error: Option<LibvirtError>) {

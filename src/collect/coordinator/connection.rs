@@ -111,7 +111,7 @@ impl Coordinator {
         }
         let Some(worker) = self.control.filter(|worker| self.pool.is_idle(*worker)) else { return };
         while let Some((errand, task)) = self.control_queue.pop_front() {
-            let (Errand::List(flight) | Errand::Suspects(flight, _)) = errand;
+            let (Errand::List(flight) | Errand::Suspects(flight, _) | Errand::Recheck(flight)) = errand;
             // The flight may have ended meanwhile.
             if self.flights.contains_key(&flight) {
                 self.control_job = self.pool.give(worker, task).map(|job| (job, errand, now));

@@ -58,6 +58,8 @@ impl Coordinator {
         match (errand, outcome) {
             (Errand::List(flight), Ok(Outcome::Listed { domains, control })) => self.plan(flight, domains, &control),
             (Errand::Suspects(flight, job), Ok(Outcome::Controlled(states))) => self.judge(flight, job, &states, now),
+            (Errand::Recheck(flight), Ok(Outcome::Controlled(states))) => self.admit(flight, &states),
+            (Errand::Recheck(flight), _) => self.admit(flight, &[]),
             // The connection that broke tells of itself.
             (_, Err(error)) if error.class == ErrorClass::Disconnected => {}
             (Errand::List(flight), Err(error)) => {
@@ -114,6 +116,19 @@ impl Coordinator {
         }
         if !inactive.is_empty() && self.inactive_job.is_none() {
             flight.queue.push_back(batch(Kind::Inactive, inactive, Vec::new()));
+        }
+    }
+
+    /// Domains that answer again are asked for everything before the flight ends.
+    pub(super) fn admit(&mut self, id: FlightId, states: &[(Uuid, ControlState)]) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.rechecking = false;
+        for (uuid, state) in states {
+            if self.quarantine.release_if_free(*uuid, *state).is_some() {
+                tracing::info!(%uuid, domain = flight.name_of(*uuid), "the domain answers again");
+                let groups = flight.groups;
+                flight.queue.push_back(Batch { kind: Kind::Full, groups, domains: vec![*uuid], attempts: 0 });
+            }
         }
     }
 
