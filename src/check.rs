@@ -59,10 +59,8 @@ pub fn remedy(error: &LibvirtError) -> &'static str {
         ErrorClass::ConnectFailed => {
             "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens"
         }
-        ErrorClass::PermissionDenied => {
-            "give this user the read-only socket: unix_sock_ro_perms in the daemon's configuration, or a polkit rule \
-             for org.libvirt.unix.monitor"
-        }
+        // The message itself names the user and the settings.
+        ErrorClass::PermissionDenied => "grant what the line above names, or run the exporter as a user who has it",
         ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
         ErrorClass::TimedOut => {
             "see whether `virsh -r list` answers: if not, the daemon is frozen or at its client limit; if it does, a \
