@@ -1,16 +1,17 @@
 //! The exporter's own families: what the stages count, turned into metrics here so that no stage has to know of them.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use procfs::WithCurrentSystemInfo as _;
 use procfs::process::{LimitValue, Process};
 
-use crate::catalogue::{Families, Family, Kind, LabelSet, Meta, Sample, Unit, Value, states};
+use crate::catalogue::{Families, LabelSet, Unit, Value, states};
 use crate::collect::{Collection, CollectorStats, DomainStatus};
 use crate::libvirt::ErrorClass;
+use crate::push::PushStats;
+use crate::rows::{Filling, boolean, count, rows, unix_seconds};
+use crate::targets::{DefinitionError, Snapshot};
 
 /// Everything that the families of this module are made from.
 #[derive(Debug)]
@@ -27,47 +28,14 @@ pub struct Facts<'a> {
     pub duplicate_samples: u64,
     /// Answered HTTP requests by route and status code.
     pub http_requests: BTreeMap<(&'static str, u16), u64>,
+    /// How pushes went, if there are any.
+    pub push: Option<PushStats>,
     /// Whether the configuration files as they are now are in effect, as far as they have been looked at.
     pub config_good: bool,
     /// When the configuration was last read with success.
     pub config_reloaded: SystemTime,
-}
-
-/// The description of one family, and its labels.
-#[derive(Debug)]
-pub struct HealthRow {
-    /// Name, help, kind and unit.
-    pub meta: Meta,
-    /// The labels.
-    pub labels: &'static [&'static str],
-}
-
-const fn row(
-    kind: Kind,
-    unit: Unit,
-    name: &'static str,
-    otel_name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> HealthRow {
-    let meta = Meta {
-        name: Cow::Borrowed(name),
-        help: Cow::Borrowed(help),
-        kind,
-        unit,
-        otel_name: Cow::Borrowed(otel_name),
-        otel_attributes: &[],
-    };
-    HealthRow { meta, labels }
-}
-
-macro_rules! rows {
-    ($($id:ident = $kind:ident, $unit:expr, $name:literal, $otel:literal, $labels:expr, $help:literal;)+) => {
-        $(static $id: HealthRow = row(Kind::$kind, $unit, $name, $otel, &$labels, $help);)+
-
-        /// All families of the exporter itself, in the order of the exposition.
-        pub static ROWS: &[&HealthRow] = &[$(&$id),+];
-    };
+    /// When the exporter started.
+    pub started: SystemTime,
 }
 
 #[rustfmt::skip]
@@ -76,6 +44,10 @@ rows! {
         "Whether the last collection reached libvirt: 1 yes, 0 no";
     VERSIONS = Info, Unit::None, "libvirt_versions_info", "libvirt.versions", ["library", "libvirt", "hypervisor", "driver"],
         "Versions of libvirt's client library, the daemon and the hypervisor, and the driver's name";
+    HOST_CPUS = Gauge, Unit::Of("cpu"), "libvirt_host_cpus", "libvirt.host.cpu.count", [],
+        "Logical processors of the host that are online, when the exporter connected to libvirt";
+    HOST_MEMORY = Gauge, Unit::Bytes, "libvirt_host_memory_bytes", "libvirt.host.memory", [],
+        "Memory of the host, when the exporter connected to libvirt";
     DOMAINS = Gauge, Unit::Of("domain"), "libvirt_domains", "libvirt.domain.count", ["state"],
         "Domains by state, as far as they are exported";
     COMPLETE = Gauge, Unit::None, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
@@ -96,6 +68,14 @@ rows! {
         "Calls for statistics that the last collection took";
     STUCK_CALLS = Gauge, Unit::Of("call"), "libvirt_exporter_stuck_calls", "libvirt.exporter.stuck_calls", [],
         "Calls that are waiting for a hypervisor that does not answer";
+    RESYNCS = Counter, Unit::Of("listing"), "libvirt_exporter_resyncs_total", "libvirt.exporter.resyncs", ["cause"],
+        "Listings of all domains, by what caused them";
+    EVENTS_DROPPED = Counter, Unit::Of("event"), "libvirt_exporter_events_dropped_total", "libvirt.exporter.events_dropped", [],
+        "Events of libvirt that were lost because more came than could be held; a listing makes up for them";
+    METADATA_PENDING = Gauge, Unit::Of("definition"), "libvirt_exporter_metadata_pending", "libvirt.exporter.metadata.pending", [],
+        "Domains whose definition has not been read yet";
+    METADATA_FAILURES = Counter, Unit::Of("definition"), "libvirt_exporter_metadata_failures_total", "libvirt.exporter.metadata.failures", ["reason"],
+        "Definitions of domains that could not be read, by reason";
     UNMAPPED_KEYS = Gauge, Unit::Of("key"), "libvirt_exporter_unmapped_keys", "libvirt.exporter.unmapped_keys", [],
         "Different keys of the last collection that this version has no metric for";
     DUPLICATES = Counter, Unit::Of("sample"), "libvirt_exporter_duplicate_samples_total", "libvirt.exporter.duplicate_samples", [],
@@ -108,6 +88,10 @@ rows! {
         "When the configuration was last read with success, as a Unix time";
     HTTP_REQUESTS = Counter, Unit::Of("request"), "libvirt_exporter_http_requests_total", "libvirt.exporter.http.requests", ["path", "code"],
         "Answered HTTP requests by path and status code";
+    OTLP_EXPORTS = Counter, Unit::Of("export"), "libvirt_exporter_otlp_exports_total", "libvirt.exporter.otlp.exports", ["result"],
+        "Pushes over OTLP by result: success, partial (the receiver rejected some points), refused or dropped (nobody took it in time)";
+    OTLP_REJECTED = Counter, Unit::Of("point"), "libvirt_exporter_otlp_rejected_points_total", "libvirt.exporter.otlp.rejected_points", [],
+        "Data points that the OTLP receiver rejected out of pushes that it took";
     PROCESS_CPU = Counter, Unit::Seconds, "process_cpu_seconds_total", "process.cpu.time", [],
         "Processor time of the exporter, user and system";
     PROCESS_MEMORY = Gauge, Unit::Bytes, "process_resident_memory_bytes", "process.memory.usage", [],
@@ -125,124 +109,92 @@ rows! {
 /// Puts the exporter's own families in front of those of the domains.
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
-    let mut health = Health { families, built: Vec::new() };
+    let mut health = Filling::new(&mut families.labels, &|_| true);
     let collection = facts.collection;
-    health.number(&UP, Value::Unsigned(u64::from(collection.error.is_none())));
+    health.number(&UP, boolean(collection.error.is_none()));
     if let Some(versions) = &collection.versions {
         let values = [&versions.library, &versions.libvirt, &versions.hypervisor, &versions.driver];
         health.labelled(&VERSIONS, [(values.map(String::as_str).to_vec(), Value::Unsigned(1))]);
+        if let Some(host) = versions.host {
+            health.number(&HOST_CPUS, Value::Unsigned(host.cpus.into()));
+            health.number(&HOST_MEMORY, Value::Unsigned(host.memory_kib.saturating_mul(1024)));
+        }
     }
     let domains = domains_by_state(collection);
     health.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
     let domains = facts.domains.iter();
-    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, u64::from(status.complete))));
+    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.complete))));
     let quarantined = domains.filter(|(_, status)| status.quarantined.is_some());
-    health.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, 1)));
+    health.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, Value::Unsigned(1))));
     let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];
     health.labelled(&BUILD, [(version, Value::Unsigned(1))]);
     health.number(&COLLECT_DURATION, Value::Float(collection.duration.as_secs_f64()));
     let failures = failures_by_reason(&facts.collector);
     health.labelled(&COLLECT_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
     if let Some(last) = facts.collector.last_success {
-        health.number(&LAST_COLLECT, Value::Float(unix_seconds(last)));
+        health.number(&LAST_COLLECT, unix_seconds(last));
     }
     health.number(&RECONNECTS, Value::Unsigned(facts.collector.reconnects));
     health.number(&BATCHES, count(facts.collector.calls));
     health.number(&STUCK_CALLS, count(facts.collector.stuck_calls));
+    let targets = &collection.targets;
+    health.labelled(&RESYNCS, targets.resyncs.iter().map(|(cause, count)| (vec![*cause], Value::Unsigned(*count))));
+    health.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));
+    health.number(&METADATA_PENDING, count(targets.metadata_pending));
+    let failures = metadata_failures(targets);
+    health
+        .labelled(&METADATA_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
     health.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     health.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
     health.number(&SERIES, count(series));
-    health.number(&CONFIG_GOOD, Value::Unsigned(u64::from(facts.config_good)));
-    health.number(&CONFIG_RELOADED, Value::Float(unix_seconds(facts.config_reloaded)));
+    health.number(&CONFIG_GOOD, boolean(facts.config_good));
+    health.number(&CONFIG_RELOADED, unix_seconds(facts.config_reloaded));
     let requests: Vec<_> =
         facts.http_requests.iter().map(|((path, code), count)| (*path, code.to_string(), *count)).collect();
     let requests = requests.iter().map(|(path, code, count)| (vec![*path, code.as_str()], Value::Unsigned(*count)));
     health.labelled(&HTTP_REQUESTS, requests);
-    health.add_process();
-    let built = health.built;
+    if let Some(push) = &facts.push {
+        let exports = push.exports.iter().map(|(result, count)| (vec![*result], Value::Unsigned(*count)));
+        health.labelled(&OTLP_EXPORTS, exports);
+        health.number(&OTLP_REJECTED, Value::Unsigned(push.rejected_points));
+    }
+    add_process(&mut health);
+    // Of its own clock: the kernel's needs /proc/stat, which a hardened service does not see.
+    health.number(&PROCESS_START, unix_seconds(facts.started));
+    let built = health.finish();
     families.families.splice(0..0, built);
 }
 
-struct Health<'a> {
-    families: &'a mut Families,
-    built: Vec<Family>,
-}
-
-impl Health<'_> {
-    fn number(&mut self, row: &HealthRow, value: Value) {
-        self.labelled(row, [(Vec::new(), value)]);
-    }
-
-    /// One sample for each list of label values, which stand in the order of the row's labels.
-    fn labelled<'v>(&mut self, row: &HealthRow, values: impl IntoIterator<Item = (Vec<&'v str>, Value)>) {
-        let labels = &mut self.families.labels;
-        let samples: Vec<Sample> = values
-            .into_iter()
-            .map(|(values, value)| {
-                let labels = if values.is_empty() {
-                    LabelSet::EMPTY
-                } else {
-                    labels.push(row.labels.iter().copied().zip(values))
-                };
-                Sample { subject: LabelSet::EMPTY, labels, value }
-            })
-            .collect();
-        if !samples.is_empty() {
-            self.built.push(Family { meta: Arc::new(row.meta.clone()), samples });
+/// What the kernel says of this process; what it does not say has no sample.
+fn add_process(health: &mut Filling<'_>) {
+    let Ok(process) = Process::myself() else {
+        return;
+    };
+    if let Ok(stat) = process.stat() {
+        let ticks = Value::Unsigned(stat.utime + stat.stime);
+        let per_second = Value::Unsigned(procfs::ticks_per_second());
+        let cpu = crate::catalogue::float(ticks) / crate::catalogue::float(per_second);
+        health.number(&PROCESS_CPU, Value::Float(cpu));
+        health.number(&PROCESS_MEMORY, Value::Unsigned(stat.rss_bytes().get()));
+        let fds = process.fd_count().ok();
+        fds.into_iter().for_each(|fds| health.number(&PROCESS_FDS, count(fds)));
+        if let Ok(limits) = process.limits()
+            && let LimitValue::Value(limit) = limits.max_open_files.soft_limit
+        {
+            health.number(&PROCESS_MAX_FDS, Value::Unsigned(limit));
         }
+        health.number(&PROCESS_THREADS, Value::Unsigned(stat.num_threads.unsigned_abs()));
     }
-
-    /// One sample for each domain.
-    fn of_domains(&mut self, row: &HealthRow, values: impl Iterator<Item = (LabelSet, u64)>) {
-        let sample = |(subject, value)| Sample { subject, labels: LabelSet::EMPTY, value: Value::Unsigned(value) };
-        let samples: Vec<Sample> = values.map(sample).collect();
-        if !samples.is_empty() {
-            self.built.push(Family { meta: Arc::new(row.meta.clone()), samples });
-        }
-    }
-
-    /// What the kernel says of this process; what it does not say has no sample.
-    fn add_process(&mut self) {
-        let Ok(process) = Process::myself() else {
-            return;
-        };
-        if let Ok(stat) = process.stat() {
-            let ticks = Value::Unsigned(stat.utime + stat.stime);
-            let per_second = Value::Unsigned(procfs::ticks_per_second());
-            let cpu = crate::catalogue::float(ticks) / crate::catalogue::float(per_second);
-            self.number(&PROCESS_CPU, Value::Float(cpu));
-            self.number(&PROCESS_MEMORY, Value::Unsigned(stat.rss_bytes().get()));
-            let fds = process.fd_count().ok();
-            fds.into_iter().for_each(|fds| self.number(&PROCESS_FDS, count(fds)));
-            if let Ok(limits) = process.limits()
-                && let LimitValue::Value(limit) = limits.max_open_files.soft_limit
-            {
-                self.number(&PROCESS_MAX_FDS, Value::Unsigned(limit));
-            }
-            self.number(&PROCESS_THREADS, Value::Unsigned(stat.num_threads.unsigned_abs()));
-            if let Ok(boot) = procfs::boot_time_secs() {
-                let since_boot =
-                    crate::catalogue::float(Value::Unsigned(stat.starttime)) / crate::catalogue::float(per_second);
-                let start = crate::catalogue::float(Value::Unsigned(boot)) + since_boot;
-                self.number(&PROCESS_START, Value::Float(start));
-            }
-        }
-    }
-}
-
-fn count(number: usize) -> Value {
-    Value::Unsigned(u64::try_from(number).unwrap_or(u64::MAX))
-}
-
-fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
 /// Every state has a sample, so that a sum over them is the number of domains; without states there is none.
 #[must_use]
 pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
     let mut counts: Vec<(&'static str, u64)> = states().iter().map(|state| (*state, 0)).collect();
-    for domain in collection.batches.iter().flat_map(|records| records.domains()) {
+    let mut seen = BTreeSet::new();
+    // A domain that was asked for twice, because it was busy or stopped meanwhile, is in several records.
+    let records = collection.batches.iter().flat_map(|records| records.domains());
+    for domain in records.filter(|domain| seen.insert(domain.uuid)) {
         let state = domain.params().find(|param| param.key == "state.state");
         if let Some(state) = state
             && let crate::libvirt::ParamValue::Int(state) = state.value
@@ -265,4 +217,93 @@ fn failures_by_reason(stats: &CollectorStats) -> Vec<(&'static str, u64)> {
             (class.as_str(), stats.failures.iter().find(same).map_or(0, |known| known.1))
         })
         .collect()
+}
+
+/// Likewise; reasons that are none of the definition's own come from whoever counts.
+fn metadata_failures(targets: &Snapshot) -> BTreeMap<&'static str, u64> {
+    let known = DefinitionError::REASONS.into_iter().map(|reason| (reason, 0));
+    known.chain(targets.metadata_failures.iter().map(|(reason, count)| (*reason, *count))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::encode::Format;
+    use crate::libvirt::{ParamValue, Records};
+
+    #[test]
+    fn what_the_target_set_counts_is_shown() {
+        let targets = Snapshot {
+            resyncs: BTreeMap::from([("overflow", 2)]),
+            events_dropped: 7,
+            metadata_pending: 3,
+            metadata_failures: BTreeMap::from([("dtd", 1), ("timed_out", 4)]),
+            ..Snapshot::default()
+        };
+        let collection = Collection {
+            batches: Vec::new(),
+            domains: Vec::new(),
+            versions: None,
+            at: UNIX_EPOCH,
+            duration: Duration::ZERO,
+            calls: 0,
+            error: None,
+            targets: Arc::new(targets),
+        };
+        let facts = Facts {
+            collection: &collection,
+            domains: Vec::new(),
+            collector: CollectorStats::default(),
+            unmapped_keys: 0,
+            duplicate_samples: 0,
+            http_requests: BTreeMap::new(),
+            config_good: true,
+            config_reloaded: UNIX_EPOCH,
+            started: UNIX_EPOCH,
+            push: None,
+        };
+        let mut families = Families::default();
+        prepend(&mut families, &facts);
+        let text = String::from_utf8(Format::Text.encode(&Arc::new(families))).expect("UTF-8");
+        for line in [
+            "libvirt_exporter_resyncs_total{cause=\"overflow\"} 2",
+            "libvirt_exporter_events_dropped_total 7",
+            "libvirt_exporter_metadata_pending 3",
+            "libvirt_exporter_metadata_failures_total{reason=\"dtd\"} 1",
+            "libvirt_exporter_metadata_failures_total{reason=\"timed_out\"} 4",
+            "libvirt_exporter_metadata_failures_total{reason=\"too_deep\"} 0",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+        assert_eq!(text.matches("libvirt_exporter_metadata_failures_total{").count(), 6, "{text}");
+    }
+
+    #[test]
+    fn a_domain_in_two_records_counts_once() {
+        let batch = |domains: &[(u128, i32)]| {
+            let mut records = Records::default();
+            for (uuid, state) in domains {
+                records.push_domain("x", Uuid::from_u128(*uuid), Some(1));
+                records.push("state.state", ParamValue::Int(*state));
+            }
+            Arc::new(records)
+        };
+        let collection = Collection {
+            batches: vec![batch(&[(1, 1), (2, 3)]), batch(&[(1, 5), (3, 1)])],
+            domains: Vec::new(),
+            versions: None,
+            at: SystemTime::now(),
+            duration: Duration::ZERO,
+            calls: 2,
+            error: None,
+            targets: Arc::default(),
+        };
+        let counted: Vec<_> = domains_by_state(&collection).into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("running", 2), ("paused", 1)]);
+    }
 }

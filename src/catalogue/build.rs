@@ -189,8 +189,6 @@ impl<'a, 'r> Builder<'a, 'r> {
         let (row, part) = match (is_layer, target.row, target.backing_row) {
             (true, _, Some(row)) => (row, 0),
             (false, Some(target), _) => target,
-            // The layer's own number is its label already.
-            (true, Some(_), None) if target.is_layer => return,
             (true, Some(_), None) => return self.add_unmapped(param),
             (_, None, _) => return,
         };

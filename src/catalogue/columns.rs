@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::family::{Family, LabelSet, Meta, Sample, Value};
+use super::family::{Family, LabelSet, Meta, Origin, Sample, Value};
 
 /// A family being built. Samples come domain by domain, so a repeated one shows up as out of order.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Column {
         }
         let dropped = u64::try_from(before - self.samples.len()).unwrap_or(u64::MAX);
         let is_empty = self.samples.is_empty();
-        let family = (!is_empty).then_some(Family { meta: self.meta, samples: self.samples });
+        let family = (!is_empty).then_some(Family { meta: self.meta, origin: Origin::Run, samples: self.samples });
         (family, dropped)
     }
 }

@@ -111,11 +111,31 @@ impl Meta {
     }
 }
 
+/// When a counter was at zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// When its domain's hypervisor process began: libvirt counts, and the next run begins anew.
+    Run,
+    /// When this process began to count.
+    FirstSeen,
+}
+
+/// When the counters of a subject began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Those of [`Origin::Run`], if that was seen.
+    pub run: Option<SystemTime>,
+    /// Those of [`Origin::FirstSeen`].
+    pub first_seen: SystemTime,
+}
+
 /// One metric with its samples.
 #[derive(Debug, Clone)]
 pub struct Family {
     /// Name, help, kind and unit.
     pub meta: Arc<Meta>,
+    /// Where its counters begin.
+    pub origin: Origin,
     /// The samples, those of one domain next to each other.
     pub samples: Vec<Sample>,
 }
@@ -255,11 +275,26 @@ pub struct Families {
     pub families: Vec<Family>,
     /// The histograms that [`Value::Histogram`] refers to.
     pub histograms: Vec<Histogram>,
-    /// When the counters of a subject began, where that was seen. Only formats with a place for it show it.
-    pub started: BTreeMap<LabelSet, SystemTime>,
+    /// When the counters of each subject began. [`Families::start_of`] says it of one sample.
+    pub started: BTreeMap<LabelSet, Started>,
+    /// Whether OpenMetrics shows that too, as one more series beside each counter. Protobuf has a field for it.
+    pub openmetrics_created: bool,
 }
 
 impl Families {
+    /// When a sample of `family` was at zero; `None` if that is not known, or the sample is not one that only grows.
+    #[must_use]
+    pub fn start_of(&self, family: &Family, sample: &Sample) -> Option<SystemTime> {
+        if !matches!(family.meta.kind, Kind::Counter | Kind::Histogram) {
+            return None;
+        }
+        let started = self.started.get(&sample.subject)?;
+        match family.origin {
+            Origin::Run => started.run,
+            Origin::FirstSeen => Some(started.first_seen),
+        }
+    }
+
     /// How many series the exposition has: one for each sample; for a histogram its buckets, and sum and count if there is
     /// a sum.
     #[must_use]

@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 pub use build::Built;
-pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Sample, Unit, Value};
+pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Started, Unit, Value};
 pub use listing::{Listed, listed};
 pub(crate) use number::float;
 

@@ -7,23 +7,30 @@ mod answer;
 mod connection;
 mod dispatch;
 mod outcome;
+mod planning;
+mod reading;
+mod registering;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::flight::{Flight, FlightId, Kind, Waiter};
-use super::link::{Keeper, Link};
+use super::flight::{Flight, FlightId, Waiter};
+use super::link::{Keeper, Link, Standing};
 use super::plan::Planner;
 use super::pool::{JobId, Pool};
 use super::quarantine::Quarantine;
+use super::reading::Reader;
+use super::relist::Relisting;
+use super::shape::Devices;
 use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
 use crate::config::{Config, Group};
-use crate::libvirt::{LibvirtError, StatsGroups, Versions};
+use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups, Versions};
+use crate::targets::{Inbox, Registry, Snapshot};
 
 /// How long a connection may take to open.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -35,27 +42,64 @@ const USUAL_DOMAIN_TIME: Duration = Duration::from_millis(20);
 /// What the coordinator is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    Request { selection: Selection, deadline: Instant, reply: oneshot::Sender<Arc<Collection>> },
+    Request {
+        selection: Selection,
+        deadline: Instant,
+        reply: oneshot::Sender<Arc<Collection>>,
+    },
+    Discover(Discovery),
+    Reconfigure(Box<Config>),
+    /// There is something in the inbox.
+    Events,
     Opened(WorkerId, Opened),
     Closed(WorkerId),
-    Done { worker: WorkerId, job: JobId, outcome: Result<Outcome, LibvirtError> },
+    /// A worker goes on with a task of several calls.
+    Alive(WorkerId),
+    Done {
+        worker: WorkerId,
+        job: JobId,
+        outcome: Result<Outcome, LibvirtError>,
+    },
     Ended(WorkerId),
+    Standing {
+        reply: oneshot::Sender<Standing>,
+    },
     Stop,
+}
+
+/// Someone who asks who exists.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    /// Whether every domain has to have been located.
+    pub(super) addresses: bool,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Arc<Snapshot>, LibvirtError>>,
 }
 
 /// What a task of the control worker is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Errand {
-    /// The domains of a flight.
-    List(FlightId),
+    /// Who exists.
+    List,
+    /// Who of the domains in quarantine answers again, before a flight asks.
+    Release(FlightId),
     /// Who keeps a batch waiting.
     Suspects(FlightId, JobId),
     /// Who of a flight has begun to answer again while it lasted.
     Recheck(FlightId),
 }
 
+impl Errand {
+    fn flight(self) -> Option<FlightId> {
+        match self {
+            Self::List => None,
+            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) => Some(flight),
+        }
+    }
+}
+
 /// What this daemon turned out not to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shortcomings {
     /// It does not know the flag NOWAIT (before libvirt 4.5).
     pub no_nowait: bool,
@@ -63,6 +107,8 @@ pub struct Shortcomings {
     pub no_backing: bool,
     /// Its driver has no bulk statistics: basic facts are asked for one domain after the other.
     pub no_bulk: bool,
+    /// Events that it, or the client library, does not know, by libvirt's names.
+    pub unknown_events: Vec<&'static str>,
 }
 
 pub(super) struct Coordinator {
@@ -86,7 +132,25 @@ pub(super) struct Coordinator {
     next_flight: FlightId,
     planner: Planner,
     quarantine: Quarantine,
-    identities: BTreeMap<Uuid, Option<u32>>,
+    /// Who exists.
+    registry: Registry,
+    inbox: Arc<Inbox>,
+    relisting: Relisting,
+    events_dropped: u64,
+    hostname: String,
+    /// The worker that reads definitions, and what is to be read.
+    reading_worker: Option<WorkerId>,
+    reader: Reader,
+    /// When another one may be tried, after one could not connect.
+    reading_after: Option<Instant>,
+    /// Whether a read-write connection for the guest agent was refused.
+    agent_refused: bool,
+    definition_failures: BTreeMap<&'static str, u64>,
+    /// When a domain's addresses were looked up last.
+    located: HashMap<Uuid, Instant>,
+    discoveries: Vec<Discovery>,
+    /// The disks and NICs that the last record of a domain told of.
+    devices: HashMap<Uuid, Devices>,
     shortcomings: Shortcomings,
     /// The call about domains that are shut off that a flight left behind.
     inactive_job: Option<JobId>,
@@ -103,8 +167,11 @@ impl Coordinator {
         messages: mpsc::Sender<Message>,
         incoming: mpsc::Receiver<Message>,
     ) -> Self {
-        let pool = Pool::new(config.libvirt.uri.as_str().to_owned(), messages);
+        let inbox = Arc::new(Inbox::default());
+        let pool = Pool::new(config.libvirt.uri.as_str().to_owned(), Arc::clone(&inbox), messages);
         let planner = Planner::new(config.collection.batch_size, config.collection.workers);
+        let registry = Registry::new(config.domains.clone());
+        let reader = Reader::new(config.metadata.rate);
         Self {
             config,
             stats,
@@ -122,7 +189,19 @@ impl Coordinator {
             next_flight: 0,
             planner,
             quarantine: Quarantine::default(),
-            identities: BTreeMap::new(),
+            registry,
+            inbox,
+            relisting: Relisting::default(),
+            events_dropped: 0,
+            hostname: String::new(),
+            reading_worker: None,
+            reader,
+            reading_after: None,
+            agent_refused: false,
+            definition_failures: BTreeMap::new(),
+            located: HashMap::new(),
+            discoveries: Vec::new(),
+            devices: HashMap::new(),
             shortcomings: Shortcomings::default(),
             inactive_job: None,
             usual: USUAL_DOMAIN_TIME,
@@ -140,10 +219,18 @@ impl Coordinator {
                 Some(wait) => self.incoming.recv_timeout(wait),
                 None => self.incoming.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
             };
-            match message {
-                Ok(Message::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Ok(message) => self.handle(message, Instant::now()),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // All that has arrived is heard before anything is decided: an answer that lies there is no silence.
+            let waited = match message {
+                Ok(message) => Some(message),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            let more = std::iter::from_fn(|| self.incoming.try_recv().ok());
+            for message in waited.into_iter().chain(more).collect::<Vec<Message>>() {
+                if matches!(message, Message::Stop) {
+                    return;
+                }
+                self.handle(message, Instant::now());
             }
             self.tick(Instant::now());
         }
@@ -152,14 +239,22 @@ impl Coordinator {
     fn handle(&mut self, message: Message, now: Instant) {
         match message {
             Message::Request { selection, deadline, reply } => self.request(selection, Waiter { deadline, reply }, now),
+            Message::Discover(discovery) => self.discoveries.push(discovery),
+            Message::Reconfigure(config) => self.reconfigure(*config, now),
+            Message::Events => self.take_events(now),
             Message::Opened(worker, opened) => self.opened(worker, opened, now),
             Message::Closed(worker) => self.closed(worker, now),
+            Message::Alive(worker) if Some(worker) == self.control => self.daemon_lives(now),
             Message::Done { worker, job, outcome } => self.done(worker, job, outcome, now),
             Message::Ended(worker) => {
-                self.pool.ended(worker);
+                if let Some(job) = self.pool.ended(worker) {
+                    let error = LibvirtError::own("cannot ask libvirt", ErrorClass::Disconnected, "it was closed");
+                    self.done(worker, job, Err(error), now);
+                }
                 self.closed(worker, now);
             }
-            Message::Stop => {}
+            Message::Standing { reply } => drop(reply.send(self.keeper.standing(self.versions.as_ref(), now))),
+            Message::Alive(_) | Message::Stop => {}
         }
     }
 
@@ -167,8 +262,9 @@ impl Coordinator {
         if let Some(error) = self.keeper.refusal(now) {
             self.count_failure(&error);
             let refused = Flight::new(0, selection, StatsGroups::default(), now);
+            let snapshot = self.snapshot_of(&refused, now, Some(error));
             // Whoever has given up meanwhile does not hear it; so with every answer.
-            let _gone = waiter.reply.send(refused.snapshot(now, self.versions.as_ref(), Some(error), |_| None));
+            let _gone = waiter.reply.send(snapshot);
             return;
         }
         if let Some((of, at, collection)) = &self.last
@@ -188,14 +284,27 @@ impl Coordinator {
         let mut flight = Flight::new(self.next_flight, selection, groups, now);
         flight.waiters.push(waiter);
         self.flights.insert(flight.id, flight);
-        if matches!(self.keeper.link, Link::Up) {
-            self.send_list(self.next_flight);
-        }
     }
 
-    fn send_list(&mut self, flight: FlightId) {
-        let control = self.quarantine.domains().keys().copied().collect();
-        self.control_queue.push_back((Errand::List(flight), Task::List { control }));
+    /// Goes on with other settings. What has begun ends as it began.
+    fn reconfigure(&mut self, config: Config, now: Instant) {
+        let old = std::mem::replace(&mut self.config, config);
+        if old.collection != self.config.collection {
+            self.planner = Planner::new(self.config.collection.batch_size, self.config.collection.workers);
+        }
+        self.last = None;
+        if old.domains != self.config.domains {
+            self.registry.select(self.config.domains.clone());
+        }
+        if old.metadata != self.config.metadata {
+            self.reader.set_rate(self.config.metadata.rate);
+            self.read_all_definitions(now);
+        }
+        if old.service_discovery != self.config.service_discovery {
+            self.located.clear();
+            self.agent_refused = false;
+            self.reading_worker.take().into_iter().for_each(|worker| self.pool.let_go(worker));
+        }
     }
 
     fn tick(&mut self, now: Instant) {
@@ -203,12 +312,17 @@ impl Coordinator {
             self.connect(now);
         }
         self.end_hung_open(now);
+        self.relist(now);
+        self.plan_flights(now);
         self.run_errand(now);
         self.notice_silence(now);
         self.answer_deadlines(now);
         self.look_into_delays(now);
         self.dispatch(now);
         self.finish(now);
+        self.dispatch(now);
+        self.read(now);
+        self.answer_discoveries(now);
         self.publish();
     }
 
@@ -220,7 +334,7 @@ impl Coordinator {
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         stats.stuck_calls = self.quarantine.stuck_calls();
         stats.reconnects = self.keeper.reconnects;
-        stats.shortcomings = self.shortcomings;
+        stats.shortcomings.clone_from(&self.shortcomings);
         stats.threads = self.pool.threads();
     }
 
@@ -243,11 +357,12 @@ impl Coordinator {
         let workers = self.workers_after.filter(|after| *after > Instant::now() && !self.flights.is_empty());
         let flights = self.flights.values().flat_map(|flight| {
             let patience = flight.patience(usual);
-            let risky = flight.running.values().filter(|running| running.batch.kind == Kind::Full);
-            let checks = risky.map(move |running| running.since + patience * (running.checks + 1));
+            let checks = flight.running.values().map(move |running| running.since + patience * (running.checks + 1));
             flight.deadline().into_iter().chain(checks)
         });
-        flights.chain([retry, opening, errand, workers].into_iter().flatten()).min()
+        let discoveries = self.discoveries.iter().map(|discovery| discovery.deadline);
+        let (relist, read) = (self.next_relist(), self.next_reading());
+        flights.chain(discoveries).chain([retry, opening, errand, workers, relist, read].into_iter().flatten()).min()
     }
 }
 

@@ -11,6 +11,7 @@ use super::complete::is_complete;
 use super::pool::JobId;
 use super::{Collection, DomainStatus, Selection};
 use crate::libvirt::{Identity, LibvirtError, Records, StatsGroups, Versions};
+use crate::targets::Snapshot;
 
 /// The number of a flight; never used twice.
 pub(super) type FlightId = u64;
@@ -71,8 +72,10 @@ pub(super) struct Flight {
     pub(super) groups: StatsGroups,
     pub(super) started: Instant,
     pub(super) waiters: Vec<Waiter>,
-    /// Whether the domains are known yet.
+    /// Whether it is known who is asked.
     pub(super) planned: bool,
+    /// Whether it is being asked which domains in quarantine answer again.
+    pub(super) releasing: bool,
     pub(super) queue: VecDeque<Batch>,
     pub(super) running: BTreeMap<JobId, Running>,
     /// Calls that were made.
@@ -80,6 +83,8 @@ pub(super) struct Flight {
     /// Whether it has been asked at the end which domains in quarantine answer again, and whether the answer is awaited.
     pub(super) rechecked: bool,
     pub(super) rechecking: bool,
+    /// How often domains were added that had been started meanwhile.
+    pub(super) extensions: u8,
     domains: BTreeMap<Uuid, (Identity, Progress)>,
     batches: Vec<Arc<Records>>,
 }
@@ -93,11 +98,13 @@ impl Flight {
             started: now,
             waiters: Vec::new(),
             planned: false,
+            releasing: false,
             queue: VecDeque::new(),
             running: BTreeMap::new(),
             calls: 0,
             rechecked: false,
             rechecking: false,
+            extensions: 0,
             domains: BTreeMap::new(),
             batches: Vec::new(),
         }
@@ -109,11 +116,15 @@ impl Flight {
         *self = Self { waiters, ..Self::new(self.id, self.selection.clone(), self.groups, self.started) };
     }
 
-    /// The running domains that the collection is about.
-    pub(super) fn plan(&mut self, domains: Vec<Identity>) {
+    /// Whether it asks for this running domain.
+    pub(super) fn knows(&self, uuid: Uuid) -> bool {
+        self.domains.contains_key(&uuid)
+    }
+
+    /// Running domains that it asks for.
+    pub(super) fn add(&mut self, domains: Vec<Identity>) {
         let waiting = |identity: Identity| (identity.uuid, (identity, Progress::Waiting));
-        self.domains = domains.into_iter().map(waiting).collect();
-        self.planned = true;
+        self.domains.extend(domains.into_iter().map(waiting));
     }
 
     /// Takes the answer of a batch, and gives the domains of it that are complete. Only QEMU's driver leaves things out of
@@ -125,6 +136,10 @@ impl Flight {
             self.progress(*uuid, Progress::Gone);
         }
         for record in records.domains() {
+            if !record.is_active() {
+                // It has stopped since; what its record says is still true.
+                continue;
+            }
             let is_complete = batch.kind == Kind::Full && (!is_qemu || is_complete(&record, batch.groups));
             self.progress(record.uuid, Progress::Answered { complete: is_complete });
             if is_complete {
@@ -140,11 +155,6 @@ impl Flight {
     /// The running domains that it is about.
     pub(super) fn uuids(&self) -> impl Iterator<Item = Uuid> {
         self.domains.keys().copied()
-    }
-
-    /// The name of one of its domains.
-    pub(super) fn name_of(&self, uuid: Uuid) -> &str {
-        self.domains.get(&uuid).map_or("", |(identity, _)| &identity.name)
     }
 
     /// Nothing more will come of this batch.
@@ -189,6 +199,7 @@ impl Flight {
         now: Instant,
         versions: Option<&Versions>,
         error: Option<LibvirtError>,
+        targets: Arc<Snapshot>,
         quarantined: impl Fn(Uuid) -> Option<super::Quarantined>,
     ) -> Arc<Collection> {
         let status = |(identity, progress): &(Identity, Progress)| {
@@ -206,6 +217,7 @@ impl Flight {
             at: SystemTime::now(),
             duration: now.saturating_duration_since(self.started),
             calls: self.calls,
+            targets,
             error,
         })
     }

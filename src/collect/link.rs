@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::libvirt::{ErrorClass, LibvirtError, Versions};
 
 /// The first pause after a failed attempt; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -20,6 +20,17 @@ pub(super) enum Link {
     Silent { since: Instant },
     /// Not connected.
     Down { error: LibvirtError, retry_at: Instant },
+}
+
+/// How it stands with the daemon, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// The first attempt to connect is under way.
+    Connecting,
+    /// Connected, to these versions.
+    Connected(Versions),
+    /// Not connected, or connected to a daemon that does not answer.
+    Failed(LibvirtError),
 }
 
 /// The link with what its history asks for.
@@ -72,14 +83,26 @@ impl Keeper {
         match &self.link {
             Link::Up => None,
             Link::Connecting { last } => last.clone().filter(|_| self.failures > 0),
-            Link::Silent { since } => {
-                let seconds = now.saturating_duration_since(*since).as_secs();
-                let message = format!("the daemon has not answered for {seconds} s");
-                Some(LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message))
-            }
+            Link::Silent { since } => Some(silence(*since, now)),
             Link::Down { error, .. } => (self.failures > 0).then(|| error.clone()),
         }
     }
+
+    /// How it stands; `versions` are those of the last connection.
+    pub(super) fn standing(&self, versions: Option<&Versions>, now: Instant) -> Standing {
+        match (&self.link, versions) {
+            (Link::Up, Some(versions)) => Standing::Connected(versions.clone()),
+            (Link::Up, None) | (Link::Connecting { last: None }, _) => Standing::Connecting,
+            (Link::Silent { since }, _) => Standing::Failed(silence(*since, now)),
+            (Link::Connecting { last: Some(error) } | Link::Down { error, .. }, _) => Standing::Failed(error.clone()),
+        }
+    }
+}
+
+fn silence(since: Instant, now: Instant) -> LibvirtError {
+    let seconds = now.saturating_duration_since(since).as_secs();
+    let message = format!("the daemon has not answered for {seconds} s");
+    LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message)
 }
 
 /// Doubles with each failure up to a limit; half of it is left to chance.
@@ -135,5 +158,19 @@ mod tests {
             (refusal.class, refusal.message.as_str()),
             (ErrorClass::TimedOut, "the daemon has not answered for 7 s")
         );
+    }
+
+    #[test]
+    fn the_standing_is_known_once_the_first_attempt_has_ended() {
+        let now = Instant::now();
+        let versions = Versions { libvirt: "9.0.0".into(), ..Versions::default() };
+        let mut keeper = Keeper::new();
+        assert_eq!(keeper.standing(None, now), Standing::Connecting);
+        keeper.failed(error(), now, 1.0);
+        assert_eq!(keeper.standing(None, now), Standing::Failed(error()));
+        assert!(keeper.take_retry(now + FIRST_PAUSE));
+        assert_eq!(keeper.standing(None, now), Standing::Failed(error()), "while the second attempt runs");
+        keeper.opened();
+        assert_eq!(keeper.standing(Some(&versions), now), Standing::Connected(versions));
     }
 }

@@ -9,27 +9,35 @@
 
 mod complete;
 mod coordinator;
+mod effort;
 mod flight;
 mod link;
 mod plan;
 mod pool;
 mod quarantine;
+mod reading;
+mod relist;
 mod selection;
+mod shape;
 mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
 
 use tokio::sync::oneshot;
 
 pub use coordinator::Shortcomings;
+pub use effort::{Effort, Efforts, parameters_by_group};
+pub use link::Standing;
 pub use quarantine::{Cause, Quarantined};
 pub use selection::{Selection, group_of};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, Records, Versions};
-use coordinator::{Coordinator, Message};
+use crate::targets::Snapshot;
+use coordinator::{Coordinator, Discovery, Message};
 
 /// What one collection found.
 #[derive(Debug, Clone)]
@@ -46,6 +54,8 @@ pub struct Collection {
     pub duration: Duration,
     /// Calls for statistics that it took.
     pub calls: usize,
+    /// Who exists, with definitions and what has happened; without domains where there is an error.
+    pub targets: Arc<Snapshot>,
     /// Why libvirt could not be asked.
     pub error: Option<LibvirtError>,
 }
@@ -59,7 +69,8 @@ impl Collection {
 
     fn failed(error: LibvirtError, duration: Duration) -> Self {
         let (batches, domains) = (Vec::new(), Vec::new());
-        Self { batches, domains, versions: None, at: SystemTime::now(), duration, calls: 0, error: Some(error) }
+        let (at, targets) = (SystemTime::now(), Arc::default());
+        Self { batches, domains, versions: None, at, duration, calls: 0, targets, error: Some(error) }
     }
 }
 
@@ -108,8 +119,21 @@ impl CollectorStats {
 pub struct Collector {
     messages: mpsc::Sender<Message>,
     stats: Arc<Mutex<CollectorStats>>,
+    patience: Mutex<Patience>,
+}
+
+/// How long a collection may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
     deadline: Duration,
     timeout_offset: Duration,
+}
+
+impl Patience {
+    fn of(config: &Config) -> Self {
+        let config::Collection { deadline, timeout_offset, .. } = config.collection;
+        Self { deadline, timeout_offset }
+    }
 }
 
 impl Collector {
@@ -122,8 +146,31 @@ impl Collector {
         let stats = Arc::new(Mutex::new(CollectorStats::default()));
         let coordinator = Coordinator::new(config.clone(), Arc::clone(&stats), messages.clone(), incoming);
         thread::Builder::new().name("coordinator".into()).spawn(move || coordinator.run())?;
-        let (deadline, timeout_offset) = (config.collection.deadline, config.collection.timeout_offset);
-        Ok(Self { messages, stats, deadline, timeout_offset })
+        Ok(Self { messages, stats, patience: Mutex::new(Patience::of(config)) })
+    }
+
+    /// Goes on with other settings; the URI stays what it was. Collections that have begun end as they began.
+    pub fn reconfigure(&self, config: &Config) {
+        *self.patience() = Patience::of(config);
+        // A coordinator that is gone has nothing to go on with.
+        let _gone = self.messages.send(Message::Reconfigure(Box::new(config.clone())));
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who exists: as soon as every definition has been read and, with `addresses`, every domain been located; at the
+    /// deadline with what is known by then. The deadline is that of a collection.
+    ///
+    /// # Errors
+    /// Those of a connection that does not stand, or [`ErrorClass::TimedOut`].
+    pub async fn discover(&self, timeout: Option<Duration>, addresses: bool) -> Result<Arc<Snapshot>, LibvirtError> {
+        let deadline = Instant::now() + self.deadline_for(timeout);
+        let (reply, answer) = oneshot::channel();
+        let discovery = Discovery { addresses, deadline, reply };
+        let _gone = self.messages.send(Message::Discover(discovery));
+        answer.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
     /// One collection of what `selection` wants, shared with everyone who asks for the same meanwhile. What has not arrived
@@ -139,10 +186,17 @@ impl Collector {
         if let Ok(Ok(collection)) = tokio::time::timeout(allowed + GRACE, answer).await {
             return collection;
         }
-        let message = "the thread that coordinates collections has ended";
-        let error = LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message);
+        let error = self.ended();
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).count_failure(error.class);
         Arc::new(Collection::failed(error, asked.elapsed()))
+    }
+
+    /// How it stands with the daemon, in the words of the thread that decides: it answers at once, or is stuck. `None` if
+    /// that thread has ended.
+    pub async fn standing(&self) -> Option<Standing> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Standing { reply }).ok()?;
+        answer.await.ok()
     }
 
     /// What has been counted so far.
@@ -151,11 +205,28 @@ impl Collector {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn deadline_for(&self, timeout: Option<Duration>) -> Duration {
-        // Whoever allows less time than the offset gets half of what he allows.
-        let scraper = timeout.map(|timeout| timeout.saturating_sub(self.timeout_offset).max(timeout / 2));
-        scraper.map_or(self.deadline, |scraper| scraper.min(self.deadline))
+    fn ended(&self) -> LibvirtError {
+        let message = "the thread that coordinates collections is busy, or has ended";
+        LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message)
     }
+
+    fn deadline_for(&self, timeout: Option<Duration>) -> Duration {
+        let Patience { deadline, timeout_offset } = *self.patience();
+        // Whoever allows less time than the offset gets half of what he allows.
+        let scraper = timeout.map(|timeout| timeout.saturating_sub(timeout_offset).max(timeout / 2));
+        scraper.map_or(deadline, |scraper| scraper.min(deadline))
+    }
+}
+
+/// A time around `about`, so that many exporters, or many domains, do not all come at once.
+fn jitter(about: Duration) -> Duration {
+    about.mul_f64(0.75 + 0.5 * chance())
+}
+
+/// A number from 0 to 1.
+fn chance() -> f64 {
+    let random = RandomState::default().build_hasher().finish() >> 32;
+    f64::from(u32::try_from(random).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 impl Drop for Collector {

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::libvirt::{DomainRecord, ParamValue};
-
 /// A reply should stay below this: an eighth of what libvirt's protocol can carry.
 const REPLY_BYTES: usize = 4 << 20;
 /// What a domain is expected to take before it has been seen: four vCPUs with KVM's statistics, two disks, a NIC.
@@ -48,9 +46,14 @@ impl Planner {
         batches
     }
 
-    /// Remembers how large a domain's record was.
-    pub(super) fn seen(&mut self, record: &DomainRecord<'_>) {
-        self.sizes.insert(record.uuid, wire_size(record));
+    /// Remembers how large a domain's record was, in bytes on the wire.
+    pub(super) fn seen(&mut self, uuid: Uuid, size: usize) {
+        self.sizes.insert(uuid, size);
+    }
+
+    /// Forgets domains that are not `known`.
+    pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
+        self.sizes.retain(|uuid, _| known(*uuid));
     }
 
     /// A reply of `domains` domains was too large.
@@ -65,22 +68,9 @@ impl Planner {
     }
 }
 
-/// The size of a record on the wire (XDR).
-fn wire_size(record: &DomainRecord<'_>) -> usize {
-    let padded = |length: usize| length.next_multiple_of(4);
-    let of_value = |value: ParamValue<'_>| match value {
-        ParamValue::String(text) => 4 + padded(text.len()),
-        ParamValue::LLong(_) | ParamValue::ULLong(_) | ParamValue::Double(_) => 8,
-        _ => 4,
-    };
-    let params: usize = record.params().map(|param| 8 + padded(param.key.len()) + of_value(param.value)).sum();
-    28 + padded(record.name.len()) + params
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::libvirt::Records;
 
     fn uuids(count: u128) -> Vec<Uuid> {
         (0..count).map(Uuid::from_u128).collect()
@@ -102,14 +92,7 @@ mod tests {
     fn fat_domains_make_small_batches() {
         let mut planner = Planner::new(16, 1);
         let domains = uuids(12);
-        let mut records = Records::default();
-        for uuid in &domains {
-            records.push_domain("fat", *uuid, Some(1));
-            for _ in 0..30_000 {
-                records.push("vcpu.100.some_kvm_statistic.sum", ParamValue::ULLong(1));
-            }
-        }
-        records.domains().for_each(|record| planner.seen(&record));
+        domains.iter().for_each(|uuid| planner.seen(*uuid, 1_500_000));
         let batches = planner.plan(&domains);
         assert!(batches.iter().all(|batch| batch.len() == 2), "{batches:?}");
     }

@@ -1,12 +1,13 @@
 //! The workers: who is connected, who is busy, and since when.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
 use super::coordinator::Message;
-use super::worker::{Task, Worker, WorkerId};
+use super::worker::{Role, Task, Worker, WorkerId};
+use crate::targets::Inbox;
 
 /// The number of a task that was given out; never used twice.
 pub(super) type JobId = u64;
@@ -15,11 +16,12 @@ pub(super) type JobId = u64;
 enum State {
     Opening { since: Instant },
     Idle,
-    Busy,
+    Busy(JobId),
 }
 
 #[derive(Debug)]
 struct Entry {
+    role: Role,
     tasks: mpsc::Sender<(JobId, Task)>,
     state: State,
 }
@@ -28,6 +30,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Pool {
     uri: String,
+    inbox: Arc<Inbox>,
     messages: mpsc::Sender<Message>,
     workers: BTreeMap<WorkerId, Entry>,
     /// Threads that have not ended yet, workers that were let go included.
@@ -36,19 +39,21 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(uri: String, messages: mpsc::Sender<Message>) -> Self {
-        Self { uri, messages, workers: BTreeMap::new(), threads: 0, next: 0 }
+    /// Events go into `inbox`, everything else is told by messages.
+    pub(super) fn new(uri: String, inbox: Arc<Inbox>, messages: mpsc::Sender<Message>) -> Self {
+        Self { uri, inbox, messages, workers: BTreeMap::new(), threads: 0, next: 0 }
     }
 
     /// Starts a worker, which begins by connecting. `None` if the system has no thread left.
-    pub(super) fn start(&mut self, now: Instant) -> Option<WorkerId> {
+    pub(super) fn start(&mut self, role: Role, now: Instant) -> Option<WorkerId> {
         let id = self.number();
         let (tasks, incoming) = mpsc::channel();
-        let worker = Worker { id, uri: self.uri.clone(), tasks: incoming, messages: self.messages.clone() };
+        let (uri, inbox, messages) = (self.uri.clone(), Arc::clone(&self.inbox), self.messages.clone());
+        let worker = Worker { id, role, uri, inbox, tasks: incoming, messages };
         let thread = thread::Builder::new().name(format!("libvirt-{id}")).spawn(move || worker.run());
         thread.ok()?;
         self.threads += 1;
-        self.workers.insert(id, Entry { tasks, state: State::Opening { since: now } });
+        self.workers.insert(id, Entry { role, tasks, state: State::Opening { since: now } });
         Some(id)
     }
 
@@ -64,7 +69,7 @@ impl Pool {
         let job = self.number();
         let entry = self.workers.get_mut(&id)?;
         entry.tasks.send((job, task)).ok()?;
-        entry.state = State::Busy;
+        entry.state = State::Busy(job);
         Some(job)
     }
 
@@ -78,22 +83,30 @@ impl Pool {
         self.workers.remove(&id);
     }
 
-    /// The worker's thread has ended.
-    pub(super) fn ended(&mut self, id: WorkerId) {
+    /// The worker's thread has ended. Gives the task that it had been given and did not come to: it was on its way when the
+    /// connection broke.
+    pub(super) fn ended(&mut self, id: WorkerId) -> Option<JobId> {
         self.threads = self.threads.saturating_sub(1);
-        self.let_go(id);
+        match self.workers.remove(&id)?.state {
+            State::Busy(job) => Some(job),
+            State::Opening { .. } | State::Idle => None,
+        }
     }
 
-    /// An idle worker other than `except`.
-    pub(super) fn idle(&self, except: Option<WorkerId>) -> Option<WorkerId> {
-        let idle =
-            |(id, entry): (&WorkerId, &Entry)| (entry.state == State::Idle && Some(*id) != except).then_some(*id);
-        self.workers.iter().find_map(idle)
+    /// An idle worker for statistics.
+    pub(super) fn idle(&self) -> Option<WorkerId> {
+        let is_idle = |entry: &Entry| entry.state == State::Idle && entry.role == Role::Stats;
+        self.workers.iter().find_map(|(id, entry)| is_idle(entry).then_some(*id))
     }
 
-    /// All workers other than `except`.
-    pub(super) fn ids(&self, except: Option<WorkerId>) -> Vec<WorkerId> {
-        self.workers.keys().copied().filter(|id| Some(*id) != except).collect()
+    /// All workers.
+    pub(super) fn ids(&self) -> Vec<WorkerId> {
+        self.workers.keys().copied().collect()
+    }
+
+    /// How many workers there are for statistics.
+    pub(super) fn for_stats(&self) -> usize {
+        self.workers.values().filter(|entry| entry.role == Role::Stats).count()
     }
 
     /// Whether the worker has its connection and nothing to do.

@@ -110,6 +110,30 @@ impl Quarantine {
         self.stuck.remove(&call).is_some()
     }
 
+    /// Domains of which the daemon has to say how they are before they are asked for more: those in quarantine, and the
+    /// suspects of calls that were left before it was known which of them they wait for.
+    pub(super) fn in_question(&self) -> BTreeSet<Uuid> {
+        let suspects = self.stuck.values().filter(|suspects| suspects.len() > 1).flatten();
+        self.domains.keys().chain(suspects).copied().collect()
+    }
+
+    /// Finds out what calls with several suspects wait for: a domain that has been busy with one question for long. The
+    /// other suspects are free then.
+    pub(super) fn find_culprits(&mut self, states: &[(Uuid, ControlState)]) -> Vec<(Uuid, Cause)> {
+        const LONG: Duration = Duration::from_secs(2);
+        let mut found = Vec::new();
+        for suspects in self.stuck.values_mut().filter(|suspects| suspects.len() > 1) {
+            let suspected = states.iter().filter(|(uuid, _)| suspects.contains(uuid));
+            let culprits: Vec<_> =
+                suspected.filter_map(|(uuid, state)| Some((*uuid, Self::verdict(*state, LONG)?))).collect();
+            if !culprits.is_empty() {
+                *suspects = culprits.iter().map(|culprit| culprit.0).collect();
+                found.extend(culprits);
+            }
+        }
+        found
+    }
+
     /// What the control state of a domain in a call that has been waiting for `waited` says: `Some` if it is what the call
     /// waits for.
     pub(super) fn verdict(state: ControlState, waited: Duration) -> Option<Cause> {
@@ -129,7 +153,7 @@ impl Quarantine {
 
     /// Whether the control state of a domain in quarantine lets it out; it is let out then.
     pub(super) fn release_if_free(&mut self, uuid: Uuid, state: ControlState) -> Option<Quarantined> {
-        if !matches!(state, ControlState::Ok | ControlState::Job) {
+        if !matches!(state, ControlState::Ok | ControlState::Job) || !self.domains.contains_key(&uuid) {
             return None;
         }
         // Whatever call still waits, it is not for this one.
@@ -137,6 +161,11 @@ impl Quarantine {
             suspects.remove(&uuid);
         }
         self.domains.remove(&uuid)
+    }
+
+    /// Forgets a domain that was stopped or started anew.
+    pub(super) fn forget(&mut self, uuid: Uuid) {
+        self.retain(|known| known != uuid);
     }
 
     /// Forgets domains that are not among `known`: they have been stopped or started anew.
@@ -171,6 +200,23 @@ mod tests {
         assert!(!quarantine.is_closed(uuid(1)));
         assert_eq!(quarantine.stuck_calls(), 1, "the call has not returned yet");
         assert!(quarantine.call_ended(1) && !quarantine.call_ended(1));
+    }
+
+    #[test]
+    fn the_culprit_of_a_call_that_was_left_is_found_later() {
+        let mut quarantine = Quarantine::default();
+        quarantine.call_stuck(1, [uuid(1), uuid(2), uuid(3)]);
+        assert_eq!(quarantine.in_question().len(), 3);
+        let busy = |seconds| ControlState::Occupied(Duration::from_secs(seconds));
+        let undecided = [(uuid(1), ControlState::Ok), (uuid(2), busy(0)), (uuid(3), ControlState::Job)];
+        assert_eq!(quarantine.find_culprits(&undecided), []);
+        assert_eq!(quarantine.release_if_free(uuid(1), ControlState::Ok), None);
+        assert!((1..=3).all(|number| quarantine.is_closed(uuid(number))), "nobody is known to be free");
+        assert_eq!(
+            quarantine.find_culprits(&[(uuid(1), ControlState::Ok), (uuid(2), busy(2))]),
+            [(uuid(2), Cause::Frozen)]
+        );
+        assert!(!quarantine.is_closed(uuid(1)) && quarantine.is_closed(uuid(2)) && !quarantine.is_closed(uuid(3)));
     }
 
     #[test]

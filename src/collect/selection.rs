@@ -1,6 +1,7 @@
 //! What one scrape wants to see of what is configured.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::config::{AnchoredRegex, Group};
 use crate::libvirt::Records;
@@ -13,6 +14,24 @@ pub struct Selection {
     pub groups: Option<BTreeSet<Group>>,
     /// Only domains whose name matches one of these; all if there are none.
     pub domains: Vec<AnchoredRegex>,
+}
+
+/// For people: `everything`, or `groups block, vm; domains web-.*`.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_everything() {
+            return f.write_str("everything");
+        }
+        let list = |words: Vec<String>| words.join(", ");
+        let groups = self.groups.as_ref().map(|groups| match groups.len() {
+            0 => "no group".to_owned(),
+            _ => format!("groups {}", list(groups.iter().map(ToString::to_string).collect())),
+        });
+        let domains = list(self.domains.iter().map(ToString::to_string).collect());
+        let domains = (!domains.is_empty()).then(|| format!("domains {domains}"));
+        let parts: Vec<String> = groups.into_iter().chain(domains).collect();
+        f.write_str(&parts.join("; "))
+    }
 }
 
 impl Selection {
@@ -111,5 +130,10 @@ mod tests {
         assert_eq!(keys(&selection), ["web-1 vcpu.0.exits.sum", "db vcpu.0.exits.sum"]);
         let none = Selection { groups: Some(BTreeSet::new()), domains: Vec::new() };
         assert!(keys(&none).is_empty() && !none.is_everything());
+        assert_eq!(none.to_string(), "no group");
+        let groups = Some(BTreeSet::from([Group::Vcpu, Group::State]));
+        let selection = Selection { groups, domains: vec!["web-.*".parse().expect("valid")] };
+        assert_eq!(selection.to_string(), "groups state, vcpu; domains web-.*");
+        assert_eq!(Selection::default().to_string(), "everything");
     }
 }

@@ -1,46 +1,69 @@
 //! A thread that owns one connection and does one task after the other; whoever gave the task keeps the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, mpsc};
 
 use uuid::Uuid;
 
 use super::coordinator::Message;
+use super::shape::{Shape, shapes_of};
+use crate::config::MetadataLabels;
 use crate::libvirt::{
-    Connection, ControlState, Domain, DomainSelection, ErrorClass, Identity, LibvirtError, ParamValue, Records,
-    StatsRequest, Versions,
+    Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError,
+    ParamValue, Records, StatsRequest, Versions,
 };
+use crate::targets::{Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, parse_definition};
+
+/// Most interfaces that a domain is known by, and most addresses of each.
+const MOST_ADDRESSES: usize = 64;
 
 /// The number of a worker; never used twice.
 pub(super) type WorkerId = u64;
 
-/// Names that are wanted.
-pub(super) type NameFilter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Which domains of a bulk reply are wanted.
+pub(super) type DomainFilter = Arc<dyn Fn(&str, Uuid) -> bool + Send + Sync>;
+
+/// What a worker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Listens to events, and asks for what never waits for a hypervisor. Its connection stands for the link.
+    Control,
+    /// Fetches statistics.
+    Stats,
+    /// Reads definitions and addresses.
+    Reader(Access),
+}
 
 /// What a worker can be asked to do.
 #[derive(Clone)]
 pub(super) enum Task {
-    /// List the running and paused domains, and say the control states of some.
-    List { control: Vec<Uuid> },
+    /// List all domains.
+    List,
     /// Say the control states of these domains.
     Control(Vec<Uuid>),
     /// Fetch the statistics of these domains.
     Stats { domains: Vec<Uuid>, request: StatsRequest },
-    /// Fetch the statistics of all domains of a selection, by name.
-    Bulk { request: StatsRequest, wanted: NameFilter },
+    /// Fetch the statistics of all domains of a selection.
+    Bulk { request: StatsRequest, wanted: DomainFilter },
     /// Fetch the basic facts of all domains, for drivers without bulk statistics.
-    Info { inactive: bool, wanted: NameFilter },
+    Info { inactive: bool, wanted: DomainFilter },
+    /// Read the definition of a domain.
+    Define { uuid: Uuid, labels: Arc<MetadataLabels> },
+    /// Look up the addresses of a domain at these sources, in their order.
+    Locate { uuid: Uuid, sources: Vec<AddressSource> },
 }
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::List { control } => write!(f, "List({})", control.len()),
+            Self::List => write!(f, "List"),
             Self::Control(domains) => write!(f, "Control({})", domains.len()),
             Self::Stats { domains, request } => write!(f, "Stats({}, {request:?})", domains.len()),
             Self::Bulk { request, .. } => write!(f, "Bulk({request:?})"),
             Self::Info { inactive, .. } => write!(f, "Info(inactive: {inactive})"),
+            Self::Define { uuid, .. } => write!(f, "Define({uuid})"),
+            Self::Locate { uuid, sources } => write!(f, "Locate({uuid}, {sources:?})"),
         }
     }
 }
@@ -48,15 +71,20 @@ impl fmt::Debug for Task {
 /// What came of a task.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Listed { domains: Vec<Identity>, control: Vec<(Uuid, ControlState)> },
+    Listed(Listing),
     Controlled(Vec<(Uuid, ControlState)>),
-    Records(Records),
+    Records(Records, Vec<Shape>),
+    Defined(Result<Metadata, DefinitionError>),
+    Located(Option<Addresses>),
 }
 
 /// What the thread is started with.
 pub(super) struct Worker {
     pub(super) id: WorkerId,
+    pub(super) role: Role,
     pub(super) uri: String,
+    /// Where events go.
+    pub(super) inbox: Arc<Inbox>,
     pub(super) tasks: mpsc::Receiver<(u64, Task)>,
     pub(super) messages: mpsc::Sender<Message>,
 }
@@ -68,27 +96,45 @@ impl Worker {
         let messages = self.messages.clone();
         let id = self.id;
         let on_close = move || drop(messages.send(Message::Closed(id)));
-        let opened = Connection::open(&self.uri, on_close).and_then(|connection| {
-            let versions = connection.versions()?;
-            Ok((connection, versions))
+        let access = if let Role::Reader(access) = self.role { access } else { Access::ReadOnly };
+        let opened = Connection::open(&self.uri, access, on_close).and_then(|connection| {
+            let greeting = self.greet(&connection)?;
+            Ok((connection, greeting))
         });
-        let (connection, versions) = match opened {
+        let (connection, greeting) = match opened {
             Ok(opened) => opened,
             Err(error) => return self.tell(Message::Opened(id, Err(error))),
         };
-        self.tell(Message::Opened(id, Ok(versions)));
-        // Handles hold references to the connection: they are dropped before it.
-        let mut desk = Desk { connection, handles: HashMap::new() };
+        self.tell(Message::Opened(id, Ok(greeting)));
+        let _farewell = Farewell { id, messages: self.messages.clone() };
+        let mut desk = Desk { handles: HashMap::new(), connection, listed: 0 };
         while let Ok((job, task)) = self.tasks.recv() {
-            let outcome = desk.perform(task);
+            let outcome = desk.perform(task, &|| self.tell(Message::Alive(id)));
             let broken = !desk.connection.is_alive();
             self.tell(Message::Done { worker: id, job, outcome });
             if broken {
                 break;
             }
         }
-        desk.handles.clear();
-        self.tell(Message::Ended(id));
+    }
+
+    /// Whoever listens to events does so before the domains are listed: what happens in between is then not missed.
+    fn greet(&self, connection: &Connection) -> Result<Greeting, LibvirtError> {
+        let versions = connection.versions()?;
+        if self.role != Role::Control {
+            return Ok(Greeting { versions, ..Greeting::default() });
+        }
+        let (inbox, messages) = (Arc::clone(&self.inbox), self.messages.clone());
+        let sink = move |event| {
+            if inbox.push(event) {
+                // Nobody listens while the process ends.
+                let _gone = messages.send(Message::Events);
+            }
+        };
+        let watched = connection.watch_events(Arc::new(sink))?;
+        // A driver that does not tell the host's name is no worse for that.
+        let hostname = connection.hostname().unwrap_or_default();
+        Ok(Greeting { versions, hostname, unknown_events: watched.unknown })
     }
 
     fn tell(&self, message: Message) {
@@ -97,42 +143,130 @@ impl Worker {
     }
 }
 
+/// Tells that a thread has ended, even if it panicked: nobody is to wait for it.
+struct Farewell {
+    id: WorkerId,
+    messages: mpsc::Sender<Message>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Nobody listens while the process ends.
+        let _gone = self.messages.send(Message::Ended(self.id));
+    }
+}
+
 /// The connection with the handles of the domains that it has been asked about.
 struct Desk {
-    connection: Connection,
+    /// They hold references to the connection, and are dropped before it.
     handles: HashMap<Uuid, Domain>,
+    connection: Connection,
+    /// How many domains there were when they were listed last.
+    listed: usize,
 }
 
 impl Desk {
-    fn perform(&mut self, task: Task) -> Result<Outcome, LibvirtError> {
+    fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
         match task {
-            Task::List { control } => {
-                self.refresh()?;
-                let control = self.control_states(&control)?;
-                let domains = self.handles.values().map(Domain::identity).collect();
-                Ok(Outcome::Listed { domains, control })
-            }
-            Task::Control(domains) => Ok(Outcome::Controlled(self.control_states(&domains)?)),
+            Task::List => self.list(alive).map(Outcome::Listed),
+            Task::Control(domains) => self.control_states(&domains).map(Outcome::Controlled),
             Task::Stats { domains, request } => {
                 self.find(&domains)?;
                 let mut records = Records::default();
                 let handles = domains.iter().filter_map(|uuid| self.handles.get(uuid));
                 self.connection.fetch_stats_of(handles, request, &mut records)?;
-                Ok(Outcome::Records(records))
+                let shapes = shapes_of(&records);
+                if shapes.len() < domains.len() {
+                    let answered: HashSet<Uuid> = shapes.iter().map(|shape| shape.uuid).collect();
+                    // libvirt leaves out domains that have vanished.
+                    let vanished = domains.iter().filter(|uuid| !answered.contains(uuid));
+                    vanished.for_each(|uuid| drop(self.handles.remove(uuid)));
+                }
+                Ok(Outcome::Records(records, shapes))
             }
             Task::Bulk { request, wanted } => {
                 let mut records = Records::default();
-                self.connection.fetch_stats(request, |name| wanted(name), &mut records)?;
-                Ok(Outcome::Records(records))
+                self.connection.fetch_stats(request, |name, uuid| wanted(name, uuid), &mut records)?;
+                let shapes = shapes_of(&records);
+                Ok(Outcome::Records(records, shapes))
             }
-            Task::Info { inactive, wanted } => self.basic_facts(inactive, &wanted).map(Outcome::Records),
+            Task::Info { inactive, wanted } => {
+                let records = self.basic_facts(inactive, &wanted)?;
+                let shapes = shapes_of(&records);
+                Ok(Outcome::Records(records, shapes))
+            }
+            Task::Define { uuid, labels } => {
+                let domain = self.connection.lookup_domain(uuid)?;
+                let xml = domain.xml_description(&self.connection)?;
+                Ok(Outcome::Defined(parse_definition(&xml, &labels)))
+            }
+            Task::Locate { uuid, sources } => self.addresses(uuid, &sources).map(Outcome::Located),
         }
+    }
+
+    /// All domains, what they do, and what libvirt keeps about them: a call for each flag, however many domains there are.
+    /// Each that ends is a sign that the daemon is `alive`.
+    fn list(&self, alive: &dyn Fn()) -> Result<Listing, LibvirtError> {
+        let with = |list: DomainList| -> Result<HashSet<Uuid>, LibvirtError> {
+            let domains = self.connection.list_domains(list)?;
+            alive();
+            Ok(domains.iter().map(Domain::uuid).collect())
+        };
+        let all: Vec<Identity> = self.connection.list_domains(DomainList::All)?.iter().map(Domain::identity).collect();
+        alive();
+        let (paused, other) = (with(DomainList::Paused)?, with(DomainList::Other)?);
+        let (persistent, autostart) = (with(DomainList::Persistent)?, with(DomainList::Autostart)?);
+        let managed_save = with(DomainList::ManagedSave)?;
+        let (snapshots, checkpoints) = (with(DomainList::HasSnapshot)?, with(DomainList::HasCheckpoint)?);
+        let describe = |identity: Identity| {
+            let uuid = &identity.uuid;
+            let state = match identity.id {
+                _ if other.contains(uuid) => RunState::Other,
+                None => RunState::ShutOff,
+                Some(_) if paused.contains(uuid) => RunState::Paused,
+                Some(_) => RunState::Running,
+            };
+            let flags = Flags {
+                autostart: autostart.contains(uuid),
+                persistent: persistent.contains(uuid),
+                managed_save: managed_save.contains(uuid),
+                has_snapshots: snapshots.contains(uuid),
+                has_checkpoints: checkpoints.contains(uuid),
+            };
+            (identity, state, flags)
+        };
+        Ok(Listing { domains: all.into_iter().map(describe).collect() })
+    }
+
+    /// The addresses from the first source that knows any. A source that this driver does not have knows none; one that
+    /// fails may know some.
+    fn addresses(&self, uuid: Uuid, sources: &[AddressSource]) -> Result<Option<Addresses>, LibvirtError> {
+        let domain = self.connection.lookup_domain(uuid)?;
+        let mut failure = None;
+        for &source in sources {
+            match domain.addresses(&self.connection, source) {
+                Ok(mut interfaces) => {
+                    interfaces.retain(|interface| !interface.addresses.is_empty());
+                    // A guest agent can tell of any number.
+                    interfaces.truncate(MOST_ADDRESSES);
+                    interfaces.iter_mut().for_each(|interface| interface.addresses.truncate(MOST_ADDRESSES));
+                    if !interfaces.is_empty() {
+                        return Ok(Some(Addresses { source, interfaces }));
+                    }
+                }
+                Err(error) if error.class == ErrorClass::Disconnected => return Err(error),
+                Err(error) if error.class == ErrorClass::NotSupported => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
     }
 
     /// Takes handles of all running domains, and lets those of others go.
     fn refresh(&mut self) -> Result<(), LibvirtError> {
-        let domains = self.connection.list_domains(DomainSelection::Active)?;
+        let domains = self.connection.list_domains(DomainList::Active)?;
         self.handles = domains.into_iter().map(|domain| (domain.uuid(), domain)).collect();
+        self.listed = self.handles.len();
         Ok(())
     }
 
@@ -140,8 +274,11 @@ impl Desk {
     /// listing, a few a look-up each.
     fn find(&mut self, domains: &[Uuid]) -> Result<(), LibvirtError> {
         const FEW: usize = 4;
+        // Domains that came and went between two collections leave their handles behind.
+        const MANY_STALE: usize = 64;
         let is_missing = |desk: &Self, uuid: &Uuid| !desk.handles.contains_key(uuid);
-        if domains.iter().filter(|uuid| is_missing(self, uuid)).count() > FEW {
+        let many_stale = self.handles.len() > 2 * self.listed + MANY_STALE;
+        if many_stale || domains.iter().filter(|uuid| is_missing(self, uuid)).count() > FEW {
             self.refresh()?;
         }
         for uuid in domains {
@@ -156,8 +293,9 @@ impl Desk {
         Ok(())
     }
 
-    /// Of the domains that were listed last. One that has stopped has no control state, and is left out.
-    fn control_states(&self, domains: &[Uuid]) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
+    /// A domain that has stopped has no control state, and is left out.
+    fn control_states(&mut self, domains: &[Uuid]) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
+        self.find(domains)?;
         let mut states = Vec::with_capacity(domains.len());
         for uuid in domains {
             let Some(domain) = self.handles.get(uuid) else { continue };
@@ -171,12 +309,12 @@ impl Desk {
     }
 
     /// The basic facts under the keys that bulk statistics have for them.
-    fn basic_facts(&self, inactive: bool, wanted: &NameFilter) -> Result<Records, LibvirtError> {
+    fn basic_facts(&self, inactive: bool, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
         let mut records = Records::default();
-        let selection = if inactive { DomainSelection::Inactive } else { DomainSelection::Active };
-        for domain in self.connection.list_domains(selection)? {
+        let list = if inactive { DomainList::Inactive } else { DomainList::Active };
+        for domain in self.connection.list_domains(list)? {
             let identity = domain.identity();
-            if !wanted(&identity.name) {
+            if !wanted(&identity.name, identity.uuid) {
                 continue;
             }
             let info = match domain.info(&self.connection) {
@@ -196,4 +334,13 @@ impl Desk {
 }
 
 /// What came of opening a connection.
-pub(super) type Opened = Result<Versions, LibvirtError>;
+pub(super) type Opened = Result<Greeting, LibvirtError>;
+
+/// What is known of a daemon once connected; what only the control worker asks for is empty for others.
+#[derive(Debug, Default)]
+pub(super) struct Greeting {
+    pub(super) versions: Versions,
+    pub(super) hostname: String,
+    /// Events that library or daemon do not know.
+    pub(super) unknown_events: Vec<&'static str>,
+}

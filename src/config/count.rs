@@ -1,42 +1,38 @@
 //! Serde for a number of things: at least one.
 
-use std::fmt::{self, Formatter};
+use std::fmt::{self, Display, Formatter};
 
-use serde::de::{Error as _, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{Error, Visitor};
 
 use super::error::ValueError;
 
-/// A number from 1 to `MAX`.
+/// A number from 1 to `MAX`. It is checked inside the visitor, which is what gives an error its line and column.
 pub(super) fn up_to<'de, D: Deserializer<'de>, const MAX: usize>(deserializer: D) -> Result<usize, D::Error> {
-    /// Written as any number, so that one that is too small or too large is named as such.
-    struct Number(i128);
+    struct CountVisitor<const MAX: usize>;
 
-    impl<'de> Deserialize<'de> for Number {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct NumberVisitor;
-
-            impl Visitor<'_> for NumberVisitor {
-                type Value = Number;
-
-                fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
-                    f.write_str("a whole number")
-                }
-
-                fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
-                    Ok(Number(i128::from(number)))
-                }
-
-                fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-                    Ok(Number(i128::from(number)))
-                }
-            }
-
-            deserializer.deserialize_i64(NumberVisitor)
+    impl<const MAX: usize> CountVisitor<MAX> {
+        fn check<E: Error>(number: impl TryInto<usize> + Display + Copy) -> Result<usize, E> {
+            let count = number.try_into().ok().filter(|count| (1..=MAX).contains(count));
+            count.ok_or_else(|| E::custom(ValueError::CountRange { number: number.to_string(), most: MAX }))
         }
     }
 
-    let Number(number) = Number::deserialize(deserializer)?;
-    let count = usize::try_from(number).ok().filter(|count| (1..=MAX).contains(count));
-    count.ok_or_else(|| D::Error::custom(ValueError::CountRange { number: number.to_string(), most: MAX }))
+    impl<const MAX: usize> Visitor<'_> for CountVisitor<MAX> {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number")
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<usize, E> {
+            Self::check(number)
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<usize, E> {
+            Self::check(number)
+        }
+    }
+
+    deserializer.deserialize_i64(CountVisitor::<MAX>)
 }

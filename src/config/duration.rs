@@ -1,12 +1,13 @@
 //! Serde for a duration such as `8s`: more than zero, at most an hour.
 
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserializer, Serializer};
 
 use super::error::ValueError;
-use super::value::deserialize_text;
+use super::value::{deserialize_text, scalar};
 
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -23,6 +24,32 @@ impl FromStr for Parsed {
         Ok(Self(duration))
     }
 }
+
+/// Such a duration as a type, for keys that need not have a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(Duration);
+
+impl From<Span> for Duration {
+    fn from(span: Span) -> Self {
+        span.0
+    }
+}
+
+impl Display for Span {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(&humantime::format_duration(self.0), f)
+    }
+}
+
+impl FromStr for Span {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.parse().map(|Parsed(duration)| Self(duration))
+    }
+}
+
+scalar!(Span, "a duration");
 
 pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserialize_text(deserializer, "a duration").map(|Parsed(duration)| duration)

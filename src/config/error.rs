@@ -51,6 +51,23 @@ pub enum ConfigError {
         #[source]
         source: ValueError,
     },
+    /// An environment variable holds a value that it may not.
+    #[error("bad {variable} in the environment")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong.
+        #[source]
+        source: ValueError,
+    },
+    /// Keys of the configuration, wherever each comes from, that do not go together.
+    #[error("{section}: {fault}")]
+    Contradiction {
+        /// The section.
+        section: &'static str,
+        /// What does not go together.
+        fault: &'static str,
+    },
 }
 
 impl ConfigError {
@@ -83,7 +100,7 @@ impl ConfigError {
 }
 
 /// What a document holds may have line breaks in it, but an error is one line, and no terminal takes orders from it.
-fn escape_controls(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {
@@ -117,6 +134,15 @@ pub enum ValueError {
         /// The URI given.
         uri: String,
     },
+    /// No UUID.
+    #[error("`{text}` is not a UUID, expected one such as `f07c280b-269b-4e75-b6b4-da2ff2ea172d`")]
+    Uuid {
+        /// The text given.
+        text: String,
+    },
+    /// A rule that would mean every domain.
+    #[error("the mapping has no condition, expected at least one of `name`, `uuid`, `state`, `metadata`")]
+    EmptyRule,
     /// No regular expression, or too large a one.
     #[error("bad regular expression `{regex}`: {fault}")]
     Regex {
@@ -152,16 +178,41 @@ pub enum ValueError {
         address: String,
     },
     /// No path, or one that no request can name.
-    #[error(
-        "bad telemetry path `{path}`, expected one that starts with `/` and holds only characters that a URL path may"
-    )]
-    TelemetryPath {
+    #[error("bad path `{path}`, expected one that starts with `/` and holds only characters that a URL path may")]
+    Path {
         /// The path given.
         path: String,
     },
     /// A path that another page has.
-    #[error("bad telemetry path `{path}`, which the exporter serves another page at")]
-    TelemetryPathTaken {
+    #[error("bad path `{path}`, which the exporter serves another page at")]
+    PathTaken {
+        /// The path given.
+        path: String,
+    },
+    /// One path for two pages.
+    #[error("`{path}` is the path of the metrics (web.telemetry_path) too, expected another")]
+    PathOfMetrics {
+        /// The path given.
+        path: String,
+    },
+    /// No name of a label.
+    #[error("bad label name `{name}`, expected letters, digits and underscores, not a digit first nor two underscores")]
+    LabelName {
+        /// The name given.
+        name: String,
+    },
+    /// A label that has another meaning.
+    #[error("the label `{name}` is taken: `libvirt_domain_info` or Prometheus itself uses it")]
+    LabelTaken {
+        /// The name given.
+        name: String,
+    },
+    /// No path in a domain's XML.
+    #[error(
+        "bad path `{path}`, expected names of elements, perhaps with an attribute last, such as \
+         `metadata/nova:instance/nova:flavor/@name`"
+    )]
+    XmlPath {
         /// The path given.
         path: String,
     },
@@ -194,6 +245,32 @@ pub enum ValueError {
     /// No text for a header field.
     #[error("bad header field {text:?}, expected visible ASCII characters")]
     HeaderText {
+        /// The text given.
+        text: String,
+    },
+    /// No URL to push to.
+    #[error("bad endpoint `{hidden}`, expected a URL such as `http://collector:4318`, or `host:port`")]
+    Endpoint {
+        /// The text given, without what may be a password.
+        hidden: String,
+    },
+    /// A URL with a password.
+    #[error("the endpoint holds a user or a password, expected them in `headers`, as `authorization`")]
+    EndpointCredentials,
+    /// No name for a header field.
+    #[error("bad name of a header field `{name}`")]
+    HeaderName {
+        /// The name given.
+        name: String,
+    },
+    /// No value for a header field, which is not shown as it may be a secret.
+    #[error(
+        "bad header field, expected visible ASCII characters (in the environment: `name=value,name=value`, percent-encoded)"
+    )]
+    HeaderSecret,
+    /// No number of milliseconds.
+    #[error("bad duration `{text}`, expected a number of milliseconds")]
+    Milliseconds {
         /// The text given.
         text: String,
     },

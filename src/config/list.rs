@@ -21,6 +21,14 @@ impl<T> List<T> {
     }
 }
 
+/// Serde for a list that may be empty, where another setting can make up for it.
+pub(super) fn or_empty<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<List<T>, D::Error>
+where
+    T: Deserialize<'de> + PartialEq + Display,
+{
+    deserializer.deserialize_seq(ListVisitor { or_empty: true, of: PhantomData })
+}
+
 impl<T> Deref for List<T> {
     type Target = [T];
 
@@ -45,24 +53,30 @@ impl<T: PartialEq + Display> TryFrom<Vec<T>> for List<T> {
 
 impl<'de, T: Deserialize<'de> + PartialEq + Display> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor<T>(PhantomData<T>);
+        deserializer.deserialize_seq(ListVisitor { or_empty: false, of: PhantomData })
+    }
+}
 
-        impl<'de, T: Deserialize<'de> + PartialEq + Display> Visitor<'de> for ListVisitor<T> {
-            type Value = List<T>;
+struct ListVisitor<T> {
+    or_empty: bool,
+    of: PhantomData<T>,
+}
 
-            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
+impl<'de, T: Deserialize<'de> + PartialEq + Display> Visitor<'de> for ListVisitor<T> {
+    type Value = List<T>;
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = seq.next_element()? {
-                    entries.push(entry);
-                }
-                List::try_from(entries).map_err(A::Error::custom)
-            }
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = seq.next_element()? {
+            entries.push(entry);
         }
-
-        deserializer.deserialize_seq(ListVisitor(PhantomData))
+        if self.or_empty && entries.is_empty() {
+            return Ok(List(entries));
+        }
+        List::try_from(entries).map_err(A::Error::custom)
     }
 }

@@ -5,10 +5,15 @@
 //! with the same words, and a `Config` that exists is valid. `config.example.yaml` explains every key.
 
 mod count;
+mod discovery;
+mod domain_rule;
 mod duration;
+mod environment;
 mod error;
 mod list;
 mod listen_address;
+mod metadata;
+mod otlp;
 mod tls;
 mod unique_keys;
 mod value;
@@ -23,13 +28,24 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use discovery::ServiceDiscovery;
+pub use domain_rule::{DomainRule, DomainUuid};
+pub use duration::Span;
+pub(crate) use error::escape_controls;
 pub use error::{ConfigError, ValueError};
 pub use list::List;
 pub use listen_address::ListenAddress;
+pub use metadata::{LabelName, Metadata, MetadataLabels, XmlPath};
+pub use otlp::{
+    Endpoint, HeaderName, HeaderSecret, Headers, Naming, Otlp, OtlpCompression, OtlpProtocol, OtlpTls, Temporality,
+};
 pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
-pub use value::{AnchoredRegex, TelemetryPath, Uri};
+pub use value::{AnchoredRegex, PagePath, Uri};
 pub use web_file::{BcryptHash, RateLimit, UserName, WebFile, load_web_file, parse_web_file};
-pub use word::{DomainLabel, Group, InactiveDomains, LogFormat, LogLevel, UnmappedKeys};
+pub use word::{
+    ActiveState, AddressFamily, DiscoverySource, DomainLabel, DomainState, Group, InactiveDomains, LogFormat, LogLevel,
+    UnmappedKeys,
+};
 
 /// A configuration is a page of text; what is larger is some other file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -44,10 +60,16 @@ pub struct Config {
     pub collection: Collection,
     /// Which domains are exported, and how they are labelled.
     pub domains: Domains,
+    /// How the definitions of the domains are read.
+    pub metadata: Metadata,
     /// Which metric families are exported.
     pub metrics: Metrics,
+    /// The guests as targets for Prometheus.
+    pub service_discovery: ServiceDiscovery,
     /// The HTTP server.
     pub web: Web,
+    /// Where metrics are pushed, and how.
+    pub otlp: Otlp,
     /// The exporter's own log.
     pub log: Log,
 }
@@ -85,6 +107,9 @@ pub struct Collection {
     /// How much earlier than the scraper's own timeout a collection has to end.
     #[serde(with = "duration")]
     pub timeout_offset: Duration,
+    /// After how long the domains are listed anew even if nothing was heard of a change.
+    #[serde(with = "duration")]
+    pub resync_interval: Duration,
 }
 
 impl Default for Collection {
@@ -98,6 +123,7 @@ impl Default for Collection {
             min_interval: Duration::ZERO,
             deadline: Duration::from_secs(8),
             timeout_offset: Duration::from_millis(500),
+            resync_interval: Duration::from_secs(10 * 60),
         }
     }
 }
@@ -106,10 +132,10 @@ impl Default for Collection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `domains`")]
 pub struct Domains {
-    /// Only domains whose name matches one of these; all if the list is empty.
-    pub include: Vec<AnchoredRegex>,
-    /// No domain whose name matches one of these.
-    pub exclude: Vec<AnchoredRegex>,
+    /// Only domains that one of these means; all if the list is empty.
+    pub include: Vec<DomainRule>,
+    /// No domain that one of these means.
+    pub exclude: Vec<DomainRule>,
     /// The labels that say which domain a sample belongs to.
     pub labels: List<DomainLabel>,
 }
@@ -117,14 +143,6 @@ pub struct Domains {
 impl Default for Domains {
     fn default() -> Self {
         Self { include: Vec::new(), exclude: Vec::new(), labels: List::of(DomainLabel::ALL.iter().copied()) }
-    }
-}
-
-impl Domains {
-    /// Whether the domain called `name` is exported.
-    #[must_use]
-    pub fn selects(&self, name: &str) -> bool {
-        selects(&self.include, &self.exclude, name)
     }
 }
 
@@ -144,27 +162,26 @@ impl Metrics {
     /// Whether the family with the full Prometheus name `family` is exported.
     #[must_use]
     pub fn selects(&self, family: &str) -> bool {
-        selects(&self.include, &self.exclude, family)
+        (self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(family)))
+            && !self.exclude.iter().any(|regex| regex.is_match(family))
     }
-}
-
-fn selects(include: &[AnchoredRegex], exclude: &[AnchoredRegex], text: &str) -> bool {
-    (include.is_empty() || include.iter().any(|regex| regex.is_match(text)))
-        && !exclude.iter().any(|regex| regex.is_match(text))
 }
 
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `web`")]
 pub struct Web {
-    /// Where the server listens.
+    /// Where the server listens; nowhere if metrics are only pushed.
+    #[serde(deserialize_with = "list::or_empty")]
     pub listen_addresses: List<ListenAddress>,
     /// Whether the sockets come from systemd, whatever the addresses are.
     pub systemd_socket: bool,
     /// The path that the metrics are served at.
-    pub telemetry_path: TelemetryPath,
+    pub telemetry_path: PagePath,
     /// The web configuration file, for TLS and passwords.
     pub config_file: Option<PathBuf>,
+    /// Whether OpenMetrics says when each counter began, by one more series each.
+    pub openmetrics_created: bool,
     /// How many scrapes are answered at a time; 0 is no limit.
     pub max_requests: usize,
     /// Whether `POST /-/reload` reads the configuration anew.
@@ -176,8 +193,9 @@ impl Default for Web {
         Self {
             listen_addresses: List::of([ListenAddress::AnyInterface { port: 9177 }]),
             systemd_socket: false,
-            telemetry_path: TelemetryPath::default(),
+            telemetry_path: PagePath::of("/metrics"),
             config_file: None,
+            openmetrics_created: false,
             max_requests: 40,
             enable_lifecycle: false,
         }
@@ -198,15 +216,20 @@ pub struct Log {
 ///
 /// Nothing, or nothing but comments, is the default configuration.
 pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-    parse_document(text, file)
+    let config: Config = parse_document(text, file)?;
+    let fault = |fault: ValueError| ConfigError::contradiction(file, "service_discovery.path", &fault.to_string());
+    config.check_paths().map_err(fault)?;
+    Ok(config)
 }
 
 /// Reads the configuration file at `path`. A path in it is relative to its folder.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let mut config = parse(&read_text(path)?, &path.display().to_string())?;
-    if let (Some(file), Some(folder)) = (&mut config.web.config_file, path.parent()) {
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    if let Some(file) = &mut config.web.config_file {
         *file = folder.join(&file);
     }
+    config.otlp.tls.resolve(folder);
     Ok(config)
 }
 
@@ -215,7 +238,38 @@ impl Config {
     pub fn to_public_yaml(&self) -> Result<String, serde_yaml::Error> {
         let mut config = self.clone();
         config.libvirt.uri = config.libvirt.uri.redacted();
+        config.otlp.redact();
         serde_yaml::to_string(&config)
+    }
+
+    /// Whether each page has a path of its own.
+    ///
+    /// # Errors
+    /// If the service discovery has that of the metrics.
+    pub fn check_paths(&self) -> Result<(), ValueError> {
+        let path = &self.service_discovery.path;
+        if self.service_discovery.enabled && *path == self.web.telemetry_path {
+            return Err(ValueError::PathOfMetrics { path: path.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Takes what the file leaves open from OpenTelemetry's environment variables; `variable` gives their values.
+    pub fn apply_environment(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        environment::apply(&mut self.otlp, variable)
+    }
+
+    /// Whether what file, environment and flags say goes together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(fault) = self.otlp.fault() {
+            return Err(ConfigError::Contradiction { section: "otlp", fault });
+        }
+        let silent = self.web.listen_addresses.is_empty() && !self.web.systemd_socket;
+        if silent && self.otlp.receiver().is_none() {
+            let fault = "listen_addresses is empty and otlp.endpoint is not set: nothing could be scraped or pushed";
+            return Err(ConfigError::Contradiction { section: "web", fault });
+        }
+        Ok(())
     }
 }
 
@@ -240,6 +294,8 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
+#[cfg(test)]
+mod otlp_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -60,10 +60,24 @@ domains:
   include: ["web-.*", db]
   exclude: [".*-tmp"]
   labels: [uuid]
+metadata:
+  rate: 7
+  refresh_interval: 10m
+  timeout: 2s
+  labels: {owner: "metadata/shop:order/@owner", text: description}
 metrics:
   include: [libvirt_domain_.*]
   exclude: [libvirt_domain_vcpu_.*]
   unmapped: count
+service_discovery:
+  enabled: true
+  path: /guests
+  port: 9273
+  states: [paused, running]
+  sources: [agent, arp]
+  address_family: ipv6
+  networks: [lan-.*, br0]
+  refresh_interval: 5m
 web:
   listen_addresses: ["127.0.0.1:0", "[::1]:9177", localhost:80, "unix:/run/exporter.sock"]
   systemd_socket: true
@@ -71,6 +85,20 @@ web:
   config_file: /etc/web.yaml
   max_requests: 0
   enable_lifecycle: true
+otlp:
+  enabled: true
+  endpoint: collector:4317
+  protocol: grpc
+  insecure: true
+  headers: {Authorization: "Bearer x", x-scope: a}
+  interval: 5s
+  timeout: 1s
+  export_timeout: 4s
+  compression: none
+  temporality: delta
+  naming: prometheus
+  tls: {ca_file: ca.pem, cert_file: c.pem, key_file: k.pem}
+  resource: {deployment.environment.name: lab}
 log: {level: trace, format: json}
 "#;
     let config = parse(text, "x.yaml").expect("valid");
@@ -80,21 +108,52 @@ log: {level: trace, format: json}
     assert_eq!(config.collection.inactive_domains, InactiveDomains::None);
     assert_eq!(config.collection.deadline, Duration::from_secs(90));
     assert_eq!(config.collection.timeout_offset, Duration::from_millis(250));
-    assert!(config.domains.selects("web-1") && config.domains.selects("db"));
-    assert!(!config.domains.selects("db2") && !config.domains.selects("web-1-tmp"));
+    let names = |rules: &[DomainRule]| -> Vec<String> {
+        rules.iter().filter_map(|rule| rule.name.as_ref()).map(ToString::to_string).collect()
+    };
+    assert_eq!(names(&config.domains.include), ["web-.*", "db"]);
+    assert_eq!(names(&config.domains.exclude), [".*-tmp"]);
     assert_eq!(*config.domains.labels, [DomainLabel::Uuid]);
+    assert_eq!(config.metadata.rate, 7);
+    assert_eq!(config.metadata.refresh_interval, Duration::from_secs(600));
+    assert_eq!(config.metadata.timeout, Duration::from_secs(2));
+    let labels: Vec<_> = config.metadata.labels.iter().map(|(name, path)| (name.as_str(), path.to_string())).collect();
+    assert_eq!(labels, [("owner", "metadata/shop:order/@owner".to_owned()), ("text", "description".to_owned())]);
     assert!(config.metrics.selects("libvirt_domain_state"));
     assert!(!config.metrics.selects("libvirt_up"));
     assert!(!config.metrics.selects("libvirt_domain_vcpu_state"));
     assert_eq!(config.metrics.unmapped, UnmappedKeys::Count);
+    let discovery = &config.service_discovery;
+    assert!(discovery.enabled && discovery.path.as_str() == "/guests" && discovery.port == 9273);
+    assert_eq!(*discovery.states, [ActiveState::Paused, ActiveState::Running]);
+    assert_eq!(*discovery.sources, [DiscoverySource::Agent, DiscoverySource::Arp]);
+    assert_eq!(discovery.address_family, AddressFamily::Ipv6);
+    assert!(discovery.networks[0].is_match("lan-7") && discovery.networks.len() == 2);
+    assert_eq!(discovery.refresh_interval, Duration::from_secs(300));
     let addresses: Vec<_> = config.web.listen_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1:0", "[::1]:9177", "localhost:80", "unix:/run/exporter.sock"]);
     assert!(config.web.systemd_socket && config.web.enable_lifecycle && config.web.max_requests == 0);
     assert_eq!(config.web.config_file.as_deref(), Some(Path::new("/etc/web.yaml")));
     assert_eq!(config.web.telemetry_path.as_str(), "/libvirt/metrics");
     assert_eq!((config.log.level, config.log.format), (LogLevel::Trace, LogFormat::Json));
+    let otlp = &config.otlp;
+    assert_eq!(otlp.url().as_deref(), Some("http://collector:4317"));
+    let header = |(name, value): (&HeaderName, &HeaderSecret)| format!("{name}: {}", value.as_str());
+    let headers: Vec<_> = otlp.headers.iter().flatten().map(header).collect();
+    assert_eq!(headers, ["authorization: Bearer x", "x-scope: a"]);
+    let seconds = [otlp.interval(), otlp.timeout(), otlp.export_timeout()].map(|span| span.as_secs());
+    assert_eq!(seconds, [5, 1, 4]);
+    assert_eq!((otlp.compression(), otlp.temporality()), (OtlpCompression::None, Temporality::Delta));
+    assert_eq!((otlp.naming, otlp.resource.len()), (Naming::Prometheus, 1));
+    assert_eq!(otlp.tls.key_file.as_deref(), Some(Path::new("k.pem")));
     let written = serde_yaml::to_string(&config).expect("YAML");
     assert_eq!(parse(&written, "written").expect("valid"), config);
+}
+
+#[test]
+fn a_path_that_nothing_is_served_at_is_free() {
+    let config = parse("web: {telemetry_path: /sd}", "x.yaml").expect("the service discovery is off");
+    assert_eq!(config.web.telemetry_path, config.service_discovery.path);
 }
 
 #[test]
@@ -105,11 +164,11 @@ fn each_bad_document_gets_one_sentence() {
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",
-            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`",
+            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`",
         ),
         (
             "libvirtd:\n  uri: a\n",
-            "x.yaml:1:1: unknown key `libvirtd`, expected one of `libvirt`, `collection`, `domains`, `metrics`, `web`, `log`",
+            "x.yaml:1:1: unknown key `libvirtd`, expected one of `libvirt`, `collection`, `domains`, `metadata`, `metrics`, `service_discovery`, `web`, `otlp`, `log`",
         ),
         ("log:\n  level: info\n  level: warn\n", "x.yaml:3:3: log: duplicate key `level`"),
         ("web: {}\nlog: {}\nweb: {}\n", "x.yaml:3:1: duplicate key `web`"),
@@ -140,6 +199,11 @@ fn each_bad_document_gets_one_sentence() {
             "collection:\n  deadline: 61m\n",
             "x.yaml:2:13: collection.deadline: bad duration `61m`, expected more than zero and at most one hour",
         ),
+        ("collection: {workers: 17}", "x.yaml:1:23: collection.workers: bad number `17`, expected one from 1 to 16"),
+        (
+            "collection: {batch_size: -1}",
+            "x.yaml:1:26: collection.batch_size: bad number `-1`, expected one from 1 to 1024",
+        ),
         (
             "collection: {inactive_domains: some}",
             "x.yaml:1:32: collection.inactive_domains: unknown choice `some`, expected one of `none`, `state`, `all`",
@@ -161,6 +225,21 @@ fn each_bad_document_gets_one_sentence() {
             "x.yaml:1:20: domains.labels[0]: unknown domain label `name`, expected one of `domain`, `uuid`",
         ),
         ("domains: {labels: []}", "x.yaml:1:19: domains.labels: the list is empty, expected at least one entry"),
+        ("metadata:\n  rate: 0\n", "x.yaml:2:9: metadata.rate: bad number `0`, expected one from 1 to 10000"),
+        (
+            "metadata:\n  labels:\n    a-b: title\n",
+            "x.yaml:3:5: metadata.labels: bad label name `a-b`, expected letters, digits and underscores, not a digit first nor two underscores",
+        ),
+        (
+            "metadata:\n  labels:\n    flavor: title\n",
+            "x.yaml:3:5: metadata.labels: the label `flavor` is taken: `libvirt_domain_info` or Prometheus itself uses it",
+        ),
+        (
+            "metadata:\n  labels:\n    owner: /title\n",
+            "x.yaml:3:12: metadata.labels.owner: bad path `/title`, expected names of elements, perhaps with an attribute last, such as `metadata/nova:instance/nova:flavor/@name`",
+        ),
+        ("metadata:\n  labels: {a: title, a: description}\n", "x.yaml:2:22: metadata.labels: duplicate key `a`"),
+        ("metadata: {labels: [title]}", "x.yaml:1:20: metadata.labels: invalid type: sequence, expected a map"),
         (
             "metrics: {unmapped: keep}",
             "x.yaml:1:21: metrics.unmapped: unknown choice `keep`, expected one of `export`, `count`",
@@ -185,15 +264,59 @@ fn each_bad_document_gets_one_sentence() {
         ("web: {listen_addresses: [':1', ':1']}", "x.yaml:1:25: web.listen_addresses: `:1` is listed twice"),
         (
             "web: {telemetry_path: metrics}",
-            "x.yaml:1:23: web.telemetry_path: bad telemetry path `metrics`, expected one that starts with `/` and holds only characters that a URL path may",
+            "x.yaml:1:23: web.telemetry_path: bad path `metrics`, expected one that starts with `/` and holds only characters that a URL path may",
         ),
         (
             "web: {telemetry_path: /}",
-            "x.yaml:1:23: web.telemetry_path: bad telemetry path `/`, which the exporter serves another page at",
+            "x.yaml:1:23: web.telemetry_path: bad path `/`, which the exporter serves another page at",
         ),
         (
             "web: {telemetry_path: /-/ready}",
-            "x.yaml:1:23: web.telemetry_path: bad telemetry path `/-/ready`, which the exporter serves another page at",
+            "x.yaml:1:23: web.telemetry_path: bad path `/-/ready`, which the exporter serves another page at",
+        ),
+        (
+            "service_discovery: {enabled: true, path: /metrics}",
+            "x.yaml: service_discovery.path: `/metrics` is the path of the metrics (web.telemetry_path) too, expected another",
+        ),
+        (
+            "web: {telemetry_path: /sd}\nservice_discovery: {enabled: true}",
+            "x.yaml: service_discovery.path: `/sd` is the path of the metrics (web.telemetry_path) too, expected another",
+        ),
+        (
+            "service_discovery: {path: /-/sd}",
+            "x.yaml:1:27: service_discovery.path: bad path `/-/sd`, which the exporter serves another page at",
+        ),
+        (
+            "service_discovery: {port: 0}",
+            "x.yaml:1:27: service_discovery.port: bad number `0`, expected one from 1 to 65535",
+        ),
+        (
+            "service_discovery: {port: 65536}",
+            "x.yaml:1:27: service_discovery.port: bad number `65536`, expected one from 1 to 65535",
+        ),
+        (
+            "service_discovery: {states: [shutoff]}",
+            "x.yaml:1:30: service_discovery.states[0]: unknown state `shutoff`, expected one of `running`, `paused`",
+        ),
+        (
+            "service_discovery: {sources: [dns]}",
+            "x.yaml:1:31: service_discovery.sources[0]: unknown address source `dns`, expected one of `lease`, `arp`, `agent`",
+        ),
+        (
+            "service_discovery: {sources: []}",
+            "x.yaml:1:30: service_discovery.sources: the list is empty, expected at least one entry",
+        ),
+        (
+            "service_discovery: {address_family: inet}",
+            "x.yaml:1:37: service_discovery.address_family: unknown address family `inet`, expected one of `any`, `ipv4`, `ipv6`",
+        ),
+        (
+            "service_discovery: {networks: ['(']}",
+            "x.yaml:1:32: service_discovery.networks[0]: bad regular expression `(`: unclosed group",
+        ),
+        (
+            "service_discovery: {refresh: 1m}",
+            "x.yaml:1:21: service_discovery: unknown key `refresh`, expected one of `enabled`, `path`, `port`, `states`, `sources`, `address_family`, `networks`, `refresh_interval`",
         ),
         (
             "log: {level: loud}",
@@ -202,7 +325,7 @@ fn each_bad_document_gets_one_sentence() {
         ("log: {format: xml}", "x.yaml:1:15: log.format: unknown log format `xml`, expected one of `logfmt`, `json`"),
         (
             "\"a\\nb\\e[31m\": 1",
-            "x.yaml:1:1: unknown key `a\\nb\\u{1b}[31m`, expected one of `libvirt`, `collection`, `domains`, `metrics`, `web`, `log`",
+            "x.yaml:1:1: unknown key `a\\nb\\u{1b}[31m`, expected one of `libvirt`, `collection`, `domains`, `metadata`, `metrics`, `service_discovery`, `web`, `otlp`, `log`",
         ),
         ("- log\n", "x.yaml:1:1: invalid type: sequence, expected a mapping with sections such as `libvirt:`"),
         (

@@ -174,11 +174,16 @@ fn regex_fault(error: &regex::Error) -> String {
 
 scalar!(AnchoredRegex, "a regular expression");
 
-/// The path that the metrics are served at.
+/// The path that a page is served at, which is none of those that are always there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TelemetryPath(String);
+pub struct PagePath(String);
 
-impl TelemetryPath {
+impl PagePath {
+    /// For defaults, which the author of this program has checked.
+    pub(super) fn of(path: &str) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The path's text, which starts with `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -186,32 +191,26 @@ impl TelemetryPath {
     }
 }
 
-impl Default for TelemetryPath {
-    fn default() -> Self {
-        Self("/metrics".to_owned())
-    }
-}
-
-impl Display for TelemetryPath {
+impl Display for PagePath {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for TelemetryPath {
+impl FromStr for PagePath {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let path = text.to_owned();
         let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
         if !path.starts_with('/') || !path.bytes().all(in_path) {
-            Err(ValueError::TelemetryPath { path })
+            Err(ValueError::Path { path })
         } else if path == "/" || path == "/-" || path.starts_with("/-/") {
-            Err(ValueError::TelemetryPathTaken { path })
+            Err(ValueError::PathTaken { path })
         } else {
             Ok(Self(path))
         }
     }
 }
 
-scalar!(TelemetryPath, "a URL path");
+scalar!(PagePath, "a URL path");

@@ -108,6 +108,20 @@ words!(
 );
 
 words!(
+    /// What a domain does, in the classes that libvirt lists domains by.
+    DomainState, "domain state" {
+        /// It runs.
+        Running = "running",
+        /// It is started and stands still.
+        Paused = "paused",
+        /// It is defined and not started.
+        Shutoff = "shutoff",
+        /// It has crashed, sleeps, or is shutting down.
+        Other = "other",
+    }
+);
+
+words!(
     /// What becomes of statistics that this version has no metric for.
     #[derive(Default)]
     UnmappedKeys, "choice" {
@@ -146,5 +160,41 @@ words!(
         Logfmt = "logfmt",
         /// One JSON object a line, for collectors.
         Json = "json",
+    }
+);
+
+words!(
+    /// A state in which a domain can have addresses.
+    ActiveState, "state" {
+        /// It runs.
+        Running = "running",
+        /// It is started and stands still.
+        Paused = "paused",
+    }
+);
+
+words!(
+    /// Who is asked for a guest's addresses.
+    DiscoverySource, "address source" {
+        /// The DHCP leases of libvirt's networks.
+        Lease = "lease",
+        /// The host's table of neighbours.
+        Arp = "arp",
+        /// The guest agent, which libvirt asks over read-write connections only.
+        Agent = "agent",
+    }
+);
+
+words!(
+    /// Which addresses a guest can be scraped at.
+    #[derive(Default)]
+    AddressFamily, "address family" {
+        /// IPv4, and IPv6 where an interface has no other.
+        #[default]
+        Any = "any",
+        /// IPv4 only.
+        Ipv4 = "ipv4",
+        /// IPv6 only.
+        Ipv6 = "ipv6",
     }
 );

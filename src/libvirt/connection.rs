@@ -1,11 +1,16 @@
-//! A read-only connection to a libvirt daemon.
+//! A connection to a libvirt daemon.
 
-use std::ffi::{CStr, CString, c_ulong, c_void};
+use std::cell::RefCell;
+use std::ffi::{CString, c_ulong, c_void};
+use std::fmt;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
+use super::text::{OwnedText, text};
+use super::watch::Registration;
 use super::{event_loop, sockets};
 
 /// Seconds of silence after which the daemon is asked for a sign of life.
@@ -13,12 +18,33 @@ const KEEPALIVE_INTERVAL: i32 = 5;
 /// How many of these questions may stay unanswered; the connection breaks after 20 s in all.
 const KEEPALIVE_COUNT: u32 = 3;
 
-/// An open read-only connection.
+/// What a connection may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Look.
+    ReadOnly,
+    /// Change things, too, and speak to guest agents.
+    ReadWrite,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        })
+    }
+}
+
+/// An open connection.
 ///
 /// It belongs to one thread at a time: up to libvirt 10.2 the client library has races when threads share one.
 #[derive(Debug)]
 pub struct Connection {
     pointer: NonNull<sys::_virConnect>,
+    access: Access,
+    /// The registrations for events.
+    pub(super) watch: RefCell<Vec<Registration>>,
 }
 
 // SAFETY: a virConnectPtr is reference-counted and bound to no thread; without Sync only one thread uses it at a time.
@@ -35,10 +61,21 @@ pub struct Versions {
     pub hypervisor: String,
     /// The driver, such as `QEMU` (`virConnectGetType`).
     pub driver: String,
+    /// The machine below all of them; `None` where the driver does not say.
+    pub host: Option<Host>,
+}
+
+/// What the machine below libvirt has (`virNodeGetInfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// Logical processors that are online.
+    pub cpus: u32,
+    /// Memory in KiB.
+    pub memory_kib: u64,
 }
 
 impl Connection {
-    /// Opens `uri` read-only and turns on keepalive where the transport has it.
+    /// Opens `uri` and turns on keepalive where the transport has it.
     ///
     /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, and end it with
     /// [`super::abort_open`]. `on_close` is called once when the connection breaks, from any thread, and must not call
@@ -48,17 +85,22 @@ impl Connection {
     ///
     /// # Errors
     /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
-    pub fn open(uri: &str, on_close: impl Fn() + Send + 'static) -> Result<Self, LibvirtError> {
+    pub fn open(uri: &str, access: Access, on_close: impl Fn() + Send + 'static) -> Result<Self, LibvirtError> {
         event_loop::ensure_started()?;
-        let operation = || format!("cannot open {uri} read-only");
-        let c_uri = CString::new(uri)
-            .map_err(|_| LibvirtError::own(operation(), ErrorClass::ConnectFailed, "the URI has a NUL byte"))?;
+        let operation = || format!("cannot open {uri} {access}");
+        let failure = |message| LibvirtError::own(operation(), ErrorClass::ConnectFailed, message).with_access(access);
+        let c_uri = CString::new(uri).map_err(|_| failure("the URI has a NUL byte"))?;
         // All calls to the daemon are within reach of `abort_open`.
         sockets::watched(|| {
-            // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
-            let pointer = unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) };
-            let pointer = NonNull::new(pointer).ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting))?;
-            let connection = Self { pointer };
+            let pointer = match access {
+                // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
+                Access::ReadOnly => unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) },
+                // SAFETY: as above.
+                Access::ReadWrite => unsafe { sys::virConnectOpen(c_uri.as_ptr()) },
+            };
+            let pointer = NonNull::new(pointer)
+                .ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting).with_access(access))?;
+            let connection = Self { pointer, access, watch: RefCell::default() };
             // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
             // SAFETY: the pointer is an open connection that this value owns.
             unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
@@ -66,8 +108,7 @@ impl Connection {
             // libvirt opens a connection even if its last questions are not answered. Of one that broke before the callback
             // was there nobody would ever be told.
             if !connection.is_alive() {
-                let message = "the connection to the daemon broke at once";
-                return Err(LibvirtError::own(operation(), ErrorClass::ConnectFailed, message));
+                return Err(failure("the connection to the daemon broke at once"));
             }
             Ok(connection)
         })
@@ -93,7 +134,7 @@ impl Connection {
         unsafe { sys::virConnectIsAlive(self.as_ptr()) != 0 }
     }
 
-    /// The versions of library, daemon and hypervisor. Two calls to the daemon; what it does not tell stays empty.
+    /// The versions of library, daemon and hypervisor, and the host. Three calls to the daemon; what it does not tell stays empty.
     ///
     /// # Errors
     /// [`ErrorClass::Disconnected`] if the connection broke meanwhile.
@@ -108,22 +149,37 @@ impl Connection {
         // SAFETY: an open connection and a valid out-parameter.
         unsafe { sys::virConnectGetVersion(self.as_ptr(), &raw mut hypervisor) };
         // SAFETY: an open connection; the result is null or a string that lives as long as the driver.
-        let driver = unsafe { sys::virConnectGetType(self.as_ptr()) };
+        let driver = text(unsafe { sys::virConnectGetType(self.as_ptr()) });
         if !self.is_alive() {
             return Err(LibvirtError::last("cannot ask the daemon for its version", Phase::Dead));
         }
-        let driver = if driver.is_null() {
-            String::new()
-        } else {
-            // SAFETY: a non-null result is a NUL-terminated string, copied at once.
-            unsafe { CStr::from_ptr(driver) }.to_string_lossy().into_owned()
-        };
         Ok(Versions {
             library: version_text(library),
             libvirt: version_text(libvirt),
             hypervisor: version_text(hypervisor),
             driver,
+            host: self.host(),
         })
+    }
+
+    fn host(&self) -> Option<Host> {
+        let mut info = MaybeUninit::<sys::virNodeInfo>::zeroed();
+        // SAFETY: an open connection and a valid out-parameter.
+        let done = unsafe { sys::virNodeGetInfo(self.as_ptr(), info.as_mut_ptr()) };
+        // SAFETY: a struct of integers, for which zero is a valid value too.
+        let info = unsafe { info.assume_init() };
+        #[allow(clippy::useless_conversion, reason = "C's unsigned long has 32 bits on some machines")]
+        (done == 0).then(|| Host { cpus: info.cpus, memory_kib: info.memory.into() })
+    }
+
+    /// The host's name, as the daemon has it. One call, served at high priority.
+    ///
+    /// # Errors
+    /// Of any class.
+    pub fn hostname(&self) -> Result<String, LibvirtError> {
+        // SAFETY: an open connection; the result is null or a string for the caller.
+        let name = OwnedText::new(unsafe { sys::virConnectGetHostname(self.as_ptr()) });
+        name.map(|name| name.to_text()).ok_or_else(|| self.last_error("cannot ask for the host's name"))
     }
 
     pub(super) fn as_ptr(&self) -> sys::virConnectPtr {
@@ -133,7 +189,7 @@ impl Connection {
     /// The error of the call that just failed on this connection.
     pub(super) fn last_error(&self, operation: impl Into<String>) -> LibvirtError {
         // The error is read first: asking whether the connection is alive would overwrite it.
-        let error = LibvirtError::last(operation, Phase::Alive);
+        let error = LibvirtError::last(operation, Phase::Alive).with_access(self.access);
         if self.is_alive() { error } else { error.disconnected() }
     }
 }
@@ -155,6 +211,7 @@ unsafe extern "C" fn free_on_close(opaque: *mut c_void) {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.end_watch();
         // The registration holds a reference; after a break libvirt has let go of it itself, and says so by an error.
         // SAFETY: an open connection and the callback that was registered on it.
         unsafe { sys::virConnectUnregisterCloseCallback(self.as_ptr(), Some(closed)) };

@@ -1,6 +1,5 @@
 //! Domain handles, and what is asked of one domain.
 
-use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -8,8 +7,11 @@ use uuid::Uuid;
 use virt::sys;
 
 use super::connection::Connection;
-use super::error::LibvirtError;
-use super::stats::DomainSelection;
+use super::error::{ErrorClass, LibvirtError};
+use super::text::{OwnedText, text};
+
+/// The longest definition that is copied, in bytes. libvirt's protocol ends at 4 MiB, drivers without one do not.
+const XML_MAX: usize = 8 << 20;
 
 /// A domain as one connection knows it. The handle holds a reference to its connection.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Domain {
     /// Whether the daemon can talk to the domain's hypervisor. Served at high priority, never waits for the hypervisor.
     ///
     /// # Errors
-    /// Of any class; [`super::ErrorClass::Other`] where the domain does not run.
+    /// Of any class; [`ErrorClass::Other`] where the domain does not run.
     pub fn control_state(&self, connection: &Connection) -> Result<ControlState, LibvirtError> {
         let mut info = sys::virDomainControlInfo { state: 0, details: 0, stateTime: 0 };
         // SAFETY: a valid domain and a valid out-parameter.
@@ -109,6 +111,29 @@ impl Domain {
         })
     }
 
+    /// The definition in effect, as XML without secrets. Bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// Served at low priority. From libvirt 11.0 on it waits for a domain that is busy, up to 30 s.
+    ///
+    /// # Errors
+    /// Of any class; [`ErrorClass::TooLarge`] beyond 8 MiB.
+    pub fn xml_description(&self, connection: &Connection) -> Result<String, LibvirtError> {
+        const OPERATION: &str = "cannot read a domain's definition";
+        // SAFETY: a valid domain; the result is null or a string for the caller.
+        let xml = OwnedText::new(unsafe { sys::virDomainGetXMLDesc(self.as_ptr(), 0) });
+        let xml = xml.ok_or_else(|| connection.last_error(OPERATION))?;
+        if xml.len() > XML_MAX {
+            let message = format!("it has {} bytes, more than {XML_MAX}", xml.len());
+            return Err(LibvirtError::own(OPERATION, ErrorClass::TooLarge, message));
+        }
+        Ok(xml.to_text())
+    }
+
+    /// Takes over one reference to a domain.
+    pub(super) fn from_pointer(pointer: NonNull<sys::_virDomain>) -> Self {
+        Self { pointer }
+    }
+
     pub(super) fn as_ptr(&self) -> sys::virDomainPtr {
         self.pointer.as_ptr()
     }
@@ -122,35 +147,10 @@ impl Drop for Domain {
 }
 
 impl Connection {
-    /// All domains of the selection. Served at high priority.
-    ///
-    /// # Errors
-    /// Of any class.
-    pub fn list_domains(&self, selection: DomainSelection) -> Result<Vec<Domain>, LibvirtError> {
-        let flags = match selection {
-            DomainSelection::Active => sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE,
-            DomainSelection::Inactive => sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE,
-        };
-        let mut list = std::ptr::null_mut();
-        // SAFETY: an open connection and a valid out-parameter.
-        let count = unsafe { sys::virConnectListAllDomains(self.as_ptr(), &raw mut list, flags) };
-        let Ok(count) = usize::try_from(count) else { return Err(self.last_error("cannot list the domains")) };
-        if list.is_null() {
-            return Ok(Vec::new());
-        }
-        // SAFETY: a successful call leaves an array of `count` domains there, each with a reference for the caller.
-        let pointers = unsafe { std::slice::from_raw_parts(list, count) };
-        let domains = pointers.iter().filter_map(|&pointer| NonNull::new(pointer).map(|pointer| Domain { pointer }));
-        let domains = domains.collect();
-        // SAFETY: the array itself was allocated by libvirt with malloc; the domains in it have been taken over.
-        unsafe { libc_free(list.cast()) };
-        Ok(domains)
-    }
-
     /// The domain with this UUID.
     ///
     /// # Errors
-    /// [`super::ErrorClass::VanishedDomain`] if there is none, or any other class.
+    /// [`ErrorClass::VanishedDomain`] if there is none, or any other class.
     pub fn lookup_domain(&self, uuid: Uuid) -> Result<Domain, LibvirtError> {
         // SAFETY: an open connection and the 16 bytes that a UUID has.
         let pointer = unsafe { sys::virDomainLookupByUUID(self.as_ptr(), uuid.as_bytes().as_ptr()) };
@@ -159,21 +159,9 @@ impl Connection {
     }
 }
 
-unsafe extern "C" {
-    /// C's `free`, which libvirt's documentation asks for; nothing else of libc is needed here.
-    #[link_name = "free"]
-    fn libc_free(pointer: *mut std::ffi::c_void);
-}
-
 pub(super) fn identity_of(domain: sys::virDomainPtr) -> Identity {
     // SAFETY: a valid domain; the name belongs to it and is copied before the domain is freed.
-    let name = unsafe { sys::virDomainGetName(domain) };
-    let name = if name.is_null() {
-        String::new()
-    } else {
-        // SAFETY: a non-null name is a NUL-terminated string.
-        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
-    };
+    let name = text(unsafe { sys::virDomainGetName(domain) });
     // SAFETY: a valid domain; (unsigned)-1 stands for "not running".
     let id = unsafe { sys::virDomainGetID(domain) };
     Identity { name, uuid: uuid_of(domain), id: (id != u32::MAX).then_some(id) }

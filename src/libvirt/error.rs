@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use virt::sys;
 
+use super::connection::Access;
+
 /// Why a call failed, as far as a caller has to act differently. Also the `reason` label of
 /// `libvirt_exporter_collect_failures_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,16 +67,24 @@ pub struct LibvirtError {
     pub class: ErrorClass,
     /// libvirt's own words.
     pub message: String,
+    /// How the connection was opened, or was meant to be, where the error is about one.
+    pub access: Option<Access>,
 }
 
 impl fmt::Display for LibvirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.operation, self.message)?;
-        if self.class == ErrorClass::PermissionDenied {
+        if self.class == ErrorClass::PermissionDenied
+            && let Some(access) = self.access
+        {
             let user = std::fs::metadata("/proc/self").map(|process| process.uid());
             let user = user.map_or_else(|_| String::from("this user"), |uid| format!("uid {uid}"));
-            write!(f, " ({user} needs access to the read-only socket: unix_sock_ro_perms in the daemon's ")?;
-            write!(f, "configuration, or a polkit rule for org.libvirt.unix.monitor)")?;
+            let (setting, action) = match access {
+                Access::ReadOnly => ("unix_sock_ro_perms", "org.libvirt.unix.monitor"),
+                Access::ReadWrite => ("unix_sock_rw_perms", "org.libvirt.unix.manage"),
+            };
+            write!(f, " ({user} needs access to the {access} socket: {setting} in the daemon's configuration, or a ")?;
+            write!(f, "polkit rule for {action})")?;
         }
         Ok(())
     }
@@ -92,7 +102,7 @@ mod code {
 impl LibvirtError {
     /// An error that this program found itself, without libvirt's help.
     pub(crate) fn own(operation: impl Into<String>, class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { operation: operation.into(), class, message: message.into() }
+        Self { operation: operation.into(), class, message: message.into(), access: None }
     }
 
     /// Reads the calling thread's last libvirt error. Must follow the failed call directly.
@@ -118,6 +128,12 @@ impl LibvirtError {
             class = ErrorClass::TooLarge;
         }
         Self::own(operation, class, message)
+    }
+
+    /// The same error, about a connection with this access.
+    pub(super) fn with_access(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
     }
 
     /// The same error, of a call whose connection has ended.

@@ -3,20 +3,30 @@
 //! Statistics go through the C functions of `virt::sys` directly: the safe call of crate `virt` leaks its reply.
 #![allow(unsafe_code)]
 
+mod addresses;
+mod callbacks;
 mod connection;
 mod domain;
 mod error;
+mod event;
 mod event_loop;
+mod list;
 mod param;
 mod reply;
 mod sockets;
 mod stats;
+mod text;
+mod watch;
 
-pub use connection::{Connection, Versions};
+pub use addresses::{AddressSource, InterfaceAddresses};
+pub use connection::{Access, Connection, Host, Versions};
 pub use domain::{ControlState, Domain, DomainInfo, Identity};
 pub use error::{ErrorClass, LibvirtError};
+pub use event::{Event, EventKind, JobOutcome};
+pub use list::DomainList;
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;
 pub use sockets::abort_open;
 pub use stats::{DomainSelection, StatsGroups, StatsRequest};
+pub use watch::{EventSink, Watched};

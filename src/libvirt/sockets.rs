@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::net::{Shutdown, SocketAddrAny, getpeername, getsockname, shutdown};
@@ -14,7 +15,11 @@ use rustix::net::{Shutdown, SocketAddrAny, getpeername, getsockname, shutdown};
 /// Held by whoever opens a connection.
 static OPENING: Mutex<()> = Mutex::new(());
 /// The sockets that existed when the current open began.
-static BEFORE: Mutex<Option<BTreeSet<RawFd>>> = Mutex::new(None);
+static BEFORE: Mutex<Option<BTreeSet<Socket>>> = Mutex::new(None);
+
+/// A descriptor, and the socket that it stands for (`socket:[inode]`): the number alone may be that of a connection which was
+/// closed since.
+type Socket = (RawFd, PathBuf);
 
 /// The ports of libvirt over TLS and TCP.
 const PORTS: [u16; 2] = [16_514, 16_509];
@@ -33,8 +38,8 @@ pub fn abort_open() -> bool {
     // The lock is kept, so that the open cannot end, and its descriptor become something else, meanwhile.
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(before) = &*before else { return false };
-    let own: Vec<RawFd> = sockets().difference(before).copied().collect();
-    for &fd in &own {
+    let own: Vec<Socket> = sockets().difference(before).cloned().collect();
+    for &(fd, _) in &own {
         // SAFETY: the descriptor was open a moment ago; at worst the call is made on a closed one and fails.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         // A socket that is gone already has freed its open.
@@ -44,11 +49,14 @@ pub fn abort_open() -> bool {
 }
 
 /// The descriptors of this process that are connected to what may be a libvirt.
-fn sockets() -> BTreeSet<RawFd> {
+fn sockets() -> BTreeSet<Socket> {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return BTreeSet::new() };
     entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&fd| {
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?))
+        })
+        .filter(|&(fd, _)| {
             // SAFETY: only asked for its addresses; a descriptor that was closed meanwhile gives an error.
             let socket = unsafe { BorrowedFd::borrow_raw(fd) };
             is_to_libvirt(socket).unwrap_or(false)

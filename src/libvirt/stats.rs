@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_uint};
 use std::ops::BitOr;
 
+use uuid::Uuid;
 use virt::sys;
 
 use super::connection::Connection;
@@ -85,7 +86,7 @@ impl FromIterator<Self> for StatsGroups {
     }
 }
 
-/// Which domains a bulk call is about.
+/// Which domains a bulk statistics call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainSelection {
     /// Domains with a running or paused hypervisor process.
@@ -132,7 +133,7 @@ impl Connection {
     pub fn fetch_stats(
         &self,
         request: StatsRequest,
-        selects: impl Fn(&str) -> bool,
+        selects: impl Fn(&str, Uuid) -> bool,
         records: &mut Records,
     ) -> Result<(), LibvirtError> {
         let mut list = std::ptr::null_mut();
@@ -174,7 +175,7 @@ impl Connection {
         let Ok(count) = usize::try_from(count) else {
             return Err(self.last_error("cannot fetch domain statistics"));
         };
-        RecordList { list, count }.copy_to(|_| true, records);
+        RecordList { list, count }.copy_to(|_, _| true, records);
         Ok(())
     }
 }
@@ -186,7 +187,7 @@ struct RecordList {
 }
 
 impl RecordList {
-    fn copy_to(&self, selects: impl Fn(&str) -> bool, records: &mut Records) {
+    fn copy_to(&self, selects: impl Fn(&str, Uuid) -> bool, records: &mut Records) {
         if self.list.is_null() {
             return;
         }
@@ -223,9 +224,9 @@ impl Drop for RecordList {
 }
 
 /// Name, UUID and id are part of the record: this does not ask the daemon.
-fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str) -> bool, records: &mut Records) -> bool {
+fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str, Uuid) -> bool, records: &mut Records) -> bool {
     let identity = identity_of(domain);
-    let selected = selects(&identity.name);
+    let selected = selects(&identity.name, identity.uuid);
     if selected {
         records.push_domain(&identity.name, identity.uuid, identity.id);
     }

@@ -1,14 +1,14 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
-use crate::catalogue::row::{Attributes, BYTES, Keys, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
+use crate::catalogue::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 use crate::config::Group;
 
 const READ: Attributes = &[("disk.io.direction", "read")];
 const WRITE: Attributes = &[("disk.io.direction", "write")];
 const ZONE_APPEND: Attributes = &[("disk.io.direction", "zone_append")];
 const FLUSH: Attributes = &[("disk.io.direction", "flush")];
-const INFO_KEYS: Keys = &["block.<n>.path", "block.<n>.backingIndex"];
 
+/// The path of a disk itself comes from the domain's definition, which knows more of it.
 /// With the backing chain, libvirt sends one numbered record a layer, the top image first, all with the disk's name.
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
@@ -21,8 +21,6 @@ pub(super) const TABLE: Table = Table {
     rows: &[
         Row::gauge(&["block.count"], "libvirt_domain_block_devices", of("device"), ("libvirt.domain.disk.count", NONE),
             "Block devices of the domain; with the backing chain each layer counts"),
-        Row::info(INFO_KEYS, &["path", "backing_index"], "libvirt_domain_block_info", ("libvirt.domain.disk.info", NONE),
-            "The image behind a block device"),
         Row::counter(&["block.<n>.rd.reqs"], "libvirt_domain_block_read_requests_total", of("operation"), ("libvirt.domain.disk.operations", READ),
             "Read requests of the guest that completed"),
         Row::counter(&["block.<n>.rd.bytes"], "libvirt_domain_block_read_bytes_total", BYTES, ("libvirt.domain.disk.io", READ),

@@ -1,6 +1,6 @@
 //! `state.*`: what the domain is doing (`virDomainState` and its reasons).
 
-use crate::catalogue::row::{NONE, NUMBER, Row, Shape, Table};
+use crate::catalogue::row::{NONE, NUMBER, Row, Shape, Table, of};
 use crate::config::Group;
 
 /// The states by number (`virDomainState`).
@@ -28,7 +28,7 @@ pub(super) const TABLE: Table = Table {
     active_only: false,
     scopes: &[],
     rows: &[
-        Row::gauge(&["state.state"], "libvirt_domain_state", NUMBER, ("libvirt.domain.status", NONE),
+        Row::gauge(&["state.state"], "libvirt_domain_state", of("domain"), ("libvirt.domain.status", NONE),
             "Whether the domain is in this state: 1 for the current state, 0 for every other one")
             .shaped(Shape::States(STATES)),
         Row::gauge(&["state.reason"], "libvirt_domain_state_reason", NUMBER, ("libvirt.domain.status_reason", NONE),

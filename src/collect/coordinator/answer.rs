@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Coordinator, Errand};
 use crate::collect::flight::{Flight, FlightId, Kind, Waiter};
+use crate::collect::link::Link;
 use crate::collect::worker::Task;
 use crate::collect::{Collection, Quarantined};
 use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups};
@@ -19,7 +20,7 @@ impl Coordinator {
         for id in late {
             let Some(mut flight) = self.flights.remove(&id) else { continue };
             let error = self.error_of(&flight, now);
-            let snapshot = flight.snapshot(now, self.versions.as_ref(), error, |uuid| self.quarantined(uuid));
+            let snapshot = self.snapshot_of(&flight, now, error);
             self.account(&snapshot);
             let (late, rest): (Vec<Waiter>, Vec<Waiter>) =
                 std::mem::take(&mut flight.waiters).into_iter().partition(|waiter| waiter.deadline <= now);
@@ -40,7 +41,10 @@ impl Coordinator {
                 Kind::Inactive | Kind::Info { .. } => self.inactive_job = Some(job),
                 Kind::Full | Kind::WithoutMonitor => {}
             }
-            self.quarantine.call_stuck(job, running.batch.domains);
+            // Of a daemon that is silent no hypervisor is to blame.
+            let silent = matches!(self.keeper.link, Link::Silent { .. });
+            let suspects = if silent { Vec::new() } else { running.batch.domains };
+            self.quarantine.call_stuck(job, suspects);
         }
     }
 
@@ -56,10 +60,12 @@ impl Coordinator {
     }
 
     pub(super) fn finish(&mut self, now: Instant) {
+        // What has happened by now is in it.
+        self.take_events(now);
         let done: Vec<FlightId> =
             self.flights.values().filter(|flight| flight.is_done()).map(|flight| flight.id).collect();
         for id in done {
-            if !self.recheck(id, now) {
+            if !self.ask_for_late(id) && !self.recheck(id, now) {
                 self.end_flight(id, now, None);
             }
         }
@@ -84,7 +90,7 @@ impl Coordinator {
     pub(super) fn end_flight(&mut self, id: FlightId, now: Instant, error: Option<LibvirtError>) {
         let Some(mut flight) = self.flights.remove(&id) else { return };
         let whole = error.is_none() && flight.is_whole();
-        let snapshot = flight.snapshot(now, self.versions.as_ref(), error, |uuid| self.quarantined(uuid));
+        let snapshot = self.snapshot_of(&flight, now, error);
         self.account(&snapshot);
         for waiter in std::mem::take(&mut flight.waiters) {
             let _gone = waiter.reply.send(Arc::clone(&snapshot));
@@ -103,7 +109,18 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn quarantined(&self, uuid: Uuid) -> Option<Quarantined> {
+    /// What a flight has brought so far.
+    pub(super) fn snapshot_of(
+        &mut self,
+        flight: &Flight,
+        now: Instant,
+        error: Option<LibvirtError>,
+    ) -> Arc<Collection> {
+        let targets = self.targets(error.is_none());
+        flight.snapshot(now, self.versions.as_ref(), error, targets, |uuid| self.quarantined(uuid))
+    }
+
+    fn quarantined(&self, uuid: Uuid) -> Option<Quarantined> {
         self.quarantine.domains().get(&uuid).copied()
     }
 

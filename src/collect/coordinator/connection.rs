@@ -1,18 +1,20 @@
 //! Connections that stand, break, or say nothing.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::{CONTROL_PATIENCE, Coordinator, Errand, OPEN_PATIENCE, Shortcomings};
-use crate::collect::flight::{Flight, FlightId};
+use super::{CONTROL_PATIENCE, Coordinator, OPEN_PATIENCE, Shortcomings};
+use crate::collect::chance;
+use crate::collect::flight::Flight;
 use crate::collect::link::Link;
 use crate::collect::quarantine::Quarantine;
-use crate::collect::worker::{Opened, WorkerId};
+use crate::collect::relist::Cause;
+use crate::collect::worker::{Greeting, Opened, Role, WorkerId};
 use crate::libvirt::{ErrorClass, LibvirtError, abort_open};
 
 impl Coordinator {
     /// Starts the worker whose connection stands for the link.
     pub(super) fn connect(&mut self, now: Instant) {
-        self.control = self.pool.start(now);
+        self.control = self.pool.start(Role::Control, now);
         if self.control.is_none() {
             let message = "the system has no thread left";
             let error = LibvirtError::own("cannot connect to libvirt", ErrorClass::ConnectFailed, message);
@@ -40,18 +42,10 @@ impl Coordinator {
         let given_up = std::mem::take(&mut self.open_given_up);
         self.abort_after = None;
         match opened {
-            Ok(versions) => {
+            Ok(greeting) => {
                 self.pool.opened(worker);
                 if is_control {
-                    let uri = self.config.libvirt.uri.as_str();
-                    tracing::info!(uri, libvirt = versions.libvirt, hypervisor = versions.hypervisor, "connected");
-                    self.logged = None;
-                    self.versions = Some(versions);
-                    self.shortcomings = Shortcomings::default();
-                    self.planner.reset();
-                    self.keeper.opened();
-                    let waiting: Vec<FlightId> = self.flights.keys().copied().collect();
-                    waiting.into_iter().for_each(|flight| self.send_list(flight));
+                    self.connected(greeting, now);
                 }
             }
             Err(error) => {
@@ -59,12 +53,31 @@ impl Coordinator {
                 let error = if given_up { self.unanswered_open() } else { error };
                 if is_control {
                     self.lose(error, now);
+                } else if self.reading_worker == Some(worker) {
+                    self.cannot_read(&error, now);
                 } else {
                     self.workers_after = Some(now + Duration::from_secs(1));
                     self.log_failure("cannot open another connection to libvirt", &error);
                 }
             }
         }
+    }
+
+    /// The link stands, perhaps to another daemon than before.
+    fn connected(&mut self, greeting: Greeting, now: Instant) {
+        let Greeting { versions, hostname, unknown_events } = greeting;
+        let uri = self.config.libvirt.uri.as_str();
+        tracing::info!(uri, libvirt = versions.libvirt, hypervisor = versions.hypervisor, "connected");
+        self.logged = None;
+        self.versions = Some(versions);
+        self.hostname = hostname;
+        self.shortcomings = Shortcomings { unknown_events, ..Shortcomings::default() };
+        self.agent_refused = false;
+        self.planner.reset();
+        self.keeper.opened();
+        self.relisting.want(Cause::Connect, now);
+        // Whatever was read over the last connection may have changed since.
+        self.read_all_definitions(now);
     }
 
     pub(super) fn unanswered_open(&self) -> LibvirtError {
@@ -81,23 +94,26 @@ impl Coordinator {
             self.lose(error, now);
         } else if self.pool.is_idle(worker) {
             self.pool.let_go(worker);
+            self.reading_worker.take_if(|reading| *reading == worker);
         }
     }
 
     /// The link is down: whoever waits is told, or waits for the reconnection that follows at once.
     pub(super) fn lose(&mut self, error: LibvirtError, now: Instant) {
-        let chance =
-            f64::from(SystemTime::now().elapsed().err().map_or(0, |error| error.duration().subsec_nanos()) % 1000);
         self.log_failure("no connection to libvirt", &error);
         self.count_failure(&error);
-        self.keeper.failed(error, now, chance / 1000.0);
-        for worker in self.pool.ids(None) {
+        self.keeper.failed(error, now, chance());
+        for worker in self.pool.ids() {
             self.pool.let_go(worker);
         }
         self.control = None;
         self.control_job = None;
         self.control_queue.clear();
         self.inactive_job = None;
+        self.reading_worker = None;
+        self.reading_after = None;
+        self.reader.disconnected();
+        self.relisting.disconnected();
         self.quarantine = Quarantine::default();
         self.flights.values_mut().for_each(Flight::start_over);
         if let Some(error) = self.keeper.refusal(now) {
@@ -111,12 +127,19 @@ impl Coordinator {
         }
         let Some(worker) = self.control.filter(|worker| self.pool.is_idle(*worker)) else { return };
         while let Some((errand, task)) = self.control_queue.pop_front() {
-            let (Errand::List(flight) | Errand::Suspects(flight, _) | Errand::Recheck(flight)) = errand;
             // The flight may have ended meanwhile.
-            if self.flights.contains_key(&flight) {
+            if errand.flight().is_none_or(|flight| self.flights.contains_key(&flight)) {
                 self.control_job = self.pool.give(worker, task).map(|job| (job, errand, now));
                 return;
             }
+        }
+    }
+
+    /// The connection for errands has brought something, if not yet the answer: that is no silence. In a storm of events,
+    /// answers come late.
+    pub(super) fn daemon_lives(&mut self, now: Instant) {
+        if let Some((_, _, since)) = &mut self.control_job {
+            *since = now;
         }
     }
 

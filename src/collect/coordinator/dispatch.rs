@@ -1,31 +1,39 @@
 //! Who asks what: batches for workers, and a look at those that take long.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Coordinator, Errand, Shortcomings};
-use crate::collect::Selection;
+use super::{Coordinator, Errand};
 use crate::collect::flight::{Batch, FlightId, Kind, Running};
 use crate::collect::link::Link;
 use crate::collect::quarantine::Permission;
-use crate::collect::worker::{NameFilter, Task, WorkerId};
-use crate::config::Config;
+use crate::collect::relist::Cause;
+use crate::collect::worker::{Role, Task, WorkerId};
 use crate::libvirt::{DomainSelection, StatsGroups, StatsRequest};
 
 impl Coordinator {
     pub(super) fn look_into_delays(&mut self, now: Instant) {
         let batch_size = u32::try_from(self.config.collection.batch_size).unwrap_or(u32::MAX);
         let usual = self.usual.saturating_mul(batch_size);
+        let mut silent = false;
         for flight in self.flights.values_mut() {
             let patience = flight.patience(usual);
             for (job, running) in &mut flight.running {
-                let due = running.since + patience * (running.checks + 1);
-                if running.batch.kind == Kind::Full && now >= due {
-                    running.checks += 1;
+                if now < running.since + patience * (running.checks + 1) {
+                    continue;
+                }
+                running.checks += 1;
+                if running.batch.kind == Kind::Full {
                     let errand = Errand::Suspects(flight.id, *job);
                     self.control_queue.push_back((errand, Task::Control(running.batch.domains.clone())));
+                } else {
+                    silent = true;
                 }
             }
+        }
+        if silent {
+            // No hypervisor can be to blame: does the daemon itself answer?
+            self.relisting.want(Cause::Check, now);
+            self.relist(now);
         }
         self.run_errand(now);
     }
@@ -44,13 +52,13 @@ impl Coordinator {
                     continue;
                 };
                 let Some(worker) = self.free_worker(now) else { return };
+                let task = self.task_of(&batch, id);
                 let Some(flight) = self.flights.get_mut(&id) else { break };
                 flight.queue.remove(position);
                 if batch.kind == Kind::WithoutMonitor && batch.groups.is_empty() {
                     flight.give_up(&batch);
                     continue;
                 }
-                let task = task_of(&batch, &self.config, self.shortcomings, &flight.selection);
                 let Some(job) = self.pool.give(worker, task) else {
                     // Its thread has ended, and the news is on its way.
                     self.pool.let_go(worker);
@@ -84,42 +92,40 @@ impl Coordinator {
 
     /// An idle worker; one is started where there are fewer than configured, not counting those that are stuck.
     pub(super) fn free_worker(&mut self, now: Instant) -> Option<WorkerId> {
-        if let Some(worker) = self.pool.idle(self.control) {
+        if let Some(worker) = self.pool.idle() {
             return Some(worker);
         }
-        let working = self.pool.ids(self.control).len().saturating_sub(self.quarantine.stuck_calls());
+        let working = self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls());
         let may_start = self.workers_after.is_none_or(|after| after <= now);
         if working < self.config.collection.workers && may_start {
-            self.pool.start(now);
+            self.pool.start(Role::Stats, now);
         }
         // Without any worker, the connection that stands does the work.
         let alone = working == 0 && !may_start && self.control_queue.is_empty() && self.control_job.is_none();
         self.control.filter(|worker| alone && self.pool.is_idle(*worker))
     }
 
-    /// A worker that was stuck is back, and has been replaced.
+    /// Lets a worker go that is one too many: it was stuck and has been replaced, or fewer are configured now.
     pub(super) fn let_surplus_go(&mut self, worker: WorkerId) {
-        let working = self.pool.ids(self.control).len().saturating_sub(self.quarantine.stuck_calls());
+        let working = self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls());
         if working > self.config.collection.workers && self.pool.is_idle(worker) {
             self.pool.let_go(worker);
         }
     }
-}
 
-fn task_of(batch: &Batch, config: &Config, shortcomings: Shortcomings, selection: &Selection) -> Task {
-    let request = |domains| StatsRequest {
-        groups: batch.groups,
-        domains,
-        backing_chain: config.collection.backing_chain && !shortcomings.no_backing,
-        nowait: !shortcomings.no_nowait,
-    };
-    let wanted = || -> NameFilter {
-        let (configured, selection) = (config.domains.clone(), selection.clone());
-        Arc::new(move |name: &str| configured.selects(name) && selection.selects(name))
-    };
-    match batch.kind {
-        Kind::Full | Kind::WithoutMonitor => Task::Stats { domains: batch.domains.clone(), request: request(None) },
-        Kind::Inactive => Task::Bulk { request: request(Some(DomainSelection::Inactive)), wanted: wanted() },
-        Kind::Info { inactive } => Task::Info { inactive, wanted: wanted() },
+    fn task_of(&self, batch: &Batch, flight: FlightId) -> Task {
+        let request = |domains| StatsRequest {
+            groups: batch.groups,
+            domains,
+            backing_chain: self.config.collection.backing_chain && !self.shortcomings.no_backing,
+            nowait: !self.shortcomings.no_nowait,
+        };
+        match batch.kind {
+            Kind::Full | Kind::WithoutMonitor => Task::Stats { domains: batch.domains.clone(), request: request(None) },
+            Kind::Inactive => {
+                Task::Bulk { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(flight) }
+            }
+            Kind::Info { inactive } => Task::Info { inactive, wanted: self.filter(flight) },
+        }
     }
 }

@@ -246,7 +246,14 @@ impl Connection {
             }
         });
         match handle {
-            Ok(handle) => shared.threads.lock().push(handle),
+            Ok(handle) => {
+                let mut threads = shared.threads.lock();
+                // The stack of a thread that has ended is there as long as its handle: ten thousand calls would not fit.
+                if threads.len() % 256 == 255 {
+                    threads.retain(|thread| !thread.is_finished());
+                }
+                threads.push(handle);
+            }
             // A daemon without threads left cannot serve: the client sees the connection end.
             Err(_) => self.close(),
         }

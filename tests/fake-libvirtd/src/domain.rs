@@ -98,7 +98,7 @@ pub struct Interface {
     pub name: String,
     /// The MAC address.
     pub hwaddr: String,
-    /// IPv4 addresses with their prefix lengths.
+    /// Addresses with their prefix lengths.
     pub addresses: Vec<(String, u32)>,
 }
 
@@ -142,8 +142,12 @@ pub struct Domain {
     pub metadata: Vec<Metadata>,
     /// The job it has, if any.
     pub job: Option<Job>,
-    /// The interfaces with addresses; one per NIC of the template where this is `None`.
+    /// The interfaces with addresses from DHCP; one per NIC of the template where this is `None`.
     pub interfaces: Option<Vec<Interface>>,
+    /// The interfaces in the host's table of neighbours; those from DHCP where this is `None`.
+    pub neighbours: Option<Vec<Interface>>,
+    /// The interfaces that the guest agent tells of; it does not answer where this is `None`.
+    pub agent_interfaces: Option<Vec<Interface>>,
     /// The definition to serve instead of the one made from all the above.
     pub xml: Option<String>,
     /// The parameters.
@@ -204,6 +208,8 @@ impl Domain {
             metadata: Vec::new(),
             job: None,
             interfaces: None,
+            neighbours: None,
+            agent_interfaces: None,
             xml: None,
             source,
             first_tap: 0,

@@ -253,7 +253,9 @@ pub(crate) fn last_event_id(libvirt_version: u64) -> i32 {
     match libvirt_version {
         12_004_000.. => 29,
         11_002_000.. => 27,
-        _ => 26,
+        7_009_000.. => 26,
+        6_009_000.. => 25,
+        _ => 24,
     }
 }
 
@@ -303,6 +305,7 @@ mod tests {
         assert_eq!(ids, (0..30).collect::<Vec<_>>());
         assert_eq!(EVENT_NAMES.len(), ids.len());
         assert_eq!(last_event_id(9_000_000), 26);
+        assert_eq!(last_event_id(7_008_000), 25);
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //!     state: paused
 //!     title: The database
 //!     autostart: true
+//!     interfaces:            # from DHCP; neighbours and agent_interfaces have the same form
+//!       - {name: vnet0, hwaddr: "52:54:00:00:00:01", addresses: [192.0.2.7/24, "2001:db8::7/64"]}
 //!   - params: golden/frozen.params   # relative to this file
 //! commands:                  # see the control commands
 //!   - hang vm-3
@@ -27,7 +29,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
-use crate::domain::{Domain, DomainState};
+use crate::domain::{Domain, DomainState, Interface};
 use crate::params;
 use crate::scenario::{Clock, Scenario};
 use crate::template::Template;
@@ -96,6 +98,29 @@ struct Group {
     title: Option<String>,
     description: Option<String>,
     xml: Option<String>,
+    interfaces: Option<Vec<InterfaceOf>>,
+    neighbours: Option<Vec<InterfaceOf>>,
+    agent_interfaces: Option<Vec<InterfaceOf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct InterfaceOf {
+    name: String,
+    hwaddr: String,
+    addresses: Vec<String>,
+}
+
+impl InterfaceOf {
+    fn parse(&self) -> Result<Interface, ScenarioError> {
+        let address = |text: &String| {
+            let parts = text.split_once('/').and_then(|(address, prefix)| Some((address, prefix.parse().ok()?)));
+            let (address, prefix) = parts.ok_or_else(|| malformed("an address such as 192.0.2.7/24", text))?;
+            Ok((address.to_owned(), prefix))
+        };
+        let addresses = self.addresses.iter().map(address).collect::<Result<_, ScenarioError>>()?;
+        Ok(Interface { name: self.name.clone(), hwaddr: self.hwaddr.clone(), addresses })
+    }
 }
 
 impl Scenario {
@@ -148,7 +173,7 @@ impl Group {
             let golden = params::parse(&read(&path)?)
                 .map_err(|source| ScenarioError::Params { path: path.display().to_string(), source })?;
             for domain in golden {
-                domains.push(self.apply(Domain::golden(domain)));
+                domains.push(self.apply(Domain::golden(domain))?);
             }
             return Ok(());
         }
@@ -156,12 +181,19 @@ impl Group {
         let pattern = self.name.as_deref().unwrap_or("vm-{}");
         for _ in 0..self.count.unwrap_or(1) {
             let name = pattern.replace("{}", &domains.len().to_string());
-            domains.push(self.apply(Domain::new(name, Arc::clone(&template))));
+            domains.push(self.apply(Domain::new(name, Arc::clone(&template)))?);
         }
         Ok(())
     }
 
-    fn apply(&self, mut domain: Domain) -> Domain {
+    fn apply(&self, mut domain: Domain) -> Result<Domain, ScenarioError> {
+        let parse = |interfaces: &Option<Vec<InterfaceOf>>| {
+            let parsed = interfaces.as_ref().map(|list| list.iter().map(InterfaceOf::parse).collect());
+            parsed.transpose()
+        };
+        domain.interfaces = parse(&self.interfaces)?;
+        domain.neighbours = parse(&self.neighbours)?;
+        domain.agent_interfaces = parse(&self.agent_interfaces)?;
         domain.persistent = !self.transient;
         domain.autostart = self.autostart;
         domain.managed_save = self.managed_save;
@@ -176,7 +208,7 @@ impl Group {
         if let Some(state) = self.state {
             domain.set_state(state, self.reason.unwrap_or_else(|| state.usual_reason()));
         }
-        domain
+        Ok(domain)
     }
 }
 
@@ -254,13 +286,16 @@ mod tests {
         std::fs::write(folder.path().join("a.params"), golden).unwrap();
         let text = "libvirt: 12.7.0\nclock: {per-call: 1s}\njob_wait: 2s\ndomains:\n\
                     - {count: 2, template: medium}\n\
-                    - {name: db, template: {base: large, disks: 12}, state: paused, title: T, autostart: true}\n\
+                    - {name: db, template: {base: large, disks: 12}, state: paused, title: T, autostart: true,\n\
+                    \x20  agent_interfaces: [{name: eth0, addresses: [192.0.2.7/24]}]}\n\
                     - {params: a.params}\ncommands: [hang db]\n";
         let scenario = Scenario::from_yaml(text, folder.path()).unwrap();
         let names: Vec<_> = scenario.domains.iter().map(|domain| domain.name.as_str()).collect();
         assert_eq!(names, ["vm-0", "vm-1", "db", "gold"]);
         let db = &scenario.domains[2];
         assert_eq!((db.state, db.autostart), (DomainState::Paused, true));
+        assert_eq!(db.agent_interfaces.as_ref().unwrap()[0].addresses, [("192.0.2.7".to_owned(), 24)]);
+        assert_eq!((&db.interfaces, &db.neighbours), (&None, &None));
         let template = db.template().unwrap();
         assert_eq!((template.disks, template.vcpus), (12, 16));
         assert_eq!(scenario.clock, Clock::PerCall(Duration::from_secs(1)));
@@ -277,6 +312,7 @@ mod tests {
             "libvirt: new",
             "clock: {per-day: 1s}",
             "domains: [{params: missing.params}]",
+            "domains: [{interfaces: [{name: a, addresses: [192.0.2.7]}]}]",
         ] {
             assert!(Scenario::from_yaml(text, Path::new("/nowhere")).is_err(), "{text}");
         }

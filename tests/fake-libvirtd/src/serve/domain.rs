@@ -15,6 +15,8 @@ const SECURE_FLAGS: u32 = 1 | 1 << 3;
 const INACTIVE: u32 = 1 << 1;
 /// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT`.
 const FROM_AGENT: u32 = 1;
+/// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP`.
+const FROM_NEIGHBOURS: u32 = 2;
 /// libvirt from this version on waits for a domain's job before it formats the definition.
 const XML_TAKES_JOB: u64 = 11_000_000;
 
@@ -84,17 +86,22 @@ impl Call {
     fn addresses(&self, domain: &Domain, source: u32, out: &mut Writer) -> Result<(), Failure> {
         if source == FROM_AGENT {
             self.refuse_read_only("virDomainInterfaceAddresses")?;
-            return Err(super::monitor::no_agent(domain));
-        }
-        if !domain.is_active() {
+        } else if !domain.is_active() {
             return Err(not_running());
         }
-        let interfaces = definition::interfaces(domain);
+        let interfaces = match source {
+            FROM_AGENT if domain.is_active() => domain.agent_interfaces.clone(),
+            FROM_AGENT => None,
+            FROM_NEIGHBOURS if domain.neighbours.is_some() => domain.neighbours.clone(),
+            _ => Some(definition::interfaces(domain)),
+        };
+        let interfaces = interfaces.ok_or_else(|| super::monitor::no_agent(domain))?;
         out.count(interfaces.len());
         for interface in interfaces {
             out.string(&interface.name).optional_string(Some(&interface.hwaddr)).count(interface.addresses.len());
             for (address, prefix) in &interface.addresses {
-                out.i32(0).string(address).u32(*prefix);
+                let is_ipv6 = address.contains(':');
+                out.i32(i32::from(is_ipv6)).string(address).u32(*prefix);
             }
         }
         Ok(())

@@ -1,0 +1,119 @@
+//! What the coordinator has to know of a record without looking through all of it: found out by the worker that fetched it.
+
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+
+use foldhash::fast::FixedState;
+use uuid::Uuid;
+
+use crate::libvirt::{DomainRecord, Param, ParamValue, Records};
+
+/// A record in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) uuid: Uuid,
+    /// Its size on the wire in bytes.
+    pub(super) size: usize,
+    pub(super) devices: Devices,
+}
+
+/// Numbers that change with the names and sources of a domain's disks, and with the names of its NICs; `None` where the
+/// record does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Devices {
+    pub(super) disks: Option<u64>,
+    pub(super) interfaces: Option<u64>,
+}
+
+impl Devices {
+    /// Takes over what `newer` tells; `true` if that is something else than what was told before.
+    pub(super) fn update(&mut self, newer: Self) -> bool {
+        let changed = |old: &mut Option<u64>, new: Option<u64>| match (*old, new) {
+            (_, None) => false,
+            (old_one, Some(_)) => {
+                *old = new;
+                old_one.is_some_and(|old_one| Some(old_one) != new)
+            }
+        };
+        // Both are updated.
+        changed(&mut self.disks, newer.disks) | changed(&mut self.interfaces, newer.interfaces)
+    }
+}
+
+/// The records in short, in their order.
+pub(super) fn shapes_of(records: &Records) -> Vec<Shape> {
+    records.domains().map(|record| shape_of(&record)).collect()
+}
+
+fn shape_of(record: &DomainRecord<'_>) -> Shape {
+    let state = FixedState::with_seed(0);
+    let (mut disks, mut interfaces) = (state.build_hasher(), state.build_hasher());
+    let (mut has_disks, mut has_interfaces) = (false, false);
+    let mut size = 28 + padded(record.name.len());
+    for param in record.params() {
+        size += wire_size(param);
+        let Some((group, rest)) = param.key.split_once('.') else { continue };
+        match group {
+            "block" if rest.ends_with(".name") || rest.ends_with(".path") || rest.ends_with(".backingIndex") => {
+                has_disks = true;
+                hash(param, &mut disks);
+            }
+            "net" if rest.ends_with(".name") => {
+                has_interfaces = true;
+                hash(param, &mut interfaces);
+            }
+            _ => {}
+        }
+    }
+    let devices =
+        Devices { disks: has_disks.then(|| disks.finish()), interfaces: has_interfaces.then(|| interfaces.finish()) };
+    Shape { uuid: record.uuid, size, devices }
+}
+
+fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {
+    param.key.hash(hasher);
+    match param.value {
+        ParamValue::String(text) => text.hash(hasher),
+        ParamValue::UInt(number) => number.hash(hasher),
+        _ => {}
+    }
+}
+
+/// The size of a parameter on the wire (XDR).
+fn wire_size(param: Param<'_>) -> usize {
+    let value = match param.value {
+        ParamValue::String(text) => 4 + padded(text.len()),
+        ParamValue::LLong(_) | ParamValue::ULLong(_) | ParamValue::Double(_) => 8,
+        _ => 4,
+    };
+    8 + padded(param.key.len()) + value
+}
+
+fn padded(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(params: &[(&str, ParamValue<'_>)]) -> Devices {
+        let mut records = Records::default();
+        records.push_domain("x", Uuid::nil(), Some(1));
+        params.iter().for_each(|(key, value)| records.push(key, *value));
+        shapes_of(&records)[0].devices
+    }
+
+    #[test]
+    fn a_disk_that_is_swapped_is_noticed_and_a_counter_is_not() {
+        let disk = |path| ("block.0.path", ParamValue::String(path));
+        let (name, reads) = (("block.0.name", ParamValue::String("vda")), ("block.0.rd.reqs", ParamValue::ULLong(1)));
+        let mut known = devices(&[name, disk("/a"), reads]);
+        assert!(known.disks.is_some() && known.interfaces.is_none());
+        assert!(!known.update(devices(&[name, disk("/a"), ("block.0.rd.reqs", ParamValue::ULLong(2))])));
+        assert!(!known.update(devices(&[])), "a record without the group");
+        assert!(!known.update(devices(&[("net.0.name", ParamValue::String("vnet0"))])), "the first word on NICs");
+        assert!(known.update(devices(&[("net.0.name", ParamValue::String("vnet1"))])));
+        assert!(known.update(devices(&[name, disk("/snapshot"), reads])));
+        assert!(known.update(devices(&[name, disk("/snapshot"), ("block.0.backingIndex", ParamValue::UInt(3))])));
+    }
+}

@@ -1,0 +1,102 @@
+//! What is known of the domains beside their statistics, turned into families: definitions and events.
+
+mod definition;
+mod events;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::catalogue::{Built, Catalogue, LabelSet, Started, Value};
+use crate::collect::{Collection, Selection};
+use crate::config::{Config, DomainLabel};
+use crate::rows::{Filling, Row};
+use crate::targets::Target;
+
+/// A domain that is shown, with its labels.
+type Subject<'a> = (LabelSet, &'a Target);
+
+/// The families of this module in the order of the exposition.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    definition::ROWS.iter().chain(events::ROWS).copied()
+}
+
+/// Puts the families of definitions and events behind those that `built` has from the statistics of the same collection.
+///
+/// Domains that are not selected have none, nor have those that the collection found neither running nor with statistics, nor any while
+/// libvirt is away; what has happened on the host stays.
+pub fn append(
+    built: &mut Built,
+    catalogue: &Catalogue,
+    config: &Config,
+    collection: &Collection,
+    selection: &Selection,
+) {
+    let shown = shown(built, catalogue, config, collection, selection);
+    built.families.started.extend(started(&shown, collection));
+    let wanted = |row: &Row| {
+        let in_group = |group| config.collection.groups.contains(&group) && selection.wants(group);
+        row.group.is_none_or(in_group) && config.metrics.selects(&row.meta.name)
+    };
+    let mut filling = Filling::new(&mut built.families.labels, &wanted);
+    definition::fill(&mut filling, &shown);
+    events::fill(&mut filling, &shown, &collection.targets.counts);
+    let families = filling.finish();
+    built.families.families.extend(families);
+}
+
+/// When the counters of each domain began.
+///
+/// Records are older than the picture of the domains that goes with them: those of a domain that has started anew meanwhile
+/// are of another run, whose beginning is not known any more.
+fn started(shown: &[Subject<'_>], collection: &Collection) -> BTreeMap<LabelSet, Started> {
+    let records = collection.batches.iter().flat_map(|records| records.domains());
+    let ids: HashMap<Uuid, Option<u32>> = records.map(|record| (record.uuid, record.id)).collect();
+    let of = |(subject, target): &Subject<'_>| {
+        let same_run = ids.get(&target.identity.uuid).is_none_or(|id| *id == target.identity.id);
+        (*subject, Started { run: target.started.filter(|_| same_run), first_seen: target.first_seen })
+    };
+    shown.iter().map(of).collect()
+}
+
+/// The domains that are shown, ordered by name as those with statistics are.
+fn shown<'a>(
+    built: &mut Built,
+    catalogue: &Catalogue,
+    config: &Config,
+    collection: &'a Collection,
+    selection: &Selection,
+) -> Vec<Subject<'a>> {
+    if collection.error.is_some() {
+        return Vec::new();
+    }
+    let running: HashSet<Uuid> = collection.domains.iter().map(|domain| domain.identity.uuid).collect();
+    let is_shown = |target: &&Target| {
+        let identity = &target.identity;
+        let known = running.contains(&identity.uuid) || built.subjects.contains_key(&identity.uuid);
+        known && target.selected && selection.selects(&identity.name)
+    };
+    let mut targets: Vec<&Target> = collection.targets.targets.iter().map(AsRef::as_ref).filter(is_shown).collect();
+    targets.sort_by(|a, b| (&a.identity.name, a.identity.uuid).cmp(&(&b.identity.name, b.identity.uuid)));
+    // Between a removal and a new definition, two domains may have one name; their labels must still differ.
+    if !config.domains.labels.contains(&DomainLabel::Uuid) {
+        let mut names = HashSet::new();
+        targets.retain(|target| names.insert(&target.identity.name));
+    }
+    let subject = |target: &'a Target| {
+        let identity = &target.identity;
+        (catalogue.subject(built, &identity.name, identity.uuid), target)
+    };
+    targets.into_iter().map(subject).collect()
+}
+
+/// The value of each domain that has one.
+fn each<'a>(
+    domains: &'a [Subject<'a>],
+    value: impl Fn(&Target) -> Option<Value> + 'a,
+) -> impl Iterator<Item = (LabelSet, Value)> + 'a {
+    domains.iter().filter_map(move |(subject, target)| Some((*subject, value(target)?)))
+}

@@ -1,0 +1,195 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::collect::DomainStatus;
+use crate::config::{self, Group};
+use crate::encode::Format;
+use crate::libvirt::{ErrorClass, Identity, LibvirtError, ParamValue, Records};
+use crate::targets::{Definition, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
+
+fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
+    let disk = Disk { device: "vda".into(), alias: "virtio-disk0".into(), ..Disk::default() };
+    let metadata = Metadata { os_type: "hvm".into(), disks: vec![disk], ..Metadata::default() };
+    Target {
+        identity: Identity { name: name.into(), uuid: Uuid::from_u128(uuid), id },
+        state: if id.is_some() { RunState::Running } else { RunState::ShutOff },
+        flags: None,
+        first_seen: UNIX_EPOCH,
+        started: None,
+        definition: Definition::Known(Arc::new(metadata)),
+        agent_connected: None,
+        counts: Arc::default(),
+        addresses: None,
+        selected: true,
+    }
+}
+
+fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
+    let counts = HostCounts { lifecycle: BTreeMap::from([((2, 0), 1)]), ..HostCounts::default() };
+    let targets: Arc<[Arc<Target>]> = targets.into_iter().map(Arc::new).collect();
+    let running = targets.iter().filter(|target| target.is_active()).map(|target| DomainStatus {
+        identity: target.identity.clone(),
+        complete: true,
+        quarantined: None,
+    });
+    let domains = running.collect();
+    let targets = Snapshot { targets, counts: Arc::new(counts), ..Snapshot::default() };
+    Collection {
+        batches: Vec::new(),
+        domains,
+        versions: None,
+        at: UNIX_EPOCH,
+        duration: Duration::ZERO,
+        calls: 0,
+        error: None,
+        targets: Arc::new(targets),
+    }
+}
+
+/// What is shown beside the statistics of `records`, as text without comments.
+fn shown_with(yaml: &str, records: &Records, collection: &Collection, selection: &Selection) -> Vec<String> {
+    let config = config::parse(yaml, "test").expect("a valid configuration");
+    let catalogue = Catalogue::new(&config);
+    let mut built = catalogue.build(&[records]);
+    built.families.families.clear();
+    append(&mut built, &catalogue, &config, collection, selection);
+    let text = String::from_utf8(Format::Text.encode(&Arc::new(built.families))).expect("UTF-8");
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+fn lines(collection: &Collection) -> Vec<String> {
+    shown_with("domains: {labels: [domain]}", &Records::default(), collection, &Selection::default())
+}
+
+/// The domains that have an info metric.
+fn names(lines: &[String]) -> Vec<&str> {
+    let rest = lines.iter().filter_map(|line| line.strip_prefix("libvirt_domain_info{domain=\""));
+    rest.filter_map(|rest| rest.split('"').next()).collect()
+}
+
+const LIFECYCLE: &str = "libvirt_domain_lifecycle_events_total{event=\"started\",detail=\"booted\"} 1";
+
+#[test]
+fn a_domain_is_shown_while_it_runs_or_has_statistics() {
+    let unwanted = Target { selected: false, ..target("unwanted", 3, Some(3)) };
+    let all = collection([target("off", 1, None), target("on", 2, Some(1)), unwanted, target("a-off", 4, None)]);
+    assert_eq!(names(&lines(&all)), ["on"]);
+    let vanished = Collection { domains: Vec::new(), ..all.clone() };
+    assert!(names(&lines(&vanished)).is_empty(), "gone before its statistics could be asked for");
+    let mut records = Records::default();
+    records.push_domain("off", Uuid::from_u128(1), None);
+    records.push("state.state", ParamValue::Int(5));
+    records.push_domain("unwanted", Uuid::from_u128(3), Some(3));
+    let shown = shown_with("", &records, &all, &Selection::default());
+    assert_eq!(names(&shown), ["off", "on"]);
+    assert!(shown[0].contains("uuid=\"00000000-0000-0000-0000-000000000001\""), "{}", shown[0]);
+}
+
+#[test]
+fn without_libvirt_no_domain_is_shown_but_what_has_happened_is() {
+    let mut away = collection([target("on", 1, Some(1))]);
+    away.error = Some(LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "nobody listens"));
+    assert_eq!(lines(&away), [LIFECYCLE]);
+}
+
+#[test]
+fn a_narrowed_scrape_gets_what_belongs_to_it() {
+    let all = collection([target("web-1", 1, Some(1)), target("db-1", 2, Some(2))]);
+    let only = |groups: &[Group]| Selection { groups: Some(groups.iter().copied().collect()), ..Selection::default() };
+    let shown = |yaml: &str, selection: &Selection| {
+        let lines = shown_with(yaml, &Records::default(), &all, selection);
+        let name = |line: &String| line.split('{').next().map(str::to_owned);
+        lines.iter().filter_map(name).collect::<BTreeSet<_>>()
+    };
+    let block = BTreeSet::from(["libvirt_domain_block_info".to_owned()]);
+    assert_eq!(shown("", &only(&[Group::Block])), block);
+    assert_eq!(shown("", &only(&[Group::Vcpu])), BTreeSet::new());
+    assert_eq!(shown("collection: {groups: [block, vcpu]}", &Selection::default()), block);
+    assert_eq!(shown("metrics: {include: [libvirt_domain_block_.*]}", &Selection::default()), block);
+    let domains = Selection { domains: vec!["web-.*".parse().expect("a regex")], ..Selection::default() };
+    assert_eq!(names(&shown_with("", &Records::default(), &all, &domains)), ["web-1"]);
+}
+
+#[test]
+fn two_domains_of_one_name_are_told_apart_or_shown_once() {
+    let twins = collection([target("twin", 2, Some(2)), target("twin", 1, Some(1))]);
+    assert_eq!(names(&lines(&twins)), ["twin"]);
+    assert_eq!(names(&shown_with("", &Records::default(), &twins, &Selection::default())), ["twin", "twin"]);
+}
+
+#[test]
+fn errors_wait_for_the_name_of_their_disk() {
+    let io_errors = BTreeMap::from([(("virtio-disk0".to_owned(), 1, "eio".to_owned()), 3)]);
+    let counts = Arc::new(DomainCounts { io_errors, ..DomainCounts::default() });
+    let errors = |definition: Definition| {
+        let target = Target { counts: Arc::clone(&counts), definition, ..target("on", 1, Some(1)) };
+        let lines = lines(&collection([target]));
+        lines.into_iter().find(|line| line.starts_with("libvirt_domain_io_errors_total"))
+    };
+    let with = |device: &str| {
+        Some(format!(
+            "libvirt_domain_io_errors_total{{domain=\"on\",device=\"{device}\",action=\"pause\",reason=\"eio\"}} 3"
+        ))
+    };
+    assert_eq!(errors(target("on", 1, None).definition), with("vda"));
+    assert_eq!(errors(Definition::Failed("malformed".into())), with("virtio-disk0"));
+    assert_eq!(errors(Definition::Pending), None);
+}
+
+#[test]
+fn counters_begin_with_the_run_that_they_are_of() {
+    let began = Some(UNIX_EPOCH + Duration::from_secs(7));
+    let on = |id| Target { started: began, ..target("on", 1, Some(id)) };
+    let run = |collection: &Collection| {
+        let config = Config::default();
+        let catalogue = Catalogue::new(&config);
+        let mut built = catalogue.build(&collection.records());
+        append(&mut built, &catalogue, &config, collection, &Selection::default());
+        built.families.started.into_values().map(|started| started.run).collect::<Vec<_>>()
+    };
+    assert_eq!(run(&collection([on(3)])), [began]);
+    let mut records = Records::default();
+    records.push_domain("on", Uuid::from_u128(1), Some(3));
+    records.push("cpu.time", ParamValue::ULLong(5));
+    let batches = vec![Arc::new(records)];
+    assert_eq!(run(&Collection { batches: batches.clone(), ..collection([on(3)]) }), [began]);
+    // It has started anew since the record was made.
+    assert_eq!(run(&Collection { batches, ..collection([on(4)]) }), [None]);
+}
+
+#[test]
+fn what_is_unknown_has_no_sample() {
+    let unknown = Target { definition: Definition::Pending, ..target("on", 1, Some(1)) };
+    let shown = lines(&collection([unknown]));
+    let zeros = ["reboots_total", "crashes_total", "control_errors_total", "device_removal_failures_total"];
+    let mut expected = vec![LIFECYCLE.to_owned()];
+    expected.extend(zeros.map(|name| format!("libvirt_domain_{name}{{domain=\"on\"}} 0")));
+    assert_eq!(shown, expected);
+}
+
+proptest! {
+    #[test]
+    fn no_two_samples_share_name_and_labels(
+        aliases in prop::collection::vec("(virtio-disk0|vda|\"|)", 0..4),
+        errors in prop::collection::btree_map(("(virtio-disk0|vda|\"|x)", -1..12, "(eio|\\\\|)"), 1_u64..9, 0..12),
+        jobs in prop::collection::btree_map(("vd[ab]", -1..12, -1..12), 1_u64..9, 0..12),
+        watchdogs in prop::collection::btree_map(-1..12, 1_u64..9, 0..12),
+    ) {
+        let disk = |(number, alias)| Disk { device: format!("vd{number}"), alias, ..Disk::default() };
+        let disks = aliases.into_iter().enumerate().map(disk).collect();
+        let definition = Definition::Known(Arc::new(Metadata { disks, ..Metadata::default() }));
+        let total: u64 = errors.values().sum();
+        let counts = DomainCounts { io_errors: errors, block_jobs: jobs, watchdogs, ..DomainCounts::default() };
+        let lines = lines(&collection([Target { definition, counts: Arc::new(counts), ..target("on", 1, Some(1)) }]));
+        let series: BTreeSet<&str> = lines.iter().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+        prop_assert_eq!(series.len(), lines.len());
+        let errors = lines.iter().filter(|line| line.starts_with("libvirt_domain_io_errors_total"));
+        let shown: u64 = errors.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
+        prop_assert_eq!(shown, total);
+    }
+}

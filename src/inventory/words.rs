@@ -1,0 +1,152 @@
+//! libvirt's enumerations of events as words: those of its constants, in lower case. A number that has none keeps it.
+
+use std::borrow::Cow;
+
+/// `virDomainEventType`, each with the details of that type.
+const LIFECYCLE: &[(&str, &[&str])] = &[
+    ("defined", &["added", "updated", "renamed", "from_snapshot"]),
+    ("undefined", &["removed", "renamed"]),
+    ("started", &["booted", "migrated", "restored", "from_snapshot", "wakeup", "recreated"]),
+    (
+        "suspended",
+        &[
+            "paused",
+            "migrated",
+            "ioerror",
+            "watchdog",
+            "restored",
+            "from_snapshot",
+            "api_error",
+            "postcopy",
+            "postcopy_failed",
+            "guest_shutdown",
+        ],
+    ),
+    ("resumed", &["unpaused", "migrated", "from_snapshot", "postcopy", "postcopy_failed"]),
+    ("stopped", &["shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "recreated"]),
+    ("shutdown", &["finished", "guest", "host"]),
+    ("pmsuspended", &["memory", "disk"]),
+    ("crashed", &["panicked", "crashloaded"]),
+];
+
+/// An event and its detail.
+pub(super) fn lifecycle(event: i32, detail: i32) -> (Cow<'static, str>, Cow<'static, str>) {
+    match at(LIFECYCLE, event) {
+        Some((name, details)) => (Cow::Borrowed(name), word(details, detail, "detail")),
+        None => (format!("event_{event}").into(), format!("detail_{detail}").into()),
+    }
+}
+
+/// `virDomainEventWatchdogAction`
+pub(super) fn watchdog_action(action: i32) -> Cow<'static, str> {
+    word(&["none", "pause", "reset", "poweroff", "shutdown", "debug", "inject_nmi"], action, "action")
+}
+
+/// `virDomainEventIOErrorAction`
+pub(super) fn io_error_action(action: i32) -> Cow<'static, str> {
+    word(&["none", "pause", "report"], action, "action")
+}
+
+/// `virDomainBlockJobType`
+pub(super) fn block_job(job: i32) -> Cow<'static, str> {
+    word(&["unknown", "pull", "copy", "commit", "active_commit", "backup"], job, "operation")
+}
+
+/// `virConnectDomainEventBlockJobStatus`
+pub(super) fn block_job_status(status: i32) -> Cow<'static, str> {
+    word(&["completed", "failed", "canceled", "ready"], status, "status")
+}
+
+/// `virDomainJobOperation`
+pub(super) fn job_operation(operation: i32) -> Cow<'static, str> {
+    const OPERATIONS: &[&str] = &[
+        "unknown",
+        "start",
+        "save",
+        "restore",
+        "migration_in",
+        "migration_out",
+        "snapshot",
+        "snapshot_revert",
+        "dump",
+        "backup",
+        "snapshot_delete",
+    ];
+    word(OPERATIONS, operation, "operation")
+}
+
+/// `virDomainMemoryFailureRecipientType`
+pub(super) fn memory_failure_recipient(recipient: i32) -> Cow<'static, str> {
+    word(&["hypervisor", "guest"], recipient, "recipient")
+}
+
+/// `virDomainMemoryFailureActionType`
+pub(super) fn memory_failure_action(action: i32) -> Cow<'static, str> {
+    word(&["ignore", "inject", "fatal", "reset"], action, "action")
+}
+
+fn word(words: &[&'static str], number: i32, noun: &str) -> Cow<'static, str> {
+    at(words, number).map_or_else(|| format!("{noun}_{number}").into(), |word| Cow::Borrowed(*word))
+}
+
+fn at<T>(words: &[T], number: i32) -> Option<&T> {
+    words.get(usize::try_from(number).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use virt::sys;
+
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_constants() {
+        let lifecycles = [
+            (sys::VIR_DOMAIN_EVENT_DEFINED, sys::VIR_DOMAIN_EVENT_DEFINED_FROM_SNAPSHOT, "defined", "from_snapshot"),
+            (sys::VIR_DOMAIN_EVENT_UNDEFINED, sys::VIR_DOMAIN_EVENT_UNDEFINED_RENAMED, "undefined", "renamed"),
+            (sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_STARTED_WAKEUP, "started", "wakeup"),
+            (
+                sys::VIR_DOMAIN_EVENT_SUSPENDED,
+                sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED,
+                "suspended",
+                "postcopy_failed",
+            ),
+            (
+                sys::VIR_DOMAIN_EVENT_RESUMED,
+                sys::VIR_DOMAIN_EVENT_RESUMED_POSTCOPY_FAILED,
+                "resumed",
+                "postcopy_failed",
+            ),
+            (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT, "stopped", "from_snapshot"),
+            (sys::VIR_DOMAIN_EVENT_SHUTDOWN, sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST, "shutdown", "host"),
+            (sys::VIR_DOMAIN_EVENT_PMSUSPENDED, sys::VIR_DOMAIN_EVENT_PMSUSPENDED_DISK, "pmsuspended", "disk"),
+            (sys::VIR_DOMAIN_EVENT_CRASHED, sys::VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED, "crashed", "crashloaded"),
+        ];
+        for (event, detail, name, detail_name) in lifecycles {
+            let number = |value: u32| i32::try_from(value).expect("a small number");
+            assert_eq!(lifecycle(number(event), number(detail)), (name.into(), detail_name.into()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_number_stays_one_and_no_two_share_a_word() {
+        assert_eq!(lifecycle(2, 99), ("started".into(), "detail_99".into()));
+        assert_eq!(lifecycle(-1, 0), ("event_-1".into(), "detail_0".into()));
+        let all: [fn(i32) -> Cow<'static, str>; 7] = [
+            watchdog_action,
+            io_error_action,
+            block_job,
+            block_job_status,
+            job_operation,
+            memory_failure_recipient,
+            memory_failure_action,
+        ];
+        for word in all {
+            let words: BTreeMap<_, _> = (-2..20).map(|number| (word(number), number)).collect();
+            assert_eq!(words.len(), 22, "{words:?}");
+            assert!(word(i32::MAX).ends_with("_2147483647"));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The registration for events, and its end. Events come on the thread of libvirt's event loop.
+//!
+//! libvirt is given numbers of registrations, never memory of ours: a registration that the daemon refuses while an earlier
+//! one is being served is released by libvirt although it has failed, and one that has been ended may be called once more.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use virt::sys;
+
+use super::callbacks::CALLBACKS;
+use super::connection::Connection;
+use super::domain::identity_of;
+use super::error::{ErrorClass, LibvirtError};
+use super::event::{Event, EventKind};
+
+/// What is called with every event. It must be quick, must not call libvirt and must not drop a connection.
+pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Which events are watched, by [`EventKind::name`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Those that will be told.
+    pub known: Vec<&'static str>,
+    /// Those that the library, the driver or the daemon does not know.
+    pub unknown: Vec<&'static str>,
+}
+
+/// A registration that libvirt has accepted.
+#[derive(Debug)]
+pub(super) struct Registration {
+    /// Its key in [`SINKS`].
+    key: usize,
+    /// libvirt's number for it, within its connection.
+    id: i32,
+}
+
+/// The registrations of all connections: by key, the sink as long as it may be called, until libvirt lets go of the key.
+/// Held while a sink is called, so that none is called after its connection is gone.
+static SINKS: Mutex<BTreeMap<usize, Option<EventSink>>> = Mutex::new(BTreeMap::new());
+/// Told when libvirt lets go of a key.
+static RELEASED: Condvar = Condvar::new();
+/// The next key; none is used twice.
+static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
+
+/// How long the end of a registration waits for the event loop, which may be just calling its sink.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+fn sinks() -> MutexGuard<'static, BTreeMap<usize, Option<EventSink>>> {
+    SINKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// Registers for every event that an exporter has a use for, of all domains that there are and will be. From here on
+    /// `sink` is called on the thread of libvirt's event loop, in the order of the events, until the connection is dropped;
+    /// then it is freed. A second call takes the place of the first. One call to the daemon for each kind of event, at high
+    /// priority.
+    ///
+    /// Events may overtake the replies to calls, and the other way round. To know all domains, watch first, then list.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Disconnected`] and [`ErrorClass::PermissionDenied`]; nothing is watched then.
+    pub fn watch_events(&self, sink: EventSink) -> Result<Watched, LibvirtError> {
+        self.end_watch();
+        let mut watched = Watched::default();
+        for callback in CALLBACKS {
+            let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+            sinks().insert(key, Some(Arc::clone(&sink)));
+            // SAFETY: an open connection, no certain domain, a function of this event's type; the opaque pointer is a number
+            // that nobody follows.
+            let id = unsafe {
+                sys::virConnectDomainEventRegisterAny(
+                    self.as_ptr(),
+                    std::ptr::null_mut(),
+                    callback.id.cast_signed(),
+                    callback.function,
+                    std::ptr::without_provenance_mut(key),
+                    Some(release),
+                )
+            };
+            if id >= 0 {
+                self.watch.borrow_mut().push(Registration { key, id });
+                watched.known.push(callback.name);
+                continue;
+            }
+            let error = self.last_error(format!("cannot watch events of kind {}", callback.name));
+            sinks().remove(&key);
+            if matches!(error.class, ErrorClass::Disconnected | ErrorClass::PermissionDenied) {
+                self.end_watch();
+                return Err(error);
+            }
+            watched.unknown.push(callback.name);
+        }
+        Ok(watched)
+    }
+
+    /// Ends all registrations. No sink is called after this; libvirt has let go of them, so that the last reference to the
+    /// connection is not the event loop's, which would then have to say goodbye to the daemon itself.
+    pub(super) fn end_watch(&self) {
+        let registrations = self.watch.take();
+        for registration in &registrations {
+            let sink = sinks().get_mut(&registration.key).and_then(Option::take);
+            drop(sink);
+        }
+        for registration in &registrations {
+            // A failure (the connection is dead) leaves nothing to do: libvirt has let go of the registration all the same.
+            // SAFETY: an open connection and the number of a registration on it.
+            unsafe { sys::virConnectDomainEventDeregisterAny(self.as_ptr(), registration.id) };
+        }
+        let is_held = |sinks: &mut BTreeMap<_, _>| registrations.iter().any(|one| sinks.contains_key(&one.key));
+        let waited = RELEASED.wait_timeout_while(sinks(), RELEASE_PATIENCE, is_held);
+        let (mut sinks, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        for registration in &registrations {
+            sinks.remove(&registration.key);
+        }
+    }
+}
+
+/// Hands an event to the sink of a registration. Returns what its C callback must: nothing, or an int that nobody looks at.
+pub(super) fn deliver<R: Default>(
+    opaque: *mut c_void,
+    domain: sys::virDomainPtr,
+    kind: impl FnOnce() -> EventKind,
+) -> R {
+    // A panic must not unwind into C.
+    let _caught = catch_unwind(AssertUnwindSafe(|| {
+        let sinks = sinks();
+        if let Some(Some(sink)) = sinks.get(&opaque.addr()) {
+            sink(Event { domain: identity_of(domain), at: SystemTime::now(), kind: kind() });
+        }
+    }));
+    R::default()
+}
+
+/// libvirt lets go of a registration.
+unsafe extern "C" fn release(opaque: *mut c_void) {
+    let sink = sinks().remove(&opaque.addr());
+    RELEASED.notify_all();
+    // What it owns is dropped while nothing is held. A panic must not unwind into C.
+    let _caught = catch_unwind(AssertUnwindSafe(|| drop(sink)));
+}

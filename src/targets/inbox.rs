@@ -1,0 +1,74 @@
+//! Events on their way from libvirt's event loop to whoever applies them: bounded, and never waited for.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use crate::libvirt::Event;
+
+/// Most events held; some 3 MB. A host's storm of ten thousand events is applied before the next one comes.
+const CAPACITY: usize = 16_384;
+
+/// A bounded queue of events. What does not fit is counted: then only a listing can tell what happened.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    dropped: u64,
+}
+
+/// What has arrived.
+#[derive(Debug, Default, PartialEq)]
+pub struct Arrived {
+    /// The events in their order.
+    pub events: VecDeque<Event>,
+    /// How many were lost on the way.
+    pub dropped: u64,
+}
+
+impl Inbox {
+    /// Puts an event in; `true` if whoever empties the inbox has to be told, because it was empty.
+    pub fn push(&self, event: Event) -> bool {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = queue.events.is_empty();
+        if queue.events.len() < CAPACITY {
+            queue.events.push_back(event);
+        } else {
+            queue.dropped += 1;
+        }
+        was_empty
+    }
+
+    /// Takes out everything.
+    pub fn take(&self) -> Arrived {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Queue { events, dropped } = std::mem::take(&mut *queue);
+        Arrived { events, dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::libvirt::{EventKind, Identity};
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_waking_happens_once() {
+        let inbox = Inbox::default();
+        let domain = Identity { name: "a".to_owned(), uuid: Uuid::nil(), id: None };
+        let event = Event { domain, at: SystemTime::UNIX_EPOCH, kind: EventKind::Reboot };
+        let woken = (0..CAPACITY + 5).filter(|_| inbox.push(event.clone())).count();
+        assert_eq!(woken, 1);
+        let arrived = inbox.take();
+        assert_eq!((arrived.events.len(), arrived.dropped), (CAPACITY, 5));
+        assert_eq!(inbox.take(), Arrived::default());
+        assert!(inbox.push(event), "after it was emptied");
+    }
+}

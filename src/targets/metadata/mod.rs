@@ -1,0 +1,247 @@
+//! What a domain's definition says of it: the parsed XML.
+//!
+//! A definition is written by whoever may define domains, and its metadata by anybody with a management system: `bounds`
+//! refuses what would be expensive to parse, and whatever is wrong beyond that is missing from the [`Metadata`], no more.
+
+mod bounds;
+mod device;
+mod owner;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use roxmltree::{Document, Node, ParsingOptions};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::config::{MetadataLabels, escape_controls};
+use tree::{attribute_at, find, text_at, value_of};
+
+/// Most elements, texts and comments of a definition.
+const MOST_NODES: u32 = 200_000;
+/// Longest piece of a definition that an error repeats, in bytes.
+const MOST_FAULT: usize = 200;
+
+/// What a domain's definition (`virDomainGetXMLDesc`) says; what it does not say is empty or `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Metadata {
+    /// `title`
+    pub title: String,
+    /// `description`
+    pub description: String,
+    /// `os/type`: `hvm`, `exe`, ...
+    pub os_type: String,
+    /// `os/type/@arch`
+    pub arch: String,
+    /// `os/type/@machine`
+    pub machine: String,
+    /// libosinfo's id of the operating system.
+    pub os: String,
+    /// `devices/emulator`
+    pub emulator: String,
+    /// `memory`, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// `vcpu`, the most that there can be.
+    pub vcpus: Option<u32>,
+    /// `devices/disk`
+    pub disks: Vec<Disk>,
+    /// `devices/interface`
+    pub interfaces: Vec<Interface>,
+    /// The channel of the guest agent, where there is one.
+    pub agent: Option<Agent>,
+    /// Labels for `libvirt_domain_info` from the management software's own metadata (Nova, oVirt, KubeVirt, OpenNebula) and
+    /// from the paths that the configuration names. By label; none is empty.
+    pub labels: BTreeMap<String, String>,
+    /// Where to scrape the guest, as its own metadata says.
+    pub scrape: Vec<ScrapeTarget>,
+}
+
+impl Metadata {
+    /// The value of a label of `libvirt_domain_info`; empty where the domain has none.
+    #[must_use]
+    pub fn label(&self, name: &str) -> &str {
+        match name {
+            "title" => &self.title,
+            "os_type" => &self.os_type,
+            "arch" => &self.arch,
+            "machine" => &self.machine,
+            "os" => &self.os,
+            "emulator" => &self.emulator,
+            other => self.labels.get(other).map_or("", String::as_str),
+        }
+    }
+}
+
+/// The channel of the guest agent (`org.qemu.guest_agent.0`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Agent {
+    /// Whether the agent was connected when the definition was read; `None` while the domain is shut off.
+    pub connected: Option<bool>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// `target/@dev`, such as `vda`.
+    pub device: String,
+    /// `target/@bus`
+    pub bus: String,
+    /// `@device`: `disk`, `cdrom`, `floppy`, `lun`.
+    pub kind: String,
+    /// `@type`: `file`, `block`, `dir`, `network`, `volume`, `nvme`, `vhostuser`, `vhostvdpa`.
+    pub source_type: String,
+    /// What it is on: a path for files, devices and folders; `protocol:name` for networks (`protocol:host:port` where there is
+    /// no name); `pool/volume`; `nvme:address/namespace`; `vhostuser:path`; `vhostvdpa:path`. Empty for an empty drive.
+    pub source: String,
+    /// `driver/@type`, such as `qcow2`.
+    pub driver_type: String,
+    /// `driver/@cache`
+    pub cache: String,
+    /// `serial`
+    pub serial: String,
+    /// `alias/@name`, such as `virtio-disk0`.
+    pub alias: String,
+    /// Whether the guest cannot write to it.
+    pub readonly: bool,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// `target/@dev`, the host's device, such as `vnet3`; empty where there is none.
+    pub device: String,
+    /// `mac/@address`, in lower case.
+    pub mac: String,
+    /// `model/@type`, such as `virtio`.
+    pub model: String,
+    /// `@type`: `bridge`, `network`, `user`, ...
+    pub kind: String,
+    /// What it is on where that is neither bridge nor network: the host's device for `direct`, `ethernet` and `vdpa`, the PCI
+    /// address for `hostdev`, the socket's path for `vhostuser`.
+    pub source: String,
+    /// `source/@bridge`, of a network too once the domain runs.
+    pub bridge: String,
+    /// `source/@network`
+    pub network: String,
+    /// `source/@portgroup`
+    pub portgroup: String,
+    /// `mtu/@size`
+    pub mtu: Option<u32>,
+    /// `alias/@name`
+    pub alias: String,
+    /// `virtualport/parameters/@interfaceid`, the port's id in Open vSwitch.
+    pub ovs_port_id: String,
+}
+
+/// Where to scrape a guest, from an element of ours in its metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct ScrapeTarget {
+    /// The port.
+    pub port: u16,
+    /// The path, empty for the scraper's own default.
+    pub path: String,
+    /// `http` or `https`, empty for the scraper's own default.
+    pub scheme: String,
+    /// A job name, empty for none.
+    pub job: String,
+}
+
+/// Why a definition could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DefinitionError {
+    /// More text, elements, attributes or namespaces than any definition has.
+    #[error("definition is too large")]
+    TooLarge,
+    /// Elements within elements beyond what libvirt itself would read.
+    #[error("definition is nested too deeply")]
+    TooDeep,
+    /// It could name files to read, or expand to any size.
+    #[error("definition has a document type declaration")]
+    Dtd,
+    /// It is no XML.
+    #[error("definition is no well-formed XML: {fault}")]
+    Malformed {
+        /// What the parser says.
+        fault: String,
+    },
+    /// It is the definition of something else.
+    #[error("definition is one of `{root}`, not of `domain`")]
+    NoDomain {
+        /// The name of the outermost element.
+        root: String,
+    },
+}
+
+impl DefinitionError {
+    /// Every word that [`DefinitionError::reason`] may give.
+    pub const REASONS: [&str; 5] = ["too_large", "too_deep", "dtd", "malformed", "no_domain"];
+
+    /// One word for the label of a counter.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::TooDeep => "too_deep",
+            Self::Dtd => "dtd",
+            Self::Malformed { .. } => "malformed",
+            Self::NoDomain { .. } => "no_domain",
+        }
+    }
+}
+
+/// Reads a definition as `virDomainGetXMLDesc` gives it; `labels` says which more labels to look for in it.
+///
+/// # Errors
+/// If it is no definition of a domain, or one that would be expensive to read.
+pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, DefinitionError> {
+    bounds::check(xml)?;
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: MOST_NODES, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(xml, options).map_err(|error| match error {
+        roxmltree::Error::NodesLimitReached => DefinitionError::TooLarge,
+        roxmltree::Error::DtdDetected => DefinitionError::Dtd,
+        other => DefinitionError::Malformed { fault: escape_controls(&tree::cut(&other.to_string(), MOST_FAULT)) },
+    })?;
+    let domain = document.root_element();
+    if domain.tag_name().name() != "domain" {
+        return Err(DefinitionError::NoDomain { root: tree::cut(domain.tag_name().name(), MOST_FAULT) });
+    }
+    let devices = find(domain, "devices");
+    let mut found = owner::labels(domain);
+    let configured = labels.iter().filter_map(|(name, path)| Some((name.to_string(), value_of(domain, path)?)));
+    found.extend(configured);
+    Ok(Metadata {
+        title: text_at(domain, "title"),
+        description: text_at(domain, "description"),
+        os_type: text_at(domain, "os/type"),
+        arch: attribute_at(domain, "os/type", "arch"),
+        machine: attribute_at(domain, "os/type", "machine"),
+        os: attribute_at(domain, "metadata/libosinfo/os", "id"),
+        emulator: text_at(domain, "devices/emulator"),
+        memory_bytes: find(domain, "memory").and_then(memory_bytes),
+        vcpus: text_at(domain, "vcpu").parse().ok(),
+        disks: devices.map(device::disks).unwrap_or_default(),
+        interfaces: devices.map(device::interfaces).unwrap_or_default(),
+        agent: devices.and_then(device::agent),
+        labels: found,
+        scrape: owner::scrape_targets(domain),
+    })
+}
+
+/// A size with the units of libvirt's scaled integers: `b`, `k`, `KiB`, `KB`, `M`, ...; KiB without one.
+fn memory_bytes(memory: Node<'_, '_>) -> Option<u64> {
+    let number: u64 = tree::text(memory).parse().ok()?;
+    let unit = tree::attribute(memory, "unit").to_ascii_lowercase();
+    let base: u64 = match unit.as_str() {
+        "" => return number.checked_mul(1024),
+        "b" | "byte" | "bytes" => return Some(number),
+        unit => match unit.get(1..)? {
+            "" | "ib" => 1024,
+            "b" => 1000,
+            _ => return None,
+        },
+    };
+    let power = "kmgtpe".find(unit.chars().next()?)?;
+    number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)
+}

@@ -1,0 +1,387 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const WEB: &str = include_str!("../../../tests/fixtures/definitions/web.xml");
+const NOVA: &str = include_str!("../../../tests/fixtures/definitions/nova.xml");
+
+fn parse(xml: &str) -> Metadata {
+    parse_definition(xml, &MetadataLabels::new()).unwrap_or_else(|error| panic!("{error}: {xml}"))
+}
+
+fn refusal(xml: &str) -> DefinitionError {
+    parse_definition(xml, &MetadataLabels::new()).expect_err("refused")
+}
+
+fn with_device(xml: &str) -> Metadata {
+    parse(&format!("<domain><devices>{xml}</devices></domain>"))
+}
+
+fn with_metadata(xml: &str) -> Metadata {
+    parse(&format!("<domain><name>shop_web-1</name><metadata>{xml}</metadata></domain>"))
+}
+
+fn labels(metadata: &Metadata) -> Vec<(&str, &str)> {
+    metadata.labels.iter().map(|(label, value)| (label.as_str(), value.as_str())).collect()
+}
+
+fn configured(pairs: &[(&str, &str)]) -> MetadataLabels {
+    let parse = |(label, path): &(&str, &str)| (label.parse().expect("a label"), path.parse().expect("a path"));
+    pairs.iter().map(parse).collect()
+}
+
+#[test]
+fn a_running_domain_is_read() {
+    let web = parse(WEB);
+    assert_eq!((web.title.as_str(), web.os_type.as_str()), ("Shop front & \"cache\"", "hvm"));
+    assert_eq!(web.description, "Serves the shop.\n    Ask the web team.");
+    assert_eq!((web.arch.as_str(), web.machine.as_str()), ("x86_64", "pc-q35-10.0"));
+    assert_eq!(web.os, "http://debian.org/debian/13");
+    assert_eq!(web.emulator, "/usr/bin/qemu-system-x86_64");
+    assert_eq!((web.memory_bytes, web.vcpus), (Some(4 << 30), Some(4)));
+    assert_eq!(web.agent, Some(Agent { connected: Some(true) }));
+    assert!(web.labels.is_empty());
+    let disks: Vec<_> = web.disks.iter().map(|disk| (disk.device.as_str(), disk.source.as_str())).collect();
+    assert_eq!(disks, [("vda", "/var/lib/libvirt/images/web.qcow2"), ("vdb", "rbd:vms/web-data"), ("sda", "")]);
+    let first = Disk {
+        device: "vda".into(),
+        bus: "virtio".into(),
+        kind: "disk".into(),
+        source_type: "file".into(),
+        source: "/var/lib/libvirt/images/web.qcow2".into(),
+        driver_type: "qcow2".into(),
+        cache: "none".into(),
+        serial: "WEB0001".into(),
+        alias: "virtio-disk0".into(),
+        readonly: false,
+    };
+    assert_eq!(web.disks[0], first);
+    assert!(web.disks[2].readonly && web.disks[2].kind == "cdrom");
+    let first = Interface {
+        device: "vnet3".into(),
+        mac: "52:54:00:ab:cd:01".into(),
+        model: "virtio".into(),
+        kind: "network".into(),
+        source: String::new(),
+        bridge: "virbr0".into(),
+        network: "default".into(),
+        portgroup: "front".into(),
+        mtu: Some(9000),
+        alias: "net0".into(),
+        ovs_port_id: String::new(),
+    };
+    assert_eq!(web.interfaces[0], first);
+    assert_eq!(web.interfaces[1].ovs_port_id, "5d1b2bd0-7c7d-4f8e-9d0c-000000000002");
+    assert_eq!(web.interfaces[2].source, "0000:03:10.1");
+    assert_eq!(web.interfaces.len(), 3);
+    let expected = [
+        ScrapeTarget { port: 9100, ..ScrapeTarget::default() },
+        ScrapeTarget { port: 8443, path: "/stats".into(), scheme: "https".into(), job: "nginx".into() },
+    ];
+    assert_eq!(web.scrape, expected);
+}
+
+#[test]
+fn what_a_definition_does_not_say_is_empty() {
+    assert_eq!(parse("<domain/>"), Metadata::default());
+    assert_eq!(parse("<?xml version='1.0'?>\n<!-- <a> --><domain><devices/><metadata/></domain>"), Metadata::default());
+    assert_eq!(parse(NOVA).agent, Some(Agent { connected: None }));
+    let odd = parse("<domain><memory>much</memory><vcpu>-1</vcpu><os/><title> </title></domain>");
+    assert_eq!(odd, Metadata::default());
+}
+
+#[test]
+fn each_type_of_source_has_its_words() {
+    let cases = [
+        ("file", "<source file='/a b.img' startupPolicy='optional'/>", "/a b.img"),
+        ("block", "<source dev='/dev/sdb'/>", "/dev/sdb"),
+        ("dir", "<source dir='/srv/fat'/>", "/srv/fat"),
+        ("network", "<source protocol='rbd' name='pool/image'><host name='h'/></source>", "rbd:pool/image"),
+        (
+            "network",
+            "<source protocol='iscsi' name='iqn.2026-01.org.example:t/1'/>",
+            "iscsi:iqn.2026-01.org.example:t/1",
+        ),
+        ("network", "<source protocol='nbd'><host name='h' port='10809'/></source>", "nbd:h:10809"),
+        ("network", "<source protocol='nbd'><host transport='unix' socket='/run/s'/></source>", "nbd:/run/s"),
+        ("network", "<source protocol='gluster'/>", "gluster"),
+        ("volume", "<source pool='p' volume='v' mode='host'/>", "p/v"),
+        (
+            "nvme",
+            "<source type='pci' managed='yes' namespace='1'><address domain='0x0001' bus='0x0a' slot='0x1f' function='0x7'/></source>",
+            "nvme:0001:0a:1f.7/1",
+        ),
+        ("nvme", "<source namespace='1'><address bus='zz'/></source>", "nvme:1"),
+        ("vhostuser", "<source type='unix' path='/run/blk.sock'/>", "vhostuser:/run/blk.sock"),
+        ("vhostvdpa", "<source dev='/dev/vhost-vdpa-0'/>", "vhostvdpa:/dev/vhost-vdpa-0"),
+        ("tape", "<source file='/a'/>", ""),
+        ("file", "", ""),
+    ];
+    for (source_type, source, expected) in cases {
+        let disk = format!("<disk type='{source_type}'>{source}<target dev='vda' bus='scsi'/></disk>");
+        let disks = with_device(&disk).disks;
+        let found: Vec<_> = disks.iter().map(|disk| (&*disk.source_type, &*disk.source, &*disk.bus)).collect();
+        assert_eq!(found, [(source_type, expected, "scsi")], "{disk}");
+    }
+}
+
+#[test]
+fn a_disk_needs_a_target_of_its_own() {
+    let metadata = with_device("<disk><source file='/a'/></disk><disk><target/></disk>");
+    assert_eq!(metadata.disks, []);
+    let disk = |file: &str| format!("<disk type='file'><source file='{file}'/><target dev='vda'/></disk>");
+    let metadata = with_device(&(disk("/a") + &disk("/b")));
+    assert_eq!(metadata.disks.iter().map(|disk| &*disk.source).collect::<Vec<_>>(), ["/a"]);
+}
+
+#[test]
+fn each_type_of_interface_has_its_words() {
+    let with = |interface: &str| {
+        let [interface] = <[Interface; 1]>::try_from(with_device(interface).interfaces).expect("one");
+        interface
+    };
+    let direct = with(
+        "<interface type='direct'><mac address='AA:bb:0C:00:00:01'/><source dev='eth0' mode='bridge'/>\
+         <target dev='macvtap0'/></interface>",
+    );
+    assert_eq!((&*direct.kind, &*direct.source, &*direct.device), ("direct", "eth0", "macvtap0"));
+    assert_eq!(direct.mac, "aa:bb:0c:00:00:01");
+    let network = with("<interface type='network'><source network='ovs' portgroup='vlan-7'/></interface>");
+    assert_eq!((&*network.network, &*network.portgroup, &*network.bridge), ("ovs", "vlan-7", ""));
+    let vdpa = with("<interface type='vdpa'><source dev='/dev/vhost-vdpa-1'/></interface>");
+    assert_eq!((&*vdpa.kind, &*vdpa.source), ("vdpa", "/dev/vhost-vdpa-1"));
+    let user = with("<interface type='user'><mac address='52:54:00:00:00:01'/><model type='e1000'/></interface>");
+    assert_eq!((&*user.kind, &*user.model, &*user.device), ("user", "e1000", ""));
+    let vhostuser =
+        with("<interface type='vhostuser'><source type='unix' path='/run/v.sock' mode='server'/></interface>");
+    assert_eq!(vhostuser.source, "/run/v.sock");
+    let hostdev =
+        with("<interface type='hostdev'><source><address bus='0x03' slot='0x10' function='0x1'/></source></interface>");
+    assert_eq!(hostdev.source, "0000:03:10.1");
+    assert_eq!(with("<interface type='bridge'><mtu size='big'/></interface>").mtu, None);
+    let twins = "<interface type='user'><mac address='a'/></interface>".repeat(2);
+    assert_eq!(with_device(&twins).interfaces.len(), 1);
+}
+
+#[test]
+fn an_agent_has_a_channel_of_its_name() {
+    let agent = |state: &str| {
+        let other = "<channel><target name='com.redhat.spice.0' state='connected'/></channel><channel/>";
+        with_device(&format!("{other}<channel><target name='org.qemu.guest_agent.0' {state}/></channel>")).agent
+    };
+    assert_eq!(agent("state='connected'"), Some(Agent { connected: Some(true) }));
+    assert_eq!(agent("state='disconnected'"), Some(Agent { connected: Some(false) }));
+    assert_eq!(agent(""), Some(Agent { connected: None }));
+    assert_eq!(with_device("<channel><target name='x'/></channel>").agent, None);
+}
+
+#[test]
+fn memory_has_the_units_of_libvirt() {
+    let cases = [
+        ("", Some(7168)),
+        ("KiB", Some(7168)),
+        ("k", Some(7168)),
+        ("b", Some(7)),
+        ("bytes", Some(7)),
+        ("KB", Some(7000)),
+        ("MB", Some(7_000_000)),
+        ("M", Some(7 << 20)),
+        ("MiB", Some(7 << 20)),
+        ("GiB", Some(7 << 30)),
+        ("GB", Some(7_000_000_000)),
+        ("T", Some(7 << 40)),
+        ("PiB", Some(7 << 50)),
+        ("EB", Some(7_000_000_000_000_000_000)),
+        ("E", Some(7 << 60)),
+        ("X", None),
+        ("KiBs", None),
+        ("é", None),
+    ];
+    for (unit, expected) in cases {
+        let metadata = parse(&format!("<domain><memory unit='{unit}'> 7 </memory></domain>"));
+        assert_eq!(metadata.memory_bytes, expected, "{unit}");
+    }
+    assert_eq!(parse("<domain><memory>2</memory></domain>").memory_bytes, Some(2048));
+    assert_eq!(parse("<domain><memory unit='EiB'>16</memory></domain>").memory_bytes, None);
+}
+
+#[test]
+fn nova_says_whose_an_instance_is() {
+    let expected = [
+        ("flavor", "m1.small"),
+        ("image_id", "6c1e9d0a-0000-4000-8000-000000000002"),
+        ("instance_name", "billing-1"),
+        ("project_id", "0123456789abcdef0123456789abcdef"),
+        ("project_name", "billing"),
+        ("user_id", "a1b2c3d4e5f60718293a4b5c6d7e8f90"),
+        ("user_name", "ann"),
+    ];
+    assert_eq!(labels(&parse(NOVA)), expected);
+    assert_eq!(labels(&parse(&NOVA.replace("nova/1.1", "nova/1.0"))), expected);
+    assert_eq!(labels(&parse(&NOVA.replace("nova:", "n:").replace("xmlns:nova", "xmlns:n"))), expected);
+    assert_eq!(labels(&parse(&NOVA.replace("nova/1.1", "nova/2.0"))), []);
+    let volume = parse(&NOVA.replace("type=\"image\"", "type=\"volume\""));
+    assert!(!volume.labels.contains_key("image_id"));
+}
+
+#[test]
+fn the_other_management_systems_have_their_labels() {
+    let opennebula = "<one:vm xmlns:one='http://opennebula.org/xmlns/libvirt/1.0'>\
+        <one:system_datastore>/var/lib/one/datastores/0/7</one:system_datastore><one:name>web &lt;1&gt;</one:name>\
+        <one:uname>ann</one:uname><one:uid>2</one:uid><one:gname>users</one:gname><one:gid>1</one:gid></one:vm>";
+    let expected = [
+        ("group_id", "1"),
+        ("group_name", "users"),
+        ("instance_name", "web <1>"),
+        ("user_id", "2"),
+        ("user_name", "ann"),
+    ];
+    assert_eq!(labels(&with_metadata(opennebula)), expected);
+    let ovirt = "<ovirt-tune:qos xmlns:ovirt-tune='http://ovirt.org/vm/tune/1.0'/>\
+        <ovirt-vm:vm xmlns:ovirt-vm='http://ovirt.org/vm/1.0'><ovirt-vm:clusterVersion>4.8</ovirt-vm:clusterVersion></ovirt-vm:vm>";
+    assert_eq!(labels(&with_metadata(ovirt)), [("ovirt_cluster_version", "4.8")]);
+    let kubevirt = "<kubevirt xmlns='http://kubevirt.io'><uid>f4686d2c-6e8d-4335-b8fd-81bee22f4814</uid></kubevirt>";
+    let expected = [
+        ("kubevirt_name", "web-1"),
+        ("kubevirt_namespace", "shop"),
+        ("kubevirt_uid", "f4686d2c-6e8d-4335-b8fd-81bee22f4814"),
+    ];
+    assert_eq!(labels(&with_metadata(kubevirt)), expected);
+    assert_eq!(labels(&with_metadata("<kubevirt><uid>1</uid></kubevirt><vm><name>a</name></vm>")), []);
+}
+
+#[test]
+fn a_configured_label_is_the_first_value_at_its_path() {
+    let paths = configured(&[
+        ("owner", "metadata/shop:order/shop:line/shop:owner/@name"),
+        ("order", "metadata/order/@number"),
+        ("restart", "on_reboot"),
+        ("hypervisor", "@type"),
+        ("nothing", "metadata/order/line/@name"),
+        ("nowhere", "a/b/c"),
+    ]);
+    let web = parse_definition(WEB, &paths).expect("a definition");
+    let expected = [("hypervisor", "kvm"), ("order", "4711"), ("owner", "web team"), ("restart", "restart")];
+    assert_eq!(labels(&web), expected);
+}
+
+#[test]
+fn a_scrape_element_needs_a_port() {
+    let scrape = |attributes: &str| {
+        with_metadata(&format!("<scrape xmlns='urn:domstats-exporter:scrape:1' {attributes}/>")).scrape
+    };
+    assert_eq!(scrape("port='9100'"), [ScrapeTarget { port: 9100, ..ScrapeTarget::default() }]);
+    assert_eq!(scrape("port='1' scheme='HTTPS'")[0].scheme, "https");
+    for bad in ["", "port=''", "port='0'", "port='65536'", "port='x'", "port='1' path='a'", "port='1' scheme='ftp'"] {
+        assert_eq!(scrape(bad), [], "{bad}");
+    }
+    let twice = "<d:t xmlns:d='urn:domstats-exporter:scrape:1'><d:scrape port='1'/><d:scrape port='1'/><x><d:scrape port='2'/></x></d:t>";
+    assert_eq!(with_metadata(twice).scrape.iter().map(|target| target.port).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(with_metadata("<scrape port='9100'/>").scrape, []);
+    let many: String = (1..1000).map(|port| format!("<scrape port='{port}'/>")).collect();
+    let many = with_metadata(&format!("<t xmlns='urn:domstats-exporter:scrape:1'>{many}</t>"));
+    assert_eq!(many.scrape.len(), 64);
+}
+
+#[test]
+fn what_is_no_definition_is_refused_by_reason() {
+    let bomb = "<!DOCTYPE d [<!ENTITY a 'x'><!ENTITY b '&a;&a;&a;&a;'><!ENTITY c '&b;&b;&b;&b;'>]><domain>&c;</domain>";
+    let cases = [
+        (bomb, "dtd"),
+        ("<!DOCTYPE domain SYSTEM 'file:///etc/passwd'><domain/>", "dtd"),
+        ("<!DOCTYPE domain><domain/>", "dtd"),
+        ("<domain>&a;</domain>", "malformed"),
+        ("", "malformed"),
+        ("<domain>", "malformed"),
+        ("<domain", "malformed"),
+        ("<domain></domains>", "malformed"),
+        ("<domain><!-- ", "malformed"),
+        ("<domain a='1' a='2'/>", "malformed"),
+        ("<nova:domain/>", "malformed"),
+        ("<domain/><domain/>", "malformed"),
+        ("<domain>\u{0}</domain>", "malformed"),
+        ("<!doctype domain><domain/>", "malformed"),
+        ("<network/>", "no_domain"),
+    ];
+    for (xml, reason) in cases {
+        let error = refusal(xml);
+        assert_eq!(error.reason(), reason, "{xml}: {error}");
+        assert!(DefinitionError::REASONS.contains(&error.reason()));
+    }
+    let long = format!("<{0}></{0}>", "n".repeat(1 << 20));
+    assert!(refusal(&long).to_string().len() < 300);
+    assert!(refusal(&format!("<domain></{}>", "n".repeat(1 << 20))).to_string().len() < 300);
+}
+
+#[test]
+fn what_would_be_expensive_is_refused() {
+    let nested = |depth: usize| format!("<domain>{}{}</domain>", "<a>".repeat(depth), "</a>".repeat(depth));
+    assert_eq!(parse(&nested(bounds::MOST_DEPTH - 1)), Metadata::default());
+    assert_eq!(refusal(&nested(bounds::MOST_DEPTH)), DefinitionError::TooDeep);
+    assert_eq!(refusal(&nested(500_000)), DefinitionError::TooDeep);
+    // Depth is counted as the parser does, whatever stands in attributes, comments and the like.
+    let hidden = "<a b='>' c=\"/>\"><!-- </a> --><![CDATA[</a>]]><?x </a> ?>".repeat(bounds::MOST_DEPTH);
+    assert_eq!(refusal(&format!("<domain>{hidden}")), DefinitionError::TooDeep);
+    let flat = format!("<domain>{}</domain>", "<a b='>'></a><c/>".repeat(1000));
+    assert_eq!(parse(&flat), Metadata::default());
+    let empty = |bytes: usize| format!("<domain>{}</domain>", " ".repeat(bytes - "<domain></domain>".len()));
+    assert_eq!(parse(&empty(bounds::MOST_BYTES)), Metadata::default());
+    assert_eq!(refusal(&empty(bounds::MOST_BYTES + 1)), DefinitionError::TooLarge);
+    assert_eq!(refusal(&format!("<domain>{}</domain>", "<a/>".repeat(300_000))), DefinitionError::TooLarge);
+    let attributes: String = (0..100_000).map(|n| format!(" a{n}=''")).collect();
+    assert_eq!(refusal(&format!("<domain{attributes}/>")), DefinitionError::TooLarge);
+    let namespaces: String = (0..2000).map(|n| format!("<a xmlns:n{n}='u'/>")).collect();
+    assert_eq!(refusal(&format!("<domain>{namespaces}</domain>")), DefinitionError::TooLarge);
+}
+
+#[test]
+fn a_text_beyond_any_path_is_cut() {
+    let metadata = parse(&format!("<domain><title>{}</title></domain>", "é".repeat(5000)));
+    assert_eq!(metadata.title, "é".repeat(2048));
+}
+
+fn escaped(text: &str) -> String {
+    let escape = |character: char| match character {
+        '<' | '>' | '&' | '"' | '\'' | '\n' | '\t' | '\r' => format!("&#{};", u32::from(character)),
+        other => other.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in ".{0,200}", cut in 0_usize..3000) {
+        let _any = parse_definition(&text, &MetadataLabels::new());
+        let _any = parse_definition(&format!("<domain><devices>{text}</devices></domain>"), &MetadataLabels::new());
+        let _any = parse_definition(&WEB[..WEB.floor_char_boundary(cut)], &MetadataLabels::new());
+    }
+
+    #[test]
+    fn any_document_of_known_words_is_read_or_refused(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "<domain>", "</domain>", "<devices>", "</devices>", "<disk type='network'>", "</disk>", "<source name='a'/>",
+            "<target dev='vda'/>", "<metadata>", "</metadata>", "<a xmlns='urn:domstats-exporter:scrape:1'>", "</a>",
+            "<scrape port='1'/>", "<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", "'", "\"", "&lt;", "<", ">", "=", "x",
+        ]), 0..40),
+    ) {
+        let _any = parse_definition(&words.concat(), &MetadataLabels::new());
+        let _any = parse_definition(&format!("<domain>{}</domain>", words.concat()), &MetadataLabels::new());
+    }
+
+    #[test]
+    fn any_value_survives_its_escapes(value in "[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\u{fffe}\\u{ffff}]{1,80}") {
+        let xml = format!(
+            "<domain><title>{0}</title><devices><disk type='file'><source file='{0}'/><target dev='{0}'/></disk></devices>\
+             <metadata><a b=\"{0}\"/></metadata></domain>",
+            escaped(&value),
+        );
+        let metadata = parse_definition(&xml, &configured(&[("b", "metadata/a/@b")])).expect("well-formed");
+        let value = value.trim();
+        prop_assert_eq!(&metadata.title, value);
+        prop_assert_eq!(metadata.labels.get("b").map_or("", String::as_str), value);
+        match metadata.disks.as_slice() {
+            [] => prop_assert_eq!(value, ""),
+            disks => prop_assert_eq!((&*disks[0].device, &*disks[0].source), (value, value)),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Who exists: the domains of one connection, kept current by events, with what their definitions say.
+//!
+//! Events arrive in an [`Inbox`] and are applied to the [`Registry`]; a listing replaces its picture now and then. Definitions
+//! are parsed into [`Metadata`]. Nothing here talks to libvirt or has a thread of its own: `collect` drives it.
+
+mod counts;
+mod inbox;
+mod lifecycle;
+mod metadata;
+mod registry;
+mod selection;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use counts::{DomainCounts, HostCounts, JobTimes};
+pub use inbox::{Arrived, Inbox};
+pub use metadata::{Agent, DefinitionError, Disk, Interface, Metadata, ScrapeTarget, parse_definition};
+pub use registry::{Consequences, Listing, Registry};
+
+pub use crate::libvirt::{AddressSource, InterfaceAddresses};
+
+use serde::Serialize;
+
+use crate::libvirt::{Identity, Versions};
+
+/// What a domain does, as far as a listing or a lifecycle event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RunState {
+    /// It runs.
+    Running,
+    /// It is started and stands still.
+    Paused,
+    /// It is defined and not started.
+    ShutOff,
+    /// Something rarer: crashed, suspended by its guest, shutting down.
+    Other,
+}
+
+/// What libvirt keeps about a domain beside its definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Flags {
+    /// It starts with the host.
+    pub autostart: bool,
+    /// It is defined, and will be there when it is shut off.
+    pub persistent: bool,
+    /// It has a saved image to start from.
+    pub managed_save: bool,
+    /// It has snapshots.
+    pub has_snapshots: bool,
+    /// It has checkpoints.
+    pub has_checkpoints: bool,
+}
+
+/// How far the reading of a domain's definition is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Definition {
+    /// It has not been read yet.
+    Pending,
+    /// What it said when it was last read.
+    Known(Arc<Metadata>),
+    /// It could not be read, and why.
+    Failed(Arc<str>),
+}
+
+/// The addresses of a domain, from the first source that knew any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// Where they were seen.
+    pub source: AddressSource,
+    /// By interface; none has no addresses.
+    pub interfaces: Vec<InterfaceAddresses>,
+}
+
+/// One domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Name, UUID and the id of this run.
+    pub identity: Identity,
+    /// What it does.
+    pub state: RunState,
+    /// What libvirt keeps about it; `None` until it has been listed.
+    pub flags: Option<Flags>,
+    /// When this process first saw it.
+    pub first_seen: SystemTime,
+    /// When this run began, if that was seen as an event.
+    pub started: Option<SystemTime>,
+    /// What its definition says.
+    pub definition: Definition,
+    /// Whether its guest agent is connected; `None` where it has no channel for one.
+    pub agent_connected: Option<bool>,
+    /// What has happened to it.
+    pub counts: Arc<DomainCounts>,
+    /// Its addresses; the outer `None` until somebody has looked, the inner one if there are none.
+    pub addresses: Option<Option<Arc<Addresses>>>,
+    /// Whether the configuration wants it exported.
+    pub selected: bool,
+}
+
+impl RunState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::ShutOff => "shutoff",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl AddressSource {
+    /// The word for it, as in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Arp => "arp",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl Target {
+    fn new(identity: Identity, first_seen: SystemTime) -> Self {
+        let state = if identity.id.is_some() { RunState::Running } else { RunState::ShutOff };
+        Self {
+            identity,
+            state,
+            flags: None,
+            first_seen,
+            started: None,
+            definition: Definition::Pending,
+            agent_connected: None,
+            counts: Arc::default(),
+            addresses: None,
+            selected: false,
+        }
+    }
+
+    /// What the definition says, where it has been read.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match &self.definition {
+            Definition::Known(metadata) => Some(metadata),
+            Definition::Pending | Definition::Failed(_) => None,
+        }
+    }
+
+    /// Whether the domain runs or is paused.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.identity.id.is_some()
+    }
+}
+
+/// All domains at one moment, selected or not, by UUID; and what has been counted on the way.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The domains in the order of their UUIDs.
+    pub targets: Arc<[Arc<Target>]>,
+    /// Events by kind, of all domains that are or were.
+    pub counts: Arc<HostCounts>,
+    /// Listings by what caused them.
+    pub resyncs: BTreeMap<&'static str, u64>,
+    /// Events that were lost because more came than could be held.
+    pub events_dropped: u64,
+    /// Selected domains whose definition has not been read yet.
+    pub metadata_pending: usize,
+    /// Definitions that could not be read, by why.
+    pub metadata_failures: BTreeMap<&'static str, u64>,
+    /// The host's name, as libvirt has it.
+    pub hostname: String,
+    /// What the daemon and its hypervisor are, once there was a connection.
+    pub versions: Option<Versions>,
+}

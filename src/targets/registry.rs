@@ -1,0 +1,306 @@
+//! The domains, as events and listings tell of them. Pure: no clock, no connection.
+//!
+//! Events are applied in the order in which they come. A listing replaces the picture; the events that came while it was
+//! being fetched are applied to it again, because it may be older than they are. Whichever came last wins, and as every
+//! change sends an event, the last event of each domain is the truth.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::selection::is_wanted;
+use super::{Addresses, Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, lifecycle};
+use crate::config::Domains;
+use crate::libvirt::{Event, EventKind, Identity};
+
+/// `VIR_DOMAIN_BLOCK_JOB_COMPLETED` and `VIR_DOMAIN_BLOCK_JOB_READY`: the disk's source is another one afterwards.
+const BLOCK_JOB_CHANGES_SOURCE: [i32; 2] = [0, 3];
+
+/// What a listing found.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// All domains.
+    pub domains: Vec<(Identity, RunState, Flags)>,
+}
+
+/// What follows from an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Consequences {
+    /// The domain's definition may be another one.
+    pub redefined: bool,
+    /// The domain may have other addresses.
+    pub moved: bool,
+    /// Only a listing can tell all that follows.
+    pub relist: bool,
+}
+
+/// The domains of one connection, by UUID.
+#[derive(Debug, Default)]
+pub struct Registry {
+    targets: BTreeMap<Uuid, Arc<Target>>,
+    counts: Arc<HostCounts>,
+    wanted: Domains,
+    /// What was handed out last, while nothing has changed since.
+    current: Option<Arc<[Arc<Target>]>>,
+}
+
+impl Registry {
+    /// An empty one that selects what `wanted` says.
+    #[must_use]
+    pub fn new(wanted: Domains) -> Self {
+        Self { wanted, ..Self::default() }
+    }
+
+    /// Selects anew.
+    pub fn select(&mut self, wanted: Domains) {
+        self.wanted = wanted;
+        let uuids: Vec<Uuid> = self.targets.keys().copied().collect();
+        uuids.into_iter().for_each(|uuid| self.change(uuid, |_| {}));
+    }
+
+    /// Takes what a listing found as the truth, but for what has happened `since` it was asked for. Of a domain that runs on,
+    /// everything else that is known stays.
+    pub fn replace(&mut self, listing: Listing, since: &[Event], now: SystemTime) {
+        let listed: BTreeSet<Uuid> = listing.domains.iter().map(|(identity, ..)| identity.uuid).collect();
+        // What the listing is too old to know is not forgotten.
+        let is_new = |event: &&Event| matches!(event.kind, EventKind::Lifecycle { .. });
+        let newer: BTreeSet<Uuid> = since.iter().filter(is_new).map(|event| event.domain.uuid).collect();
+        self.targets.retain(|uuid, _| listed.contains(uuid) || newer.contains(uuid));
+        self.current = None;
+        for (identity, state, flags) in listing.domains {
+            self.insert(&identity, now);
+            self.change(identity.uuid, |target| {
+                if target.identity.id != identity.id {
+                    target.started = None;
+                }
+                target.identity = identity;
+                target.state = state;
+                target.flags = Some(flags);
+            });
+        }
+        for event in since {
+            self.apply_again(event);
+        }
+    }
+
+    /// Counts an event and applies it.
+    pub fn apply(&mut self, event: &Event) -> Consequences {
+        Arc::make_mut(&mut self.counts).count(&event.kind);
+        let consequences = self.apply_again(event);
+        if let Some(target) = self.targets.get(&event.domain.uuid) {
+            let mut counts = DomainCounts::clone(&target.counts);
+            counts.count(&event.kind);
+            // Most kinds are counted for the host only.
+            if counts != *target.counts {
+                self.change(event.domain.uuid, |target| target.counts = Arc::new(counts));
+            }
+        }
+        consequences
+    }
+
+    /// Applies an event that has been counted before.
+    fn apply_again(&mut self, event: &Event) -> Consequences {
+        let uuid = event.domain.uuid;
+        let known = self.targets.contains_key(&uuid);
+        let redefined = Consequences { redefined: true, ..Consequences::default() };
+        match &event.kind {
+            EventKind::Lifecycle { event: what, detail } => self.apply_lifecycle(event, *what, *detail),
+            EventKind::AgentLifecycle { connected } => {
+                self.change(uuid, |target| target.agent_connected = Some(*connected));
+                // The definition says it too: one that is being read now may say what was before.
+                Consequences { redefined: true, moved: *connected, relist: !known }
+            }
+            EventKind::DeviceAdded | EventKind::DeviceRemoved | EventKind::NicMacChange => {
+                Consequences { redefined: true, moved: true, relist: !known }
+            }
+            EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
+            EventKind::BlockJob { status, .. } if BLOCK_JOB_CHANGES_SOURCE.contains(status) => redefined,
+            _ => Consequences { relist: !known, ..Consequences::default() },
+        }
+    }
+
+    fn apply_lifecycle(&mut self, event: &Event, what: i32, detail: i32) -> Consequences {
+        let identity = &event.domain;
+        let uuid = identity.uuid;
+        let relist = Consequences { relist: true, ..Consequences::default() };
+        match what {
+            lifecycle::DEFINED => {
+                self.insert(identity, event.at);
+                self.change(uuid, |target| {
+                    target.identity.name.clone_from(&identity.name);
+                    if let Some(flags) = &mut target.flags {
+                        flags.persistent = true;
+                    }
+                });
+                Consequences { redefined: true, ..relist }
+            }
+            // It is defined under its new name in the same moment.
+            lifecycle::UNDEFINED if detail == lifecycle::UNDEFINED_RENAMED => relist,
+            lifecycle::UNDEFINED => {
+                if self.targets.get(&uuid).is_some_and(|target| target.is_active()) {
+                    self.change(uuid, |target| {
+                        if let Some(flags) = &mut target.flags {
+                            *flags = Flags::default();
+                        }
+                    });
+                } else {
+                    self.remove(uuid);
+                }
+                relist
+            }
+            lifecycle::STARTED => {
+                self.insert(identity, event.at);
+                self.change(uuid, |target| {
+                    target.state = RunState::Running;
+                    target.identity.clone_from(identity);
+                    // A guest that wakes up from its own sleep goes on in the process that it slept in.
+                    if detail != lifecycle::STARTED_WAKEUP {
+                        target.started = Some(event.at);
+                    }
+                });
+                Consequences { redefined: true, moved: true, relist: true }
+            }
+            lifecycle::STOPPED => {
+                let transient = |target: &Arc<Target>| target.flags.is_some_and(|flags| !flags.persistent);
+                if self.targets.get(&uuid).is_some_and(transient) {
+                    self.remove(uuid);
+                } else {
+                    self.change(uuid, |target| {
+                        target.state = RunState::ShutOff;
+                        target.identity.id = None;
+                        target.started = None;
+                        target.agent_connected = target.agent_connected.map(|_| false);
+                        target.addresses = None;
+                    });
+                }
+                // What was said of the run alone, such as aliases and changes that were not to last, has ended with it.
+                Consequences { redefined: true, ..relist }
+            }
+            lifecycle::SUSPENDED => self.run_on(event, RunState::Paused),
+            lifecycle::RESUMED => self.run_on(event, RunState::Running),
+            lifecycle::SHUTDOWN | lifecycle::PMSUSPENDED | lifecycle::CRASHED => self.run_on(event, RunState::Other),
+            _ => relist,
+        }
+    }
+
+    /// The domain is in another state, and active. Its first such event can come before that of its start.
+    fn run_on(&mut self, event: &Event, state: RunState) -> Consequences {
+        let known = self.targets.get(&event.domain.uuid).map(|target| target.identity.id);
+        let Some(id) = event.domain.id else {
+            // A domain that stops says so next.
+            return Consequences { relist: known.is_none(), ..Consequences::default() };
+        };
+        self.insert(&event.domain, event.at);
+        let begins = known != Some(Some(id));
+        self.change(event.domain.uuid, |target| {
+            if begins {
+                target.started = None;
+            }
+            target.identity.id = Some(id);
+            target.state = state;
+        });
+        Consequences { redefined: begins, moved: begins, relist: begins }
+    }
+
+    /// What its definition says, or why it could not be read.
+    pub fn define(&mut self, uuid: Uuid, definition: Definition) {
+        self.change(uuid, |target| {
+            if let Definition::Known(metadata) = &definition {
+                let connected = |agent: super::Agent| agent.connected.unwrap_or(false);
+                target.agent_connected = metadata.agent.map(connected);
+            }
+            // What could be read once is better than nothing.
+            if !matches!((&definition, &target.definition), (Definition::Failed(_), Definition::Known(_))) {
+                target.definition = definition;
+            }
+        });
+    }
+
+    /// The addresses that somebody has looked up.
+    pub fn locate(&mut self, uuid: Uuid, addresses: Option<Arc<Addresses>>) {
+        self.change(uuid, |target| target.addresses = Some(addresses));
+    }
+
+    /// The domain with this UUID.
+    #[must_use]
+    pub fn get(&self, uuid: Uuid) -> Option<&Target> {
+        self.targets.get(&uuid).map(AsRef::as_ref)
+    }
+
+    /// All domains, by UUID.
+    pub fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.targets.values().map(AsRef::as_ref)
+    }
+
+    /// The domains as they are now, and the events that have been counted; the rest of the snapshot is for the caller.
+    pub fn snapshot(&mut self) -> Snapshot {
+        let targets = self.current.get_or_insert_with(|| self.targets.values().cloned().collect());
+        let pending = |target: &&Arc<Target>| target.selected && target.definition == Definition::Pending;
+        Snapshot {
+            metadata_pending: targets.iter().filter(pending).count(),
+            targets: Arc::clone(targets),
+            counts: Arc::clone(&self.counts),
+            ..Snapshot::default()
+        }
+    }
+
+    fn insert(&mut self, identity: &Identity, now: SystemTime) {
+        if let Entry::Vacant(entry) = self.targets.entry(identity.uuid) {
+            entry.insert(Arc::new(Target::new(identity.clone(), now)));
+            self.change(identity.uuid, |_| {});
+        }
+    }
+
+    fn remove(&mut self, uuid: Uuid) {
+        self.targets.remove(&uuid);
+        self.current = None;
+    }
+
+    /// Changes one domain, if it is known, and selects it anew: what was changed may be what the selection looks at.
+    fn change(&mut self, uuid: Uuid, change: impl FnOnce(&mut Target)) {
+        let Some(target) = self.targets.get_mut(&uuid) else { return };
+        let target = Arc::make_mut(target);
+        change(target);
+        target.selected = is_wanted(&self.wanted, target);
+        self.current = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Metadata;
+
+    fn event(id: Option<u32>, event: i32, detail: i32) -> Event {
+        let domain = Identity { name: "a".to_owned(), uuid: Uuid::nil(), id };
+        Event { domain, at: SystemTime::UNIX_EPOCH, kind: EventKind::Lifecycle { event, detail } }
+    }
+
+    #[test]
+    fn a_listing_that_is_older_than_a_domain_does_not_forget_it() {
+        let mut registry = Registry::default();
+        let started = event(Some(7), lifecycle::STARTED, 0);
+        assert!(registry.apply(&started).redefined);
+        registry.define(Uuid::nil(), Definition::Known(Arc::new(Metadata::default())));
+        let before = registry.get(Uuid::nil()).cloned();
+        registry.replace(Listing::default(), &[started], SystemTime::now());
+        assert_eq!(registry.get(Uuid::nil()), before.as_ref(), "its definition above all");
+        registry.replace(Listing::default(), &[], SystemTime::now());
+        assert_eq!(registry.get(Uuid::nil()), None, "a later listing knows better");
+    }
+
+    #[test]
+    fn what_a_run_was_like_ends_with_it() {
+        let mut registry = Registry::default();
+        registry.apply(&event(Some(7), lifecycle::STARTED, 0));
+        let consequences = registry.apply(&event(None, lifecycle::STOPPED, 1));
+        assert!(consequences.redefined && consequences.relist, "{consequences:?}");
+        assert_eq!(
+            registry.get(Uuid::nil()).map(|target| (target.state, target.started)),
+            Some((RunState::ShutOff, None))
+        );
+    }
+}

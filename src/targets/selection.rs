@@ -1,0 +1,42 @@
+//! Which domains the configuration wants.
+
+use super::{Definition, Metadata, RunState, Target};
+use crate::config::{DomainRule, DomainState, Domains};
+
+/// Whether `target` is exported. A domain whose definition would decide and has not been read yet is not.
+pub(super) fn is_wanted(domains: &Domains, target: &Target) -> bool {
+    let mut undecided = false;
+    let mut matches = |rule: &DomainRule| match matches(rule, target) {
+        Some(matches) => matches,
+        None => {
+            undecided = true;
+            false
+        }
+    };
+    let included = domains.include.is_empty() || domains.include.iter().any(&mut matches);
+    let excluded = domains.exclude.iter().any(&mut matches);
+    included && !excluded && !undecided
+}
+
+/// Whether all that the rule names agrees; `None` if that cannot be said yet.
+fn matches(rule: &DomainRule, target: &Target) -> Option<bool> {
+    let state = match target.state {
+        RunState::Running => DomainState::Running,
+        RunState::Paused => DomainState::Paused,
+        RunState::ShutOff => DomainState::Shutoff,
+        RunState::Other => DomainState::Other,
+    };
+    let facts = rule.name.as_ref().is_none_or(|name| name.is_match(&target.identity.name))
+        && rule.uuid.is_none_or(|uuid| uuid.0 == target.identity.uuid)
+        && rule.state.is_none_or(|wanted| wanted == state);
+    if !facts || rule.metadata.is_empty() {
+        return Some(facts);
+    }
+    let none = Metadata::default();
+    let metadata = match &target.definition {
+        Definition::Pending => return None,
+        Definition::Known(metadata) => metadata,
+        Definition::Failed(_) => &none,
+    };
+    Some(rule.metadata.iter().all(|(label, regex)| regex.is_match(metadata.label(label))))
+}
