@@ -1,5 +1,7 @@
 //! Lines of samples, as both text formats have them.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::labels::Rendered;
 use crate::catalogue::{Histogram, Sample, Value};
 
@@ -70,6 +72,13 @@ pub(super) fn write_histogram(
         write_line(out, labels, sample, [name, "_sum"], None, &Value::Float(sum));
         write_line(out, labels, sample, [name, "_count"], None, &Value::Unsigned(histogram.count()));
     }
+}
+
+/// When a counter or a histogram began: Unix time to the millisecond, which is what Prometheus keeps.
+pub(super) fn write_created(out: &mut String, labels: &Rendered<'_>, sample: &Sample, name: &str, start: SystemTime) {
+    let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    write_line(out, labels, sample, [name, "_created"], None, &Value::Float(millis.as_secs_f64()));
 }
 
 #[cfg(test)]

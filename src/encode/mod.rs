@@ -4,6 +4,7 @@ mod compress;
 mod labels;
 mod line;
 mod openmetrics;
+pub mod otlp;
 mod params;
 mod protobuf;
 mod text;

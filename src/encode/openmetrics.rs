@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::Rendered;
-use super::line::write_histogram;
+use super::line::{write_created, write_histogram, write_line};
 use crate::catalogue::{Families, Family, Kind, LabelSet, Meta, Sample, Value, float};
 
 pub(super) fn encode(families: &Arc<Families>) -> String {
@@ -22,11 +22,12 @@ pub(super) fn encode(families: &Arc<Families>) -> String {
     let mut out = String::with_capacity(families.series() * 128);
     let rendered = LazyCell::new(|| Rendered::new(&families.labels));
     let mut first = 0;
-    for chunk in families.families.chunk_by(|a, b| is_histogram(a) == is_histogram(b)) {
+    let ours = |family: &Family| is_ours(families, family);
+    for chunk in families.families.chunk_by(|a, b| ours(a) == ours(b)) {
         let range = first..first + chunk.len();
         first = range.end;
-        if chunk.first().is_some_and(is_histogram) {
-            chunk.iter().for_each(|family| write_histograms(&mut out, families, &rendered, family));
+        if chunk.first().is_some_and(ours) {
+            chunk.iter().for_each(|family| write_family(&mut out, families, &rendered, family));
             continue;
         }
         let mut registry = Registry::default();
@@ -40,22 +41,35 @@ pub(super) fn encode(families: &Arc<Families>) -> String {
     out
 }
 
-fn is_histogram(family: &Family) -> bool {
-    family.meta.kind == Kind::Histogram
+/// What the crate cannot write is written here: it insists on the sum of a histogram, which libvirt does not report of every
+/// one, and has no series for when a counter began.
+fn is_ours(families: &Families, family: &Family) -> bool {
+    match family.meta.kind {
+        Kind::Histogram => true,
+        Kind::Counter => families.openmetrics_created,
+        Kind::Gauge | Kind::Info | Kind::Unknown => false,
+    }
 }
 
-/// The crate insists on a sum, which libvirt does not report of every histogram: these families are written here.
-fn write_histograms(out: &mut String, families: &Families, rendered: &Rendered<'_>, family: &Family) {
-    let Meta { name, help, unit, .. } = &*family.meta;
-    for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " histogram\n"] {
+/// A counter or a histogram.
+fn write_family(out: &mut String, families: &Families, rendered: &Rendered<'_>, family: &Family) {
+    let Meta { name: full, help, unit, kind, .. } = &*family.meta;
+    let name = family.meta.family_name();
+    for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind.as_str(), "\n"] {
         out.push_str(part);
     }
     for part in unit.suffix().map(|unit| ["# UNIT ", name, " ", unit, "\n"]).into_iter().flatten() {
         out.push_str(part);
     }
     for sample in &family.samples {
-        if let Value::Histogram(number) = sample.value {
-            write_histogram(out, rendered, sample, name, &families.histograms[number]);
+        match sample.value {
+            Value::Histogram(number) => write_histogram(out, rendered, sample, name, &families.histograms[number]),
+            ref value => write_line(out, rendered, sample, [full, ""], None, value),
+        }
+        if families.openmetrics_created
+            && let Some(start) = families.start_of(family, sample)
+        {
+            write_created(out, rendered, sample, name, start);
         }
     }
 }

@@ -108,7 +108,7 @@ pub(super) fn encode(families: &Arc<Families>) -> Vec<u8> {
             name: Some(Bytes::copy_from_slice(family.meta.name.as_bytes())),
             help: Some(Bytes::copy_from_slice(family.meta.help.as_bytes())),
             r#type: Some(metric_type(family).into()),
-            metric: family.samples.iter().map(|sample| metric(families, &labels, family.meta.kind, sample)).collect(),
+            metric: family.samples.iter().map(|sample| metric(families, &labels, family, sample)).collect(),
             unit: family.meta.unit.suffix().map(|unit| Bytes::from_static(unit.as_bytes())),
         };
         // A Vec grows as it is written to, which is the only way in which this can fail.
@@ -136,11 +136,11 @@ fn metric_type(family: &Family) -> MetricType {
     }
 }
 
-fn metric(families: &Families, labels: &[Vec<LabelPair>], kind: Kind, sample: &Sample) -> Metric {
-    let start_timestamp = families.started.get(&sample.subject).and_then(timestamp);
+fn metric(families: &Families, labels: &[Vec<LabelPair>], family: &Family, sample: &Sample) -> Metric {
+    let start_timestamp = families.start_of(family, sample).and_then(timestamp);
     let label = [sample.subject, sample.labels].iter().flat_map(|set| labels[set.index()].iter().cloned()).collect();
     let mut metric = Metric { label, ..Metric::default() };
-    match (kind, sample.value) {
+    match (family.meta.kind, sample.value) {
         (_, Value::Histogram(number)) => {
             metric.histogram = Some(buckets(&families.histograms[number], start_timestamp));
         }
@@ -162,7 +162,7 @@ fn buckets(histogram: &Histogram, start_timestamp: Option<Timestamp>) -> Buckets
     }
 }
 
-fn timestamp(at: &SystemTime) -> Option<Timestamp> {
+fn timestamp(at: SystemTime) -> Option<Timestamp> {
     let since = at.duration_since(UNIX_EPOCH).ok()?;
     Some(Timestamp { seconds: since.as_secs().try_into().ok()?, nanos: since.subsec_nanos().try_into().ok()? })
 }
@@ -173,7 +173,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::catalogue::{Meta, Unit};
+    use crate::catalogue::{Meta, Origin, Started, Unit};
 
     fn family(name: &'static str, kind: Kind, unit: Unit, sample: Sample) -> Family {
         let meta = Meta {
@@ -184,7 +184,7 @@ mod tests {
             otel_name: Cow::Borrowed("x"),
             otel_attributes: &[],
         };
-        Family { meta: Arc::new(meta), samples: vec![sample] }
+        Family { meta: Arc::new(meta), origin: Origin::Run, samples: vec![sample] }
     }
 
     #[test]
@@ -193,7 +193,8 @@ mod tests {
         let subject = families.labels.push([("domain", "a\"b\n")]);
         let labels = families.labels.push([("device", "vda")]);
         families.histograms.push(Histogram { buckets: vec![(0.5, 2), (f64::INFINITY, 3)], sum: Some(1.5) });
-        families.started.insert(subject, UNIX_EPOCH + Duration::from_millis(1500));
+        let [run, first_seen] = [1500, 2500].map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
+        families.started.insert(subject, Started { run: Some(run), first_seen });
         let sample = |value| Sample { subject, labels, value };
         families.families = vec![
             family("a_seconds_total", Kind::Counter, Unit::Seconds, sample(Value::Float(0.25))),
@@ -201,7 +202,10 @@ mod tests {
             family("c_info", Kind::Info, Unit::None, sample(Value::Unsigned(1))),
             family("d", Kind::Unknown, Unit::None, sample(Value::Unsigned(u64::MAX))),
             family("e", Kind::Histogram, Unit::None, sample(Value::Histogram(0))),
+            family("f_total", Kind::Counter, Unit::None, sample(Value::Unsigned(1))),
+            family("g_total", Kind::Counter, Unit::None, Sample { subject: labels, ..sample(Value::Unsigned(1)) }),
         ];
+        families.families[5].origin = Origin::FirstSeen;
         let bytes = encode(&Arc::new(families));
         let mut rest = &*bytes;
         let mut read = Vec::new();
@@ -209,9 +213,9 @@ mod tests {
             read.push(MetricFamily::decode_length_delimited(&mut rest).expect("a family"));
         }
         let names: Vec<_> = read.iter().map(|family| family.name.clone().expect("a name")).collect();
-        assert_eq!(names, ["a_seconds_total", "b", "c_info", "d", "e"]);
+        assert_eq!(names, ["a_seconds_total", "b", "c_info", "d", "e", "f_total", "g_total"]);
         let types: Vec<_> = read.iter().map(|family| family.r#type.expect("a type")).collect();
-        assert_eq!(types, [0, 1, 1, 3, 4]);
+        assert_eq!(types, [0, 1, 1, 3, 4, 0, 0]);
         assert_eq!(read[0].unit.as_deref(), Some(&b"seconds"[..]));
         let metrics: Vec<_> = read.iter().map(|family| family.metric[0].clone()).collect();
         let label = &metrics[0].label;
@@ -226,5 +230,8 @@ mod tests {
         assert_eq!((histogram.sample_count, histogram.sample_sum), (Some(3), Some(1.5)));
         assert_eq!(histogram.bucket[1].upper_bound, Some(f64::INFINITY));
         assert_eq!(histogram.start_timestamp, start);
+        let counted = Some(Timestamp { seconds: 2, nanos: 500_000_000 });
+        assert_eq!(metrics[5].counter, Some(Counter { value: Some(1.0), start_timestamp: counted }));
+        assert_eq!(metrics[6].counter, Some(Counter { value: Some(1.0), start_timestamp: None }));
     }
 }

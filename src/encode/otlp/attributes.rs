@@ -1,0 +1,197 @@
+//! What labels are called as OpenTelemetry attributes, and label sets as encoded attributes.
+
+use opentelemetry_semantic_conventions::attribute as semconv;
+
+use super::Naming;
+use super::wire;
+use crate::catalogue::{LabelSet, LabelTable, Meta};
+
+/// An attribute's name and whether its value is a number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attribute {
+    /// The label.
+    pub label: &'static str,
+    /// The attribute.
+    pub name: &'static str,
+    /// Whether OpenTelemetry has the value as an integer.
+    pub is_number: bool,
+}
+
+const fn text(label: &'static str, name: &'static str) -> Attribute {
+    Attribute { label, name, is_number: false }
+}
+
+/// The labels of the domains' families.
+pub const OF_DOMAINS: &[Attribute] = &[
+    text("domain", "libvirt.domain.name"),
+    text("uuid", "libvirt.domain.uuid"),
+    text("state", "libvirt.domain.state"),
+    text("reason", "libvirt.reason"),
+    text("vcpu", "libvirt.vcpu.id"),
+    text("vcpus", "libvirt.vcpu.ids"),
+    text("device", semconv::SYSTEM_DEVICE),
+    text("interface", semconv::NETWORK_INTERFACE_NAME),
+    text("path", "libvirt.disk.image.path"),
+    text("backing_index", "libvirt.disk.backing_index"),
+    text("interval", "libvirt.disk.timed_group.interval"),
+    text("iothread", "libvirt.iothread.id"),
+    text("monitor", "libvirt.monitor.name"),
+    text("bank", "libvirt.cache.bank.id"),
+    text("node", "libvirt.numa.node.id"),
+    text("package", "libvirt.cpu.package.id"),
+    text("mode", "libvirt.dirty_rate.mode"),
+    text("key", "libvirt.stats.key"),
+    text("title", "libvirt.domain.title"),
+    text("os_type", "libvirt.domain.os_type"),
+    text("arch", "libvirt.domain.arch"),
+    text("machine", "libvirt.domain.machine"),
+    text("os", "libvirt.domain.os"),
+    text("emulator", "libvirt.domain.emulator"),
+    text("instance_name", "libvirt.owner.instance_name"),
+    text("flavor", "libvirt.owner.flavor"),
+    text("project_id", "libvirt.owner.project_id"),
+    text("project_name", "libvirt.owner.project_name"),
+    text("user_id", "libvirt.owner.user_id"),
+    text("user_name", "libvirt.owner.user_name"),
+    text("image_id", "libvirt.owner.image_id"),
+    text("group_id", "libvirt.owner.group_id"),
+    text("group_name", "libvirt.owner.group_name"),
+    text("kubevirt_name", "libvirt.owner.kubevirt_name"),
+    text("kubevirt_namespace", "libvirt.owner.kubevirt_namespace"),
+    text("kubevirt_uid", "libvirt.owner.kubevirt_uid"),
+    text("ovirt_cluster_version", "libvirt.owner.ovirt_cluster_version"),
+    text("bus", "libvirt.disk.bus"),
+    text("driver_type", "libvirt.disk.driver_type"),
+    text("cache", "libvirt.disk.cache"),
+    text("serial", "libvirt.disk.serial"),
+    text("readonly", "libvirt.disk.readonly"),
+    text("source", "libvirt.device.source"),
+    text("alias", "libvirt.device.alias"),
+    text("mac", "libvirt.interface.mac"),
+    text("model", "libvirt.interface.model"),
+    text("bridge", "libvirt.interface.bridge"),
+    text("network", "libvirt.interface.network"),
+    text("portgroup", "libvirt.interface.portgroup"),
+    text("interface_type", "libvirt.interface.type"),
+    text("mtu", "libvirt.interface.mtu"),
+    text("ovs_port_id", "libvirt.interface.ovs_port_id"),
+    text("action", "libvirt.event.action"),
+    text("operation", "libvirt.job.operation"),
+    text("status", "libvirt.job.status"),
+    text("success", "libvirt.job.success"),
+    text("recipient", "libvirt.event.recipient"),
+];
+
+/// The labels of families that are about no single domain: the exporter's own, and the counts of all events.
+pub const OF_EXPORTER: &[Attribute] = &[
+    text("state", "libvirt.domain.state"),
+    text("library", "libvirt.library.version"),
+    text("libvirt", "libvirt.version"),
+    text("hypervisor", "libvirt.hypervisor.version"),
+    text("driver", "libvirt.driver"),
+    text("version", semconv::SERVICE_VERSION),
+    text("rustversion", "process.runtime.version"),
+    text("reason", semconv::ERROR_TYPE),
+    text("path", semconv::HTTP_ROUTE),
+    Attribute { label: "code", name: semconv::HTTP_RESPONSE_STATUS_CODE, is_number: true },
+    text("result", "libvirt.exporter.otlp.result"),
+    text("cause", "libvirt.exporter.resync.cause"),
+    text("event", "libvirt.event.name"),
+    text("detail", "libvirt.event.detail"),
+];
+
+/// The attribute that stands for `label`: of the exporter's own families, or of the domains'.
+#[must_use]
+pub fn attribute_of(label: &str, own: bool) -> Option<Attribute> {
+    let table = if own { OF_EXPORTER } else { OF_DOMAINS };
+    table.iter().find(|attribute| attribute.label == label).copied()
+}
+
+/// The tag of the attributes in a number's point.
+pub(super) const OF_NUMBER: u32 = 7;
+/// The tag of the attributes in a histogram's point.
+pub(super) const OF_HISTOGRAM: u32 = 9;
+
+/// Label sets as they stand in a number's point, each encoded when it is first needed. The exporter's own families have
+/// sets of their own: no set is wanted under both meanings.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    naming: Naming,
+    bytes: Vec<u8>,
+    spans: Vec<Option<(usize, usize)>>,
+    scratch: Vec<u8>,
+}
+
+impl Blocks {
+    pub(super) fn new(naming: Naming, labels: &LabelTable) -> Self {
+        Self { naming, bytes: Vec::new(), spans: vec![None; labels.len()], scratch: Vec::new() }
+    }
+
+    /// The attributes of `set` for the point of a number.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, labels: &LabelTable, set: LabelSet, own: bool) {
+        let (start, end) = match self.spans[set.index()] {
+            Some(span) => span,
+            None => {
+                let start = self.bytes.len();
+                let bytes = &mut self.bytes;
+                write_set(bytes, OF_NUMBER, self.naming, labels, set, own, &mut self.scratch);
+                *self.spans[set.index()].insert((start, self.bytes.len()))
+            }
+        };
+        out.extend_from_slice(&self.bytes[start..end]);
+    }
+
+    /// Likewise for the point of a histogram; those are few.
+    pub(super) fn append_to_histogram(&mut self, out: &mut Vec<u8>, labels: &LabelTable, set: LabelSet, own: bool) {
+        write_set(out, OF_HISTOGRAM, self.naming, labels, set, own, &mut self.scratch);
+    }
+}
+
+/// The attributes that a family has beyond its labels.
+pub(super) fn constant(tag: u32, naming: Naming, meta: &Meta) -> Vec<u8> {
+    let (mut out, mut scratch) = (Vec::new(), Vec::new());
+    if naming == Naming::Otel {
+        for (name, value) in meta.otel_attributes {
+            write_attribute(&mut out, tag, name, value, false, &mut scratch);
+        }
+    }
+    out
+}
+
+fn write_set(
+    out: &mut Vec<u8>,
+    tag: u32,
+    naming: Naming,
+    labels: &LabelTable,
+    set: LabelSet,
+    own: bool,
+    scratch: &mut Vec<u8>,
+) {
+    for (label, value) in labels.get(set) {
+        match (naming, attribute_of(label, own)) {
+            (Naming::Otel, Some(known)) => write_attribute(out, tag, known.name, value, known.is_number, scratch),
+            (Naming::Otel, None) => write_attribute(out, tag, &format!("libvirt.{label}"), value, false, scratch),
+            (Naming::Prometheus, _) => write_attribute(out, tag, label, value, false, scratch),
+        }
+    }
+}
+
+/// A `KeyValue` whose value is an `AnyValue`.
+fn write_attribute(out: &mut Vec<u8>, tag: u32, name: &str, value: &str, is_number: bool, scratch: &mut Vec<u8>) {
+    const STRING: u32 = 1;
+    const INT: u32 = 3;
+    scratch.clear();
+    match value.parse::<u64>() {
+        // An absent number would be no value at all.
+        Ok(number) if is_number && number != 0 => wire::varint(scratch, INT, number),
+        _ => wire::bytes(scratch, STRING, value.as_bytes()),
+    }
+    wire::delimited(out, tag, wire::delimited_len(name.len()) + wire::delimited_len(scratch.len()));
+    wire::bytes(out, 1, name.as_bytes());
+    wire::bytes(out, 2, scratch);
+}
+
+/// An attribute whose value is text.
+pub(super) fn write_text(out: &mut Vec<u8>, tag: u32, name: &str, value: &str) {
+    write_attribute(out, tag, name, value, false, &mut Vec::new());
+}

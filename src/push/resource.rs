@@ -1,0 +1,73 @@
+//! The resource: what the metrics say of where they come from.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::fs;
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::EnvResourceDetector;
+use opentelemetry_semantic_conventions::attribute::{
+    HOST_ARCH, HOST_ID, HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION,
+};
+
+/// The attributes in the order of their names: what can be found out, over it what the environment says
+/// (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`), over that `configured`.
+///
+/// The instance is named after its host, since it is what Prometheus calls `instance`.
+pub(super) fn attributes(configured: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let host = first_line("/proc/sys/kernel/hostname");
+    let found = [
+        (SERVICE_NAME, Some(env!("CARGO_PKG_NAME").to_owned())),
+        (SERVICE_VERSION, Some(env!("CARGO_PKG_VERSION").to_owned())),
+        (SERVICE_INSTANCE_ID, host.clone()),
+        (HOST_NAME, host),
+        (HOST_ID, first_line("/etc/machine-id")),
+        (HOST_ARCH, Some(arch(ARCH).to_owned())),
+    ];
+    let found = found.into_iter().filter_map(|(name, value)| Some(KeyValue::new(name, value?)));
+    let name = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let configured = configured.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
+    let resource = Resource::builder_empty()
+        .with_attributes(found)
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .with_attributes(name.map(|name| KeyValue::new(SERVICE_NAME, name)))
+        .with_attributes(configured)
+        .build();
+    let mut attributes: Vec<_> = resource.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    attributes.sort();
+    attributes
+}
+
+fn first_line(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
+/// The semantic conventions' word for what Rust calls `arch`.
+fn arch(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "arm32",
+        "powerpc64" => "ppc64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_configured_comes_before_what_is_found() {
+        let configured = [("service.name", "x"), ("deployment.environment.name", "lab")];
+        let configured = configured.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let attributes: BTreeMap<String, String> = super::attributes(&configured).into_iter().collect();
+        assert_eq!(attributes["service.name"], "x");
+        assert_eq!(attributes["deployment.environment.name"], "lab");
+        assert_eq!(attributes["service.version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(attributes["service.instance.id"], attributes["host.name"]);
+        assert!(["amd64", "arm64"].contains(&attributes["host.arch"].as_str()));
+    }
+}

@@ -1,0 +1,236 @@
+//! What a sender knows of its series, over several pushes.
+
+use std::borrow::Cow;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::catalogue::{Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Unit, Value};
+use crate::config::{Naming, Temporality};
+use crate::encode::otlp::{Chunks, Dialect, Part};
+
+/// A domain at one moment.
+#[derive(Clone, Copy)]
+struct Domain {
+    name: &'static str,
+    running: bool,
+    /// Its counter.
+    count: u64,
+    /// When it is known to have started, in seconds.
+    started: Option<u64>,
+}
+
+const fn running(name: &'static str, count: u64) -> Domain {
+    Domain { name, running: true, count, started: None }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn family(name: &'static str, kind: Kind, samples: Vec<Sample>) -> Family {
+    let (name, otel_name) = (Cow::Borrowed(name), Cow::Borrowed(name));
+    let meta = Meta { name, help: "Help".into(), kind, unit: Unit::None, otel_name, otel_attributes: &[] };
+    Family { meta: Arc::new(meta), origin: Origin::Run, samples }
+}
+
+fn dialect(temporality: Temporality) -> Dialect {
+    Dialect { naming: Naming::Otel, temporality, resource: Vec::new() }
+}
+
+/// Each domain has a counter, a histogram of as many observations and whether it runs; the exporter has a counter too.
+fn batch(seconds: u64, domains: &[Domain]) -> Batch {
+    let mut families = Families::default();
+    // Numbers of label sets differ from one collection to the next.
+    for _ in 0..seconds % 3 {
+        families.labels.push([("unused", "x")]);
+    }
+    let (mut complete, mut counts, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for domain in domains {
+        let subject = families.labels.push([("domain", domain.name)]);
+        let labels = families.labels.push([("device", "vda")]);
+        let sample = |labels, value| Sample { subject, labels, value };
+        if domain.running {
+            complete.push(sample(LabelSet::EMPTY, Value::Unsigned(1)));
+        }
+        counts.push(sample(labels, Value::Unsigned(domain.count)));
+        let histogram =
+            Histogram { buckets: vec![(1.0, domain.count / 2), (f64::INFINITY, domain.count)], sum: Some(1.0) };
+        times.push(sample(labels, Value::Histogram(families.histograms.len())));
+        families.histograms.push(histogram);
+        let started = |run| (subject, Started { run: Some(at(run)), first_seen: at(2) });
+        families.started.extend(domain.started.map(started));
+    }
+    let own = Sample { subject: LabelSet::EMPTY, labels: LabelSet::EMPTY, value: Value::Unsigned(seconds) };
+    let all = [
+        family("libvirt_domain_stats_complete", Kind::Gauge, complete),
+        family("own", Kind::Counter, vec![own]),
+        family("count", Kind::Counter, counts),
+        family("time", Kind::Histogram, times),
+    ];
+    families.families.extend(all.into_iter().filter(|family| !family.samples.is_empty()));
+    Batch { families: Arc::new(families), at: at(seconds), reached: true, began: at(1) }
+}
+
+#[test]
+fn a_counter_of_events_starts_when_its_domain_was_first_seen() {
+    let of_run = batch(10, &[Domain { started: Some(7), ..running("a", 1) }]);
+    let mut families = Families::clone(&of_run.families);
+    let counter = families.families.iter_mut().find(|family| family.meta.name == "count").expect("a counter");
+    counter.origin = Origin::FirstSeen;
+    let of_events = Batch { families: Arc::new(families), ..batch(10, &[]) };
+    let start = |batch: &Batch| {
+        let parts = Series::new(&dialect(Temporality::Cumulative)).parts(batch);
+        of(&parts, "count", "a").expect("a sample").1
+    };
+    assert_eq!((start(&of_run), start(&of_events)), (7, 2));
+}
+
+/// Name and domain of a series.
+type Named = (String, Option<String>);
+
+/// The samples of a part: value and start in seconds.
+fn samples(part: &Part) -> Vec<(Named, Value, u64)> {
+    let families = &part.families;
+    let mut found = Vec::new();
+    for (number, family) in families.families.iter().enumerate() {
+        for (position, sample) in family.samples.iter().enumerate() {
+            let start = part.start_of(number, position).expect("a start");
+            let start = start.duration_since(UNIX_EPOCH).expect("later").as_secs();
+            let domain = families.labels.get(sample.subject).next().map(|label| label.1.to_owned());
+            found.push(((family.meta.name.to_string(), domain), sample.value, start));
+        }
+    }
+    found
+}
+
+/// Value and start of a domain's series, or of the exporter's own.
+fn of(parts: &[Part], name: &str, domain: &str) -> Option<(Value, u64)> {
+    let named = (name.to_owned(), Some(domain.to_owned()).filter(|domain| !domain.is_empty()));
+    samples(&parts[0]).into_iter().find(|sample| sample.0 == named).map(|(_, value, start)| (value, start))
+}
+
+/// Tells `series` that all of `batch` arrived.
+fn arrive(series: &mut Series, temporality: Temporality, batch: &Batch, parts: Vec<Part>) {
+    let mut chunks = Chunks::new(dialect(temporality), parts);
+    while let Some(chunk) = chunks.next_chunk() {
+        series.taken(&chunk);
+    }
+    series.all_taken(batch);
+}
+
+#[test]
+fn a_counter_starts_when_its_domain_did_or_was_first_seen() {
+    let mut series = Series::new(&dialect(Temporality::Cumulative));
+    let start = |series: &mut Series, batch: &Batch| of(&series.parts(batch), "count", "a").expect("a sample").1;
+    assert_eq!(start(&mut series, &batch(10, &[running("a", 1)])), 10);
+    let parts = series.parts(&batch(20, &[running("a", 1), running("b", 1)]));
+    assert_eq!(
+        (of(&parts, "count", "a"), of(&parts, "count", "b")),
+        (Some((Value::Unsigned(1), 10)), Some((Value::Unsigned(1), 20)))
+    );
+    assert_eq!(of(&parts, "own", ""), Some((Value::Unsigned(20), 1)));
+    // Libvirt away, or the domain without a record: nothing is known to have ended.
+    let mut away = batch(30, &[]);
+    away.reached = false;
+    series.parts(&away);
+    assert_eq!(start(&mut series, &batch(40, &[running("a", 1)])), 10);
+    // Shut off, and started again.
+    series.parts(&batch(50, &[Domain { running: false, ..running("a", 1) }]));
+    assert_eq!(start(&mut series, &batch(60, &[running("a", 1)])), 60);
+    // What is known comes first.
+    assert_eq!(start(&mut series, &batch(70, &[Domain { started: Some(55), ..running("a", 1) }])), 55);
+}
+
+#[test]
+fn what_has_ended_is_told_once_it_arrives() {
+    let cumulative = Temporality::Cumulative;
+    let mut series = Series::new(&dialect(cumulative));
+    let both = batch(10, &[running("a", 1), running("b", 1)]);
+    let parts = series.parts(&both);
+    assert_eq!(parts.len(), 1);
+    arrive(&mut series, cumulative, &both, parts);
+    let one = batch(20, &[running("b", 1)]);
+    let ended = |parts: &[Part]| samples(&parts[1]).into_iter().map(|sample| sample.0).collect::<Vec<_>>();
+    let of_a = ["libvirt_domain_stats_complete", "count", "time"].map(|name| (name.to_owned(), Some("a".to_owned())));
+    // A push that did not arrive has told nothing.
+    assert_eq!(ended(&series.parts(&one)), of_a);
+    let parts = series.parts(&one);
+    assert!(ended(&parts) == of_a && parts[1].ended);
+    arrive(&mut series, cumulative, &one, parts);
+    assert_eq!(series.parts(&batch(30, &[running("b", 2)])).len(), 1);
+    // Without any domain there is no family of theirs either.
+    assert_eq!(ended(&series.parts(&batch(30, &[]))).len(), 3);
+}
+
+#[test]
+fn a_delta_is_what_has_not_been_told() {
+    let delta = Temporality::Delta;
+    let mut series = Series::new(&dialect(delta));
+    let first = batch(10, &[running("a", 100)]);
+    let parts = series.parts(&first);
+    // A total is no delta.
+    assert_eq!((of(&parts, "count", "a"), of(&parts, "own", "")), (None, None));
+    arrive(&mut series, delta, &first, parts);
+    let second = batch(20, &[running("a", 107), Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]);
+    // This one is dropped.
+    series.parts(&second);
+    let third = batch(30, &[running("a", 110), Domain { started: Some(15), ..running("new", 4) }, running("old", 9)]);
+    let parts = series.parts(&third);
+    assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(10), 10)));
+    assert_eq!(of(&parts, "own", ""), Some((Value::Unsigned(20), 10)));
+    assert_eq!(
+        of(&parts, "count", "old"),
+        Some((Value::Unsigned(0), 20)),
+        "seen in the dropped push, which told nothing"
+    );
+    let Some((Value::Histogram(number), 10)) = of(&parts, "time", "a") else { panic!("a histogram") };
+    let histogram = &parts[0].families.histograms[number];
+    assert_eq!((&*histogram.buckets, histogram.sum), (&[(1.0, 5), (f64::INFINITY, 10)][..], Some(0.0)));
+    arrive(&mut series, delta, &third, parts);
+    // Away for a push, then begun anew.
+    let fourth = batch(40, &[]);
+    let parts = series.parts(&fourth);
+    arrive(&mut series, delta, &fourth, parts);
+    let parts = series.parts(&batch(50, &[running("a", 112), Domain { started: Some(45), ..running("old", 2) }]));
+    assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(2), 30)));
+    assert_eq!(of(&parts, "count", "old"), Some((Value::Unsigned(2), 45)));
+}
+
+#[test]
+fn a_domain_that_is_known_to_be_new_is_told_whole() {
+    let delta = Temporality::Delta;
+    let mut series = Series::new(&dialect(delta));
+    let first = batch(10, &[]);
+    let parts = series.parts(&first);
+    arrive(&mut series, delta, &first, parts);
+    let parts = series.parts(&batch(20, &[Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]));
+    assert_eq!(of(&parts, "count", "new"), Some((Value::Unsigned(3), 15)));
+    assert_eq!(of(&parts, "count", "old"), None);
+    // Nobody took it, and nothing of it is lost.
+    let parts = series.parts(&batch(30, &[Domain { started: Some(15), ..running("new", 5) }, running("old", 9)]));
+    assert_eq!(of(&parts, "count", "new"), Some((Value::Unsigned(5), 15)));
+}
+
+#[test]
+fn an_outage_of_hours_loses_no_delta() {
+    let delta = Temporality::Delta;
+    let mut series = Series::new(&dialect(delta));
+    let first = batch(10, &[running("a", 100)]);
+    let parts = series.parts(&first);
+    arrive(&mut series, delta, &first, parts);
+    for minutes in 1..200 {
+        series.parts(&batch(minutes * 60, &[running("a", 100 + minutes)]));
+    }
+    let parts = series.parts(&batch(12_000, &[running("a", 300)]));
+    assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(200), 10)));
+    // A series that is away for as long is forgotten, and is no delta when it comes back.
+    let parts = series.parts(&batch(12_000 + 3600, &[]));
+    assert_eq!(of(&parts, "count", "a"), None);
+    let parts = series.parts(&batch(12_000 + 3660, &[running("a", 400)]));
+    assert_eq!(of(&parts, "count", "a"), None);
+}
+
+#[test]
+fn the_family_of_running_domains_is_one_of_the_exporters_own() {
+    assert!(crate::health::ROWS.iter().any(|row| row.meta.name == series::OF_RUNNING));
+}
