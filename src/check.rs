@@ -1,15 +1,19 @@
 //! `domstats-exporter check`: whether settings and connection are good, and what there would be to see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::catalogue::Families;
 use crate::collect::{Collection, Selection, Shortcomings, group_of};
-use crate::config::Config;
+use crate::config::{AnchoredRegex, Config, Group, HeaderName, Naming, Otlp};
+use crate::discovery::build_target_groups;
 use crate::exporter::Exporter;
 use crate::libvirt::{ErrorClass, LibvirtError};
 
+/// How many domains are asked for each group alone: as many as one call has.
+const TIMED: usize = 16;
 /// How many families the report names.
 const LARGEST: usize = 10;
 
@@ -22,6 +26,7 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     let mut report = String::new();
     line(&mut report, "configuration", "ok");
     line(&mut report, "libvirt URI", config.libvirt.uri.as_str());
+    push_settings(&mut report, &config.otlp);
     if let Some(versions) = &collection.versions {
         line(&mut report, "client library", &versions.library);
         line(&mut report, "daemon", &versions.libvirt);
@@ -40,8 +45,22 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
-    for shortcoming in shortcomings(exporter.shortcomings()) {
+    let shortcomings = exporter.shortcomings();
+    for shortcoming in noted(&shortcomings) {
         line(&mut report, "note", shortcoming);
+    }
+    if !shortcomings.unknown_events.is_empty() {
+        line(&mut report, "events not known here", &shortcomings.unknown_events.join(", "));
+    }
+    if config.service_discovery.enabled {
+        line(&mut report, "service discovery", &guests(config, &exporter).await);
+    }
+    let (asked, times) = time_by_group(config, &exporter, &collection).await;
+    if asked > 0 {
+        line(&mut report, "time by group", &format!("ms per domain, each group asked for alone, of {asked} domains"));
+    }
+    for (group, millis) in times {
+        line(&mut report, "", &format!("{millis:>8.2}  {group}"));
     }
     let families = exporter.families(&collection, &Selection::default());
     line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
@@ -50,6 +69,42 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
         line(&mut report, "", &format!("{series:>8}  {name}"));
     }
     Ok(report)
+}
+
+/// Where metrics are pushed, and which settings of that come from the environment.
+fn push_settings(report: &mut String, otlp: &Otlp) {
+    let Some(url) = otlp.url() else {
+        return line(report, "OTLP push", "off");
+    };
+    line(report, "OTLP push", &url);
+    let span = |duration| humantime::format_duration(duration).to_string();
+    let headers = otlp.headers.iter().flat_map(|headers| headers.keys());
+    let file = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+    let settings = [
+        ("endpoint", otlp.receiver().map(ToString::to_string), otlp.endpoint.is_some()),
+        ("protocol", Some(otlp.protocol().to_string()), otlp.protocol.is_some()),
+        ("insecure", otlp.insecure.map(|insecure| insecure.to_string()), otlp.insecure.is_some()),
+        ("headers", Some(headers.map(HeaderName::as_str).collect::<Vec<_>>().join(", ")), otlp.headers.is_some()),
+        ("interval", Some(span(otlp.interval())), otlp.interval.is_some()),
+        ("timeout", Some(span(otlp.timeout())), otlp.timeout.is_some()),
+        ("export_timeout", Some(span(otlp.export_timeout())), otlp.export_timeout.is_some()),
+        ("compression", Some(otlp.compression().to_string()), otlp.compression.is_some()),
+        ("temporality", Some(otlp.temporality().to_string()), otlp.temporality.is_some()),
+        ("naming", Some(otlp.naming.to_string()), otlp.naming != Naming::default()),
+        ("tls.ca_file", file(&otlp.tls.ca_file), true),
+        ("tls.cert_file", file(&otlp.tls.cert_file), true),
+        ("tls.key_file", file(&otlp.tls.key_file), true),
+    ];
+    for (key, value, is_set) in settings {
+        let origin = match (otlp.environment.get(key), is_set) {
+            (Some(variable), _) => variable,
+            (None, true) => "configuration",
+            (None, false) => "default",
+        };
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            line(report, "", &format!("{key}: {value} ({origin})"));
+        }
+    }
 }
 
 /// What an operator can do about a failure.
@@ -92,7 +147,7 @@ fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'sta
 }
 
 /// What the daemon turned out not to know, and what is done about it.
-fn shortcomings(of: Shortcomings) -> impl Iterator<Item = &'static str> {
+fn noted(of: &Shortcomings) -> impl Iterator<Item = &'static str> {
     let known = [
         (
             of.no_bulk,
@@ -102,6 +157,42 @@ fn shortcomings(of: Shortcomings) -> impl Iterator<Item = &'static str> {
         (of.no_backing, "the daemon does not report backing chains"),
     ];
     known.into_iter().filter_map(|(is, text)| is.then_some(text))
+}
+
+/// How many guests there would be to scrape.
+async fn guests(config: &Config, exporter: &Exporter) -> String {
+    let snapshot = match exporter.discover(None).await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return error.to_string(),
+    };
+    let wanted = || snapshot.targets.iter().filter(|target| target.selected && target.is_active());
+    let located = wanted().filter(|target| matches!(target.addresses, Some(Some(_)))).count();
+    let domains = format!("{located} of {} domains that run or are paused have addresses", wanted().count());
+    match build_target_groups(&snapshot, config) {
+        Ok(groups) => format!("{domains}, {} targets", groups.len()),
+        Err(incomplete) => format!("{domains}, {incomplete}"),
+    }
+}
+
+/// How many domains were asked, and the milliseconds that each group took for one of them, the slowest group first. A call has a
+/// cost of its own, which the group that takes the least shows.
+async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collection) -> (u32, Vec<(Group, f64)>) {
+    let complete = collection.domains.iter().filter(|domain| domain.complete);
+    let names: Vec<String> = complete.take(TIMED).map(|domain| regex::escape(&domain.identity.name)).collect();
+    let (Ok(asked), Ok(domains)) = (u32::try_from(names.len()), names.join("|").parse::<AnchoredRegex>()) else {
+        return (0, Vec::new());
+    };
+    let mut times = Vec::new();
+    // KVM's statistics of vCPUs come with those of libvirt.
+    for group in config.collection.groups.iter().filter(|group| **group != Group::VcpuKvm && asked > 0) {
+        let selection = Selection { groups: Some(BTreeSet::from([*group])), domains: vec![domains.clone()] };
+        let collection = exporter.collect(None, &selection).await;
+        if collection.error.is_none() {
+            times.push((*group, collection.duration.as_secs_f64() * 1e3 / f64::from(asked)));
+        }
+    }
+    times.sort_by(|a, b| b.1.total_cmp(&a.1));
+    (asked, times)
 }
 
 fn largest(families: &Families) -> Vec<(&str, usize)> {

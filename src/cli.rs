@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    self, Config, ConfigError, Group, List, ListenAddress, LogFormat, LogLevel, TelemetryPath, Uri, ValueError,
+    self, Config, ConfigError, Group, List, ListenAddress, LogFormat, LogLevel, PagePath, Uri, ValueError,
 };
 
 const EXAMPLES: &str = "\
@@ -23,10 +23,12 @@ Examples:
           Collect once from libvirt's built-in test driver and print the metrics
   domstats-exporter scrape --format=params > bug-report.params
           Print what libvirt sent, as it sent it
+  domstats-exporter targets | jq -r '.[] | select(.id) | .name'
+          Print the names of the domains that run or are paused
 
 Exit codes: 0 done, 1 failed, 2 bad flag or configuration.";
 
-/// Prometheus exporter for the statistics of libvirt domains.
+/// Prometheus and OpenTelemetry exporter for the statistics of libvirt domains.
 ///
 /// Without a command it serves. Flags override the configuration file, which overrides the defaults; no file is needed.
 #[derive(Debug, Parser)]
@@ -51,6 +53,8 @@ pub enum Command {
     },
     /// Check the settings and the connection to libvirt, and say what there would be to export
     Check,
+    /// Print the domains with all that is known of them, as JSON
+    Targets,
     /// Print the reference of all metrics
     Metrics {
         /// How to print it
@@ -68,6 +72,8 @@ pub enum ScrapeFormat {
     Text,
     /// libvirt's typed parameters, for bug reports
     Params,
+    /// What a push over OTLP would send, as JSON
+    OtlpJson,
 }
 
 /// How `metrics` prints.
@@ -116,11 +122,15 @@ struct Flags {
 
     /// Path to serve the metrics at [default: /metrics]
     #[arg(long = "web.telemetry-path", value_name = "PATH", global = true, help_heading = "HTTP server")]
-    web_telemetry_path: Option<TelemetryPath>,
+    web_telemetry_path: Option<PagePath>,
 
     /// Web configuration file (TLS, client certificates, passwords), in the format of Prometheus' exporter-toolkit
     #[arg(long = "web.config.file", value_name = "FILE", global = true, help_heading = "HTTP server")]
     web_config_file: Option<PathBuf>,
+
+    /// Let OpenMetrics say when each counter began, by a series `_created` beside it, as protobuf does without one
+    #[arg(long = "web.openmetrics-created", global = true, help_heading = "HTTP server")]
+    web_openmetrics_created: bool,
 
     /// How many scrapes to answer at a time; 0 is no limit [default: 40]
     #[arg(long = "web.max-requests", value_name = "NUMBER", global = true, help_heading = "HTTP server")]
@@ -161,10 +171,15 @@ impl Cli {
         if flags.web_config_file.is_some() {
             config.web.config_file.clone_from(&flags.web_config_file);
         }
+        config.web.openmetrics_created |= flags.web_openmetrics_created;
         set(&mut config.web.max_requests, &flags.web_max_requests);
         config.web.enable_lifecycle |= flags.web_enable_lifecycle;
         set(&mut config.log.level, &flags.log_level);
         set(&mut config.log.format, &flags.log_format);
+        let paths = config.check_paths();
+        paths.map_err(|source| ConfigError::Flag { flag: "--web.telemetry-path", source })?;
+        config.apply_environment(&|name| std::env::var(name).ok())?;
+        config.check()?;
         Ok(config)
     }
 }
@@ -215,6 +230,7 @@ mod tests {
             ("", Command::Serve),
             ("serve", Command::Serve),
             ("check", Command::Check),
+            ("targets", Command::Targets),
             ("scrape", Command::Scrape { format: ScrapeFormat::Text }),
             ("scrape --format params", Command::Scrape { format: ScrapeFormat::Params }),
             ("scrape --format=openmetrics", Command::Scrape { format: ScrapeFormat::Openmetrics }),
@@ -271,7 +287,7 @@ mod tests {
             ),
             (
                 "--web.telemetry-path=/-/ready",
-                "error: invalid value '/-/ready' for '--web.telemetry-path <PATH>': bad telemetry path `/-/ready`, which the exporter serves another page at",
+                "error: invalid value '/-/ready' for '--web.telemetry-path <PATH>': bad path `/-/ready`, which the exporter serves another page at",
             ),
             (
                 "--libvirt.uri=",

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use crate::catalogue::{Catalogue, Families};
-use crate::collect::{Collection, Collector, Selection, Shortcomings};
-use crate::config::Config;
+use crate::catalogue::{Catalogue, Families, LabelSet, Started};
+use crate::collect::{self, Collection, Collector, Efforts, Selection, Shortcomings, Standing};
+use crate::config::{Config, Group};
 use crate::health::{self, Facts};
-use crate::libvirt::Records;
+use crate::inventory;
+use crate::libvirt::{LibvirtError, Records};
+use crate::push::Journal;
+use crate::targets::Snapshot;
 
 /// The exporter behind all commands: it collects on request and builds what is to be shown.
 #[derive(Debug)]
@@ -19,10 +22,30 @@ pub struct Exporter {
     settings: RwLock<Arc<Settings>>,
     duplicate_samples: AtomicU64,
     http_requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    last: Mutex<Option<Arc<Collection>>>,
+    last: Mutex<Option<Arc<Last>>>,
+    efforts: Efforts,
     reload_fault: Mutex<Option<String>>,
+    started: SystemTime,
     reloaded: Mutex<SystemTime>,
     web_config_good: AtomicBool,
+    pushes: Arc<Journal>,
+}
+
+/// The last collection that anybody asked for.
+#[derive(Debug)]
+pub struct Last {
+    /// What it found.
+    pub collection: Arc<Collection>,
+    /// Counted when somebody looks, once.
+    parameters: OnceLock<Vec<(Group, usize)>>,
+}
+
+impl Last {
+    /// How many parameters each group has in it, the largest group first.
+    #[must_use]
+    pub fn parameters_by_group(&self) -> &[(Group, usize)] {
+        self.parameters.get_or_init(|| collect::parameters_by_group(&self.collection))
+    }
 }
 
 /// What depends on the configuration.
@@ -45,15 +68,19 @@ impl Exporter {
     /// # Errors
     /// If the operating system has no thread left.
     pub fn start(config: &Config) -> io::Result<Arc<Self>> {
+        let started = SystemTime::now();
         let collector = Arc::new(Collector::start(config)?);
         Ok(Arc::new(Self {
             settings: RwLock::new(Settings::new(config.clone(), collector)),
             duplicate_samples: AtomicU64::new(0),
             http_requests: Mutex::default(),
             last: Mutex::default(),
+            efforts: Efforts::default(),
+            started,
             reload_fault: Mutex::default(),
-            reloaded: Mutex::new(SystemTime::now()),
+            reloaded: Mutex::new(started),
             web_config_good: AtomicBool::new(true),
+            pushes: Arc::default(),
         }))
     }
 
@@ -67,18 +94,11 @@ impl Exporter {
         Arc::clone(&self.settings().config)
     }
 
-    /// Goes on with `config`. Collections that have begun end as they began; the collector is replaced only if its own
-    /// settings have changed.
-    ///
-    /// # Errors
-    /// If the operating system has no thread left; then nothing has changed.
-    pub fn reload(&self, config: Config) -> io::Result<()> {
-        let old = self.settings();
-        let same = (&old.config.libvirt, &old.config.collection, &old.config.domains)
-            == (&config.libvirt, &config.collection, &config.domains);
-        let collector = if same { Arc::clone(&old.collector) } else { Arc::new(Collector::start(&config)?) };
+    /// Goes on with `config`, but for the URI, which stays. Collections that have begun end as they began.
+    pub fn reload(&self, config: Config) {
+        let collector = Arc::clone(&self.settings().collector);
+        collector.reconfigure(&config);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(config, collector);
-        Ok(())
     }
 
     /// Remembers how a reload went.
@@ -100,6 +120,12 @@ impl Exporter {
         self.web_config_good.store(good, Ordering::Relaxed);
     }
 
+    /// How pushes go.
+    #[must_use]
+    pub fn pushes(&self) -> &Arc<Journal> {
+        &self.pushes
+    }
+
     /// Counts an answered HTTP request.
     pub fn count_request(&self, route: &'static str, code: u16) {
         let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,20 +135,47 @@ impl Exporter {
     /// One collection of what `selection` wants; `timeout` is how long the caller waits at the most.
     pub async fn collect(&self, timeout: Option<Duration>, selection: &Selection) -> Arc<Collection> {
         let collection = self.settings().collector.collect(timeout, selection.clone()).await;
+        self.efforts.note(selection, &collection);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // The landing page shows the whole, as far as anybody asks for it.
         let less = !selection.is_everything() && collection.error.is_none();
-        if !less || last.as_ref().is_none_or(|last| last.error.is_some()) {
-            *last = Some(Arc::clone(&collection));
+        let known = last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.collection, &collection));
+        if !known && (!less || last.as_ref().is_none_or(|last| last.collection.error.is_some())) {
+            *last = Some(Arc::new(Last { collection: Arc::clone(&collection), parameters: OnceLock::new() }));
         }
         drop(last);
         collection
     }
 
+    /// Who exists, with the definitions and, where the service discovery is on, the addresses of all who can have any; `timeout`
+    /// is how long the caller waits at the most.
+    ///
+    /// A domain that could not be looked at in that time stays [`Definition::Pending`](crate::targets::Definition::Pending),
+    /// or without addresses.
+    ///
+    /// # Errors
+    /// If libvirt is away.
+    pub async fn discover(&self, timeout: Option<Duration>) -> Result<Arc<Snapshot>, LibvirtError> {
+        let settings = self.settings();
+        settings.collector.discover(timeout, settings.config.service_discovery.enabled).await
+    }
+
     /// The last collection that anybody asked for.
     #[must_use]
-    pub fn last(&self) -> Option<Arc<Collection>> {
+    pub fn last(&self) -> Option<Arc<Last>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long the collections of each selection took.
+    #[must_use]
+    pub fn efforts(&self) -> &Efforts {
+        &self.efforts
+    }
+
+    /// How it stands with libvirt; see [`Collector::standing`].
+    pub async fn standing(&self) -> Option<Standing> {
+        let collector = Arc::clone(&self.settings().collector);
+        collector.standing().await
     }
 
     /// What the daemon turned out not to know.
@@ -148,6 +201,7 @@ impl Exporter {
             (settings.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
         });
         let domains = subjects.collect();
+        inventory::append(&mut built, &settings.catalogue, &settings.config, collection, selection);
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
         let facts = Facts {
             collection,
@@ -156,11 +210,15 @@ impl Exporter {
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
             http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            push: self.pushes.stats(),
             config_good: self.reload_fault().is_none() && self.web_config_good.load(Ordering::Relaxed),
+            started: self.started,
             config_reloaded: *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let mut families = built.families;
         health::prepend(&mut families, &facts);
+        families.started.insert(LabelSet::EMPTY, Started { run: None, first_seen: self.started });
+        families.openmetrics_created = settings.config.web.openmetrics_created;
         families
     }
 }

@@ -9,11 +9,14 @@ use clap::Parser as _;
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
+use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
 use domstats_exporter::exporter::Exporter;
+use domstats_exporter::push::{self, Batch, Series, Settings};
 use domstats_exporter::service::{Service, sentence};
-use domstats_exporter::web::{Security, Source as _};
-use domstats_exporter::{check, log, reference, web};
+use domstats_exporter::supervisor::Supervisor;
+use domstats_exporter::web::{Listener, Security, Source as _};
+use domstats_exporter::{check, log, reference, roster, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads that build and encode expositions: more would only fight over the processors of the guests.
@@ -49,6 +52,7 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let done = match cli.command() {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
         Command::Check => runtime.block_on(run_check(config)),
+        Command::Targets => runtime.block_on(targets(config)),
         Command::Serve | Command::Metrics { .. } => runtime.block_on(serve(cli, config)),
     };
     // A thread that is stuck in a libvirt call must not keep the process from ending.
@@ -62,33 +66,50 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Ok(security) => Arc::new(security),
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
+    // From the moment that it can be reached, a SIGHUP is a reload, not the end.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let listeners = match web::bind(&config.web) {
         Ok(listeners) => listeners,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
+    let push = match Settings::new(&config.otlp) {
+        Ok(push) => push,
+        Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
+    };
     let exporter = Exporter::start(config)?;
+    let pulses = listeners.iter().map(Listener::pulse).collect();
+    let supervisor = Arc::new(Supervisor::new(Arc::clone(&exporter), pulses));
     let service = Service::new(exporter, Arc::clone(&security), log, Box::new(move || cli.config()));
     let service = Arc::new(service);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    service.push(push);
     let reloaded = Arc::clone(&service);
+    let watched = Arc::clone(&supervisor);
+    let watch = tokio::spawn(async move { watched.watch().await });
     let shutdown = async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                // How it went is in the log.
-                _ = hang_up.recv() => drop(reloaded.reload().await),
+                _ = hang_up.recv() => {
+                    supervisor.reloading();
+                    // How it went is in the log.
+                    let _logged = reloaded.reload().await;
+                    supervisor.ready().await;
+                }
             }
         }
         tracing::info!("shutting down");
+        watch.abort();
+        supervisor.stopping();
     };
     for listener in &listeners {
         let path = config.web.telemetry_path.as_str();
         tracing::info!(address = listener.name(), path, version = env!("CARGO_PKG_VERSION"), "serving metrics");
     }
-    web::serve(listeners, security, service, shutdown).await;
+    web::serve(listeners, security, Arc::clone(&service), shutdown).await;
+    service.finish().await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,6 +126,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
                 None => print(encode_params(&collection.records()).as_bytes()),
             };
         }
+        ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
     let collection = exporter.collect(None, &everything).await;
     print(&format.encode(&Arc::new(exporter.families(&collection, &everything))))?;
@@ -112,8 +134,30 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
     collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
+async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+    let snapshot = Exporter::start(config)?.discover(None).await?;
+    print((roster::json(&snapshot)? + "\n").as_bytes())
+}
+
+/// What a first push would send, whether anything is pushed or not.
+async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
+    let everything = Selection::default();
+    let collection = exporter.collect(None, &everything).await;
+    let families = Arc::new(exporter.families(&collection, &everything));
+    let batch = Batch { families, at: collection.at, reached: collection.error.is_none(), began: collection.at };
+    let dialect = push::dialect(&config.otlp);
+    let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&batch));
+    while let Some(chunk) = chunks.next_chunk() {
+        print(otlp::to_json(&chunk.body)?.as_bytes())?;
+    }
+    collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+}
+
 async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
+        return Ok(fail(&error, ExitCode::from(USAGE)));
+    }
+    if let Err(error) = Settings::new(&config.otlp) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
     let exporter = Exporter::start(config)?;

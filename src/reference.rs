@@ -3,13 +3,25 @@
 use std::fmt::Write as _;
 
 use crate::catalogue::{Listed, listed};
-use crate::health;
+use crate::config::Group;
+use crate::encode::otlp::{self, Attribute};
+use crate::rows::Row;
+use crate::{health, inventory};
 
-/// All metrics: those of the domains, then the exporter's own.
+/// All metrics: those of the domains, group by group, then the exporter's own.
 #[must_use]
 pub fn all() -> Vec<Listed> {
-    let own = health::ROWS.iter().map(|row| Listed {
-        group: None,
+    let mut all = listed();
+    all.extend(inventory::rows().chain(health::ROWS.iter().copied()).map(described));
+    let sections: Vec<&str> = all.iter().map(section_of).collect();
+    // The sort is stable: a section stands where its first metric does.
+    all.sort_by_key(|metric| sections.iter().position(|section| *section == section_of(metric)));
+    all
+}
+
+fn described(row: &Row) -> Listed {
+    Listed {
+        group: row.group.map(Group::as_str),
         keys: Vec::new(),
         name: row.meta.name.to_string(),
         kind: row.meta.kind.as_str(),
@@ -20,8 +32,7 @@ pub fn all() -> Vec<Listed> {
         otel_unit: row.meta.unit.ucum().into_owned(),
         otel_attributes: Vec::new(),
         help: row.meta.help.to_string(),
-    });
-    listed().into_iter().chain(own).collect()
+    }
 }
 
 /// The reference for programs: an array with one object a metric.
@@ -62,6 +73,12 @@ pub fn markdown() -> String {
         );
         debug_assert!(row.is_ok());
     }
+    out.push_str(ATTRIBUTES);
+    for (of, table) in [("domains", otlp::OF_DOMAINS), ("the exporter itself", otlp::OF_EXPORTER)] {
+        for Attribute { label, name, is_number: _ } in table {
+            out.push_str(&format!("| `{label}` | {of} | `{name}` |\n"));
+        }
+    }
     out
 }
 
@@ -73,12 +90,24 @@ fn section_of(metric: &Listed) -> &'static str {
     }
 }
 
+const ATTRIBUTES: &str = "
+## OpenTelemetry
+
+In a push over OTLP (`otlp.naming: otel`) a counter is a monotonic Sum, a gauge of bytes or of things that can be counted
+(a unit in braces) a Sum that goes up and down, a histogram a Histogram, and everything else a Gauge. Labels become attributes:
+
+| label | of | attribute |
+|---|---|---|
+";
+
 const HEAD: &str = "\
 # Metrics
 
 This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
-`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says. A section is a group of
-`collection.groups`. A key that libvirt does not send yields no sample, never a zero.
+`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; only the two that count the
+events of all domains carry neither. A section is a group of
+`collection.groups`; what comes from definitions and events rather than from a key of libvirt stands in the group that it is
+about. A key that libvirt does not send yields no sample, never a zero.
 
 `<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
 `.name` key of the same number, or are the number itself where libvirt sends no name.

@@ -1,16 +1,20 @@
 //! The exporter as a service: what the HTTP server asks of it, and the configuration being read anew while it serves.
 
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::collect::Collection;
+use crate::collect::Selection;
 use crate::config::{Config, ConfigError};
-use crate::exporter::Exporter;
+use crate::discovery;
+use crate::encode::Coding;
+use crate::exporter::{Exporter, Last};
 use crate::health;
 use crate::log::LogSwitch;
-use crate::web::{Connection, Overview, Quarantined, Scrape, Security, Source};
+use crate::push::{self, Batch, Pusher, Settings};
+use crate::rendering::{Renderings, Wanted};
+use crate::web::{self, Connection, Overview, Push, Quarantined, Scrape, Security};
 
 /// Reads the configuration: the file with the flags over it.
 pub type ReadConfig = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -21,7 +25,10 @@ pub struct Service {
     security: Arc<Security>,
     log: LogSwitch,
     read: ReadConfig,
+    renderings: Arc<Renderings>,
     started: SystemTime,
+    /// While metrics are pushed.
+    pusher: Mutex<Option<Pusher>>,
     /// Held while a reload goes on: two at once could end up with the older file.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -37,7 +44,33 @@ impl Service {
     #[must_use]
     pub fn new(exporter: Arc<Exporter>, security: Arc<Security>, log: LogSwitch, read: ReadConfig) -> Self {
         let started = SystemTime::now();
-        Self { exporter, security, log, read, started, reloading: tokio::sync::Mutex::default() }
+        let (renderings, pusher, reloading) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Self { exporter, security, log, read, renderings, started, pusher, reloading }
+    }
+
+    /// Pushes metrics from now on as `settings` say, or not at all. To be called within a tokio runtime.
+    pub fn push(&self, settings: Option<Settings>) {
+        let mut pusher = self.pusher.lock().unwrap_or_else(PoisonError::into_inner);
+        match (settings, pusher.take()) {
+            (Some(settings), Some(running)) => {
+                running.replace(settings);
+                *pusher = Some(running);
+            }
+            (Some(settings), None) => {
+                let source = Arc::new(Pushed { exporter: Arc::clone(&self.exporter), began: self.started });
+                *pusher = Some(Pusher::start(settings, source, Arc::clone(self.exporter.pushes())));
+            }
+            (None, Some(running)) => drop(tokio::spawn(running.stop(false))),
+            (None, None) => {}
+        }
+    }
+
+    /// Pushes a last time, if metrics are pushed at all, and ends that. Takes some seconds at most.
+    pub async fn finish(&self) {
+        let pusher = self.pusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(pusher) = pusher {
+            pusher.stop(true).await;
+        }
     }
 
     /// Reads the configuration anew. All of it takes effect, or nothing; only the sockets and the URI need a restart.
@@ -58,44 +91,62 @@ impl Service {
         new.web.listen_addresses = old.web.listen_addresses.clone();
         new.web.systemd_socket = old.web.systemd_socket;
         let security = self.security.prepare(new.web.config_file.as_deref()).map_err(|error| sentence(&error))?;
+        let push = Settings::new(&new.otlp).map_err(|error| sentence(&error))?;
         let log = new.log;
-        self.exporter.reload(new).map_err(|error| format!("the collector cannot be started anew: {error}"))?;
+        self.exporter.reload(new);
         self.security.replace(security);
+        self.push(push);
         self.log.set(log);
         Ok(())
     }
 }
 
-impl Source for Service {
+impl web::Source for Service {
     async fn exposition(&self, scrape: Scrape) -> Result<Bytes, String> {
         let Scrape { format, coding, timeout, selection } = scrape;
         let collection = self.exporter.collect(timeout, &selection).await;
         self.exporter.set_web_config_good(self.security.fault().is_none());
         let exporter = Arc::clone(&self.exporter);
-        // Building, encoding and compressing take a while where there are many domains: not on a thread that serves.
+        let wanted = Wanted { collection, config: exporter.config(), format, coding };
+        let render = move |wanted: &Wanted| {
+            let families = Arc::new(exporter.families(&wanted.collection, &selection));
+            let body = wanted.coding.apply(wanted.format.encode(&families));
+            body.map(Bytes::from).map_err(|error| format!("the exposition could not be compressed: {error}"))
+        };
+        self.renderings.body(wanted, render).await
+    }
+
+    async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, String> {
+        let snapshot = self.exporter.discover(timeout).await.map_err(|error| error.to_string())?;
+        let config = self.exporter.config();
         let encoded = tokio::task::spawn_blocking(move || {
-            let families = Arc::new(exporter.families(&collection, &selection));
-            coding.apply(format.encode(&families))
+            let body = discovery::encode_target_groups(&snapshot, &config)?;
+            coding.apply(body).map_err(|error| format!("the targets could not be compressed: {error}"))
         });
-        match encoded.await {
-            Ok(Ok(body)) => Ok(body.into()),
-            Ok(Err(error)) => Err(format!("the exposition could not be compressed: {error}")),
-            Err(error) => Err(format!("the exposition could not be built: {error}")),
-        }
+        let encoded = encoded.await.map_err(|error| format!("the targets could not be listed: {error}"))?;
+        encoded.map(Bytes::from)
     }
 
     fn ready(&self) -> Result<(), String> {
         match self.exporter.last() {
             None => Err("nothing has been collected yet".to_owned()),
-            Some(last) => last.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
+            Some(last) => last.collection.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
         }
     }
 
     fn overview(&self) -> Overview {
+        let push = self.exporter.pushes().stats().and_then(|stats| stats.last).map(|last| Push {
+            url: last.url,
+            last: (last.at, last.took),
+            points: last.points,
+            fault: last.fault,
+        });
         let overview = Overview {
+            push,
             uri: self.exporter.config().libvirt.uri.redacted().to_string(),
             started: Some(self.started),
             config_fault: self.security.fault().or_else(|| self.exporter.reload_fault()),
+            efforts: self.exporter.efforts().slowest_first(),
             ..Overview::default()
         };
         match self.exporter.last() {
@@ -124,7 +175,27 @@ impl Source for Service {
     }
 }
 
-fn with_collection(overview: Overview, last: &Collection) -> Overview {
+/// What is pushed: everything, as at `/metrics`.
+struct Pushed {
+    exporter: Arc<Exporter>,
+    began: SystemTime,
+}
+
+impl push::Source for Pushed {
+    async fn batch(&self) -> Result<Batch, String> {
+        let everything = Selection::default();
+        let collection = self.exporter.collect(None, &everything).await;
+        let (at, reached) = (collection.at, collection.error.is_none());
+        let exporter = Arc::clone(&self.exporter);
+        let built = tokio::task::spawn_blocking(move || exporter.families(&collection, &everything));
+        let families = built.await.map_err(|error| format!("the families could not be built: {error}"))?;
+        Ok(Batch { families: Arc::new(families), at, reached, began: self.began })
+    }
+}
+
+fn with_collection(overview: Overview, last: &Last) -> Overview {
+    let groups = last.parameters_by_group().to_vec();
+    let last = &*last.collection;
     let connection = match (&last.error, &last.versions) {
         (Some(error), _) => Connection::Bad { error: error.to_string() },
         (None, Some(versions)) => Connection::Good {
@@ -143,6 +214,7 @@ fn with_collection(overview: Overview, last: &Collection) -> Overview {
         domains: health::domains_by_state(last),
         quarantined: in_quarantine.collect(),
         last: Some((last.at, last.duration)),
+        groups,
         ..overview
     }
 }

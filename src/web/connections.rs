@@ -1,8 +1,9 @@
 //! The open connections, and which of them has to go when there are too many.
 //!
 //! A server that merely stopped accepting at its limit could be kept busy by anyone who opens connections and says nothing.
-//! Here a newcomer takes the place of the connection that is the least use: one that never got as far as a good request,
-//! then one that does not take its answer, then one that is silent between two requests; of several the longest silent.
+//! Here a newcomer takes the place of the connection that is the least use: one that asks faster than anybody needs, then one
+//! that never got as far as a good request, then one that does not take its answer, then one that is silent between two
+//! requests; of several the longest silent.
 //! One that nobody has looked at yet, or that is being answered, stays.
 
 use std::collections::HashMap;
@@ -52,6 +53,8 @@ enum Phase {
     Unseen,
     /// The client's turn: nothing, or not all, of the next request is there.
     Waiting,
+    /// The next request is there and has to wait, because many have come fast.
+    Slowed,
     /// Our turn: the answer is being made.
     Busy,
     /// The answer is on its way.
@@ -110,7 +113,15 @@ impl Connection {
         }
     }
 
-    /// The head of a request is complete.
+    /// The head of a request is complete, but it is not taken on yet.
+    pub(super) fn slowed_down(&self) {
+        let mut state = self.state();
+        if state.phase != Phase::Slowed {
+            (state.phase, state.since) = (Phase::Slowed, Instant::now());
+        }
+    }
+
+    /// A request is taken on.
     pub(super) fn begin_request(&self) {
         let mut state = self.state();
         state.phase = Phase::Busy;
@@ -159,6 +170,7 @@ impl Connection {
         let state = self.state();
         let age = now.saturating_duration_since(state.since);
         match (state.phase, state.served) {
+            (Phase::Slowed, _) => Some((3, age)),
             (Phase::Waiting, false) if age > LEAST_TIME => Some((2, age)),
             (Phase::Waiting, true) if age > LEAST_TIME => Some((0, age)),
             (Phase::Writing, _) if age > LEAST_WRITE_TIME => Some((1, age)),
@@ -179,6 +191,31 @@ pub(super) struct Connections {
 struct Open {
     last: u64,
     connections: HashMap<u64, Arc<Connection>>,
+    /// Those that go next, the first last, and how useless they were when they were chosen.
+    doomed: Vec<(u64, u8)>,
+}
+
+impl Open {
+    /// To look at every connection for each newcomer would take longer than to answer it: several are chosen at a time.
+    fn remove_least_useful(&mut self, now: Instant) -> Option<Arc<Connection>> {
+        const CHOSEN: usize = 32;
+        while let Some((number, class)) = self.doomed.pop() {
+            let is = self.connections.get(&number).and_then(|one| one.uselessness(now));
+            if is.is_some_and(|(is, _)| is == class) {
+                return self.connections.remove(&number);
+            }
+        }
+        let uselessness = |(number, one): (&u64, &Arc<Connection>)| Some((one.uselessness(now)?, *number));
+        let mut candidates: Vec<((u8, Duration), u64)> = self.connections.iter().filter_map(uselessness).collect();
+        candidates.sort_unstable();
+        let ((class, _), _) = *candidates.last()?;
+        // A scraper between two scrapes goes only if there is nobody else in this moment.
+        let chosen = if class == 0 { 1 } else { CHOSEN };
+        let of_class = candidates.iter().skip(candidates.len().saturating_sub(chosen)).filter(|one| one.0.0 == class);
+        self.doomed = of_class.map(|(_, number)| (*number, class)).collect();
+        let (number, _) = self.doomed.pop()?;
+        self.connections.remove(&number)
+    }
 }
 
 impl Connections {
@@ -206,12 +243,7 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let full = open.connections.len() >= self.limit;
         if full {
-            let now = Instant::now();
-            let candidates = open.connections.iter().filter_map(|(number, one)| Some((one.uselessness(now)?, *number)));
-            let (_, least) = candidates.max()?;
-            if let Some(least) = open.connections.remove(&least) {
-                least.evicted.notify_one();
-            }
+            open.remove_least_useful(Instant::now())?.evicted.notify_one();
         }
         open.last += 1;
         let number = open.last;
@@ -282,7 +314,10 @@ mod tests {
         advance(Duration::from_millis(200)).await;
         assert!(all.try_admit(&newcomer).is_none(), "who takes his answer may stay");
         advance(Duration::from_millis(200)).await;
-        assert!(all.try_admit(&newcomer).is_some(), "who does not may not");
+        places.push(all.try_admit(&newcomer).expect("who does not may not"));
+        assert!(all.try_admit(&newcomer).is_none());
+        newcomer.slowed_down();
+        assert!(all.try_admit(&newcomer).is_some(), "nor who asks too fast");
     }
 
     #[tokio::test(start_paused = true)]

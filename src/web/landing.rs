@@ -3,20 +3,24 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
 
-use super::overview::{Connection, Overview, Quarantined};
-use crate::config::TelemetryPath;
+use super::overview::{Connection, Overview, Push, Quarantined};
+use crate::collect::Effort;
+use crate::config::{Config, Group, ServiceDiscovery};
 
 const STYLE: &str = include_str!("landing.css");
 /// Quarantined domains that are listed; the metrics have them all.
 const LISTED: usize = 20;
+/// Selections, and groups, that are listed.
+const LISTED_EFFORTS: usize = 6;
+/// Characters of a selection, which anybody can make as long as a request may be.
+const SHOWN_OF_SELECTION: usize = 120;
 
 /// Renders the page.
-pub(super) fn render(overview: &Overview, telemetry_path: &TelemetryPath) -> String {
-    render_at(overview, telemetry_path, SystemTime::now())
+pub(super) fn render(overview: &Overview, config: &Config) -> String {
+    render_at(overview, config, SystemTime::now())
 }
 
-fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTime) -> String {
-    let path = Escaped(telemetry_path.as_str());
+fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -34,11 +38,11 @@ fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTim
 <p>Statistics of libvirt domains for Prometheus and OpenTelemetry</p>
 </header>
 <main>
-{connection}{domains}{quarantined}<section>
+{connection}{push}{domains}{quarantined}{efforts}{groups}<section class="wide">
 <h2>Pages</h2>
 <ul class="links">
 <li><a href="{path}">Metrics</a> <small>less of them by <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
-<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
+{guests}<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
 <li><a href="/-/healthy">Healthy</a> <small>the process answers</small></li>
 <li><a href="/-/config">Configuration</a> <small>in effect, without secrets</small></li>
 </ul>
@@ -48,10 +52,23 @@ fn render_at(overview: &Overview, telemetry_path: &TelemetryPath, now: SystemTim
 </html>
 "#,
         version = env!("CARGO_PKG_VERSION"),
+        path = Escaped(config.web.telemetry_path.as_str()),
+        guests = guests(&config.service_discovery),
         connection = connection(overview, now),
+        push = overview.push.as_ref().map(|push| pushed(push, now)).unwrap_or_default(),
         domains = domains(&overview.domains),
         quarantined = quarantined(&overview.quarantined, now),
+        efforts = efforts(&overview.efforts, now),
+        groups = groups(&overview.groups, config),
     )
+}
+
+fn guests(discovery: &ServiceDiscovery) -> String {
+    if !discovery.enabled {
+        return String::new();
+    }
+    let path = Escaped(discovery.path.as_str());
+    format!("<li><a href=\"{path}\">Guests</a> <small>as targets, for <code>http_sd_configs</code></small></li>\n")
 }
 
 fn connection(overview: &Overview, now: SystemTime) -> String {
@@ -81,6 +98,23 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
     let facts: String =
         facts.iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", Escaped(fact))).collect();
     format!("<section>\n<h2>Connection</h2>\n<p class=\"state {class}\">{state}</p>\n<dl>\n{facts}</dl>\n</section>\n")
+}
+
+fn pushed(push: &Push, now: SystemTime) -> String {
+    let (class, state) = match push.fault {
+        None => ("good", "The receiver takes what is pushed"),
+        Some(_) => ("bad", "The last push did not arrive as it should"),
+    };
+    let (at, took) = push.last;
+    let mut facts = vec![
+        ("Receiver", push.url.clone()),
+        ("Pushed", format!("{}, in {}", ago(at, now), Short(took))),
+        ("Points", push.points.to_string()),
+    ];
+    facts.extend(push.fault.clone().map(|fault| ("Because", fault)));
+    let facts: String =
+        facts.iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", Escaped(fact))).collect();
+    format!("<section>\n<h2>OTLP</h2>\n<p class=\"state {class}\">{state}</p>\n<dl>\n{facts}</dl>\n</section>\n")
 }
 
 /// The states that some domain is in, and `running` in any case.
@@ -115,6 +149,45 @@ fn quarantined(domains: &[Quarantined], now: SystemTime) -> String {
     }
     let count = domains.len();
     format!("<section class=\"wide\">\n<h2>Quarantined: {count}</h2>\n<ul class=\"rows\">\n{rows}</ul>\n</section>\n")
+}
+
+/// Which scrape job is slow.
+fn efforts(efforts: &[Effort], now: SystemTime) -> String {
+    if efforts.is_empty() {
+        return String::new();
+    }
+    let row = |effort: &Effort| {
+        let (at, last, longest) = (ago(effort.at, now), Short(effort.last), Short(effort.longest));
+        let mut selection: String = effort.selection.to_string();
+        if let Some((end, _)) = selection.char_indices().nth(SHOWN_OF_SELECTION) {
+            selection.truncate(end);
+            selection.push('…');
+        }
+        let selection = Escaped(&selection);
+        format!("<li><b>{last}</b> <span>{selection}</span> <small>at most {longest}, last {at}</small></li>\n")
+    };
+    let rows: String = efforts.iter().take(LISTED_EFFORTS).map(row).collect();
+    format!("<section>\n<h2>Slowest collections</h2>\n<ul class=\"times\">\n{rows}</ul>\n</section>\n")
+}
+
+/// Which groups bring the most.
+fn groups(groups: &[(Group, usize)], config: &Config) -> String {
+    let total: usize = groups.iter().map(|(_, count)| count).sum();
+    if total == 0 {
+        return String::new();
+    }
+    let row = |(group, count): &(Group, usize)| {
+        // Those of KVM come with those of libvirt, wanted or not.
+        let left_out = if config.collection.groups.contains(group) { "" } else { " <small>left out</small>" };
+        // Counts are far from what would overflow.
+        let share = count * 100 / total;
+        format!("<li style=\"--share: {share}%\"><span>{group}{left_out}</span> <b>{count}</b></li>\n")
+    };
+    let rows: String = groups.iter().take(LISTED_EFFORTS).map(row).collect();
+    format!(
+        "<section>\n<h2>Largest groups</h2>\n<ul class=\"shares\">\n{rows}</ul>\n<p class=\"soft note\">Parameters in the last \
+         collection. How long libvirt takes for each, <code>domstats-exporter check</code> measures.</p>\n</section>\n"
+    )
 }
 
 /// How long ago something was.
@@ -169,9 +242,12 @@ impl Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::Selection;
 
     fn page(overview: &Overview, now: SystemTime) -> String {
-        render_at(overview, &"/a'b&c".parse().expect("a path"), now)
+        let mut config = Config::default();
+        config.web.telemetry_path = "/a'b&c".parse().expect("a path");
+        render_at(overview, &config, now)
     }
 
     #[test]
@@ -182,11 +258,20 @@ mod tests {
             connection: Connection::Bad { error: evil.clone() },
             uri: evil.clone(),
             quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
-            config_fault: Some(evil),
+            efforts: vec![Effort {
+                selection: Selection { domains: vec![evil.parse().expect("a regex")], ..Selection::default() },
+                at: now,
+                last: Duration::from_millis(12),
+                longest: Duration::from_secs(3),
+            }],
+            config_fault: Some(evil.clone()),
+            push: Some(Push { url: evil.clone(), last: (now, Duration::ZERO), points: 0, fault: Some(evil) }),
             ..Overview::default()
         };
         let page = page(&overview, now);
-        assert_eq!(page.matches("&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;").count(), 5);
+        assert_eq!(page.matches("&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;").count(), 8);
+        assert!(page.contains("<li><b>12 ms</b> <span>domains &lt;"), "{page}");
+        assert!(page.contains("</span> <small>at most 3.0 s, last just now</small>"), "{page}");
         assert!(page.contains("<a href=\"/a&#39;b&amp;c\">Metrics</a>"));
         assert!(!page.contains("<script>"));
     }
@@ -202,6 +287,13 @@ mod tests {
             domains: vec![("running", 0), ("paused", 0), ("shutoff", 7)],
             quarantined: (0..22).map(stuck).collect(),
             last: Some((now - Duration::from_secs(3), Duration::from_micros(1500))),
+            groups: vec![(Group::Block, 60), (Group::VcpuKvm, 30), (Group::State, 2)],
+            push: Some(Push {
+                url: "http://collector:4318/v1/metrics".into(),
+                last: (now - Duration::from_secs(60), Duration::from_millis(25)),
+                points: 1234,
+                fault: None,
+            }),
             ..Overview::default()
         };
         let page = page(&overview, now);
@@ -209,13 +301,22 @@ mod tests {
             "<p class=\"state good\">Connected to libvirt</p>",
             "<dt>Collected</dt><dd>3s ago, in 1.5 ms</dd>",
             "<li><b>7</b>in all</li>\n<li class=\"none\"><b>0</b>running</li>\n<li><b>7</b>shutoff</li>\n</ul>",
+            "<p class=\"state good\">The receiver takes what is pushed</p>",
+            "<dt>Pushed</dt><dd>1m ago, in 25 ms</dd>\n<dt>Points</dt><dd>1234</dd>",
             "<h2>Quarantined: 22</h2>",
+            "<li style=\"--share: 65%\"><span>block</span> <b>60</b></li>",
+            "<span>vcpu_kvm <small>left out</small></span> <b>30</b></li>",
             "<li><b>vm19</b> <small>since 1h 2m: its monitor hangs</small></li>\n<li class=\"soft\">and 2 more</li>",
         ] {
             assert!(page.contains(part), "{part} is not in\n{page}");
         }
         // Nothing is known: nothing is claimed.
-        let page = super::render_at(&Overview::default(), &TelemetryPath::default(), now);
+        let mut config = Config::default();
+        let page = super::render_at(&Overview::default(), &config, now);
         assert!(page.contains("Not asked for anything yet") && !page.contains("<h2>Domains"), "{page}");
+        assert!(!page.contains("Guests"));
+        config.service_discovery.enabled = true;
+        let page = super::render_at(&Overview::default(), &config, now);
+        assert!(page.contains("<li><a href=\"/sd\">Guests</a>"), "{page}");
     }
 }

@@ -1,7 +1,8 @@
 //! How much is answered: requests in a time, and scrapes at a time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -32,26 +33,57 @@ impl RateLimiter {
     }
 }
 
-/// How many scrapes are being answered.
+/// Who asks: a machine, as far as its address tells one from another. Over socket files all are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Peer(Option<IpAddr>);
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        Self(Some(match address.to_canonical() {
+            // A machine may take any address of its network.
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        }))
+    }
+}
+
+/// How many scrapes are being answered, to whom.
 #[derive(Debug, Default)]
-pub(super) struct InFlight(AtomicUsize);
+pub(super) struct InFlight(Mutex<HashMap<Peer, usize>>);
 
 impl InFlight {
-    /// A place for one more, if there are fewer than `limit`; 0 is no limit.
-    pub(super) fn enter(&self, limit: usize) -> Option<Place<'_>> {
-        let place = Place(&self.0);
-        let before = self.0.fetch_add(1, Ordering::Relaxed);
-        (limit == 0 || before < limit).then_some(place)
+    /// A place for one more, if there are fewer than `limit`; 0 is no limit. The last quarter of the places is for those who
+    /// have none, so that nobody can take them all.
+    pub(super) fn enter(&self, limit: usize, peer: Peer) -> Option<Place<'_>> {
+        let mut places = self.places();
+        let (all, own) = (places.values().sum::<usize>(), places.get(&peer).copied().unwrap_or(0));
+        let free = if own == 0 { limit } else { limit - limit / 4 };
+        if limit != 0 && all >= free {
+            return None;
+        }
+        places.insert(peer, own + 1);
+        Some(Place { all: self, peer })
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Peer, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One scrape; it ends when this is dropped, which is also when the scraper hangs up.
 #[derive(Debug)]
-pub(super) struct Place<'a>(&'a AtomicUsize);
+pub(super) struct Place<'a> {
+    all: &'a InFlight,
+    peer: Peer,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut places = self.all.places();
+        match places.get_mut(&self.peer) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => _ = places.remove(&self.peer),
+        }
     }
 }
 
@@ -76,10 +108,23 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let scrapes = InFlight::default();
-        let first = scrapes.enter(1).expect("a place");
-        assert!(scrapes.enter(1).is_none() && scrapes.enter(1).is_none());
-        assert!(scrapes.enter(0).is_some());
+        let (one, other) = (Peer::default(), Peer::from(IpAddr::from([192, 0, 2, 1])));
+        let first = scrapes.enter(1, one).expect("a place");
+        assert!(scrapes.enter(1, one).is_none() && scrapes.enter(1, other).is_none());
+        assert!(scrapes.enter(0, one).is_some());
         drop(first);
-        assert!(scrapes.enter(1).is_some());
+        assert!(scrapes.enter(1, one).is_some() && scrapes.places().is_empty());
+    }
+
+    #[test]
+    fn nobody_can_take_all_places() {
+        let scrapes = InFlight::default();
+        let peer = |text: &str| Peer::from(text.parse::<IpAddr>().expect("an address"));
+        let take = |text: &str| scrapes.enter(8, peer(text));
+        let taken: Vec<_> = (0..8).filter_map(|number| take(&format!("2001:db8::{number}"))).collect();
+        assert_eq!(taken.len(), 6);
+        let others = [take("2001:db8:0:1::1"), take("192.0.2.1"), take("192.0.2.2")];
+        assert_eq!(others.map(|place| place.is_some()), [true, true, false]);
+        assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
     }
 }

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
+use super::pulse::{Heart, Pulse, pulse};
 use super::unix::{self, SocketFile};
 use crate::config::{self, ListenAddress};
 
@@ -85,6 +86,8 @@ pub enum WebError {
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: ListeningSocket,
+    pub(super) heart: Heart,
+    pulse: Pulse,
     address: Option<SocketAddr>,
     name: String,
 }
@@ -112,15 +115,26 @@ impl Listener {
         &self.name
     }
 
+    /// Tells whether connections to this listener are being accepted.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     fn tcp(socket: TcpListener) -> io::Result<Self> {
         let address = socket.local_addr()?;
-        Ok(Self { socket: ListeningSocket::Tcp(socket), address: Some(address), name: address.to_string() })
+        Ok(Self::new(ListeningSocket::Tcp(socket), Some(address), address.to_string()))
     }
 
     fn unix(socket: UnixListener, _file: Option<SocketFile>) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let path = address.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
-        Ok(Self { socket: ListeningSocket::Unix { socket, _file }, address: None, name: format!("unix:{path}") })
+        Ok(Self::new(ListeningSocket::Unix { socket, _file }, None, format!("unix:{path}")))
+    }
+
+    fn new(socket: ListeningSocket, address: Option<SocketAddr>, name: String) -> Self {
+        let (pulse, heart) = pulse();
+        Self { socket, heart, pulse, address, name }
     }
 }
 

@@ -13,6 +13,7 @@ mod limits;
 mod listen;
 mod negotiate;
 mod overview;
+mod pulse;
 mod query;
 mod sans;
 mod security;
@@ -29,7 +30,9 @@ use bytes::Bytes;
 
 pub use listen::{Listener, WebError, bind};
 pub use negotiate::{Negotiated, negotiate};
-pub use overview::{Connection, Overview, Quarantined};
+pub use overview::{Connection, Overview, Push, Quarantined};
+pub use pulse::Pulse;
+pub use query::parse_query;
 pub use security::{Loaded, Security, SecurityError};
 pub use server::serve;
 pub use tls::TlsError;
@@ -58,6 +61,17 @@ pub trait Source: Send + Sync + 'static {
     /// The error is one sentence, which becomes a 500. That libvirt does not answer is no error, but an exposition.
     fn exposition(&self, scrape: Scrape) -> impl Future<Output = Result<Bytes, String>> + Send;
 
+    /// The guests as targets, in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. `timeout` is how
+    /// long the client will wait, if it says so. The future is dropped when the client hangs up.
+    ///
+    /// The error is one sentence why there is no complete list, which becomes a 503. Asked for only while
+    /// `service_discovery.enabled` is set.
+    fn target_groups(
+        &self,
+        coding: Coding,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<Bytes, String>> + Send;
+
     /// `Ok` once connected to libvirt and collected once; else one sentence why not.
     fn ready(&self) -> Result<(), String>;
 
@@ -70,8 +84,8 @@ pub trait Source: Send + Sync + 'static {
     /// Reads the configuration anew; the error is one sentence, and then nothing has changed.
     fn reload(&self) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Counts an answer, for `libvirt_exporter_http_requests_total{path,code}`. `route` is `/`, `/metrics` (wherever it is
-    /// configured to be), one of the pages below `/-/`, or `other`, never a path that a client chose.
+    /// Counts an answer, for `libvirt_exporter_http_requests_total{path,code}`. `route` is `/`, `/metrics` and `/sd` (wherever
+    /// they are configured to be), one of the pages below `/-/`, or `other`, never a path that a client chose.
     fn count_request(&self, route: &'static str, code: u16);
 }
 

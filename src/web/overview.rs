@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::collect::Effort;
+use crate::config::Group;
+
 /// What the landing page shows besides version and links.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overview {
@@ -15,6 +18,12 @@ pub struct Overview {
     pub quarantined: Vec<Quarantined>,
     /// When the last collection ended, and how long it took.
     pub last: Option<(SystemTime, Duration)>,
+    /// How long the collections of each selection took, the slowest first.
+    pub efforts: Vec<Effort>,
+    /// How many parameters each group has in the last collection, the largest group first.
+    pub groups: Vec<(Group, usize)>,
+    /// How the last push over OTLP went.
+    pub push: Option<Push>,
     /// When the exporter started.
     pub started: Option<SystemTime>,
     /// Why the configuration files as they are now are not in effect.
@@ -50,4 +59,17 @@ pub struct Quarantined {
     pub reason: String,
     /// Since when.
     pub since: SystemTime,
+}
+
+/// A push over OTLP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Where it went.
+    pub url: String,
+    /// When it was made, and how long it took.
+    pub last: (SystemTime, Duration),
+    /// How many points were taken.
+    pub points: usize,
+    /// Why it did not arrive as a whole.
+    pub fault: Option<String>,
 }

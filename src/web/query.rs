@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::collect::Selection;
-use crate::config::{AnchoredRegex, Group};
+use crate::config::{AnchoredRegex, Group, escape_controls};
 
 /// More than anybody writes into a scrape configuration; each costs some time to compile.
 const MAX_DOMAINS: usize = 32;
@@ -12,7 +12,7 @@ const MAX_DOMAINS: usize = 32;
 ///
 /// # Errors
 /// One sentence.
-pub(super) fn parse_query(query: &str, configured: &[Group]) -> Result<Selection, String> {
+pub fn parse_query(query: &str, configured: &[Group]) -> Result<Selection, String> {
     let mut collect = BTreeSet::new();
     let mut exclude = BTreeSet::new();
     let mut domains: Vec<AnchoredRegex> = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn parse_query(query: &str, configured: &[Group]) -> Result<Selection
             "domain[]" if domains.len() == MAX_DOMAINS => {
                 return Err(format!("there are more than {MAX_DOMAINS} domain[], join them with `|`"));
             }
-            "domain[]" => domains.push(value.parse().map_err(|error| format!("domain[]: {error}"))?),
+            "domain[]" => domains.push(value.parse().map_err(|error| escape_controls(&format!("domain[]: {error}")))?),
             _ => {}
         }
     }
@@ -92,6 +92,7 @@ mod tests {
                 "collect[]: the group `vm` is not in the configuration's collection.groups, which are `state`, `block`, `vcpu`",
             ),
             ("domain[]=a[", "domain[]: bad regular expression `a[`: unclosed character class"),
+            ("domain[]=%0A[", "domain[]: bad regular expression `\\n[`: unclosed character class"),
         ] {
             assert_eq!(parse_query(query, &CONFIGURED), Err(expected.to_owned()));
         }

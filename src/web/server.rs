@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +20,26 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Source;
 use super::connections::{Connection, Connections, HEADER_TIMEOUT, connection_limit};
+use super::limits::{Peer, RateLimiter};
 use super::listen::{Listener, ListeningSocket};
 use super::security::Security;
 use super::site::Site;
 use super::stream::ClientStream;
+use crate::config::RateLimit;
 
 /// Of one request.
 const MAX_HEADERS: usize = 100;
 /// The head of a request has to fit in here, which is also what a connection may take of memory.
 const MAX_HEAD_BYTES: usize = 16 << 10;
+/// How fast the requests of one connection are taken on, more than any scraper needs. Of those that come faster, many at once or
+/// without a look at the answers, each waits.
+const PACE: RateLimit = RateLimit {
+    interval: Duration::from_millis(20),
+    burst: match NonZeroU32::new(10) {
+        Some(burst) => burst,
+        None => NonZeroU32::MIN,
+    },
+};
 /// How long requests in flight may go on after the shutdown signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
@@ -78,31 +90,39 @@ struct Door<S> {
 
 impl<S: Source> Door<S> {
     /// Accepts until the server shuts down, then waits for the connections that were accepted.
-    async fn accept(mut self, listener: Listener) {
+    async fn accept(mut self, mut listener: Listener) {
         let mut open = JoinSet::new();
         let mut accept_warning = Warning::default();
         let mut full_warning = Warning::default();
-        loop {
+        'accepting: loop {
             let accepted = select! {
                 accepted = Incoming::accept(&listener.socket) => accepted,
                 Some(ended) = open.join_next() => {
                     report_panic(ended);
                     continue;
                 }
+                () = listener.heart.beat() => continue,
                 () = self.closing.begun() => break,
             };
             match accepted {
-                Ok(incoming) => {
+                Ok((incoming, peer)) => {
                     let connection = Arc::new(Connection::new());
-                    let (place, full) = select! {
-                        admitted = self.connections.admit(&connection) => admitted,
-                        () = self.closing.begun() => break,
+                    let arrived = Arc::clone(&connection);
+                    let mut admitted = pin!(self.connections.admit(&arrived));
+                    let (place, full) = loop {
+                        select! {
+                            admitted = admitted.as_mut() => break admitted,
+                            // A server that is full is alive.
+                            () = listener.heart.beat() => {}
+                            () = self.closing.begun() => break 'accepting,
+                        }
                     };
                     if full && full_warning.is_due() {
                         let limit = self.connections.limit();
                         tracing::warn!(limit, "too many connections, closing those that are silent");
                     }
-                    let conversation = incoming.converse(Arc::clone(&self.site), connection, self.closing.clone());
+                    let conversation =
+                        incoming.converse(Arc::clone(&self.site), peer, connection, self.closing.clone());
                     open.spawn(async move {
                         conversation.await;
                         drop(place);
@@ -156,24 +176,24 @@ enum Incoming {
 }
 
 impl Incoming {
-    async fn accept(socket: &ListeningSocket) -> io::Result<Self> {
+    async fn accept(socket: &ListeningSocket) -> io::Result<(Self, Peer)> {
         match socket {
             ListeningSocket::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
+                let (stream, address) = socket.accept().await?;
                 // An answer goes out in few large writes; nothing is gained by holding back its end.
                 let _ = stream.set_nodelay(true);
-                Ok(Self::Tcp(stream))
+                Ok((Self::Tcp(stream), address.ip().into()))
             }
-            ListeningSocket::Unix { socket, .. } => Ok(Self::Unix(socket.accept().await?.0)),
+            ListeningSocket::Unix { socket, .. } => Ok((Self::Unix(socket.accept().await?.0), Peer::default())),
         }
     }
 
     /// Answers the connection's requests until either side has enough.
-    async fn converse<S: Source>(self, site: Arc<Site<S>>, connection: Arc<Connection>, closing: Closing) {
+    async fn converse<S: Source>(self, site: Arc<Site<S>>, peer: Peer, connection: Arc<Connection>, closing: Closing) {
         let conversation = async {
             match self {
-                Self::Tcp(stream) => greet(stream, site, &connection, closing).await,
-                Self::Unix(stream) => greet(stream, site, &connection, closing).await,
+                Self::Tcp(stream) => greet(stream, site, peer, &connection, closing).await,
+                Self::Unix(stream) => greet(stream, site, peer, &connection, closing).await,
             }
         };
         select! {
@@ -184,14 +204,14 @@ impl Incoming {
 }
 
 /// Does the TLS handshake, if there is one to do, before it talks.
-async fn greet<T, S>(stream: T, site: Arc<Site<S>>, connection: &Arc<Connection>, mut closing: Closing)
+async fn greet<T, S>(stream: T, site: Arc<Site<S>>, peer: Peer, connection: &Arc<Connection>, mut closing: Closing)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Source,
 {
     let policy = site.security.current();
     let Some(tls) = &policy.tls else {
-        return talk(stream, site, connection, closing).await;
+        return talk(stream, site, peer, connection, closing).await;
     };
     connection.looked();
     let handshake = select! {
@@ -199,25 +219,30 @@ where
         () = closing.begun() => return,
     };
     match handshake {
-        Ok(Ok(stream)) => talk(stream, site, connection, closing).await,
+        Ok(Ok(stream)) => talk(stream, site, peer, connection, closing).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
 /// Answers the requests of one connection.
-async fn talk<T, S>(stream: T, site: Arc<Site<S>>, connection: &Arc<Connection>, mut closing: Closing)
+async fn talk<T, S>(stream: T, site: Arc<Site<S>>, peer: Peer, connection: &Arc<Connection>, mut closing: Closing)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Source,
 {
+    let pace = Arc::new(RateLimiter::new(PACE));
     let service = service_fn(|request| {
-        let (site, connection) = (Arc::clone(&site), Arc::clone(connection));
+        let (site, connection, pace) = (Arc::clone(&site), Arc::clone(connection), Arc::clone(&pace));
         async move {
+            while !pace.allow() {
+                connection.slowed_down();
+                sleep(PACE.interval).await;
+            }
             connection.begin_request();
             // One request a turn: who sends many at once must not go before all others.
             tokio::task::yield_now().await;
-            let answer = site.respond(&request).await;
+            let answer = site.respond(&request, peer).await;
             connection.end_request(!answer.status().is_client_error());
             Ok::<_, Infallible>(answer)
         }

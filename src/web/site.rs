@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::coding::negotiate_coding;
 use super::landing;
-use super::limits::InFlight;
+use super::limits::{InFlight, Peer};
 use super::negotiate::negotiate;
 use super::query::parse_query;
 use super::security::{Policy, Security};
@@ -19,8 +19,11 @@ use crate::config::Config;
 use crate::encode::Coding;
 
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+/// Prometheus gives up on service discovery when it is time to ask again.
+const REFRESH_INTERVAL: &str = "x-prometheus-refresh-interval-seconds";
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 const YAML: &str = "application/yaml; charset=utf-8";
 
 /// The page has a style of its own, and nothing else has any business in it.
@@ -33,6 +36,7 @@ pub(super) type Answer = Response<Full<Bytes>>;
 enum Route {
     Landing,
     Metrics,
+    Discovery,
     Healthy,
     Ready,
     Config,
@@ -47,7 +51,8 @@ impl Route {
             "/-/ready" => Some(Self::Ready),
             "/-/config" => Some(Self::Config),
             "/-/reload" => Some(Self::Reload),
-            path => (path == config.web.telemetry_path.as_str()).then_some(Self::Metrics),
+            path if path == config.web.telemetry_path.as_str() => Some(Self::Metrics),
+            path => discovery_path(config).filter(|known| *known == path).map(|_| Self::Discovery),
         }
     }
 
@@ -55,6 +60,7 @@ impl Route {
         match self {
             Self::Landing => "/",
             Self::Metrics => "/metrics",
+            Self::Discovery => "/sd",
             Self::Healthy => "/-/healthy",
             Self::Ready => "/-/ready",
             Self::Config => "/-/config",
@@ -71,6 +77,11 @@ impl Route {
     }
 }
 
+/// Where the guests are served as targets, if they are.
+fn discovery_path(config: &Config) -> Option<&str> {
+    config.service_discovery.enabled.then(|| config.service_discovery.path.as_str())
+}
+
 /// The source at its paths.
 #[derive(Debug)]
 pub(super) struct Site<S> {
@@ -84,14 +95,14 @@ impl<S: Source> Site<S> {
         Self { source, security, scrapes: InFlight::default() }
     }
 
-    /// Answers a request, and counts it. To HEAD, hyper sends the same without the body.
-    pub(super) async fn respond<B>(&self, request: &Request<B>) -> Answer {
+    /// Answers a request of `peer`, and counts it. To HEAD, hyper sends the same without the body.
+    pub(super) async fn respond<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
         let config = self.source.config();
         let policy = self.security.current();
         let route = Route::of(request.uri().path(), &config);
         let mut answer = match refusal(&policy, request.headers()).await {
             Some(refusal) => refusal,
-            None => self.route(route, request, &config).await,
+            None => self.route(route, request, peer, &config).await,
         };
         let headers = answer.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -100,10 +111,11 @@ impl<S: Source> Site<S> {
         answer
     }
 
-    async fn route<B>(&self, route: Option<Route>, request: &Request<B>, config: &Config) -> Answer {
+    async fn route<B>(&self, route: Option<Route>, request: &Request<B>, peer: Peer, config: &Config) -> Answer {
         let Some(route) = route else {
+            let discovery = discovery_path(config).map(|path| format!("{path}, ")).unwrap_or_default();
             let known = format!(
-                "there is nothing at this path, only at /, {}, /-/healthy, /-/ready, /-/config and /-/reload\n",
+                "there is nothing at this path, only at /, {}, {discovery}/-/healthy, /-/ready, /-/config and /-/reload\n",
                 config.web.telemetry_path
             );
             return answer(StatusCode::NOT_FOUND, PLAIN, known);
@@ -116,10 +128,11 @@ impl<S: Source> Site<S> {
         }
         match route {
             Route::Landing => {
-                let page = landing::render(&self.source.overview(), &config.web.telemetry_path);
+                let page = landing::render(&self.source.overview(), config);
                 with_header(answer(StatusCode::OK, HTML, page), header::CONTENT_SECURITY_POLICY, PAGE_POLICY)
             }
-            Route::Metrics => self.metrics(request.uri(), request.headers(), config).await,
+            Route::Metrics => self.metrics(request.uri(), request.headers(), peer, config).await,
+            Route::Discovery => self.target_groups(request.headers(), peer, config).await,
             // That it is said at all is the proof.
             Route::Healthy => answer(StatusCode::OK, PLAIN, "domstats-exporter is healthy\n"),
             Route::Ready => match self.source.ready() {
@@ -134,29 +147,37 @@ impl<S: Source> Site<S> {
         }
     }
 
-    async fn metrics(&self, uri: &Uri, headers: &HeaderMap, config: &Config) -> Answer {
+    async fn metrics(&self, uri: &Uri, headers: &HeaderMap, peer: Peer, config: &Config) -> Answer {
         let selection = match parse_query(uri.query().unwrap_or_default(), &config.collection.groups) {
             Ok(selection) => selection,
             Err(fault) => return answer(StatusCode::BAD_REQUEST, PLAIN, fault + "\n"),
         };
         let limit = config.web.max_requests;
-        let Some(_place) = self.scrapes.enter(limit) else {
-            let refusal = format!("the limit of {limit} scrapes at a time (web.max_requests) is reached, try again\n");
-            return with_header(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, refusal), header::RETRY_AFTER, "1");
-        };
+        let Some(_place) = self.scrapes.enter(limit, peer) else { return too_many(limit) };
         let negotiated = negotiate(&list(headers, header::ACCEPT));
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
-        let scrape = Scrape { format: negotiated.format, coding, timeout: scrape_timeout(headers), selection };
+        let timeout = seconds(headers, SCRAPE_TIMEOUT);
+        let scrape = Scrape { format: negotiated.format, coding, timeout, selection };
         match self.source.exposition(scrape).await {
             Ok(body) => {
-                let answer = answer(StatusCode::OK, &negotiated.content_type(), body);
-                let answer = with_header(answer, header::VARY, "Accept, Accept-Encoding");
-                match coding {
-                    Coding::Identity => answer,
-                    coding => with_header(answer, header::CONTENT_ENCODING, coding.as_str()),
-                }
+                let answer = coded(answer(StatusCode::OK, &negotiated.content_type(), body), coding);
+                with_header(answer, header::VARY, "Accept, Accept-Encoding")
             }
             Err(reason) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, reason + "\n"),
+        }
+    }
+
+    async fn target_groups(&self, headers: &HeaderMap, peer: Peer, config: &Config) -> Answer {
+        let limit = config.web.max_requests;
+        let Some(_place) = self.scrapes.enter(limit, peer) else { return too_many(limit) };
+        let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
+        match self.source.target_groups(coding, seconds(headers, REFRESH_INTERVAL)).await {
+            Ok(body) => {
+                let answer = coded(answer(StatusCode::OK, JSON, body), coding);
+                with_header(answer, header::VARY, "Accept-Encoding")
+            }
+            // Prometheus keeps the list that it has.
+            Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
         }
     }
 
@@ -187,15 +208,21 @@ async fn refusal(policy: &Policy, headers: &HeaderMap) -> Option<Answer> {
     Some(with_header(refusal, header::WWW_AUTHENTICATE, "Basic realm=\"domstats-exporter\", charset=\"UTF-8\""))
 }
 
+/// The answer to those who come while as many as may be are being answered.
+fn too_many(limit: usize) -> Answer {
+    let refusal = format!("the limit of {limit} scrapes at a time (web.max_requests) is reached, try again\n");
+    with_header(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, refusal), header::RETRY_AFTER, "1")
+}
+
 /// A header that holds a list, of which there may be several; one that is not text says nothing.
 fn list(headers: &HeaderMap, name: HeaderName) -> String {
     let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     values.join(",")
 }
 
-/// How long the scraper will wait: seconds, with or without a fraction. What is no positive number is ignored.
-fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
+/// How long the client will wait: seconds, with or without a fraction. What is no positive number is ignored.
+fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    let seconds = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
 }
 
@@ -206,6 +233,14 @@ fn answer(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Ans
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// Says how the body of `answer` is compressed.
+fn coded(answer: Answer, coding: Coding) -> Answer {
+    match coding {
+        Coding::Identity => answer,
+        coding => with_header(answer, header::CONTENT_ENCODING, coding.as_str()),
+    }
 }
 
 fn with_header(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {

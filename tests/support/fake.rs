@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use domstats_exporter::libvirt::{
-    Connection, Domain, DomainSelection, LibvirtError, Records, StatsGroups, StatsRequest,
+    Access, Connection, Domain, DomainList, LibvirtError, Records, StatsGroups, StatsRequest,
 };
 use fake_libvirtd::{FakeLibvirtd, Procedure, Scenario, ScenarioBuilder, Template};
 use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
@@ -132,7 +132,7 @@ impl OnClose {
 pub(crate) fn try_open(uri: &str) -> (Result<Connection, LibvirtError>, OnClose) {
     let (calls, within) = (Arc::new(AtomicU32::new(0)), Arc::new(()));
     let on_close = OnClose { calls: Arc::clone(&calls), within: Arc::downgrade(&within) };
-    let connection = Connection::open(uri, move || {
+    let connection = Connection::open(uri, Access::ReadOnly, move || {
         // The closure owns it.
         let _held = &within;
         calls.fetch_add(1, Ordering::SeqCst);
@@ -159,7 +159,7 @@ pub(crate) fn start_fetch(
 ) -> UnderWay<(Connection, Result<Records, LibvirtError>)> {
     UnderWay::start(move || {
         let mut records = Records::default();
-        let result = connection.fetch_stats(request, |_| true, &mut records);
+        let result = connection.fetch_stats(request, |_, _| true, &mut records);
         assert!(result.is_ok() || records.is_empty());
         (connection, result.map(|()| records))
     })
@@ -172,8 +172,7 @@ pub(crate) fn fetch(connection: Connection, request: StatsRequest) -> (Connectio
 
 /// All domains of a connection, active and inactive ones.
 pub(crate) fn handles(connection: &Connection) -> Vec<Domain> {
-    let listed =
-        [DomainSelection::Active, DomainSelection::Inactive].map(|which| connection.list_domains(which).unwrap());
+    let listed = [DomainList::Active, DomainList::Inactive].map(|which| connection.list_domains(which).unwrap());
     listed.into_iter().flatten().collect()
 }
 

@@ -1,10 +1,20 @@
-//! The golden cases: `tests/golden/<case>.params` as records, with the configuration that the case asks for.
+//! The golden cases: `tests/golden/<case>.params` as records, with the configuration that the case asks for. Those called
+//! `inventory` and so on also have what definitions and events say.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use domstats_exporter::catalogue::{Catalogue, Families};
+use domstats_exporter::collect::{Collection, DomainStatus, Selection};
 use domstats_exporter::config::{self, Config};
-use domstats_exporter::libvirt::{ParamValue, Records};
+use domstats_exporter::inventory;
+use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
+use domstats_exporter::targets::{
+    Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, parse_definition,
+};
 use fake_libvirtd::params::{self, Value};
 
 /// Where the cases are.
@@ -51,4 +61,120 @@ pub(crate) fn records(text: &str) -> Result<Records, params::ParseError> {
         }
     }
     Ok(records)
+}
+
+/// The families of a case, without those of the exporter itself.
+pub(crate) fn families(case: &str) -> Families {
+    let (config, records) = load(case);
+    let catalogue = Catalogue::new(&config);
+    let mut built = catalogue.build(&[&records]);
+    let targets = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
+    let running = targets.targets.iter().filter(|target| target.is_active());
+    let status =
+        |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), complete: true, quarantined: None };
+    let collection = Collection {
+        batches: Vec::new(),
+        domains: running.map(status).collect(),
+        versions: None,
+        at: UNIX_EPOCH,
+        duration: Duration::ZERO,
+        calls: 0,
+        error: None,
+        targets: Arc::new(targets),
+    };
+    inventory::append(&mut built, &catalogue, &config, &collection, &Selection::default());
+    Families { openmetrics_created: config.web.openmetrics_created, ..built.families }
+}
+
+/// Three domains with definitions: one that runs and has been through everything, one that is shut off, and one that is shut
+/// off without statistics. A fourth has not been read yet.
+fn snapshot(config: &Config) -> Snapshot {
+    let target = |name: &str, uuid: u128, id: Option<u32>, definition: Definition| Target {
+        identity: Identity { name: name.into(), uuid: uuid::Uuid::from_u128(uuid), id },
+        state: if id.is_some() { RunState::Running } else { RunState::ShutOff },
+        flags: Some(Flags { persistent: true, ..Flags::default() }),
+        first_seen: started() - Duration::from_secs(3600),
+        started: None,
+        definition,
+        agent_connected: None,
+        counts: Arc::default(),
+        addresses: None,
+        selected: true,
+    };
+    let defined = |file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/definitions").join(file);
+        let xml = fs::read_to_string(path).expect("a definition");
+        Definition::Known(Arc::new(parse_definition(&xml, &config.metadata.labels).expect("a definition")))
+    };
+    let mut host = HostCounts::default();
+    let mut counts = DomainCounts::default();
+    for event in events() {
+        host.count(&event);
+        counts.count(&event);
+    }
+    let web = Target {
+        flags: Some(Flags {
+            autostart: true,
+            persistent: true,
+            managed_save: true,
+            has_snapshots: true,
+            has_checkpoints: true,
+        }),
+        started: Some(started()),
+        agent_connected: Some(true),
+        counts: Arc::new(counts),
+        ..target("web", 0x6d2c_5a0e_3f47_4c0d_9a53_0d1e_2f3a_4b5c, Some(3), defined("web.xml"))
+    };
+    let billing = target("instance-0000002a", 0x0f2f_9d6e_8c1b_4a67_9b5e_3f2d_1c0b_9a88, None, defined("nova.xml"));
+    let unseen = target("unseen", 1, None, defined("nova.xml"));
+    let new = Target { flags: None, ..target("new", 2, Some(4), Definition::Pending) };
+    Snapshot {
+        targets: [unseen, new, billing, web].map(Arc::new).into(),
+        counts: Arc::new(host),
+        resyncs: BTreeMap::new(),
+        hostname: "host".into(),
+        ..Snapshot::default()
+    }
+}
+
+/// When the domain `web` of the case `inventory` started.
+pub(crate) fn started() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_700_000_030_250)
+}
+
+/// One of each kind that is counted, and some that this version has no word for.
+fn events() -> Vec<EventKind> {
+    let job = |operation, success| {
+        let (duration, downtime) = (Some(Duration::from_millis(2500)), Some(Duration::from_micros(37_500)));
+        EventKind::JobCompleted(JobOutcome { operation, success, duration, downtime })
+    };
+    let io_error =
+        |alias: &str, action, reason: &str| EventKind::IoError { alias: alias.into(), action, reason: reason.into() };
+    vec![
+        EventKind::Lifecycle { event: 2, detail: 0 },
+        EventKind::Lifecycle { event: 8, detail: 0 },
+        EventKind::Lifecycle { event: 5, detail: 2 },
+        EventKind::Lifecycle { event: 5, detail: 77 },
+        EventKind::Lifecycle { event: 99, detail: 1 },
+        EventKind::Reboot,
+        EventKind::Reboot,
+        EventKind::Watchdog { action: 6 },
+        EventKind::Watchdog { action: 42 },
+        io_error("virtio-disk0", 1, "enospc"),
+        io_error("vda", 1, "enospc"),
+        io_error("virtio-disk0", 2, ""),
+        io_error("gone", 9, "eio"),
+        EventKind::ControlError,
+        EventKind::BlockJob { device: "vda".into(), job: 4, status: 3 },
+        EventKind::BlockJob { device: "vda".into(), job: 4, status: 0 },
+        EventKind::BlockJob { device: "vdb".into(), job: 9, status: 9 },
+        job(5, Some(false)),
+        job(2, Some(true)),
+        job(99, None),
+        EventKind::MigrationIteration { iteration: 3 },
+        EventKind::MemoryFailure { recipient: 1, action: 1 },
+        EventKind::BlockThreshold { device: "vdb[1]".into() },
+        EventKind::DeviceRemovalFailed,
+        EventKind::AgentLifecycle { connected: true },
+    ]
 }

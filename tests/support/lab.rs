@@ -102,6 +102,33 @@ impl Lab {
         Err(format!("the guest {guest} never wrote to its disk"))
     }
 
+    /// Kills the libvirtd of the lab; its guests go on.
+    #[allow(dead_code, reason = "for those tests that do this")]
+    pub fn kill_daemon(&self) {
+        let pid = std::fs::read_to_string(self.folder().join("libvirtd.pid")).expect("a file with the daemon's pid");
+        signal(pid.trim().parse().expect("a pid"), "-KILL");
+    }
+
+    /// Starts a libvirtd in the place of one that was killed: in the mount namespace that the guest's QEMU keeps, where it finds
+    /// the guests. Needs root.
+    #[allow(dead_code, reason = "for those tests that do this")]
+    pub fn start_daemon_beside(&self, guest: &str) -> Running {
+        let log = std::fs::File::create(self.folder().join("restart.log")).expect("a log");
+        let qemu = qemu(guest);
+        let daemon = Command::new("setsid")
+            .arg("nsenter")
+            .arg(format!("--mount=/proc/{qemu}/ns/mnt"))
+            .args(["libvirtd", "--config"])
+            .arg(self.folder().join("libvirtd.conf"))
+            .arg("--pid-file")
+            .arg(self.folder().join("libvirtd.pid"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn();
+        Running(daemon.expect("nsenter of util-linux"))
+    }
+
     /// A folder for the test's own files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -118,6 +145,25 @@ impl Drop for Lab {
             eprintln!("{message}");
         }
     }
+}
+
+/// The process of a guest's QEMU.
+#[allow(dead_code, reason = "for those tests that do this")]
+pub fn qemu(guest: &str) -> u32 {
+    let wanted = format!("guest={guest},");
+    let is_it = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&wanted))
+    };
+    let processes = std::fs::read_dir("/proc").expect("the list of processes");
+    let mut pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.find(is_it).unwrap_or_else(|| panic!("no QEMU of {guest}"))
+}
+
+/// Sends a signal, such as `-STOP`.
+#[allow(dead_code, reason = "for those tests that do this")]
+pub fn signal(pid: u32, signal: &str) {
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill {signal} {pid}");
 }
 
 /// A program that is killed when this is dropped.
@@ -262,6 +308,16 @@ pub fn filter(command: &mut Command, input: &str) -> Result<String, String> {
     if done.status.success() { Ok(text) } else { Err(format!("{name}: {}: {text}", done.status)) }
 }
 
+/// A package of another Debian suite, unpacked.
+///
+/// # Errors
+///
+/// What the script said.
+#[allow(dead_code, reason = "few test programs need anything of another suite")]
+pub fn fetch(suite: &str, package: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(output(script("fetch.sh").args([suite, package]))?.trim()))
+}
+
 /// A program that is killed when the thread that starts it ends, even if the whole test program is killed.
 pub fn tied(program: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -274,8 +330,12 @@ fn exporter() -> Command {
 }
 
 fn script(name: &str) -> Command {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "lab", name].iter().collect();
-    Command::new(path)
+    Command::new(script_path(name))
+}
+
+/// Where a script of the lab is.
+pub fn script_path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "lab", name].iter().collect()
 }
 
 fn output(command: &mut Command) -> Result<String, String> {

@@ -1,21 +1,25 @@
 //! A collector on a fake daemon, and what a scrape found.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domstats_exporter::collect::{Collection, Collector, Selection};
 use domstats_exporter::config::{self, Config};
-use domstats_exporter::libvirt::ErrorClass;
-use fake_libvirtd::{FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
+use domstats_exporter::libvirt::{ErrorClass, Identity};
+use domstats_exporter::targets::Target;
+use fake_libvirtd::{Domain, DomainState, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
+use uuid::Uuid;
 
 /// A fake daemon with running domains `vm-0`, `vm-1` and so on.
 pub(crate) fn daemon(domains: usize) -> FakeLibvirtd {
     FakeLibvirtd::start(Scenario::builder().domains(domains, Template::small()).build()).expect("a fake daemon")
 }
 
-fn configuration(daemon: &FakeLibvirtd, more: &str) -> Config {
-    let text = format!("libvirt: {{uri: '{}'}}\ncollection: {{deadline: 4s{more}}}\n", daemon.uri());
+/// A configuration of this daemon, with these sections.
+pub(crate) fn configuration(daemon: &FakeLibvirtd, sections: &str) -> Config {
+    let text = format!("libvirt: {{uri: '{}'}}\n{sections}", daemon.uri());
     config::parse(&text, "test").expect("a valid configuration")
 }
 
@@ -28,17 +32,24 @@ pub(crate) struct Scraper {
 impl Scraper {
     /// `more` is appended to the section `collection` of its configuration.
     pub(crate) fn new(daemon: &FakeLibvirtd, more: &str) -> Self {
+        Self::configured(daemon, &format!("collection: {{deadline: 4s{more}}}\n"))
+    }
+
+    /// With these sections of a configuration.
+    pub(crate) fn configured(daemon: &FakeLibvirtd, sections: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let collector = Collector::start(&configuration(daemon, more)).expect("a thread");
+        let collector = Collector::start(&configuration(daemon, sections)).expect("a thread");
         Self { runtime, collector: Arc::new(collector) }
     }
 
     /// Makes the calls of one collection slow, so that it needs every worker; each lists the domains once, for its handles.
+    /// Then waits until every definition has been read: what comes after is the steady state.
     pub(crate) fn start_all_workers(&self, daemon: &FakeLibvirtd) {
         let slow = ReplyFault::Delay(Duration::from_millis(200));
         daemon.faults().reply(Procedure::ConnectGetAllDomainStats, slow, Times::Always);
-        self.until("every worker has been needed", |_| daemon.counters().open_connections() == 5);
+        self.until("every worker has been needed", |_| daemon.counters().open_connections() == 6);
         daemon.faults().clear_replies();
+        self.until("every definition has been read", |scrape| scrape.collection.targets.metadata_pending == 0);
     }
 
     /// One collection of everything.
@@ -56,10 +67,25 @@ impl Scraper {
             if good(&scrape) {
                 return scrape;
             }
-            assert!(started.elapsed() < Duration::from_secs(10), "{what}: {:?}", scrape.collection.error);
+            assert!(started.elapsed() < Duration::from_secs(10), "{what}: {}", scrape.shortfall());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A domain: name, UUID, id, state, and whether it is defined.
+pub(crate) type Row = (String, Uuid, Option<u32>, &'static str, Option<bool>);
+
+/// The domains that the daemon has.
+pub(crate) fn rows_of(daemon: &FakeLibvirtd) -> BTreeSet<Row> {
+    let state = |domain: &Domain| match domain.state {
+        DomainState::Running => "running",
+        DomainState::Paused => "paused",
+        DomainState::Shutoff => "shutoff",
+        _ => "other",
+    };
+    let row = |domain: Domain| (domain.name.clone(), domain.uuid, domain.id, state(&domain), Some(domain.persistent));
+    daemon.domains().names().iter().filter_map(|name| daemon.domains().get(name)).map(row).collect()
 }
 
 /// A collection, and how long the scraper waited for it.
@@ -69,6 +95,30 @@ pub(crate) struct Scrape {
 }
 
 impl Scrape {
+    /// The domains that are known.
+    pub(crate) fn rows(&self) -> BTreeSet<Row> {
+        let row = |target: &Arc<Target>| {
+            let Identity { name, uuid, id } = target.identity.clone();
+            (name, uuid, id, target.state.as_str(), target.flags.map(|flags| flags.persistent))
+        };
+        self.collection.targets.targets.iter().map(row).collect()
+    }
+
+    /// What is known of a domain.
+    pub(crate) fn target(&self, name: &str) -> Option<&Target> {
+        self.collection.targets.targets.iter().map(AsRef::as_ref).find(|target| target.identity.name == name)
+    }
+
+    /// What is wrong with it, for whoever reads of a test that failed.
+    fn shortfall(&self) -> String {
+        let Collection { error, targets, domains, .. } = &*self.collection;
+        let known = targets.targets.len();
+        let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.complete).collect();
+        let idle: Vec<_> = targets.targets.iter().filter(|target| !target.is_active()).collect();
+        let (error, took) = (error.as_ref().map(ToString::to_string), self.took);
+        format!("took {took:?}, error {error:?}, {known} domains known, incomplete {incomplete:?}, not active {idle:?}")
+    }
+
     /// How many domains are complete.
     pub(crate) fn complete(&self) -> usize {
         self.collection.domains.iter().filter(|domain| domain.complete).count()

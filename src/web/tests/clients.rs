@@ -60,6 +60,20 @@ async fn pipelined_requests_are_answered_in_order() {
     server.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_requests_is_answered_in_its_turn() {
+    let server = Server::start(Fake::default());
+    let mut client = server.connect().await;
+    let mut flood = "GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n".repeat(119);
+    flood.push_str("GET /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let started = Instant::now();
+    client.write_all(flood.as_bytes()).await.expect("sent");
+    assert_eq!(read_all(&mut client).await.matches("HTTP/1.1 200").count(), 120);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(3), "{took:?}");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn many_scrapers_are_answered_at_once() {
     let unlimited = RwLock::new(Arc::new(config("{max_requests: 0}")));

@@ -3,6 +3,7 @@
 
 mod clients;
 mod files;
+mod pulse;
 mod routes;
 
 use std::net::SocketAddr;
@@ -14,19 +15,21 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::site::{HTML, PLAIN};
+use super::site::{HTML, JSON, PLAIN};
 use super::*;
 use crate::config;
 
 /// A source that shows what it was asked, and answers when the test lets it.
 struct Fake {
     body: Result<Bytes, String>,
+    groups: Result<Bytes, String>,
     ready: Mutex<Result<(), String>>,
     asked: Mutex<Vec<Scrape>>,
+    discovered: Mutex<Vec<(Coding, Option<Duration>)>>,
     reloads: Mutex<Vec<Result<(), String>>>,
     config: RwLock<Arc<Config>>,
     counted: Mutex<Vec<(&'static str, u16)>>,
-    /// One permit per exposition.
+    /// One permit per exposition, and per list of targets.
     permits: Semaphore,
 }
 
@@ -34,7 +37,9 @@ impl Default for Fake {
     fn default() -> Self {
         Self {
             body: Ok(Bytes::from_static(b"libvirt_up 1\n")),
+            groups: Ok(Bytes::from_static(b"[]")),
             ready: Mutex::new(Ok(())),
+            discovered: Mutex::default(),
             asked: Mutex::default(),
             reloads: Mutex::default(),
             config: RwLock::new(Arc::new(config("{}"))),
@@ -49,6 +54,12 @@ impl Source for Fake {
         self.asked.lock().expect("not poisoned").push(scrape);
         self.permits.acquire().await.expect("never closed").forget();
         self.body.clone()
+    }
+
+    async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, String> {
+        self.discovered.lock().expect("not poisoned").push((coding, timeout));
+        self.permits.acquire().await.expect("never closed").forget();
+        self.groups.clone()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -77,6 +88,14 @@ fn config(yaml: &str) -> Config {
     let mut config = config::parse(&format!("web: {yaml}"), "test").expect("a configuration");
     config.web.telemetry_path = "/libvirt/metrics".parse().expect("a path");
     config.libvirt.uri = "qemu+tls://user:secret@host/system".parse().expect("a URI");
+    config
+}
+
+/// Likewise, with the guests as targets at `path`.
+fn discovering(web: &str, path: &str) -> Config {
+    let mut config = config(web);
+    config.service_discovery.enabled = true;
+    config.service_discovery.path = path.parse().expect("a path");
     config
 }
 

@@ -158,3 +158,55 @@ async fn reloading_is_allowed_or_refused_in_words() {
     assert_eq!(wrong.body, "this path answers POST only\n");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_guests_are_served_as_targets_where_that_is_on() {
+    let server = Server::start(Fake::default());
+    assert_eq!(server.get("/sd").await.code, 404);
+    assert!(!server.get("/").await.body.contains("Guests"));
+    *server.source.config.write().expect("not poisoned") = Arc::new(discovering("{}", "/guests"));
+    let get = server.get("/guests?x=y").await;
+    assert_eq!((get.code, get.header("content-type"), get.body.as_str()), (200, Some(JSON), "[]"));
+    assert_eq!((get.header("vary"), get.header("content-encoding")), (Some("Accept-Encoding"), None));
+    let head = server.request("HEAD", "/guests", "").await;
+    assert_eq!((head.code, head.header("content-length"), head.body.as_str()), (200, Some("2"), ""));
+    let post = server.request("POST", "/guests", "").await;
+    assert_eq!((post.code, post.header("allow")), (405, Some("GET, HEAD")));
+    let headers = "Accept-Encoding: gzip\r\nX-Prometheus-Refresh-Interval-Seconds: 60\r\n";
+    let zipped = server.request("GET", "/guests", headers).await;
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    let asked = server.source.discovered.lock().expect("not poisoned").clone();
+    assert_eq!(asked[0], (Coding::Identity, None));
+    assert_eq!(asked[2..], [(Coding::Gzip, Some(Duration::from_secs(60)))]);
+    let nowhere = server.get("/sd").await;
+    assert!(nowhere.code == 404 && nowhere.body.contains("only at /, /libvirt/metrics, /guests, /-/healthy,"));
+    assert!(server.get("/").await.body.contains("<a href=\"/guests\">Guests</a>"));
+    let counted = server.source.counted.lock().expect("not poisoned").clone();
+    assert_eq!(counted[2..6], [("/sd", 200), ("/sd", 200), ("/sd", 405), ("/sd", 200)]);
+    assert_eq!((counted[0], counted[6]), (("other", 404), ("other", 404)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn there_is_no_list_of_targets_rather_than_a_part_of_it() {
+    let config = RwLock::new(Arc::new(discovering("{max_requests: 1}", "/sd")));
+    let groups = Err("libvirt is away".to_owned());
+    let server = Server::start(Fake { config, groups, permits: Semaphore::new(1), ..Fake::default() });
+    let away = server.get("/sd").await;
+    assert_eq!((away.code, away.header("content-type"), away.body.as_str()), (503, Some(PLAIN), "libvirt is away\n"));
+    // The next one waits and counts towards the limit, which is that of the scrapes too.
+    let (waiting, refused) = tokio::join!(server.get("/sd"), async {
+        while server.source.discovered.lock().expect("not poisoned").len() < 2 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let refused = [server.get("/sd").await, server.get("/libvirt/metrics").await];
+        server.source.permits.add_permits(1);
+        refused
+    });
+    assert_eq!(waiting.body, "libvirt is away\n");
+    for refused in refused {
+        assert_eq!((refused.code, refused.header("retry-after")), (503, Some("1")));
+        assert!(refused.body.contains("the limit of 1 scrapes at a time"), "{}", refused.body);
+    }
+    server.stop().await;
+}

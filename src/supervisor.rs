@@ -1,0 +1,122 @@
+//! What systemd is told: that the exporter is ready, that it is alive, and how it stands with libvirt.
+//!
+//! A sign of life is given only if every accept loop and the thread that coordinates collections answer. What libvirt does
+//! is no part of it: a restart of the exporter mends nothing there. Without `NOTIFY_SOCKET` nothing of this happens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::{sleep, timeout};
+
+use crate::collect::Standing;
+use crate::exporter::Exporter;
+use crate::web::Pulse;
+
+/// Between two looks, where no watchdog asks for more.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long the first attempt to connect is waited for.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(10);
+/// Between two questions about that.
+const FIRST_LOOKS: Duration = Duration::from_millis(20);
+
+/// Reports to systemd.
+#[derive(Debug)]
+pub struct Supervisor {
+    exporter: Arc<Exporter>,
+    pulses: Vec<Pulse>,
+}
+
+impl Supervisor {
+    /// Of an exporter that is served by the accept loops with these pulses.
+    #[must_use]
+    pub fn new(exporter: Arc<Exporter>, pulses: Vec<Pulse>) -> Self {
+        Self { exporter, pulses }
+    }
+
+    /// Says that it is ready as soon as connections are accepted and the first attempt to reach libvirt has ended, well or
+    /// not. Gives signs of life from then on, until it is dropped.
+    pub async fn watch(&self) {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return;
+        }
+        // A third of the time until systemd acts: one look may be late.
+        let watchdog = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
+        let interval = watchdog.map_or(INTERVAL, |limit| limit / 3);
+        // Whoever takes longer is ready all the same: scrapes are answered.
+        let _late = timeout(FIRST_ATTEMPT, self.first_attempt()).await;
+        self.ready().await;
+        let mut alive = true;
+        loop {
+            sleep(interval).await;
+            let was_alive = alive;
+            let standing = timeout(interval, self.standing()).await.ok().flatten();
+            alive = standing.is_some();
+            match &standing {
+                Some(standing) => notify(&[NotifyState::Watchdog, NotifyState::Status(&self.status(standing))]),
+                None if was_alive => {
+                    tracing::error!("the server or the collector does not answer, no sign of life for systemd");
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Says that the configuration is about to be read anew. [`Supervisor::ready`] says that this has been done.
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "cannot read the clock"),
+        }
+    }
+
+    /// Says that it serves.
+    pub async fn ready(&self) {
+        // Who does not answer here is asked again by the watchdog.
+        let standing = timeout(INTERVAL, self.exporter.standing()).await.ok().flatten();
+        let status = self.status(&standing.unwrap_or(Standing::Connecting));
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    }
+
+    /// Says that it ends.
+    pub fn stopping(&self) {
+        notify(&[NotifyState::Stopping, NotifyState::Status("finishing the scrapes under way")]);
+    }
+
+    async fn first_attempt(&self) {
+        while self.standing().await == Some(Standing::Connecting) {
+            sleep(FIRST_LOOKS).await;
+        }
+    }
+
+    /// How it stands with libvirt, if everything that serves is alive.
+    async fn standing(&self) -> Option<Standing> {
+        for pulse in &self.pulses {
+            if !pulse.beats().await {
+                return None;
+            }
+        }
+        self.exporter.standing().await
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self, standing: &Standing) -> String {
+        let uri = self.exporter.config().libvirt.uri.redacted().to_string();
+        let connection = match standing {
+            Standing::Connecting => format!("connecting to {uri}"),
+            Standing::Connected(versions) => format!("connected to {uri}, libvirt {}", versions.libvirt),
+            Standing::Failed(error) => format!("no connection to libvirt: {error}"),
+        };
+        let fault = self.exporter.reload_fault();
+        let fault =
+            fault.map_or_else(String::new, |fault| format!("; the new configuration is not in effect: {fault}"));
+        // A line break would end the message.
+        format!("{connection}{fault}").replace('\n', " ")
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot tell systemd");
+    }
+}

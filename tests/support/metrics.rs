@@ -1,0 +1,25 @@
+//! The metrics that dashboards and rules may ask for.
+
+use domstats_exporter::reference;
+
+use super::promql::{Metrics, Yield};
+
+/// The exporter's metrics, and what the recording rules make of them. The rules are checked on the way.
+pub fn with_rules() -> Metrics {
+    let mut metrics = Metrics::new(&reference::all());
+    for rule in dashboards::rules::groups().into_iter().flat_map(|group| group.rules) {
+        let what: Yield = metrics.check(&rule.expr).unwrap_or_else(|error| panic!("{error}"));
+        let record = rule.record.expect("a recording rule");
+        let level = record.split(':').next().unwrap();
+        let expected: &[&str] = match level {
+            "instance" => &["instance", "job"],
+            "domain" => &["domain", "instance", "job", "uuid"],
+            "device" => &["device", "domain", "instance", "job", "uuid"],
+            "interface" => &["domain", "instance", "interface", "job", "uuid"],
+            _ => panic!("{record}: the level {level}"),
+        };
+        assert_eq!(what.labels.iter().flatten().collect::<Vec<_>>(), expected, "{record}");
+        metrics.record(record, what);
+    }
+    metrics
+}

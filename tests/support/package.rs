@@ -1,0 +1,52 @@
+//! The Debian package of the program under test: cargo-deb as `make deb` runs it, but without a release build.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use crate::manual;
+
+/// The revisions that this process has built; also, two tests at once would write the same files.
+static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Builds the package with this Debian revision, once for each; it stays in the folder for the tests' files.
+pub fn build(revision: &str) -> PathBuf {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("package-", env!("CARGO_CRATE_NAME")));
+    let package = folder.join(format!("domstats-exporter-{revision}.deb"));
+    if built.contains(revision) {
+        return package;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manual::write_all(&root.join("target/manual")).expect("the manual is written");
+    // cargo-deb takes the program from where a release build would put it.
+    fs::create_dir_all(folder.join("release")).expect("a folder");
+    let program = folder.join("release/domstats-exporter");
+    run(
+        "objcopy",
+        "binutils",
+        [
+            "--strip-all".as_ref(),
+            "--remove-section=.comment".as_ref(),
+            env!("CARGO_BIN_EXE_domstats-exporter").as_ref(),
+            program.as_os_str(),
+        ],
+        &folder,
+    );
+    let arguments = ["deb", "--locked", "--no-build", "--no-dbgsym", "--fast", "--deb-revision", revision, "--output"];
+    let arguments = arguments.iter().map(OsStr::new).chain([package.as_os_str()]);
+    run("cargo", "cargo-deb (cargo install --locked cargo-deb)", arguments, &folder);
+    built.insert(revision.to_owned());
+    package
+}
+
+fn run<'a>(program: &str, package: &str, arguments: impl IntoIterator<Item = &'a OsStr>, target: &Path) {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", target);
+    let done = command.output().unwrap_or_else(|error| panic!("{program}: {error}; install {package}"));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{program} failed; is {package} installed? {said}");
+}

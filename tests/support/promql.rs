@@ -1,0 +1,346 @@
+//! What an expression yields: its labels, its unit, and whether Prometheus would do with it what was meant.
+//!
+//! Stricter than Prometheus: a metric or label that nobody exports, a rate of a gauge, a sum of seconds and bytes, or a match
+//! between vectors that have different labels is an error here and an empty panel there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domstats_exporter::catalogue::Listed;
+use promql_parser::parser::{
+    AggregateExpr, BinaryExpr, Call, Expr, LabelModifier, VectorMatchCardinality, VectorSelector, parse,
+};
+
+/// Exponents of bytes, seconds and joules; all zero is a count or a share.
+pub type Dimension = [i32; 3];
+const NUMBER: Dimension = [0; 3];
+const SECONDS: Dimension = [0, 1, 0];
+const PER_SECOND: Dimension = [0, -1, 0];
+
+/// A metric that may be asked for.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    pub labels: BTreeSet<String>,
+    pub dimension: Dimension,
+    pub counter: bool,
+    /// The unit of the label `le`.
+    le: Option<Dimension>,
+}
+
+/// All metrics by name.
+#[derive(Debug, Default)]
+pub struct Metrics(BTreeMap<String, Metric>);
+
+/// What an expression yields.
+#[derive(Debug, Clone)]
+pub struct Yield {
+    /// `None` for a scalar.
+    pub labels: Option<BTreeSet<String>>,
+    pub dimension: Dimension,
+    /// A number as it was written, which fits any unit in a comparison.
+    literal: bool,
+    counter: bool,
+    le: Option<Dimension>,
+}
+
+/// Metrics of domains that are counted for the host, so that they outlive the domain.
+const HOST_WIDE: [&str; 2] = ["libvirt_domain_lifecycle_events_total", "libvirt_domain_events_total"];
+
+impl Metrics {
+    /// Those of the exporter, and what Prometheus itself knows of a target.
+    pub fn new(listed: &[Listed]) -> Self {
+        let mut metrics = Self::default();
+        for metric in listed {
+            let mut labels = set(&["job", "instance"]);
+            labels.extend(metric.labels.iter().cloned());
+            if metric.name.starts_with("libvirt_domain_") && !HOST_WIDE.contains(&metric.name.as_str()) {
+                labels.extend(set(&["domain", "uuid"]));
+            }
+            let dimension = dimension_of_unit(metric.unit);
+            if metric.kind == "histogram" {
+                let plain: BTreeSet<String> = labels.iter().filter(|label| *label != "le").cloned().collect();
+                metrics.add(&format!("{}_bucket", metric.name), labels, NUMBER, true);
+                metrics.add(&format!("{}_count", metric.name), plain.clone(), NUMBER, true);
+                metrics.add(&format!("{}_sum", metric.name), plain, dimension, true);
+                metrics.0.get_mut(&format!("{}_bucket", metric.name)).unwrap().le = Some(dimension);
+            } else {
+                metrics.add(&metric.name, labels, dimension, metric.kind == "counter");
+            }
+        }
+        metrics.add("up", set(&["job", "instance"]), NUMBER, false);
+        metrics.add("scrape_duration_seconds", set(&["job", "instance"]), SECONDS, false);
+        metrics.add("ALERTS", set(&["job", "instance", "alertname", "alertstate", "severity"]), NUMBER, false);
+        metrics
+    }
+
+    /// Adds what a recording rule records.
+    pub fn record(&mut self, name: &str, what: Yield) {
+        self.add(name, what.labels.expect("a rule records a vector"), what.dimension, false);
+    }
+
+    fn add(&mut self, name: &str, labels: BTreeSet<String>, dimension: Dimension, counter: bool) {
+        let before = self.0.insert(name.to_owned(), Metric { labels, dimension, counter, le: None });
+        assert!(before.is_none(), "{name} is there twice");
+    }
+
+    pub fn find(&self, name: &str) -> Result<Metric, String> {
+        if let Some(metric) = self.0.get(name) {
+            return Ok(metric.clone());
+        }
+        // The metrics that stand for a rule: KVM's own statistics by their names.
+        let ruled = self.0.iter().filter(|(rule, _)| {
+            let Some((start, end)) = rule.split_once("<name>") else { return false };
+            name.starts_with(start) && name.ends_with(end) && (end == "_total") == name.ends_with("_total")
+        });
+        let mut metric =
+            ruled.map(|(_, metric)| metric.clone()).next().ok_or_else(|| format!("nobody exports {name}"))?;
+        if name.contains("_seconds") {
+            metric.dimension = SECONDS;
+        }
+        Ok(metric)
+    }
+
+    /// What `expression` yields.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check(&self, expression: &str) -> Result<Yield, String> {
+        let parsed = parse(expression).map_err(|error| format!("{expression}: {error}"))?;
+        let found = self.expression(&parsed).map_err(|error| format!("{expression}: {error}"))?;
+        if found.counter { Err(format!("{expression}: a counter as it is")) } else { Ok(found) }
+    }
+
+    fn expression(&self, expression: &Expr) -> Result<Yield, String> {
+        match expression {
+            Expr::Paren(inner) => self.expression(&inner.expr),
+            Expr::Unary(inner) => self.expression(&inner.expr),
+            Expr::NumberLiteral(_) => Ok(scalar(NUMBER, true)),
+            Expr::StringLiteral(_) => Ok(scalar(NUMBER, false)),
+            Expr::VectorSelector(selector) => self.selector(selector),
+            Expr::MatrixSelector(matrix) => self.selector(&matrix.vs),
+            Expr::Subquery(subquery) => self.expression(&subquery.expr),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate),
+            Expr::Call(call) => self.call(call),
+            Expr::Binary(binary) => self.binary(binary),
+            Expr::Extension(_) => Err("an extension".into()),
+        }
+    }
+
+    fn selector(&self, selector: &VectorSelector) -> Result<Yield, String> {
+        let name = selector.name.as_deref().ok_or("a selector without a name")?;
+        let metric = self.find(name)?;
+        for matcher in &selector.matchers.matchers {
+            if !metric.labels.contains(&matcher.name) {
+                return Err(format!("{name} has no label {}", matcher.name));
+            }
+        }
+        let Metric { labels, dimension, counter, le } = metric;
+        Ok(Yield { labels: Some(labels), dimension, literal: false, counter, le })
+    }
+
+    fn aggregate(&self, aggregate: &AggregateExpr) -> Result<Yield, String> {
+        let inner = self.plain(&aggregate.expr)?;
+        let labels = inner.labels.clone().ok_or("an aggregation of a scalar")?;
+        let grouped = match &aggregate.modifier {
+            Some(LabelModifier::Include(by)) => {
+                contains(&labels, &by.labels)?;
+                by.labels.iter().cloned().collect()
+            }
+            Some(LabelModifier::Exclude(without)) => {
+                contains(&labels, &without.labels)?;
+                labels.iter().filter(|label| !without.labels.contains(label)).cloned().collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let operator = aggregate.op.to_string();
+        match operator.as_str() {
+            "topk" | "bottomk" => Ok(inner),
+            "count" | "group" => Ok(Yield { labels: Some(grouped), dimension: NUMBER, le: None, ..inner }),
+            "sum" | "avg" | "min" | "max" => Ok(Yield { labels: Some(grouped), ..inner }),
+            _ => Err(format!("{operator} is not known here")),
+        }
+    }
+
+    fn call(&self, call: &Call) -> Result<Yield, String> {
+        let arguments: Vec<Yield> =
+            call.args.args.iter().map(|argument| self.expression(argument)).collect::<Result<_, _>>()?;
+        let last = arguments.last().cloned();
+        match (call.func.name, last) {
+            ("time", None) => Ok(scalar(SECONDS, false)),
+            ("vector", Some(_)) => Ok(Yield { labels: Some(BTreeSet::new()), ..scalar(NUMBER, true) }),
+            ("absent", Some(_)) => Ok(Yield { labels: Some(BTreeSet::new()), ..scalar(NUMBER, false) }),
+            ("rate", Some(of)) if of.counter => {
+                Ok(Yield { dimension: minus(of.dimension, SECONDS), counter: false, ..of })
+            }
+            ("increase", Some(of)) if of.counter => Ok(Yield { counter: false, ..of }),
+            ("rate" | "increase", Some(_)) => Err(format!("{} of something that is no counter", call.func.name)),
+            ("avg_over_time" | "max_over_time" | "min_over_time", Some(of)) if !of.counter => Ok(of),
+            ("count_over_time", Some(of)) => Ok(Yield { dimension: NUMBER, counter: false, le: None, ..of }),
+            ("histogram_quantile", Some(of)) if !of.counter => {
+                let mut labels = of.labels.ok_or("a quantile of a scalar")?;
+                if !labels.remove("le") {
+                    return Err("a quantile without le".into());
+                }
+                let dimension = of.le.ok_or("a quantile of something that is no histogram")?;
+                Ok(Yield { labels: Some(labels), dimension, le: None, ..of })
+            }
+            (name, _) => Err(format!("{name} is not known here")),
+        }
+    }
+
+    fn binary(&self, binary: &BinaryExpr) -> Result<Yield, String> {
+        let operator = binary.op.to_string();
+        if operator == "unless" {
+            // A counter may stand on both sides: that it is there now and was not before is no use of its value.
+            let (left, right) = (self.expression(&binary.lhs)?, self.expression(&binary.rhs)?);
+            self.matched(binary, &left, &right)?;
+            return Ok(Yield { counter: left.counter && !right.counter, ..left });
+        }
+        let (left, right) = (self.plain(&binary.lhs)?, self.plain(&binary.rhs)?);
+        let labels = match (&left.labels, &right.labels) {
+            (None, labels) | (labels, None) => labels.clone(),
+            _ => Some(self.matched(binary, &left, &right)?),
+        };
+        let same = left.dimension == right.dimension;
+        let fits = same || left.literal || right.literal;
+        let dimension = match operator.as_str() {
+            "*" => plus(left.dimension, right.dimension),
+            "/" if per_range(binary) => PER_SECOND,
+            "/" => minus(left.dimension, right.dimension),
+            "+" | "-" if same => left.dimension,
+            "and" => left.dimension,
+            "or" if fits => left.dimension,
+            "==" | "!=" | "<" | ">" | "<=" | ">=" if fits => left.dimension,
+            _ => {
+                return Err(format!(
+                    "{:?} {operator} {:?}: these units do not go together",
+                    left.dimension, right.dimension
+                ));
+            }
+        };
+        let le = if labels.as_ref().is_some_and(|labels| labels.contains("le")) { left.le } else { None };
+        Ok(Yield { labels, dimension, literal: left.literal && right.literal, counter: false, le })
+    }
+
+    /// The labels of a match between two vectors.
+    fn matched(&self, binary: &BinaryExpr, left: &Yield, right: &Yield) -> Result<BTreeSet<String>, String> {
+        let (Some(left), Some(right)) = (&left.labels, &right.labels) else { return Err("a set with a scalar".into()) };
+        let operator = binary.op.to_string();
+        let modifier = binary.modifier.as_ref();
+        let result = match modifier.and_then(|modifier| modifier.matching.as_ref()) {
+            Some(LabelModifier::Include(on)) => {
+                contains(left, &on.labels)?;
+                contains(right, &on.labels)?;
+                on.labels.iter().cloned().collect()
+            }
+            Some(LabelModifier::Exclude(_)) => return Err("ignoring is not known here".into()),
+            // vector(0), where there is nothing else.
+            None if operator == "or" && right.is_empty() => return Ok(left.clone()),
+            None if left == right => left.clone(),
+            None => return Err(format!("{left:?} and {right:?} never match")),
+        };
+        match modifier.map(|modifier| &modifier.card) {
+            _ if ["and", "or", "unless"].contains(&operator.as_str()) => Ok(left.clone()),
+            Some(VectorMatchCardinality::ManyToOne(include)) => {
+                contains(right, &include.labels)?;
+                Ok(left.iter().chain(&include.labels).cloned().collect())
+            }
+            Some(VectorMatchCardinality::OneToMany(_)) => Err("group_right is not known here".into()),
+            _ => Ok(result),
+        }
+    }
+
+    /// As [`Self::expression`], for places where a counter's value means nothing.
+    fn plain(&self, expression: &Expr) -> Result<Yield, String> {
+        let found = self.expression(expression)?;
+        if found.counter { Err(format!("{expression}: a counter as it is")) } else { Ok(found) }
+    }
+}
+
+/// `count_over_time(x[10m]) / 600`: how many a second.
+fn per_range(binary: &BinaryExpr) -> bool {
+    let (Expr::Call(call), Expr::NumberLiteral(number)) = (&*binary.lhs, &*binary.rhs) else { return false };
+    let range = match call.args.args.first().map(|argument| &**argument) {
+        Some(Expr::MatrixSelector(matrix)) => matrix.range.as_secs_f64(),
+        _ => return false,
+    };
+    call.func.name == "count_over_time" && range == number.val
+}
+
+/// Every vector selector of an expression, with its label matchers as `name op value`.
+pub fn selectors(expression: &str) -> Result<Vec<(String, BTreeSet<String>)>, String> {
+    fn walk(expression: &Expr, found: &mut Vec<(String, BTreeSet<String>)>) {
+        let mut add = |selector: &VectorSelector| {
+            let matchers = &selector.matchers.matchers;
+            let matchers = matchers.iter().map(|m| format!("{}{}\"{}\"", m.name, m.op, m.value)).collect();
+            found.push((selector.name.clone().unwrap_or_default(), matchers));
+        };
+        match expression {
+            Expr::Paren(inner) => walk(&inner.expr, found),
+            Expr::Unary(inner) => walk(&inner.expr, found),
+            Expr::VectorSelector(selector) => add(selector),
+            Expr::MatrixSelector(matrix) => add(&matrix.vs),
+            Expr::Subquery(subquery) => walk(&subquery.expr, found),
+            Expr::Aggregate(aggregate) => walk(&aggregate.expr, found),
+            Expr::Call(call) => call.args.args.iter().for_each(|argument| walk(argument, found)),
+            Expr::Binary(binary) => {
+                walk(&binary.lhs, found);
+                walk(&binary.rhs, found);
+            }
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
+        }
+    }
+    let parsed = parse(expression).map_err(|error| format!("{expression}: {error}"))?;
+    let mut found = Vec::new();
+    walk(&parsed, &mut found);
+    Ok(found)
+}
+
+/// The unit that a suffix of the catalogue says.
+fn dimension_of_unit(unit: Option<&str>) -> Dimension {
+    match unit {
+        Some("seconds") => SECONDS,
+        Some("bytes") => [1, 0, 0],
+        Some("bytes_per_second") => [1, -1, 0],
+        Some("joules") => [0, 0, 1],
+        None => NUMBER,
+        Some(other) => panic!("the unit {other} is not known here"),
+    }
+}
+
+/// Whether a panel of Grafana's unit `id` may show numbers of this dimension.
+pub fn fits_grafana(id: &str, dimension: Dimension) -> bool {
+    let fitting: &[&str] = match dimension {
+        NUMBER => &["none", "short", "percentunit", "bool_yes_no"],
+        SECONDS => &["s"],
+        PER_SECOND => &["iops", "ops", "pps", "reqps"],
+        [1, 0, 0] => &["bytes"],
+        [1, -1, 0] => &["Bps", "binBps"],
+        [0, -1, 1] => &["watt"],
+        _ => &[],
+    };
+    fitting.contains(&id)
+}
+
+fn scalar(dimension: Dimension, literal: bool) -> Yield {
+    Yield { labels: None, dimension, literal, counter: false, le: None }
+}
+
+fn set(labels: &[&str]) -> BTreeSet<String> {
+    labels.iter().map(|label| (*label).to_owned()).collect()
+}
+
+fn contains(labels: &BTreeSet<String>, wanted: &[String]) -> Result<(), String> {
+    match wanted.iter().find(|label| !labels.contains(*label)) {
+        Some(missing) => Err(format!("there is no label {missing} in {labels:?}")),
+        None => Ok(()),
+    }
+}
+
+fn plus(a: Dimension, b: Dimension) -> Dimension {
+    std::array::from_fn(|i| a[i] + b[i])
+}
+
+fn minus(a: Dimension, b: Dimension) -> Dimension {
+    std::array::from_fn(|i| a[i] - b[i])
+}
