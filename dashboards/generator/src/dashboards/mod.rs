@@ -1,0 +1,54 @@
+//! The four dashboards.
+
+mod domain;
+mod domain_detail;
+mod exporter;
+mod fleet;
+mod host;
+
+use serde_json::Value;
+
+/// All dashboards, as Grafana's JSON.
+#[must_use]
+pub fn all() -> Vec<Value> {
+    vec![fleet::dashboard(), host::dashboard(), domain::dashboard(), exporter::dashboard()]
+}
+
+/// What a link to another dashboard takes along: time range, data source and job.
+const KEEP: &str = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}";
+
+/// A link to the host's dashboard.
+fn host_link(instance: &str) -> String {
+    format!("/d/libvirt-host?{KEEP}&var-instance={instance}")
+}
+
+/// A link to the domain's dashboard.
+fn domain_link(instance: &str, domain: &str) -> String {
+    format!("/d/libvirt-domain?{KEEP}&var-instance={instance}&var-domain={domain}")
+}
+
+/// Instead of a guest's own numbers, where it has no balloon driver.
+const SILENT: &str = "not reported by the guest";
+
+/// The states of a domain: as libvirt calls them, in words, and with a colour.
+const STATES: [(&str, &str, &str); 8] = [
+    ("running", "running", "green"),
+    ("blocked", "blocked", "yellow"),
+    ("paused", "paused", "orange"),
+    ("shutdown", "shutting down", "yellow"),
+    ("shutoff", "off", "text"),
+    ("crashed", "crashed", "red"),
+    ("pmsuspended", "suspended", "blue"),
+    ("nostate", "unknown", "purple"),
+];
+
+/// How often something happened between one point of the time axis and the next. The counter may be there only since the
+/// first time: then all of it is new.
+fn events(counter: &str) -> String {
+    format!("(increase({counter}[%rate]) > 0 or {counter} unless {counter} offset %rate)")
+}
+
+/// What happens to a host's domains: the counters have no domain, so that a transient domain's crash is not lost with it.
+fn lifecycle() -> String {
+    format!("sum by (instance, event, detail) {}", events("libvirt_domain_lifecycle_events_total{%host}"))
+}

@@ -1,0 +1,208 @@
+//! Panels that show numbers: time series, stats, bars and states over time.
+
+use serde_json::{Value, json};
+
+use super::{Unit, datasource, expand, plain};
+
+/// A panel without its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Panel {
+    pub(super) json: Value,
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+impl Panel {
+    /// A panel of one of Grafana's types. Every panel has a title, a description and a unit.
+    pub(super) fn new(kind: &str, title: &str, description: &str, unit: Unit) -> Self {
+        let json = json!({
+            "type": kind,
+            "title": title,
+            "description": description,
+            "datasource": datasource(),
+            "targets": [],
+            "fieldConfig": {
+                "defaults": {"unit": unit.id(), "thresholds": plain(), "color": {"mode": "palette-classic"}, "mappings": []},
+                "overrides": [],
+            },
+            "options": {},
+        });
+        Self { json, width: 8, height: 8 }
+    }
+
+    /// Adds a query over the dashboard's time range; `legend` is what a line is called.
+    pub(crate) fn query(self, expression: &str, legend: &str) -> Self {
+        self.target(json!({"expr": expand(expression), "legendFormat": legend, "range": true, "instant": false, "format": "time_series"}))
+    }
+
+    pub(super) fn target(mut self, mut target: Value) -> Self {
+        if let Some(targets) = self.json["targets"].as_array_mut() {
+            let letter = u8::try_from(targets.len()).map_or('Z', |n| char::from(b'A' + n));
+            target["refId"] = json!(letter.to_string());
+            target["datasource"] = datasource();
+            target["editorMode"] = json!("code");
+            targets.push(target);
+        }
+        self
+    }
+
+    /// Its size; a dashboard is 24 wide.
+    pub(crate) fn size(self, width: u32, height: u32) -> Self {
+        Self { width, height, ..self }
+    }
+
+    /// Colours by value. A time series gets them as lines.
+    pub(crate) fn thresholds(mut self, thresholds: Value) -> Self {
+        self.json["fieldConfig"]["defaults"]["thresholds"] = thresholds;
+        match self.json["type"].as_str() {
+            Some("timeseries") => {
+                self.json["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"] = json!({"mode": "dashed"});
+            }
+            _ => self.json["fieldConfig"]["defaults"]["color"] = json!({"mode": "thresholds"}),
+        }
+        self
+    }
+
+    /// The upper end of its axis.
+    pub(crate) fn up_to(mut self, max: f64) -> Self {
+        self.json["fieldConfig"]["defaults"]["max"] = json!(max);
+        self
+    }
+
+    /// Areas on top of each other: for numbers whose sum means something.
+    pub(crate) fn stacked(mut self) -> Self {
+        let custom = &mut self.json["fieldConfig"]["defaults"]["custom"];
+        custom["stacking"] = json!({"group": "A", "mode": "normal"});
+        custom["fillOpacity"] = json!(40);
+        self
+    }
+
+    /// Lines whose name matches go down from zero: what is written or sent, beside what is read or received.
+    pub(crate) fn mirrored(mut self, names: &str) -> Self {
+        if let Some(defaults) = self.json["fieldConfig"]["defaults"].as_object_mut() {
+            defaults.remove("min");
+        }
+        self.over(json!({"id": "byRegexp", "options": names}), &[("custom.transform", json!("negative-Y"))])
+    }
+
+    /// Lines whose name matches are dashed and unfilled: limits of the others.
+    pub(crate) fn limits(self, names: &str) -> Self {
+        let dashed = json!({"dash": [8, 6], "fill": "dash"});
+        self.over(
+            json!({"id": "byRegexp", "options": names}),
+            &[
+                ("custom.lineStyle", dashed),
+                ("custom.fillOpacity", json!(0)),
+                ("custom.stacking", json!({"group": "A", "mode": "none"})),
+            ],
+        )
+    }
+
+    /// Lines whose name matches have another unit, and the axis on the right.
+    pub(crate) fn on_the_right(self, names: &str, unit: Unit) -> Self {
+        self.over(
+            json!({"id": "byRegexp", "options": names}),
+            &[("unit", json!(unit.id())), ("custom.axisPlacement", json!("right")), ("custom.fillOpacity", json!(0))],
+        )
+    }
+
+    pub(super) fn over(mut self, matcher: Value, properties: &[(&str, Value)]) -> Self {
+        let properties: Vec<Value> = properties.iter().map(|(id, value)| json!({"id": id, "value": value})).collect();
+        if let Some(overrides) = self.json["fieldConfig"]["overrides"].as_array_mut() {
+            overrides.push(json!({"matcher": matcher, "properties": properties}));
+        }
+        self
+    }
+
+    /// Words and colours instead of numbers.
+    pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
+        self.json["fieldConfig"]["defaults"]["mappings"] = mappings(words);
+        self
+    }
+
+    /// What stands there when the query finds nothing.
+    pub(crate) fn nothing(mut self, text: &str) -> Self {
+        self.json["fieldConfig"]["defaults"]["noValue"] = json!(text);
+        self
+    }
+
+    /// A stat shows the name of its series (a version, a state) instead of its value.
+    pub(crate) fn shows_name(mut self) -> Self {
+        self.json["options"]["textMode"] = json!("name");
+        self.json["options"]["graphMode"] = json!("none");
+        self
+    }
+}
+
+/// Texts and colours for values.
+pub(super) fn mappings(words: &[(&str, &str, &str)]) -> Value {
+    let options: serde_json::Map<String, Value> = words
+        .iter()
+        .enumerate()
+        .map(|(index, (value, text, color))| {
+            ((*value).to_owned(), json!({"text": text, "color": color, "index": index}))
+        })
+        .collect();
+    json!([{"type": "value", "options": options}])
+}
+
+/// Lines over time, from zero up.
+pub(crate) fn timeseries(title: &str, description: &str, unit: Unit) -> Panel {
+    let mut panel = Panel::new("timeseries", title, description, unit);
+    panel.json["fieldConfig"]["defaults"]["custom"] = json!({
+        "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 1, "fillOpacity": 10, "gradientMode": "none",
+        "showPoints": "never", "pointSize": 5, "spanNulls": false, "insertNulls": false,
+        "stacking": {"group": "A", "mode": "none"}, "thresholdsStyle": {"mode": "off"},
+        "axisPlacement": "auto", "axisLabel": "", "axisColorMode": "text", "axisBorderShow": false,
+        "axisCenteredZero": false, "scaleDistribution": {"type": "linear"}, "barAlignment": 0,
+        "hideFrom": {"legend": false, "tooltip": false, "viz": false},
+    });
+    panel.json["fieldConfig"]["defaults"]["min"] = json!(0);
+    panel.json["options"] = json!({
+        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": ["mean", "max", "lastNotNull"]},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    });
+    panel
+}
+
+/// Bars over time: how often something happened between one point and the next.
+pub(crate) fn bars(title: &str, description: &str) -> Panel {
+    let mut panel = timeseries(title, description, Unit::Short).stacked();
+    let custom = &mut panel.json["fieldConfig"]["defaults"]["custom"];
+    custom["drawStyle"] = json!("bars");
+    custom["fillOpacity"] = json!(80);
+    panel.json["fieldConfig"]["defaults"]["decimals"] = json!(0);
+    panel.json["options"]["legend"]["calcs"] = json!(["max"]);
+    panel.json["fieldConfig"]["defaults"]["noValue"] = json!("none");
+    panel
+}
+
+/// One number, with its recent course behind it.
+pub(crate) fn stat(title: &str, description: &str, unit: Unit) -> Panel {
+    let mut panel = Panel::new("stat", title, description, unit).size(3, 4);
+    panel.json["fieldConfig"]["defaults"]["color"] = json!({"mode": "thresholds"});
+    panel.json["options"] = json!({
+        "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "orientation": "auto", "textMode": "value",
+        "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard", "reduceOptions": last(),
+    });
+    panel
+}
+
+/// Which state each thing was in, over time.
+pub(crate) fn state_timeline(title: &str, description: &str) -> Panel {
+    let mut panel = Panel::new("state-timeline", title, description, Unit::Count).size(24, 6);
+    panel.json["fieldConfig"]["defaults"]["custom"] = json!({
+        "fillOpacity": 70, "lineWidth": 0,
+        "hideFrom": {"legend": false, "tooltip": false, "viz": false},
+    });
+    panel.json["options"] = json!({
+        "alignValue": "left", "mergeValues": true, "rowHeight": 0.9, "showValue": "auto",
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": []},
+        "tooltip": {"mode": "single", "sort": "none"},
+    });
+    panel
+}
+
+fn last() -> Value {
+    json!({"calcs": ["lastNotNull"], "fields": "", "values": false})
+}

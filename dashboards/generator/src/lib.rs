@@ -1,0 +1,40 @@
+//! Grafana dashboards and Prometheus rules of domstats-exporter, made from one source.
+//!
+//! ```text
+//! thresholds.rs ─┬─ dashboards/   -> dashboards/*.json
+//!                └─ rules.rs, alerts.rs -> alerts/*.yaml
+//! ```
+//!
+//! `cargo run -p dashboards` writes the files; a test of the exporter holds them equal to what this crate makes, and
+//! every expression in them to the exporter's catalogue of metrics.
+
+pub mod alerts;
+mod dashboards;
+mod grafana;
+pub mod rules;
+pub mod thresholds;
+
+pub use dashboards::all as dashboards;
+
+/// A file of the repository, with its contents.
+#[derive(Debug)]
+pub struct File {
+    /// Its path from the root of the repository.
+    pub path: String,
+    /// What it holds.
+    pub contents: String,
+}
+
+/// All files, as they have to be.
+#[must_use]
+pub fn files() -> Vec<File> {
+    let dashboards = dashboards().into_iter().map(|dashboard| {
+        let name = dashboard["uid"].as_str().unwrap_or_default().to_owned();
+        File { path: format!("dashboards/{name}.json"), contents: format!("{dashboard:#}\n") }
+    });
+    let rules = [("rules", rules::groups()), ("alerts", alerts::groups())];
+    let rules = rules
+        .into_iter()
+        .map(|(name, groups)| File { path: format!("alerts/{name}.yaml"), contents: rules::to_yaml(&groups) });
+    dashboards.chain(rules).collect()
+}

@@ -1,0 +1,69 @@
+//! Every number at which a dashboard changes colour or an alert fires. Change it here and run `cargo run -p dashboards`.
+
+/// A value that is bad, and one that is worse.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From here on somebody should look.
+    pub warning: f64,
+    /// From here on somebody should get up.
+    pub critical: f64,
+}
+
+impl Limits {
+    /// The same limits of what is missing to the whole: what is used, where these are of what is left.
+    #[must_use]
+    pub fn of_the_rest(self) -> Self {
+        Self { warning: 1.0 - self.warning, critical: 1.0 - self.critical }
+    }
+}
+
+/// Share of the time in which a domain's vCPUs were ready but had no processor. Guests feel 10 %, users feel 25 %.
+pub const STEAL: Limits = Limits { warning: 0.10, critical: 0.25 };
+
+/// Share of its vCPUs' time that a domain computes. Only for colours: a busy guest is no fault.
+pub const CPU: Limits = Limits { warning: 0.80, critical: 0.95 };
+
+/// Share of the guest's memory that it can still use without swapping; lower is worse.
+pub const MEMORY_USABLE: Limits = Limits { warning: 0.10, critical: 0.05 };
+
+/// Bytes per second that a guest swaps, in and out together.
+pub const SWAP: Limits = Limits { warning: 1_048_576.0, critical: 10_485_760.0 };
+
+/// Seconds that a request to a block device takes on average.
+pub const BLOCK_LATENCY: Limits = Limits { warning: 0.05, critical: 0.2 };
+
+/// Seconds within which 99 % of the requests are done, where the guest has a latency histogram.
+pub const BLOCK_LATENCY_P99: Limits = Limits { warning: 0.25, critical: 1.0 };
+
+/// Requests per second below which a latency says too little to alert.
+pub const BLOCK_LATENCY_MIN_REQUESTS: f64 = 1.0;
+
+/// Share of a thin image's device on the host that is written.
+pub const THIN_IMAGE: Limits = Limits { warning: 0.85, critical: 0.95 };
+
+/// Share of an interface's packets that are dropped.
+pub const DROPS: Limits = Limits { warning: 0.01, critical: 0.05 };
+
+/// Packets dropped per second below which a share says too little to alert.
+pub const DROPS_MIN_PACKETS: f64 = 1.0;
+
+/// Packets with errors per second.
+pub const INTERFACE_ERRORS: f64 = 0.1;
+
+/// vCPUs of running domains for each processor of the host. Alone no fault: the alert wants steal as well.
+pub const CPU_OVERCOMMIT: Limits = Limits { warning: 3.0, critical: 6.0 };
+
+/// Average steal of a host's domains that makes its overcommitment an alert.
+pub const HOST_STEAL: f64 = 0.05;
+
+/// Memory of running domains for each byte of the host's.
+pub const MEMORY_OVERCOMMIT: Limits = Limits { warning: 1.0, critical: 1.2 };
+
+/// Seconds that a collection takes: `collection.deadline` is 8 s by default, Prometheus' scrape_timeout 10 s.
+pub const COLLECT_SECONDS: Limits = Limits { warning: 4.0, critical: 6.0 };
+
+/// Share of the scrape interval that a collection takes.
+pub const COLLECT_SHARE: Limits = Limits { warning: 0.3, critical: 0.8 };
+
+/// Seconds since the guest last reported its memory.
+pub const MEMORY_REPORT_AGE: Limits = Limits { warning: 60.0, critical: 600.0 };

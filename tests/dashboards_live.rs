@@ -1,0 +1,323 @@
+//! Every panel, variable and rule on a real Prometheus that scrapes exporters on real guests.
+//!
+//! Guests on this machine's libvirt and on that of Debian sid, whose disks have latency histograms; a Prometheus with the
+//! recording rules and alerts loaded; after some time each panel has to have data, all of it finite, no two lines of one
+//! name. What no guest of the lab can do (a balloon driver, hardware counters, a frozen QEMU) comes from the fake daemon,
+//! through the same exporter; nothing is exempt.
+//!
+//! `make dashboards-png` has a command of its own run (DASHBOARDS_THEN) while this Prometheus is there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    dead_code
+)]
+
+#[path = "support/grafana.rs"]
+mod grafana;
+#[path = "support/lab.rs"]
+mod lab;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fake_libvirtd::{Clock, Event, FakeLibvirtd, Scenario, Template};
+use grafana::{Query, annotations, interpolate, panels, queries, text, variables};
+use lab::{ALL_GROUPS, Exporter, Lab, Running, Suite, free_address, get, need, tied};
+use serde_json::Value;
+
+/// How many seconds Prometheus scrapes before it is asked; DASHBOARDS_SECONDS overrides, for pictures of more.
+const SCRAPED: u64 = 90;
+/// What `$__rate_interval` is at a scrape interval of two seconds: four of them, and a little for a busy machine.
+const RATE_INTERVAL: &str = "12s";
+
+/// Parts of the names of metrics that no guest of the lab has, and why. Queries that ask for one of them have their data
+/// from the fake daemon; all others have to have it from real guests.
+const RARE: &[(&str, &str)] = &[
+    ("_memory_usable", "a boot sector has no balloon driver"),
+    ("_memory_available", "likewise"),
+    ("_memory_unused", "likewise"),
+    ("_memory_swap", "likewise"),
+    ("_faults_total", "likewise"),
+    ("_hugetlb_", "likewise"),
+    ("_memory_last_update", "likewise"),
+    ("_block_flush_", "a boot sector does not flush"),
+    ("_perf_", "hardware counters need hardware, and a right to it"),
+    ("_monitor", "needs resctrl"),
+    ("_cache_occupancy", "needs resctrl"),
+    ("_memory_bandwidth", "needs resctrl"),
+    ("_core_energy", "needs resctrl"),
+    ("_kvm_", "needs KVM"),
+    ("_vcpu_halted", "QEMU does not say so in the fast query that libvirt makes"),
+    ("_haltpoll_", "needs KVM"),
+    ("_dirtyrate_", "needs a measurement"),
+    ("_quarantined", "needs a frozen QEMU"),
+    ("_unmapped_stat", "needs a libvirt of the future"),
+    ("_events_", "needs events"),
+    ("_io_errors_", "needs broken storage"),
+    ("_crashes_", "needs a crash"),
+    ("_agent_", "needs a guest agent"),
+    ("_resyncs_", "needs a daemon that goes away"),
+    ("_reconnects_", "needs a daemon that goes away"),
+    ("_collect_failures_", "likewise"),
+];
+
+#[test]
+fn every_panel_and_variable_has_data() {
+    need("prometheus", "prometheus").unwrap();
+    let machine = Lab::start(Suite::Machine).unwrap();
+    let newest = Lab::start(Suite::Debian("sid")).unwrap();
+    machine.guests(&["web", "db", "old", "chain", "sparse"]).unwrap();
+    let timed = newest.guests(&["timed"]).unwrap().remove(0);
+    let fake = rare_daemon();
+    let exporters = [&machine.uri_ro, &newest.uri_ro, &fake.uri()].map(|uri| serve(machine.folder(), uri));
+    let real = [exporters[0].address, exporters[1].address];
+    let all = exporters.iter().map(|exporter| exporter.address).collect::<Vec<_>>();
+    let prometheus = Prometheus::start(machine.folder(), &all);
+    newest.wait_for_disk_reads(&timed).unwrap();
+    // A domain freezes while it is scraped, as they do, another one starts, and a daemon is away for a few seconds.
+    fake.faults().hang_domain("frozen-3");
+    prometheus.scrape_for(Duration::from_secs(15));
+    machine.guests(&["tcg"]).unwrap();
+    prometheus.scrape_for(Duration::from_secs(25));
+    fake.kill();
+    prometheus.scrape_for(Duration::from_secs(33));
+    fake.revive().unwrap();
+    for at in [50, 60, 70, 80] {
+        prometheus.scrape_for(Duration::from_secs(at));
+        misfortunes(&fake);
+    }
+    let seconds = std::env::var("DASHBOARDS_SECONDS").ok().and_then(|text| text.parse().ok());
+    prometheus.scrape_for(Duration::from_secs(seconds.unwrap_or(SCRAPED)));
+    let mut wrong = prometheus.rules_in_error();
+    let real = real.map(|address| regex::escape(&address.to_string()).replace('\\', "\\\\")).join("|");
+    let mut rare = 0;
+    let mut asked = 0;
+    for dashboard in dashboards::dashboards() {
+        for panel in panels(&dashboard) {
+            let mut names = BTreeMap::new();
+            for query in queries(&dashboard, panel) {
+                asked += 1;
+                let from_real = prometheus.panel(&query, &real).unwrap_or_default();
+                let everything = match prometheus.panel(&query, ".+") {
+                    Ok(series) => series,
+                    Err(error) => {
+                        wrong.push(format!("{}: {error}", query.place));
+                        continue;
+                    }
+                };
+                let excuse = RARE.iter().find(|(part, _)| query.expression.contains(part));
+                if from_real.is_empty() {
+                    rare += 1;
+                    if excuse.is_none() {
+                        wrong.push(format!("{}: no data of real guests: {}", query.place, query.expression));
+                    }
+                }
+                wrong.extend(faults(&query, &everything, &mut names));
+            }
+        }
+        for (series, label) in variables(&dashboard) {
+            let values = prometheus.label_values(&fill(&series, ".+"), &label);
+            if values.is_empty() {
+                wrong.push(format!("{}: the variable {label} has no values", text(&dashboard["title"])));
+            }
+        }
+        for (name, expression) in annotations(&dashboard) {
+            if prometheus.range(&fill(&expression, ".+")).is_ok_and(|series| series.is_empty()) {
+                wrong.push(format!("{}: the annotation {name} marks nothing", text(&dashboard["title"])));
+            }
+        }
+    }
+    println!("{asked} queries, {rare} of them without data of real guests");
+    if let Some(command) = std::env::var_os("DASHBOARDS_THEN") {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(command).env("PROMETHEUS", format!("http://{}", prometheus.address));
+        assert!(shell.status().unwrap().success(), "the command of DASHBOARDS_THEN failed");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The exporter with everything turned on; of its pushes, nobody takes any.
+fn serve(folder: &Path, uri: &str) -> Exporter {
+    let config = folder.join("everything.yaml");
+    let groups = ALL_GROUPS.replace(',', ", ");
+    let text = format!(
+        "collection: {{backing_chain: true, inactive_domains: all, workers: 2, groups: [{groups}]}}\notlp: {{enabled: true, endpoint: 'http://127.0.0.1:9', interval: 5s}}\n"
+    );
+    fs::write(&config, text).unwrap();
+    Exporter::serve(uri, &["--config.file", config.to_str().unwrap()]).unwrap()
+}
+
+/// What happens to domains, and does not to the lab's.
+fn misfortunes(fake: &FakeLibvirtd) {
+    let (dev_alias, src_path) = ("virtio-disk0".to_owned(), "/var/lib/libvirt/images/rare-0-vda.qcow2".to_owned());
+    let events = [
+        Event::Reboot,
+        // Crashed: panicked.
+        Event::lifecycle(8, 0),
+        Event::IoErrorReason { src_path, dev_alias, action: 1, reason: "enospc".to_owned() },
+        Event::BlockThreshold { dev: "vda".to_owned(), path: None, threshold: 1 << 30, excess: 4096 },
+    ];
+    for event in events {
+        fake.events().send("rare-0", event).unwrap();
+    }
+}
+
+/// Two domains with every statistic there is, one that will freeze, and a key that nobody knows.
+fn rare_daemon() -> FakeLibvirtd {
+    let future = "domain 99 3b0c0f0e-9a53-4c0d-8f47-0d1e2f3a4b5c \"future\"\nstate.state int 1\nstate.reason int 1\n\
+        balloon.rss ullong 1024\nfuture.key ullong 5\n";
+    let scenario = Scenario::builder()
+        .named_domains("rare-{}", 2, Template::everything())
+        .named_domains("frozen-{}", 2, Template::medium())
+        .params(future)
+        .unwrap()
+        .job_wait(Duration::from_millis(500))
+        .clock(Clock::Time)
+        .build();
+    FakeLibvirtd::start(scenario).unwrap()
+}
+
+/// An expression with its variables and ranges.
+fn fill(expression: &str, instance: &str) -> String {
+    let values = [("job", ".+"), ("instance", instance), ("domain", ".+")];
+    interpolate(&expression.replace("$__rate_interval", RATE_INTERVAL), &values)
+}
+
+/// A line: its labels, and its values.
+type Series = (BTreeMap<String, String>, Vec<f64>);
+
+/// What is wrong with the data of a query; `names` are those of the panel's other lines.
+fn faults(query: &Query, series: &[Series], names: &mut BTreeMap<String, String>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if series.is_empty() {
+        wrong.push(format!("{}: no data: {}", query.place, query.expression));
+    }
+    for (labels, values) in series {
+        if values.iter().any(|value| !value.is_finite()) {
+            wrong.push(format!("{}: {labels:?} has values that are no numbers: {}", query.place, query.expression));
+        }
+        if query.table.is_none() {
+            let name = labels
+                .iter()
+                .fold(query.legend.clone(), |name, (label, value)| name.replace(&format!("{{{{{label}}}}}"), value));
+            // A line of the same query that ended before this one began is the same line.
+            if let Some(other) = names.insert(name.clone(), format!("{labels:?} of {}", query.expression)) {
+                wrong.push(format!(
+                    "{}: {name} is the name of {labels:?} of {} and of {other}",
+                    query.place, query.expression
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// A Prometheus that scrapes every two seconds, with the rules loaded.
+struct Prometheus {
+    address: SocketAddr,
+    _process: Running,
+    started: Instant,
+}
+
+impl Prometheus {
+    fn start(folder: &Path, targets: &[SocketAddr]) -> Self {
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts");
+        let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
+        let config = format!(
+            "global: {{scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}}\nrule_files: ['{0}/rules.yaml', '{0}/alerts.yaml']\n\
+             scrape_configs:\n- job_name: libvirt\n  static_configs: [{{targets: [{1}]}}]\n",
+            rules.display(),
+            targets.join(", ")
+        );
+        let path = folder.join("prometheus.yml");
+        fs::write(&path, config).unwrap();
+        let address = free_address().unwrap();
+        let process = tied("prometheus")
+            .arg(format!("--config.file={}", path.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=error")
+            .spawn()
+            .unwrap();
+        Self { address, _process: Running(process), started: Instant::now() }
+    }
+
+    fn scrape_for(&self, time: Duration) {
+        std::thread::sleep(time.saturating_sub(self.started.elapsed()));
+    }
+
+    fn ask(&self, path: &str) -> Result<Value, String> {
+        let body = get(self.address, path, "application/json")?;
+        let body: Value = serde_json::from_str(&body).map_err(|error| format!("{path}: {error}"))?;
+        Ok(body["data"].clone())
+    }
+
+    /// What a panel would show: over all the time that was scraped, or now.
+    fn panel(&self, query: &Query, instance: &str) -> Result<Vec<Series>, String> {
+        let expression = fill(&query.expression, instance);
+        if query.instant { self.now(&expression) } else { self.range(&expression) }
+    }
+
+    /// A table shows one moment, and on a busy machine a scrape may lack what a QEMU did not say in time: the first of some
+    /// moments that has anything.
+    fn now(&self, expression: &str) -> Result<Vec<Series>, String> {
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        for ago in (0..40).step_by(4) {
+            let data = self.ask(&format!("/api/v1/query?query={}&time={}", encode(expression), end - ago))?;
+            let found = series(&data, |one| vec![one["value"].clone()]);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn range(&self, expression: &str) -> Result<Vec<Series>, String> {
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let start = end - self.started.elapsed().as_secs().saturating_sub(10);
+        let data =
+            self.ask(&format!("/api/v1/query_range?query={}&start={start}&end={end}&step=4", encode(expression)))?;
+        Ok(series(&data, |one| one["values"].as_array().cloned().unwrap_or_default()))
+    }
+
+    fn label_values(&self, series: &str, label: &str) -> Vec<String> {
+        let data = self.ask(&format!("/api/v1/label/{label}/values?match[]={}", encode(series))).unwrap();
+        serde_json::from_value(data).unwrap()
+    }
+
+    /// The rules that Prometheus could not evaluate, or has not.
+    fn rules_in_error(&self) -> Vec<String> {
+        let data = self.ask("/api/v1/rules").unwrap();
+        let rules = data["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
+        rules
+            .filter(|rule| rule["health"] != "ok")
+            .map(|rule| format!("the rule {}: {}", rule["name"], rule["lastError"]))
+            .collect()
+    }
+}
+
+fn series(data: &Value, values: impl Fn(&Value) -> Vec<Value>) -> Vec<Series> {
+    let result = data["result"].as_array().cloned().unwrap_or_default();
+    let number = |point: &Value| point[1].as_str().and_then(|text| text.parse().ok()).unwrap_or(f64::NAN);
+    result
+        .iter()
+        .map(|one| {
+            let labels = serde_json::from_value(one["metric"].clone()).unwrap_or_default();
+            (labels, values(one).iter().map(number).collect())
+        })
+        .collect()
+}
+
+fn encode(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
