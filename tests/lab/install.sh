@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that are missing. install.sh build | demo | test: each needs all of the one before.
+# Installs the Debian packages that are missing. install.sh build | deb | demo | test: each needs those of build.
 #
 # No service is started, and none that comes with a package installed here will start at boot: the lab runs its own.
 # shellcheck source=tests/lab/lib.sh
@@ -7,12 +7,14 @@
 
 packages=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
-test=(debootstrap openssl prometheus python3 python3-prometheus-client shellcheck)
+test=(debootstrap fish lintian man-db openssl prometheus python3 python3-prometheus-client python3-venv shellcheck systemd systemd-container zsh)
+deb=(binutils dpkg-dev)
 case "${1:-}" in
   build) ;;
+  deb) packages+=("${deb[@]}") ;;
   demo) packages+=("${demo[@]}") ;;
-  test) packages+=("${demo[@]}" "${test[@]}") ;;
-  *) die "usage: install.sh build | demo | test" ;;
+  test) packages+=("${deb[@]}" "${demo[@]}" "${test[@]}") ;;
+  *) die "usage: install.sh build | deb | demo | test" ;;
 esac
 
 if [ "$1" = test ] && command -v rustup >/dev/null; then

@@ -3,18 +3,19 @@
 #
 #   suite.sh start SUITE DIR   like libvirtd.sh start DIR, but with that suite's libvirtd and QEMU; DIR is seen by both sides.
 #   suite.sh stop DIR          like libvirtd.sh stop DIR.
+#   suite.sh chroot NAME SUITE PACKAGE...   prints the folder of a tree of that suite with these packages (see boot.sh).
 #
-# The suite is a chroot, made once a machine by debootstrap (one to two minutes, 600 MB) below LAB_CACHE, by default
+# A suite is a chroot, made once a machine by debootstrap (one to two minutes, 600 MB) below LAB_CACHE, by default
 # ${XDG_CACHE_HOME:-~/.cache}/domstats-exporter/lab. It is only ever read afterwards. Delete it to have it made anew.
 # Needs root; without, it asks sudo.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")
-packages="libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils"
+packages=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
 
-# Makes the chroot $2 of suite $1. Runs in a mount namespace of its own: what it mounts ends with it.
+# Makes the chroot $1 of suite $2 with packages $3... Runs in a mount namespace of its own: what it mounts ends with it.
 build() {
-  local suite=$1 chroot=$2 url
+  local chroot=$1 suite=$2 url; shift 2
   url=$(mirror)
   # What this machine's apt needs to reach its mirror (a proxy) the chroot's needs as well.
   local proxy=; eval "$(apt-config shell proxy Acquire::http::Proxy)"
@@ -32,15 +33,15 @@ build() {
   for m in proc sys dev; do mount --rbind "/$m" "$chroot/$m"; done
   export DEBIAN_FRONTEND=noninteractive
   chroot "$chroot" apt-get -qq update
-  # shellcheck disable=SC2086 # a list
-  chroot "$chroot" apt-get -qq install --no-install-recommends $packages
+  chroot "$chroot" apt-get -qq install --no-install-recommends "$@"
   chroot "$chroot" apt-get clean
   rm -rf "$chroot"/var/lib/apt/lists/*
 }
 
+# chroot_of NAME SUITE PACKAGE...
 chroot_of() {
-  local suite=$1 chroot
-  chroot=$(lab_cache)/$suite
+  local name=$1 suite=$2 chroot; shift 2
+  chroot=$(lab_cache)/$name
   # Two tests may want the same suite at once: the second waits for the first.
   exec 9>"$chroot.lock"
   flock 9
@@ -49,7 +50,7 @@ chroot_of() {
     say "lab: making a chroot of Debian $suite in $chroot (once; a minute or two)"
     # It gets its name when it is whole, so that a build which was interrupted is never taken for one.
     tidy "$chroot.part"
-    if ! unshare --mount --propagation private "$here/suite.sh" build "$suite" "$chroot.part" >"$chroot.log" 2>&1 9>&-; then
+    if ! unshare --mount --propagation private "$here/suite.sh" build "$chroot.part" "$suite" "$@" >"$chroot.log" 2>&1 9>&-; then
       tail -n 20 "$chroot.log" >&2
       die "the chroot of Debian $suite could not be made; the whole log is $chroot.log"
     fi
@@ -76,9 +77,10 @@ case "${1:-} $#" in
     fi
     [ "$1" = start ] || exec "$here/libvirtd.sh" stop "$2"
     can_mount || die "a libvirt of another suite runs in a chroot, which needs the right to mount: give the container CAP_SYS_ADMIN"
-    chroot=$(chroot_of "$2")
+    chroot=$(chroot_of "$2" "$2" "${packages[@]}")
     exec "$here/libvirtd.sh" start "$3" "$chroot"
     ;;
-  "build 3") build "$2" "$3" ;;
-  *) die "usage: suite.sh start SUITE DIR | stop DIR" ;;
+  chroot\ *) shift; chroot_of "$@" ;;
+  build\ *) shift; build "$@" ;;
+  *) die "usage: suite.sh start SUITE DIR | stop DIR | chroot NAME SUITE PACKAGE..." ;;
 esac

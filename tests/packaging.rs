@@ -1,0 +1,234 @@
+//! What is shipped beside the program: manual pages, completions, units, examples, the package itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+
+#[path = "../packaging/manual.rs"]
+mod manual;
+#[path = "support/package.rs"]
+mod package;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use domstats_exporter::config::Config;
+use domstats_exporter::reference;
+use serde::Deserialize as _;
+use tempfile::TempDir;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The manual and the completions in a folder of their own.
+fn written() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    manual::write_all(folder.path()).unwrap();
+    folder
+}
+
+/// Standard output and error of a program that must be there and end well.
+fn run(command: &mut Command, package: &str) -> String {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let done = command.output().unwrap_or_else(|error| panic!("{name}: {error}; install the Debian package {package}"));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{name}: {}: {said}", done.status);
+    said
+}
+
+#[test]
+fn manual_pages_are_formatted_without_a_warning() {
+    let folder = written();
+    for page in ["domstats-exporter.8", "domstats-exporter.yaml.5"] {
+        let mut man = Command::new("man");
+        man.args(["--warnings", "--local-file", "--encoding=utf8"]).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80");
+        let done = man.arg(folder.path().join(page)).output().expect("man; install the Debian package man-db");
+        assert!(done.status.success());
+        assert_eq!(String::from_utf8_lossy(&done.stderr), "", "{page}");
+        assert!(String::from_utf8_lossy(&done.stdout).contains("SEE ALSO"), "{page}");
+    }
+}
+
+#[test]
+fn the_manual_has_every_flag_command_and_setting() {
+    let folder = written();
+    let text = |page: &str| {
+        let mut man = Command::new("man");
+        let man = man.args(["--local-file", "--encoding=utf8"]).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "200");
+        run(man.arg(folder.path().join(page)), "man-db")
+    };
+    let program = text("domstats-exporter.8");
+    let command = manual::command();
+    for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+        assert!(program.contains(&format!("--{flag}")), "{flag}");
+    }
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        assert!(program.contains(&format!("\n       {}", subcommand.get_name())), "{}", subcommand.get_name());
+    }
+    let settings = text("domstats-exporter.yaml.5");
+    let yaml = serde_yaml::to_value(Config::default()).unwrap();
+    for (section, keys) in yaml.as_mapping().unwrap() {
+        let heading = section.as_str().unwrap().to_uppercase();
+        let (_, body) =
+            settings.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+        let body = body.split("\n\n\n").next().unwrap();
+        for key in keys.as_mapping().unwrap().keys() {
+            assert!(body.contains(&format!("\n       {}: ", key.as_str().unwrap())), "{section:?} {key:?}");
+        }
+    }
+}
+
+#[test]
+fn each_shell_completes_flags_commands_and_values() {
+    let folder = written();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let bash = format!(
+        "source {}; COMP_WORDS=(domstats-exporter --web.li); COMP_CWORD=1; _domstats__exporter domstats-exporter --web.li; \
+         echo \"${{COMPREPLY[@]}}\"; complete -p domstats-exporter",
+        at("domstats-exporter.bash")
+    );
+    let said = run(Command::new("bash").args(["--norc", "-c", &bash]), "bash");
+    assert!(
+        said.starts_with("--web.listen-address\n") && said.contains("-F _domstats__exporter domstats-exporter"),
+        "{said}"
+    );
+
+    let said = run(Command::new("fish").args(["--no-config", "-c"]).arg(format!(
+        "source {}; complete --do-complete 'domstats-exporter --web.li'; complete --do-complete 'domstats-exporter scrape --format '",
+        at("domstats-exporter.fish")
+    )).env("HOME", folder.path()), "fish");
+    for word in ["--web.listen-address", "openmetrics", "params"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+
+    let zsh = format!(
+        "fpath=({} $fpath); autoload -Uz compinit; compinit -u -D; autoload +X -Uz _domstats-exporter; \
+         print $_comps[domstats-exporter]; functions _domstats-exporter",
+        folder.path().display()
+    );
+    let said = run(Command::new("zsh").args(["-f", "-c", &zsh]), "zsh");
+    assert!(said.starts_with("_domstats-exporter\n") && said.contains("--web.listen-address"), "{said}");
+}
+
+#[test]
+fn the_service_is_hardened() {
+    let unit = root().join("systemd/domstats-exporter.service");
+    let mut analyze = Command::new("systemd-analyze");
+    // Ten times the exposure; it ends with an error above that.
+    let said = run(analyze.args(["security", "--offline=yes", "--threshold=15"]).arg(unit), "systemd");
+    assert!(said.contains("Overall exposure level"), "{said}");
+}
+
+#[test]
+fn lintian_finds_no_fault_in_the_package() {
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error,warning", "--allow-root"]);
+    run(lintian.arg(package::build("1")), "lintian");
+}
+
+#[test]
+fn the_package_has_everything_that_the_documentation_names() {
+    let contents = run(Command::new("dpkg-deb").arg("--contents").arg(package::build("1")), "dpkg");
+    let has = |path: &str| contents.lines().any(|line| line.ends_with(&format!(" ./{path}")));
+    let mut expected: Vec<String> = [
+        "usr/bin/domstats-exporter",
+        "etc/domstats-exporter/config.yaml",
+        "etc/default/domstats-exporter",
+        "lib/systemd/system/domstats-exporter.service",
+        "lib/systemd/system/domstats-exporter.socket",
+        "usr/share/man/man8/domstats-exporter.8.gz",
+        "usr/share/man/man5/domstats-exporter.yaml.5.gz",
+        "usr/share/bash-completion/completions/domstats-exporter",
+        "usr/share/zsh/vendor-completions/_domstats-exporter",
+        "usr/share/fish/vendor_completions.d/domstats-exporter.fish",
+    ]
+    .map(str::to_owned)
+    .into();
+    let doc = "usr/share/doc/domstats-exporter";
+    for (folder, there) in [("docs", "docs"), ("examples", "examples"), ("systemd/examples", "examples/systemd")] {
+        for file in files(folder) {
+            expected.push(format!("{doc}/{there}/{}", file.file_name().unwrap().to_str().unwrap()));
+        }
+    }
+    // Alert rules and dashboards, but no pictures of them.
+    for folder in ["alerts", "dashboards"] {
+        for file in files(folder).into_iter().filter(|file| file.extension().is_some_and(|kind| kind != "webp")) {
+            expected
+                .push(format!("usr/share/domstats-exporter/{folder}/{}", file.file_name().unwrap().to_str().unwrap()));
+        }
+    }
+    let missing: Vec<_> = expected.iter().filter(|path| !has(path)).collect();
+    assert!(missing.is_empty(), "{missing:?} not in\n{contents}");
+}
+
+#[test]
+fn the_settings_that_are_installed_are_good() {
+    let settings = fs::read_to_string(root().join("debian/config.yaml")).unwrap();
+    let parse = |text: &str| domstats_exporter::config::parse(text, "config.yaml").unwrap();
+    assert_eq!(parse(&settings), Config::default(), "nothing is set");
+    // So are its examples, taken out of their comments.
+    let examples: String = settings
+        .lines()
+        .filter_map(|line| line.strip_prefix('#').filter(|line| !line.starts_with(' ') || line.starts_with("  ")))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    assert_eq!(parse(&examples).web.listen_addresses.len(), 1, "{examples}");
+}
+
+#[test]
+fn prometheus_takes_the_example_configuration() {
+    let config = root().join("examples/prometheus.yml");
+    let said = run(Command::new("promtool").args(["check", "config", "--syntax-only"]).arg(&config), "prometheus");
+    assert!(said.contains("SUCCESS"), "{said}");
+}
+
+#[test]
+fn every_example_is_yaml_and_names_the_right_port() {
+    for file in
+        files("examples").into_iter().filter(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml"))
+    {
+        let text = fs::read_to_string(&file).unwrap();
+        let documents = serde_yaml::Deserializer::from_str(&text).map(serde_yaml::Value::deserialize);
+        let documents: Vec<_> = documents.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        assert!(documents.iter().all(serde_yaml::Value::is_mapping), "{file:?}");
+        assert!(text.contains("9177"), "{file:?}");
+    }
+}
+
+/// The tables that say what another exporter's metrics are called here.
+#[test]
+fn every_new_name_in_the_migration_guide_is_a_metric() {
+    let known: BTreeSet<String> = reference::all().iter().map(|metric| metric.name.to_string()).collect();
+    let guide = fs::read_to_string(root().join("docs/migration.md")).unwrap();
+    let mut checked = 0;
+    for line in guide.lines().filter(|line| line.starts_with("| `")) {
+        // The last column is what it is here.
+        let new = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for name in new.split('`').skip(1).step_by(2).filter(|name| name.starts_with("libvirt_")) {
+            let name = name.split('{').next().unwrap();
+            assert!(known.contains(name), "{name} is no metric: {line}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "{checked}");
+}
+
+/// Links between the pages of this repository lead somewhere.
+#[test]
+fn links_of_the_documentation_lead_somewhere() {
+    let mut pages =
+        vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("systemd/examples/README.md")];
+    pages.extend(files("docs"));
+    let link = regex::Regex::new(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)").unwrap();
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
+        for target in link.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()) {
+            assert!(page.parent().unwrap().join(target).exists(), "{}: {target}", page.display());
+        }
+    }
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
