@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use domstats_exporter::libvirt::{Connection, DomainSelection, Records, Reply, StatsGroups, StatsRequest};
+use domstats_exporter::libvirt::{Access, Connection, DomainList, Records, Reply, StatsGroups, StatsRequest};
 use fake_libvirtd::{FakeLibvirtd, Procedure, Scenario, Template};
 
 /// Every group there is.
@@ -30,8 +30,8 @@ fn main() -> io::Result<()> {
     let mut out = io::stdout();
 
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(count, Template::medium()).build()).unwrap();
-    let connection = Connection::open(&daemon.uri(), || {}).unwrap();
-    let domains = connection.list_domains(DomainSelection::Active).unwrap();
+    let connection = Connection::open(&daemon.uri(), Access::ReadOnly, || {}).unwrap();
+    let domains = connection.list_domains(DomainList::Active).unwrap();
     writeln!(out, "{count} domains of 270 parameters, batches of {batch}")?;
     let mut records = Records::default();
     for pass in ["first (the daemon encodes)", "second", "third", "counters grown"] {
@@ -65,13 +65,13 @@ fn main() -> io::Result<()> {
     // What fits into one reply, without and with the visit.
     let count = count.min(3_000);
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(count, Template::medium()).build()).unwrap();
-    let connection = Connection::open(&daemon.uri(), || {}).unwrap();
+    let connection = Connection::open(&daemon.uri(), Access::ReadOnly, || {}).unwrap();
     writeln!(out, "{count} domains of 270 parameters in one call")?;
     for (pass, selected) in
         [("no domain selected, first", false), ("no domain selected", false), ("all", true), ("all, again", true)]
     {
         records.clear();
-        let spent = spend(&daemon, || connection.fetch_stats(everything(), |_| selected, &mut records).unwrap());
+        let spent = spend(&daemon, || connection.fetch_stats(everything(), |_, _| selected, &mut records).unwrap());
         spent.write(pass, &mut out)?;
     }
     let status = fs::read_to_string("/proc/self/status")?;

@@ -3,6 +3,8 @@
 
 #[path = "../tests/support/golden.rs"]
 mod golden;
+#[path = "support/host.rs"]
+mod host;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,28 +13,19 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use domstats_exporter::catalogue::Catalogue;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
+use host::{host, push};
 use uuid::Uuid;
-
-/// `domains` domains with the parameters of the golden KVM guest.
-fn host(domains: u32, of: &Records) -> Records {
-    let guest = of.domain(0);
-    let mut records = Records::default();
-    for number in 0..domains {
-        records.push_domain(&format!("guest-{number:05}"), Uuid::from_u128(u128::from(number)), Some(number));
-        for param in guest.params() {
-            records.push(param.key, param.value);
-        }
-    }
-    records
-}
 
 fn pipeline(c: &mut Criterion) {
     let (config, guest) = golden::load("running-kvm");
-    for domains in [150, 1000] {
+    for domains in [100, 1_000, 10_000] {
         let records = host(domains, &guest);
         let catalogue = Catalogue::new(&config);
         let mut group = c.benchmark_group(format!("{domains} domains"));
-        group.sample_size(20).throughput(Throughput::Elements(records.param_count().try_into().unwrap_or(1)));
+        // Of ten thousand, each turn takes a second.
+        group
+            .sample_size(if domains > 1_000 { 10 } else { 20 })
+            .throughput(Throughput::Elements(records.param_count().try_into().unwrap_or(1)));
         let reply = Reply::new(&guest, 0);
         let visit = || {
             let mut records = Records::default();
@@ -49,6 +42,12 @@ fn pipeline(c: &mut Criterion) {
         for (name, format) in formats {
             group.bench_function(name, |b| b.iter(|| format.encode(black_box(&families))));
         }
+        group.bench_function("otlp", |b| {
+            b.iter(|| {
+                let mut chunks = push(black_box(&families));
+                std::iter::from_fn(|| chunks.next_chunk()).map(|chunk| chunk.body.len()).sum::<usize>()
+            });
+        });
         group.bench_function("all, to openmetrics", |b| {
             b.iter(|| Format::OpenMetrics.encode(&Arc::new(catalogue.build(&[&visit()]).families)));
         });

@@ -1,5 +1,6 @@
 #!/bin/bash
-# One scrape of N real guests beside `virsh domstats --nowait` on the same guests, in turn: benches/real.sh [N]
+# One scrape of N real guests beside `virsh domstats --nowait` on the same guests, in turn, and pushes to real receivers:
+# benches/real.sh [N]
 #
 # The guests are QEMUs of 32 MiB with four vCPUs and a disk, paused before their first instruction: what is measured is
 # libvirt's work and ours, not theirs. Then one of them is frozen, then the daemon. Needs root and some 45 MB of memory a guest. EXPORTER names another build.
@@ -9,8 +10,9 @@ count=${1:-50}
 exporter=${EXPORTER:-$here/../target/release/domstats-exporter}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
 server=
+others=()
 cleanup() {
-  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  kill $server "${others[@]}" 2>/dev/null || true
   "$here/../tests/lab/libvirtd.sh" stop "$dir" || true
   rm -rf --one-file-system "$dir"
 }
@@ -38,6 +40,32 @@ server=$!
 until curl -sf -o "$dir/metrics" http://127.0.0.1:9399/metrics && grep -q '^libvirt_up 1' "$dir/metrics"; do sleep 0.2; done
 values=$(virsh -q -c "$read_only" domstats --nowait | grep -c =)
 echo "$count guests ($kind), $values values; $(grep -c '^libvirt_domain_' "$dir/metrics") samples of domains"
+
+# The same pushed to the receivers of tests/otlp_receivers.rs: what the exporter sent, and what the receiver has.
+"$here/../tests/lab/otlp-receiver.sh" >"$dir/python" & others=($!)
+victoria=$("$here/../tests/lab/fetch.sh" trixie victoria-metrics)/usr/bin/victoria-metrics
+"$victoria" -storageDataPath="$dir/victoria" -httpListenAddr=127.0.0.1:9398 -loggerLevel=ERROR -search.latencyOffset=0s & others+=($!)
+until grep -q grpc "$dir/python"; do sleep 0.2; done
+until curl -sf -o /dev/null http://127.0.0.1:9398/health; do sleep 0.2; done
+printf 'web: {listen_addresses: []}\notlp: {interval: 10s}\n' >"$dir/push.yaml"
+push() {
+  : >"$dir/push.log"
+  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=$1 OTEL_EXPORTER_OTLP_PROTOCOL=$2 "$exporter" serve --config.file "$dir/push.yaml" \
+    --libvirt.uri "$read_only" --collection.groups "$groups" 2>"$dir/push.log" & others+=($!)
+  until grep -q 'the receiver takes' "$dir/push.log"; do sleep 0.2; done
+  kill "${others[-1]}"; wait "${others[-1]}" || true
+  echo "push to $1 over $2: $(grep -o 'points=[0-9]*' "$dir/push.log")"
+}
+port() { grep -o "\"$1\": [0-9]*" "$dir/python" | cut -d' ' -f2; }
+push "http://127.0.0.1:$(port http)/v1/metrics" http/protobuf
+push "http://127.0.0.1:$(port grpc)" grpc
+python3 -c 'import json, sys
+for line in list(sys.stdin)[1:]:
+    push = json.loads(line); print("  a request over", push["transport"], "had", len(push["series"]), "points,", push["bytes"], "bytes")' <"$dir/python"
+push http://127.0.0.1:9398/opentelemetry/v1/metrics http/protobuf
+curl -sf http://127.0.0.1:9398/internal/force_flush
+echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"libvirt.+"})' | grep -o '"[0-9]*"' | tr -d '"') series"
+kill "${others[@]}" 2>/dev/null || true
 
 stamp() { date +%s%N; }
 for round in $(seq "${ROUNDS:-15}"); do

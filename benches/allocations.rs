@@ -1,0 +1,71 @@
+//! How often each stage asks for memory, by parameter, once it has run before: `cargo bench --bench allocations`
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::print_stdout, dead_code)]
+#![allow(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts as figures for people")]
+
+#[path = "../tests/support/golden.rs"]
+mod golden;
+#[path = "support/host.rs"]
+mod host;
+
+use std::alloc::System;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use domstats_exporter::catalogue::Catalogue;
+use domstats_exporter::encode::Format;
+use domstats_exporter::libvirt::{Records, Reply};
+use host::{host, push};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use uuid::Uuid;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list") {
+        return;
+    }
+    let (config, guest) = golden::load("running-kvm");
+    println!("domains  stage        parameters  allocations  a parameter  reallocations  bytes a parameter");
+    for domains in [100, 1_000] {
+        let records = host(domains, &guest);
+        let params = records.param_count();
+        let catalogue = Catalogue::new(&config);
+        let reply = Reply::new(&guest, 0);
+        let mut visited = Records::default();
+        let visit = |visited: &mut Records| {
+            visited.clear();
+            for number in 0..domains {
+                visited.push_domain("guest", Uuid::from_u128(u128::from(number)), Some(number));
+                reply.visit(visited);
+            }
+        };
+        let families = Arc::new(catalogue.build(&[&records]).families);
+        visit(&mut visited);
+        count(domains, "visit", params, || visit(&mut visited));
+        count(domains, "build", params, || drop(black_box(catalogue.build(&[&records]))));
+        let formats = [("openmetrics", Format::OpenMetrics), ("text", Format::Text), ("protobuf", Format::Protobuf)];
+        for (name, format) in formats {
+            count(domains, name, params, || drop(black_box(format.encode(&families))));
+        }
+        count(domains, "otlp", params, || {
+            let mut chunks = push(&families);
+            while let Some(chunk) = chunks.next_chunk() {
+                black_box(chunk.body.len());
+            }
+        });
+    }
+}
+
+fn count(domains: u32, stage: &str, params: usize, what: impl FnOnce()) {
+    let region = Region::new(ALLOCATOR);
+    what();
+    let change = region.change();
+    println!(
+        "{domains:7}  {stage:11}  {params:10}  {:11}  {:11.3}  {:13}  {:17.1}",
+        change.allocations,
+        change.allocations as f64 / params as f64,
+        change.reallocations,
+        change.bytes_allocated as f64 / params as f64
+    );
+}
