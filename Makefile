@@ -1,5 +1,5 @@
 # What there is to do here; README.md says more.
-.PHONY: demo test build lint demo-once install
+.PHONY: demo test build deb lint deny fuzz soak bench demo-once install cargo-deb dashboards dashboards-png
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:
@@ -14,11 +14,50 @@ build:
 	@tests/lab/install.sh build
 	cargo build --release --locked
 
+# The Debian package, in target/debian.
+deb:
+	@tests/lab/install.sh deb
+	@$(MAKE) --no-print-directory cargo-deb
+	cargo run --quiet --locked --example manual -- target/manual
+	cargo deb --locked --quiet --dbgsym --fast --output target/debian/
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	shellcheck -x tests/lab/*.sh .ci/run
+	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh .ci/run
+
+# Advisories (where the database can be reached), licences, duplicates and sources of all dependencies.
+deny:
+	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny (some minutes)"; cargo install --locked --quiet cargo-deny; }
+	cargo deny --locked check bans licenses sources
+	@if git ls-remote https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then cargo deny --locked check advisories; \
+	else echo "deny: the advisory database is out of reach; advisories were not looked at"; fi
+
+# The fuzz targets, FUZZ_SECONDS each; `cargo test` gives them three.
+fuzz: export FUZZ_SECONDS ?= 60
+fuzz: export LIBVIRT_LOG_OUTPUTS ?= 4:file:/dev/null
+fuzz:
+	cargo test --release --locked --test fuzz --test fuzz_frames -- --nocapture
+
+# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for half a minute.
+soak: export SOAK_SECONDS ?= 1800
+soak:
+	cargo test --release --locked --test soak -- --nocapture
+
+# The figures of benches/README.md; benches/real.sh needs root.
+bench:
+	cargo bench --locked --bench pipeline --bench allocations --bench scrape
+	cargo build --release --locked
+	benches/real.sh $(N)
+
+# Writes dashboards/*.json and alerts/*.yaml from dashboards/generator.
+dashboards:
+	cargo run --quiet --locked -p dashboards
+
+# Pictures of the dashboards with real guests behind them, in dashboards/pictures; needs npm and chromium.
+dashboards-png:
+	@dashboards/renderer/pictures.sh
 
 # The demo as a test: it fails unless one scrape has all three guests.
 demo-once:
@@ -27,3 +66,7 @@ demo-once:
 # The Debian packages that the tests need, where they are missing.
 install:
 	@tests/lab/install.sh test
+	@$(MAKE) --no-print-directory cargo-deb
+
+cargo-deb:
+	@command -v cargo-deb >/dev/null || { echo "installing cargo-deb (a minute or two)"; cargo install --locked --quiet cargo-deb; }

@@ -68,7 +68,7 @@ fn a_wrong_flag_is_a_usage_error() {
         (&["--collection.groups", "state,blok"][..], "unknown group `blok`"),
         (&["--libvirt.uri", ""][..], "the libvirt URI is empty"),
         (&["--web.listen-address", "9177"][..], "bad listen address `9177`"),
-        (&["--web.telemetry-path", "metrics"][..], "bad telemetry path `metrics`"),
+        (&["--web.telemetry-path", "metrics"][..], "bad path `metrics`"),
         (&["--log.level", "loud"][..], "unknown log level `loud`"),
         (&["--no-such-flag"][..], "unexpected argument '--no-such-flag'"),
         (&["frobnicate"][..], "unrecognized subcommand 'frobnicate'"),

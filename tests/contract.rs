@@ -11,8 +11,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use domstats_exporter::catalogue::{Catalogue, Listed, listed};
-use domstats_exporter::encode::Format;
-use domstats_exporter::reference;
+use domstats_exporter::config::{LabelName, ValueError};
+use domstats_exporter::encode::{Format, otlp};
+use domstats_exporter::{inventory, reference};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -104,10 +105,28 @@ fn opentelemetry_names_are_dotted_and_unambiguous() {
     }
     // Metrics of one OpenTelemetry name are one metric there: same kind, unit and labels.
     let mut by_name: BTreeMap<String, (&str, String, Vec<String>)> = BTreeMap::new();
-    for metric in listed().into_iter().filter(|metric| !metric.name.contains("<name>")) {
+    for metric in reference::all().into_iter().filter(|metric| !metric.name.contains("<name>")) {
         let is = (metric.kind, metric.otel_unit, metric.labels);
         let before = by_name.entry(metric.otel_name.clone()).or_insert_with(|| is.clone());
         assert_eq!(*before, is, "{}", metric.otel_name);
+    }
+}
+
+#[test]
+fn every_label_has_an_opentelemetry_attribute() {
+    for (name, labels) in reference::all().into_iter().map(|metric| (metric.name, metric.labels)) {
+        // The bounds of a histogram's buckets are no attribute.
+        for label in labels.iter().filter(|label| *label != "le") {
+            let known = otlp::attribute_of(label, true).or_else(|| otlp::attribute_of(label, false));
+            assert!(known.is_some(), "{name}: {label} is not in encode/otlp/attributes.rs");
+        }
+    }
+    for table in [otlp::OF_DOMAINS, otlp::OF_EXPORTER] {
+        let labels: BTreeSet<_> = table.iter().map(|attribute| attribute.label).collect();
+        let names: BTreeSet<_> = table.iter().map(|attribute| attribute.name).collect();
+        assert_eq!((labels.len(), names.len()), (table.len(), table.len()), "an entry stands twice");
+        let legal = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte));
+        assert!(names.iter().all(|name| legal(name) && name.contains('.')), "{names:?}");
     }
 }
 
@@ -221,13 +240,12 @@ fn every_key_of_the_api_reference_is_known() {
 fn every_metric_is_in_a_golden_case() {
     let mut shown = String::new();
     for case in golden::cases() {
-        let (config, records) = golden::load(&case);
-        let families = Arc::new(Catalogue::new(&config).build(&[&records]).families);
+        let families = Arc::new(golden::families(&case));
         shown += &String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
     }
     let typed: BTreeSet<&str> =
         shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let missing: Vec<_> = listed()
+    let missing: Vec<_> = of_domains()
         .into_iter()
         .map(|metric| metric.name)
         .filter(|name| match name.split_once("<name>") {
@@ -237,6 +255,54 @@ fn every_metric_is_in_a_golden_case() {
         .collect();
     assert!(missing.is_empty(), "in no golden case: {missing:?}");
     assert!(known_patterns().len() > 120);
+}
+
+/// Every metric that a domain can have, and what is counted of all domains.
+fn of_domains() -> Vec<Listed> {
+    let inventory: BTreeSet<&str> = inventory::rows().map(|row| row.meta.name.as_ref()).collect();
+    let described = reference::all().into_iter().filter(|metric| inventory.contains(metric.name.as_str()));
+    listed().into_iter().chain(described).collect()
+}
+
+#[test]
+fn a_family_has_no_labels_but_those_of_its_row() {
+    let pair = regex::Regex::new(r#"[{,](\w+)="(?:[^"\\]|\\.)*""#).expect("a valid expression");
+    let listed: BTreeMap<String, Vec<String>> =
+        of_domains().into_iter().map(|metric| (metric.name, metric.labels)).collect();
+    let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for case in golden::cases() {
+        let (config, _) = golden::load(&case);
+        let free: Vec<String> = config.metadata.labels.keys().map(ToString::to_string).collect();
+        let text = String::from_utf8(Format::Text.encode(&Arc::new(golden::families(&case)))).expect("UTF-8");
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().expect("a name");
+            let Some((name, labels)) = listed.get_key_value(name) else { continue };
+            for found in pair.captures_iter(line) {
+                let label = &found[1];
+                let identity = ["domain", "uuid"].contains(&label);
+                let is_free = name == "libvirt_domain_info" && free.iter().any(|free| free == label);
+                assert!(identity || is_free || labels.iter().any(|listed| listed == label), "{case}: {name}: {label}");
+                seen.entry(name).or_default().insert(label.to_owned());
+            }
+        }
+    }
+    // Of definitions and events every label is shown by some case, but for those of other management systems.
+    for row in inventory::rows() {
+        let seen = seen.get(row.meta.name.as_ref()).cloned().unwrap_or_default();
+        let others = |label: &str| ["group_", "kubevirt_", "ovirt_"].iter().any(|prefix| label.starts_with(prefix));
+        let missing: Vec<_> = row.labels.iter().filter(|label| !seen.contains(**label) && !others(label)).collect();
+        assert!(missing.is_empty(), "{}: {missing:?}", row.meta.name);
+    }
+}
+
+/// A label of the configuration must not meet one that `libvirt_domain_info` has of itself.
+#[test]
+fn the_labels_of_the_info_metric_are_taken() {
+    let info = inventory::rows().find(|row| row.meta.name == "libvirt_domain_info").expect("a row");
+    for label in info.labels.iter().chain(&["domain", "uuid"]) {
+        let parsed = label.parse::<LabelName>();
+        assert_eq!(parsed, Err(ValueError::LabelTaken { name: (*label).to_owned() }));
+    }
 }
 
 #[test]
@@ -256,15 +322,17 @@ fn metrics_md_is_current() {
 /// No stage knows a later one, and nobody who does the work knows the command line.
 #[test]
 fn dependencies_point_one_way() {
-    const STAGES: [&str; 6] = ["libvirt", "targets", "collect", "catalogue", "encode", "web"];
-    let position = |module: &str| STAGES.iter().position(|stage| *stage == module);
+    const STAGES: [&[&str]; 6] =
+        [&["libvirt"], &["targets"], &["collect"], &["catalogue"], &["encode"], &["web", "push"]];
+    let position = |module: &str| STAGES.iter().position(|stage| stage.contains(&module));
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         let module = path.iter().next().and_then(|first| first.to_str()).unwrap_or_default().trim_end_matches(".rs");
         for used in text.lines().filter_map(|line| line.trim().strip_prefix("use crate::")) {
             let used = used.split([':', ';', '{', ' ']).next().unwrap_or_default();
             let backwards = match (position(module), position(used)) {
-                (Some(here), Some(there)) => there > here,
+                _ if module == "discovery" => !["config", "libvirt", "targets"].contains(&used),
+                (Some(here), Some(there)) => there > here || (there == here && module != used),
                 (Some(_), None) => used != "config",
                 (None, _) => module == "config" && used != "config",
             };

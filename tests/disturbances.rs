@@ -14,10 +14,12 @@ use scraper::{Scraper, daemon};
 
 const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
 
-/// Disturbances at random; `DISTURBANCES=1000 cargo test --test disturbances -- --nocapture` for the long form.
+/// Disturbances at random; `DISTURBANCES=1000 cargo test --test disturbances -- --nocapture` for the long form, `SEED=1` for
+/// others.
 #[test]
 fn after_many_disturbances_everything_is_as_before() {
-    let count = std::env::var("DISTURBANCES").ok().and_then(|count| count.parse().ok()).unwrap_or(40);
+    let number_of = |variable| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
+    let count = number_of("DISTURBANCES").unwrap_or(40);
     // The long form spreads them over ten minutes.
     let pace = Duration::from_millis(if count > 500 { 600 } else { 200 });
     let mut scrapes: BTreeMap<&str, u32> = BTreeMap::new();
@@ -27,7 +29,7 @@ fn after_many_disturbances_everything_is_as_before() {
     (0..20).for_each(|_| drop(scraper.scrape()));
     let before = Footprint::now();
     let started = Instant::now();
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = number_of("SEED").unwrap_or(0x2545_f491_4f6c_dd1d);
     let mut next = |below: u64| {
         random ^= random << 13;
         random ^= random >> 7;

@@ -8,16 +8,29 @@ mod golden;
 
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use domstats_exporter::catalogue::{Catalogue, Families};
+use domstats_exporter::catalogue::Families;
+use domstats_exporter::config::{Naming, Temporality};
+use domstats_exporter::encode::otlp::{self, Chunk, Chunks, Dialect, Part, Starts};
 use domstats_exporter::encode::{Format, encode_params};
 use similar::TextDiff;
 
 const FORMATS: [(Format, &str); 2] = [(Format::OpenMetrics, "om"), (Format::Text, "txt")];
 
+/// What a push of `families` would send at a fixed time, from a fixed resource.
+fn otlp_json(families: Arc<Families>) -> String {
+    let [start, at] = [1_700_000_000, 1_700_000_060].map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    let starts = Starts::BySubject(vec![start; families.labels.len()]);
+    let resource = vec![("service.name".to_owned(), "domstats-exporter".to_owned())];
+    let dialect = Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource };
+    let mut chunks = Chunks::new(dialect, vec![Part { families, starts, at, ended: false }]);
+    let json = |chunk: Chunk| otlp::to_json(&chunk.body).expect("a request");
+    std::iter::from_fn(|| chunks.next_chunk()).map(json).collect()
+}
+
 fn families(case: &str) -> Arc<Families> {
-    let (config, records) = golden::load(case);
-    Arc::new(Catalogue::new(&config).build(&[&records]).families)
+    Arc::new(golden::families(case))
 }
 
 #[test]
@@ -26,9 +39,10 @@ fn each_case_gives_its_expositions() {
     let mut wrong = String::new();
     for case in golden::cases() {
         let families = families(&case);
-        for (format, extension) in FORMATS {
+        let texts = FORMATS.map(|(format, extension)| (extension, String::from_utf8(format.encode(&families))));
+        let texts = texts.map(|(extension, text)| (extension, text.expect("UTF-8")));
+        for (extension, is) in texts.into_iter().chain([("otlp.json", otlp_json(Arc::clone(&families)))]) {
             let path = golden::folder().join(&case).with_extension(extension);
-            let is = String::from_utf8(format.encode(&families)).expect("UTF-8");
             if update {
                 fs::write(&path, &is).expect("a writable golden folder");
             }
@@ -46,9 +60,7 @@ fn each_case_gives_its_expositions() {
 #[test]
 fn two_encodings_of_one_collection_are_the_same_bytes() {
     for case in golden::cases() {
-        let (config, records) = golden::load(&case);
-        let catalogue = Catalogue::new(&config);
-        let [first, again] = [(), ()].map(|()| Arc::new(catalogue.build(&[&records]).families));
+        let [first, again] = [(), ()].map(|()| families(&case));
         for format in [Format::OpenMetrics, Format::Text, Format::Protobuf] {
             assert_eq!(format.encode(&first), format.encode(&again), "{case}");
             assert_eq!(format.encode(&first), format.encode(&first), "{case}");
@@ -81,5 +93,38 @@ fn the_parameters_print_as_they_were_read() {
         let again = golden::records(&printed).expect("the exporter's own output");
         assert_eq!(encode_params(&[&again]), printed, "{case}");
         assert_eq!(again.param_count(), records.param_count(), "{case}");
+    }
+}
+
+#[test]
+fn a_subject_knows_when_it_started() {
+    let families = families("inventory");
+    let started: Vec<_> = families
+        .started
+        .iter()
+        .map(|(subject, started)| (families.labels.get(*subject).next().expect("a name").1, started.run))
+        .collect();
+    // Of the others it is not known.
+    assert_eq!(started, [("instance-0000002a", None), ("web", Some(golden::started())), ("new", None)]);
+}
+
+#[test]
+fn when_counters_began_is_all_that_openmetrics_adds() {
+    // Another writer may print a number in another way, but no other number.
+    let parse = |line: &str| -> (String, Option<u64>) {
+        let (series, value) = line.rsplit_once(' ').unwrap_or((line, ""));
+        let value = if line.starts_with('#') { None } else { value.parse::<f64>().ok().map(f64::to_bits) };
+        (if value.is_some() { series } else { line }.to_owned(), value)
+    };
+    for case in golden::cases() {
+        let lines = |openmetrics_created| {
+            let families = Families { openmetrics_created, ..golden::families(&case) };
+            let text = String::from_utf8(Format::OpenMetrics.encode(&Arc::new(families))).expect("UTF-8");
+            let lines = text.lines().filter(|line| !line.contains("_created{")).map(parse);
+            lines.collect::<Vec<_>>()
+        };
+        let (with, without) = (lines(true), lines(false));
+        assert_eq!(with.len(), without.len(), "{case}");
+        with.iter().zip(&without).for_each(|(with, without)| assert_eq!(with, without, "{case}"));
     }
 }

@@ -26,7 +26,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Running, Suite, get, need};
+use lab::{Lab, Running, Suite, fetch, get, need};
 use server::{Authority, Server, folder, free_address};
 
 /// What each format came to: the samples of all domains, by name and labels.
@@ -49,7 +49,7 @@ fn each_format_gives_a_real_prometheus_the_same_values() {
     let config = format!("libvirt: {{uri: {:?}}}\n", lab.uri_ro);
     let server = Server::start_on(folder, None, &config, &web);
     let machines = PathBuf::from("prometheus");
-    let newer = fetch("sid", "prometheus").join("usr/bin/prometheus");
+    let newer = fetch("sid", "prometheus").unwrap().join("usr/bin/prometheus");
     let (any, protobuf): (&[&str], &[&str]) = (&[""], &["--enable-feature=native-histograms"]);
     let named = ["PrometheusText0.0.4", "OpenMetricsText1.0.0", "PrometheusProto", "PrometheusText1.0.0"];
     let mut seen: Vec<(String, Samples)> = Vec::new();
@@ -73,6 +73,32 @@ fn each_format_gives_a_real_prometheus_the_same_values() {
     let client = authority.client(Some(&authority.sign(&["x"])));
     let refused = server.request(Some(&client), "GET", "/-/healthy", "").unwrap();
     assert_eq!(refused.code, 401, "without a password");
+}
+
+#[test]
+fn a_real_prometheus_learns_when_counters_began() {
+    let folder = folder();
+    let authority = Authority::new();
+    authority.write_all(folder.path());
+    let web = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
+    let server = Server::start_on(folder, Some("test:///default"), "web: {openmetrics_created: true}\n", web);
+    let client = authority.client(None);
+    for _ in 0..5 {
+        assert_eq!(server.request(Some(&client), "GET", "/metrics", "").unwrap().code, 200);
+    }
+    let newer = fetch("sid", "prometheus").unwrap().join("usr/bin/prometheus");
+    let protocols = ["OpenMetricsText1.0.0", "PrometheusProto"];
+    let prometheus =
+        Prometheus::start(&newer, &["--enable-feature=created-timestamp-zero-ingestion"], &protocols, &server);
+    for (job, protocol) in protocols.iter().enumerate() {
+        prometheus.samples(job);
+        // It had seen five requests by the time of the first scrape: the zero is that of its start.
+        let requests = format!("libvirt_exporter_http_requests_total{{job=\"{job}\",path=\"/metrics\"}}");
+        let zero = format!("min_over_time({requests}[5m]) == 0 and {requests} >= 5");
+        assert_eq!(prometheus.query(&zero).len(), 1, "{protocol}: {:?}", prometheus.query(&format!("{requests}[5m]")));
+        let series = format!("{{job=\"{job}\",__name__=~\".+_created\"}}");
+        assert_eq!(prometheus.query(&series), Vec::<serde_json::Value>::new(), "{protocol}");
+    }
 }
 
 /// A Prometheus with one job for each scrape protocol.
@@ -141,12 +167,4 @@ impl Prometheus {
     fn targets(&self) -> String {
         get(self.address, "/api/v1/targets", "application/json").unwrap_or_else(|error| error)
     }
-}
-
-/// A package of another Debian suite, unpacked.
-fn fetch(suite: &str, package: &str) -> PathBuf {
-    let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "lab", "fetch.sh"].iter().collect();
-    let done = Command::new(script).args([suite, package]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    PathBuf::from(String::from_utf8_lossy(&done.stdout).trim())
 }

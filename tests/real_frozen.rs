@@ -7,11 +7,10 @@ mod lab;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::{Exporter, Lab, Running, Suite};
+use lab::{Exporter, Lab, Suite, qemu, signal};
 
 /// A lab with ten paused guests of nearly nothing, whose QEMUs answer all the same.
 fn ten_guests() -> (Lab, Vec<String>) {
@@ -40,20 +39,6 @@ fn ten_guests() -> (Lab, Vec<String>) {
         lab.virsh(&["create", file.to_str().unwrap(), "--paused"]).unwrap();
     }
     (lab, names)
-}
-
-/// The process of a guest's QEMU.
-fn qemu(name: &str) -> u32 {
-    let wanted = format!("guest={name},");
-    let is_it = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&wanted))
-    };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(is_it).unwrap_or_else(|| panic!("no QEMU of {name}"))
-}
-
-fn signal(pid: u32, signal: &str) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 /// What one scrape says, and how long it took.
@@ -143,23 +128,9 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
     assert!(lab.uri.contains(":///system"), "the restart of libvirtd in its namespace needs root: run this as root");
     let mut daemons = Vec::new();
     for _ in 0..20 {
-        signal(daemon(), "-KILL");
+        lab.kill_daemon();
         until(&exporter, "libvirtd is gone", |scrape| !scrape.up);
-        // The guests keep the lab's mount namespace, in which the next daemon finds them.
-        let log = fs::File::create(lab.folder().join("restart.log")).unwrap();
-        let next = Command::new("setsid")
-            .arg("nsenter")
-            .arg(format!("--mount=/proc/{}/ns/mnt", qemu(&names[0])))
-            .args(["libvirtd", "--config"])
-            .arg(lab.folder().join("libvirtd.conf"))
-            .arg("--pid-file")
-            .arg(&pid_file)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        daemons.push(Running(next));
+        daemons.push(lab.start_daemon_beside(&names[0]));
         until(&exporter, "libvirtd is back", |scrape| scrape.complete == 10);
     }
 }

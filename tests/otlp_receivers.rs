@@ -1,0 +1,209 @@
+//! Receivers of other people's making take pushes of real guests, and have what a scrape of the same collection says:
+//! VictoriaMetrics of Debian trixie over HTTP, asked in PromQL, and Python's gRPC with OpenTelemetry's own types over both
+//! transports.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    dead_code
+)]
+
+#[path = "support/lab.rs"]
+mod lab;
+#[path = "support/server.rs"]
+mod server;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use domstats_exporter::encode::otlp::attribute_of;
+use domstats_exporter::reference;
+use lab::{ALL_GROUPS, Lab, Running, Suite, fetch, get, script_path, tied};
+use serde_json::Value;
+use server::{Server, folder, free_address};
+
+/// Values by name and labels, or metric and attributes.
+type Series = BTreeMap<(String, BTreeMap<String, String>), f64>;
+
+#[test]
+fn receivers_have_what_a_scrape_says() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    lab.guests(&["web", "db", "old"]).unwrap();
+    let victoria = Victoria::start();
+    let python = Python::start();
+    let (http, grpc) = (format!("http://127.0.0.1:{}", python.http), format!("http://127.0.0.1:{}", python.grpc));
+    for (endpoint, protocol, naming) in [
+        (victoria.endpoint(), "http/protobuf", "prometheus"),
+        (victoria.endpoint(), "http/protobuf", "otel"),
+        (http, "http/protobuf", "otel"),
+        (grpc, "grpc", "prometheus"),
+    ] {
+        // Scrape and push share one collection.
+        let config = format!(
+            "libvirt: {{uri: {:?}}}\ncollection: {{groups: [{ALL_GROUPS}], min_interval: 1h, inactive_domains: all}}\n\
+             otlp: {{endpoint: '{endpoint}', protocol: {protocol}, naming: {naming}, interval: 500ms, \
+             resource: {{test.run: {naming}}}}}\n",
+            lab.uri_ro
+        );
+        let server = Server::start_on(folder(), None, &config, "");
+        let scraped = scraped(&server.get("/metrics"));
+        assert!(scraped.len() > 150, "{}", scraped.len());
+        let expected = if naming == "otel" { in_otel(&scraped) } else { scraped };
+        assert!(expected.len() > 100, "{}", expected.len());
+        let is = |what: &Series| compare(&expected, what);
+        let what = format!("{endpoint} {protocol} {naming}");
+        match protocol {
+            "http/protobuf" if endpoint == victoria.endpoint() => victoria.wait(&what, naming, &is),
+            transport => python.wait(&what, transport, &is),
+        }
+        server.wait_for_log("the receiver takes what is pushed");
+    }
+}
+
+/// The domains' series of a scrape.
+fn scraped(text: &str) -> Series {
+    let line = regex::Regex::new(r#"^(libvirt_domain_\w+)(?:\{(.*)\})? (\S+)$"#).unwrap();
+    let label = regex::Regex::new(r#"(\w+)="([^"]*)""#).unwrap();
+    let series = text.lines().filter_map(|text| {
+        let parts = line.captures(text)?;
+        let labels = parts.get(2).map_or("", |labels| labels.as_str());
+        let labels = label.captures_iter(labels).map(|pair| (pair[1].to_owned(), pair[2].to_owned())).collect();
+        Some(((parts[1].to_owned(), labels), parts[3].parse().unwrap()))
+    });
+    series.collect()
+}
+
+/// The same in OpenTelemetry's names, as the reference of all metrics has them. What is named by rule stays out.
+fn in_otel(scraped: &Series) -> Series {
+    let all: BTreeMap<String, _> = reference::all().into_iter().map(|metric| (metric.name.clone(), metric)).collect();
+    let series = scraped.iter().filter_map(|((name, labels), value)| {
+        let metric = all.get(name)?;
+        let attribute = |label: &String| attribute_of(label, false).map(|known| known.name.to_owned()).unwrap();
+        let mut attributes: BTreeMap<_, _> =
+            labels.iter().map(|(name, value)| (attribute(name), value.clone())).collect();
+        attributes.extend(metric.otel_attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Some(((metric.otel_name.clone(), attributes), *value))
+    });
+    series.collect()
+}
+
+/// What of `expected` is not there, or not so. A receiver may round to fifteen digits.
+fn compare(expected: &Series, is: &Series) -> Result<(), String> {
+    for (series, value) in expected {
+        match is.get(series) {
+            Some(other) if (value - other).abs() <= value.abs() * 1e-14 => {}
+            other => return Err(format!("{series:?} is {other:?}, not {value}, among {}", is.len())),
+        }
+    }
+    Ok(())
+}
+
+/// Asks until the answer is good.
+fn wait(what: &str, mut ask: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask() {
+            Ok(()) => return,
+            Err(fault) => assert!(Instant::now() < deadline, "{what}: {fault}"),
+        }
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// VictoriaMetrics, which keeps what it is sent.
+struct Victoria {
+    address: SocketAddr,
+    _process: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Victoria {
+    fn start() -> Self {
+        let program = fetch("trixie", "victoria-metrics").unwrap().join("usr/bin/victoria-metrics");
+        let (folder, address) = (folder(), free_address());
+        let process = tied(program.to_str().unwrap())
+            .arg(format!("-storageDataPath={}", folder.path().display()))
+            .arg(format!("-httpListenAddr={address}"))
+            .args(["-loggerLevel=ERROR", "-search.latencyOffset=0s", "-memory.allowedBytes=128MB"])
+            .spawn()
+            .unwrap();
+        let victoria = Self { address, _process: Running(process), _folder: folder };
+        wait("VictoriaMetrics", || get(address, "/health", "*/*").map(drop));
+        victoria
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}/opentelemetry/v1/metrics", self.address)
+    }
+
+    fn wait(&self, what: &str, run: &str, is: &dyn Fn(&Series) -> Result<(), String>) {
+        wait(what, || {
+            get(self.address, "/internal/force_flush", "*/*")?;
+            let expression = format!("{{__name__=~\"libvirt.domain.+\",\"test.run\"=\"{run}\"}}");
+            let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let body = get(self.address, &format!("/api/v1/query?nocache=1&query={encoded}"), "*/*")?;
+            let body: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+            let results = body["data"]["result"].as_array().ok_or("no result")?;
+            let series = results.iter().map(|result| {
+                let mut labels: BTreeMap<String, String> = serde_json::from_value(result["metric"].clone()).unwrap();
+                let name = labels.remove("__name__").unwrap();
+                // The resource is on every series.
+                let of_resource = ["service.", "host.", "test.", "job", "instance"];
+                labels.retain(|name, _| !of_resource.iter().any(|start| name.starts_with(start)));
+                ((name, labels), result["value"][1].as_str().unwrap().parse().unwrap())
+            });
+            is(&series.collect())
+        });
+    }
+}
+
+/// A receiver that prints what it is sent.
+struct Python {
+    http: u64,
+    grpc: u64,
+    lines: mpsc::Receiver<Value>,
+    _process: Running,
+}
+
+impl Python {
+    fn start() -> Self {
+        let script = script_path("otlp-receiver.sh");
+        let mut process = tied(script.to_str().unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(serde_json::from_str(&line).unwrap()).is_err() {
+                    break;
+                }
+            }
+        });
+        // The packages may have to be fetched first.
+        let ports: Value = lines.recv_timeout(Duration::from_secs(300)).expect("otlp-receiver.sh says why not");
+        let port = |name: &str| ports[name].as_u64().unwrap();
+        Self { http: port("http"), grpc: port("grpc"), lines, _process: Running(process) }
+    }
+
+    fn wait(&self, what: &str, transport: &str, is: &dyn Fn(&Series) -> Result<(), String>) {
+        wait(what, || {
+            let line = self.lines.recv_timeout(Duration::from_secs(20)).map_err(|error| error.to_string())?;
+            if line["transport"] != transport {
+                return Err(format!("it came over {}", line["transport"]));
+            }
+            let series = line["series"].as_array().unwrap().iter().filter_map(|series| {
+                let attributes = serde_json::from_value(series[1].clone()).unwrap();
+                Some(((series[0].as_str().unwrap().to_owned(), attributes), series[2].as_f64()?))
+            });
+            is(&series.collect())
+        });
+    }
+}
