@@ -7,7 +7,7 @@
 
 packages=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
-test=(debootstrap fish lintian man-db openssl prometheus python3 python3-prometheus-client python3-venv shellcheck systemd systemd-container zsh)
+test=(debootstrap fish lintian man-db openssl prometheus python3 python3-prometheus-client python3-venv shellcheck systemd systemd-container valgrind zsh)
 deb=(binutils dpkg-dev)
 case "${1:-}" in
   build) ;;
