@@ -82,7 +82,7 @@ mod mistakes {
 
 mod exercises {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Duration;
 
@@ -254,6 +254,16 @@ mod exercises {
         (Arc::new(move |event| drop(sender.send(event))), receiver)
     }
 
+    /// Whether the sink has been freed; what it was given before is of no interest.
+    fn is_freed<T>(given: &Receiver<T>) -> bool {
+        loop {
+            match given.recv_timeout(SOON) {
+                Ok(_) => {}
+                Err(error) => return error == RecvTimeoutError::Disconnected,
+            }
+        }
+    }
+
     #[test]
     fn every_event_is_delivered_and_its_registration_ends() {
         let _alone = alone();
@@ -287,13 +297,13 @@ mod exercises {
             std::panic::resume_unwind(Box::new("a part of the exercise"));
         });
         connection.watch_events(second).unwrap();
-        assert!(events.recv().is_err(), "the first sink is freed");
+        assert!(is_freed(&events), "the first sink");
         for _ in 0..2 {
             daemon.events().send("vm-1", Sent::Reboot).unwrap();
             panicked.recv_timeout(SOON).unwrap();
         }
         within(SOON, move || drop(connection));
-        assert!(panicked.recv().is_err(), "the second sink is freed");
+        assert!(is_freed(&panicked), "the second sink");
         all_closed(&daemon);
     }
 
@@ -313,12 +323,12 @@ mod exercises {
             }
             let (first, events) = sink();
             drop(connection.watch_events(first));
-            assert!(events.recv().is_err());
+            assert!(is_freed(&events));
             daemon.faults().clear();
             let (second, events) = sink();
             drop(connection.watch_events(second));
             within(SOON, move || drop(connection));
-            assert!(events.recv().is_err());
+            assert!(is_freed(&events));
         }
         // Broken while it is watched.
         let (connection, on_close) = open_watched(&daemon);
@@ -329,7 +339,7 @@ mod exercises {
         let (late, none) = sink();
         connection.watch_events(late).unwrap_err();
         within(SOON, move || drop(connection));
-        assert!(events.recv().is_err() && none.recv().is_err() && on_close.is_freed());
+        assert!(is_freed(&events) && is_freed(&none) && on_close.is_freed());
         all_closed(&daemon);
     }
 
@@ -371,8 +381,9 @@ mod exercises {
         let _alone = alone();
         let daemon = start_small();
         type End = fn(&FakeLibvirtd);
+        // libvirt's event loop may be about to close the socket of the time before.
         let ends: [End; 4] =
-            [|_| {}, FakeLibvirtd::disconnect_all, FakeLibvirtd::kill, |daemon| assert_eq!(shut_sockets(daemon), 1)];
+            [|_| {}, FakeLibvirtd::disconnect_all, FakeLibvirtd::kill, |daemon| assert!(shut_sockets(daemon) > 0)];
         for end in ends {
             // Dropped after it broke, and while it breaks.
             for waits in [true, false] {
@@ -505,7 +516,7 @@ mod exercises {
         let _alone = alone();
         let daemon = start_small();
         type End = fn(&FakeLibvirtd);
-        let ends: [End; 2] = [FakeLibvirtd::kill, |daemon| assert_eq!(shut_sockets(daemon), 1)];
+        let ends: [End; 2] = [FakeLibvirtd::kill, |daemon| assert!(shut_sockets(daemon) > 0)];
         for end in ends {
             daemon.faults().hang_domain("vm-1");
             let (connection, on_close) = open_watched(&daemon);
