@@ -1,5 +1,5 @@
 # What there is to do here; README.md says more.
-.PHONY: demo test build deb lint deny miri fuzz soak bench demo-once install cargo-deb dashboards dashboards-png
+.PHONY: demo test build deb lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:
@@ -25,7 +25,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh .ci/run
+	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh benches/*.sh .ci/run
 
 # Advisories (where the database can be reached), licences, duplicates and sources of all dependencies.
 deny:
@@ -56,6 +56,11 @@ bench:
 	cargo bench --locked --bench pipeline --bench allocations --bench scrape
 	cargo build --release --locked
 	benches/real.sh $(N)
+
+# A hundred exporters, each on a fake libvirtd of its own, and one Prometheus with the shipped rules: what that asks of it.
+fleet:
+	cargo build --release --locked -p domstats-exporter -p fake-libvirtd
+	benches/fleet.sh
 
 # Writes dashboards/*.json and alerts/*.yaml from dashboards/generator.
 dashboards:

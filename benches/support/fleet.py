@@ -1,0 +1,252 @@
+"""Waits for a fleet to be scraped, measures for some minutes, and prints what it came to. Run by fleet.sh."""
+
+import json
+import os
+import re
+import statistics
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+PROMETHEUS, FOLDER, DASHBOARD = sys.argv[1:]
+HOSTS, DOMAINS, INTERVAL = (int(os.environ[name]) for name in ("HOSTS", "DOMAINS", "INTERVAL"))
+MINUTES = float(os.environ["MINUTES"])
+BEGAN = time.time()
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# What has a cause in fleet.sh: the alert, a label, its value, and after how many minutes it fires at the latest.
+CAUSES = [
+    ("LibvirtDomainCrashed", "domain", "crashed", 1),
+    ("LibvirtDown", "instance", "without-libvirt", 2 + 1),
+    ("LibvirtExporterDown", "instance", "down", 5 + 1),
+]
+
+
+def fetch(path, **arguments):
+    url = f"{PROMETHEUS}{path}?{urllib.parse.urlencode(arguments)}"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def ask(query):
+    """The samples of an instant query: labels and value."""
+    result = json.loads(fetch("/api/v1/query", query=query))["data"]["result"]
+    return [(sample["metric"], float(sample["value"][1])) for sample in result]
+
+
+def one(query):
+    return next((value for _, value in ask(query)), 0.0)
+
+
+def processes(role):
+    with open(f"{FOLDER}/processes", encoding="ascii") as file:
+        return [pid for name, pid in map(str.split, file) if name == role]
+
+
+def cpu(role):
+    """Seconds of processor time so far, of all processes of a role."""
+    total = 0
+    for pid in processes(role):
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(") ", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def memory(role, file, field):
+    """MiB of each process of a role."""
+    found = []
+    for pid in processes(role):
+        with open(f"/proc/{pid}/{file}", encoding="ascii") as lines:
+            found += [int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")]
+    return found
+
+
+def machine():
+    """Seconds of processor time that this machine's processors were busy, whoever used them."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, file.readline().split()[1:])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
+class Moment:
+    """What is counted, at one moment."""
+
+    def __init__(self):
+        self.time = time.time()
+        self.cpu = {role: cpu(role) for role in ("prometheus", "exporter", "fake")}
+        self.machine = machine()
+        counted = fetch("/metrics").splitlines()
+        self.counters = {}
+        for line in counted:
+            if not line.startswith("#"):
+                series, value = line.rsplit(" ", 1)
+                name = series.partition("{")[0]
+                self.counters[name] = self.counters.get(name, 0.0) + float(value)
+        wal = f"{FOLDER}/tsdb/wal"
+        self.wal = sum(entry.stat().st_size for entry in os.scandir(wal) if entry.is_file())
+
+
+def wait_until(minutes):
+    time.sleep(max(0.0, BEGAN + minutes * 60 - time.time()))
+
+
+def row(what, *figures):
+    print(f"| {what} | {' | '.join(figures)} |", flush=True)
+
+
+def percentiles(values, digits=0, unit="ms"):
+    values = sorted(values)
+    at = lambda share: values[min(len(values) - 1, int(share * len(values)))]
+    return f"{at(0.5):.{digits}f} {unit}, {at(0.99):.{digits}f} {unit}, {values[-1]:.{digits}f} {unit}"
+
+
+def recorded():
+    """What each recording rule records."""
+    groups = json.loads(fetch("/api/v1/rules", type="record"))["data"]["groups"]
+    return {rule["name"]: rule["query"] for group in groups for rule in group["rules"]}
+
+
+def raw(query, rules):
+    """A query with the expressions in place of what they record."""
+    while True:
+        expanded = re.sub(r"\b[a-z]+:libvirt_\w+:\w+", lambda found: f"({rules[found[0]]})", query)
+        if expanded == query:
+            return query
+        query = expanded
+
+
+def panels(of):
+    for panel in of:
+        for target in panel.get("targets", []):
+            # Every host is chosen: what the variables then stand for.
+            yield panel["title"], target["expr"].replace("$job", ".+").replace("$instance", ".+"), panel["type"] == "table"
+        yield from panels(panel.get("panels", []))
+
+
+def cost(query, instant, seconds):
+    """Milliseconds that a query takes, and the samples it looks at."""
+    now = time.time()
+    began = time.perf_counter()
+    if instant:
+        answer = fetch("/api/v1/query", query=query, stats="all")
+    else:
+        answer = fetch("/api/v1/query_range", query=query, start=now - seconds, end=now, step=INTERVAL, stats="all")
+    took = 1000 * (time.perf_counter() - began)
+    return took, json.loads(answer)["data"]["stats"]["samples"]["totalQueryableSamples"]
+
+
+def dashboard(seconds):
+    """The queries of the dashboard Fleet over recorded series, and the same with nothing recorded."""
+    rules = recorded()
+    with open(DASHBOARD, encoding="utf-8") as file:
+        queries = [query for query in panels(json.load(file)["panels"]) if ":libvirt_" in query[1]]
+    rows = []
+    for title, query, instant in queries:
+        # The raw form has no matchers: all of them match everything here.
+        plain = raw(re.sub(r"\{job=~\"\.\+\",instance=~\"\.\+\"\}", "", query), rules)
+        both = [(cost(query, instant, seconds), cost(plain, instant, seconds)) for _ in range(3)]
+        times = [statistics.median(pair[side][0] for pair in both) for side in (0, 1)]
+        rows.append((title, query, instant, *times, both[-1][0][1], both[-1][1][1]))
+    print(f"\n{len(rows)} queries of the dashboard Fleet, over the last {seconds} s where they draw a line (median of 3):\n")
+    print("| query | recorded | raw | samples looked at | raw |\n|---|---|---|---|---|")
+    for title, query, instant, quick, slow, few, many in sorted(rows, key=lambda found: -found[4])[:5]:
+        short = re.sub(r"\{.*?\}", "", query).replace("|", "\\|")
+        row(f"{title}{'' if instant else ' (line)'}: `{short}`", f"{quick:.0f} ms", f"{slow:.0f} ms", f"{few:,}", f"{many:,}")
+    total = [sum(found[column] for found in rows) for column in (3, 4, 5, 6)]
+    row("all of them", f"{total[0]:.0f} ms", f"{total[1]:.0f} ms", f"{total[2]:,}", f"{total[3]:,}")
+
+
+def alerts():
+    """Prints every alert; returns what is wrong with them."""
+    wrong = []
+    found = json.loads(fetch("/api/v1/alerts"))["data"]["alerts"]
+    names = {}
+    for alert in found:
+        labels = alert["labels"]
+        cause = any(labels["alertname"] == name and labels.get(label) == value for name, label, value, _ in CAUSES)
+        key = (labels["alertname"], alert["state"], cause)
+        names.setdefault(key, []).append(labels.get("domain") or labels.get("instance", ""))
+    print("\nAlerts:", "" if names else "none")
+    for (name, state, cause), whom in sorted(names.items()):
+        print(f"- {name} is {state} for {len(whom)} ({', '.join(whom[:3])}): {'as it should' if cause else 'WITHOUT A CAUSE'}")
+        if not cause:
+            wrong.append(f"{name} is {state} without a cause")
+    for name, label, value, minutes in CAUSES:
+        if (name, "firing", True) not in names and time.time() > BEGAN + 60 * minutes + 2 * INTERVAL:
+            wrong.append(f"{name} of the {label} {value} does not fire")
+    return wrong
+
+
+def main():
+    deadline = BEGAN + 60 + 4 * INTERVAL
+    while True:
+        try:
+            up = one('sum(up{job="libvirt"})')
+        except OSError:
+            up = 0
+        if up == HOSTS + 1:
+            break
+        if time.time() > deadline:
+            sys.exit(f"fleet: {up:.0f} of {HOSTS + 1} exporters are scraped")
+        time.sleep(1)
+    print(f"{HOSTS} hosts of {DOMAINS} guests, scraped and evaluated every {INTERVAL} s; all up after {time.time() - BEGAN:.0f} s", flush=True)
+    # By then every series exists, and what its making took is past.
+    wait_until(max(MINUTES / 4, (time.time() - BEGAN + 2 * INTERVAL) / 60))
+    first = Moment()
+    wait_until(MINUTES)
+    last = Moment()
+    took = last.time - first.time
+    if took < 2 * INTERVAL:
+        sys.exit("fleet: too few minutes for two scrapes")
+    window = f"[{took:.0f}s]"
+    grown = lambda name: last.counters[name] - first.counters[name]
+    samples = grown("prometheus_tsdb_head_samples_appended_total")
+    live = '{job="libvirt",instance=~"hypervisor-.+"}'
+
+    print(f"Measured over {took:.0f} s; of {os.cpu_count()} processors, other work on this machine took "
+          f"{100 * (last.machine - first.machine - sum(last.cpu.values()) + sum(first.cpu.values())) / took:.0f} % of one\n")
+    print("| what | figure |\n|---|---|")
+    series, scraped = last.counters["prometheus_tsdb_head_series"], one(f"avg(scrape_samples_scraped{live})")
+    row("active series", f"{series:,.0f}, of them {one('count({__name__=~%s})' % json.dumps('[a-z]+:libvirt_.+')):,.0f} recorded")
+    row("samples a scrape of one host", f"{scraped:,.0f} ({scraped / DOMAINS:.1f} a guest)")
+    row("samples a second", f"{samples / took:,.0f}")
+    query = f"scrape_duration_seconds{live}{window}"
+    values = [1000 * float(value) for result in json.loads(fetch("/api/v1/query", query=query))["data"]["result"] for _, value in result["values"]]
+    row(f"duration of a scrape: p50, p99, longest of {len(values):,}", percentiles(values))
+    failed = one(f"sum(count_over_time(up{live}{window}) - sum_over_time(up{live}{window}))")
+    row("scrapes that failed", f"{failed:.0f}")
+    rss = memory("prometheus", "status", "VmRSS")[0]
+    row("Prometheus: RSS now, highest", f"{rss:,.0f} MiB ({1024 * rss / series:.1f} KiB a series), {memory('prometheus', 'status', 'VmHWM')[0]:,.0f} MiB")
+    used = {role: last.cpu[role] - first.cpu[role] for role in last.cpu}
+    row("Prometheus: processor", f"{100 * used['prometheus'] / took:.0f} % of one ({1e6 * used['prometheus'] / samples:.1f} µs a sample)")
+    row("WAL", f"{(last.wal - first.wal) / samples:.2f} bytes a sample")
+    evaluations = {}
+    for labels, value in ask(f"quantile_over_time(0.5, prometheus_rule_group_last_duration_seconds{window})"):
+        evaluations[labels["rule_group"].rpartition(";")[2]] = [1000 * value]
+    for labels, value in ask(f"max_over_time(prometheus_rule_group_last_duration_seconds{window})"):
+        evaluations[labels["rule_group"].rpartition(";")[2]].append(1000 * value)
+    for group, (median, longest) in sorted(evaluations.items(), key=lambda found: -found[1][0]):
+        row(f"evaluation of {group}: median, longest", f"{median:.0f} ms, {longest:.0f} ms")
+    row("all groups: median", f"{sum(median for median, _ in evaluations.values()):.0f} ms of each {INTERVAL} s")
+    # Since the start, not only while it was measured.
+    failures, missed = (int(last.counters[f"prometheus_rule_{name}_total"]) for name in ("evaluation_failures", "group_iterations_missed"))
+    row("evaluations that failed, rounds that were missed", f"{failures}, {missed}")
+    rss, shared = memory("exporter", "status", "VmRSS"), memory("exporter", "smaps_rollup", "Pss")
+    row("exporters: RSS, median and sum", f"{statistics.median(rss):.0f} MiB, {sum(rss):,.0f} MiB ({sum(shared):,.0f} MiB with shared pages counted once)")
+    scrapes = HOSTS * took / INTERVAL
+    row("exporters: processor", f"{100 * used['exporter'] / took:.0f} % of one, all together ({1000 * used['exporter'] / scrapes:.1f} ms a scrape)")
+    row("fake daemons: processor", f"{100 * used['fake'] / took:.0f} % of one, all together ({1000 * used['fake'] / scrapes:.1f} ms a scrape)")
+
+    dashboard(min(300, int(time.time() - BEGAN)))
+    wrong = alerts()
+    if failures:
+        wrong.append(f"{failures} evaluations failed")
+    if failed:
+        wrong.append(f"{failed:.0f} scrapes failed")
+    if wrong:
+        sys.exit("fleet: " + "; ".join(wrong))
+
+
+main()
