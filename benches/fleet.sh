@@ -2,13 +2,14 @@
 # A fleet on one machine, and what it asks of one Prometheus: benches/fleet.sh
 #
 # HOSTS exporters (100), each on a fake libvirtd of its own with DOMAINS guests (50) whose counters grow, and the Prometheus of
-# the Debian package, which scrapes them all every INTERVAL seconds (15) with the shipped rules and alerts. Two more hosts are
-# broken and one guest has crashed, so that some alerts have a cause and every other one has none. After MINUTES (6) it prints
-# the figures of benches/README.md and removes everything; a rule that fails or an alert without a cause is an exit code of 1.
+# the Debian package, which scrapes them all every INTERVAL seconds (15) and evaluates the shipped rules and alerts every
+# EVALUATION seconds (60, Prometheus' default). Two more hosts are broken and one guest has crashed, so that some alerts have a
+# cause and every other one has none. After MINUTES (6) it prints the figures of benches/README.md, waits for those alerts and
+# removes everything; a rule or scrape that fails and an alert without a cause are an exit code of 1.
 # EXPORTER and FAKE name other builds, PORT (21000) the first of HOSTS + 3 ports on the loopback interface.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
-hosts=${HOSTS:-100} domains=${DOMAINS:-50} interval=${INTERVAL:-15} minutes=${MINUTES:-6} port=${PORT:-21000}
+hosts=${HOSTS:-100} domains=${DOMAINS:-50} interval=${INTERVAL:-15} evaluation=${EVALUATION:-60} minutes=${MINUTES:-6} port=${PORT:-21000}
 release=$here/../target/release
 exporter=$(realpath "${EXPORTER:-$release/domstats-exporter}") fake=$(realpath "${FAKE:-$release/fake-libvirtd}")
 die() { printf 'fleet: %s\n' "$*" >&2; exit 1; }
@@ -65,7 +66,7 @@ for number in $(seq "$hosts"); do serve exporter "$number"; done
 serve broken $((hosts + 1))
 
 cat >"$dir/prometheus.yml" <<X
-global: {scrape_interval: ${interval}s, scrape_timeout: $((interval < 10 ? interval : 10))s, evaluation_interval: ${interval}s}
+global: {scrape_interval: ${interval}s, scrape_timeout: $((interval < 10 ? interval : 10))s, evaluation_interval: ${evaluation}s}
 rule_files: ['$(realpath "$here/../alerts")/*.yaml']
 scrape_configs:
 - job_name: prometheus
@@ -78,8 +79,8 @@ run prometheus "$dir/prometheus.log" prometheus --config.file "$dir/prometheus.y
   --web.listen-address "127.0.0.1:$port" --log.level warn
 
 # Not in the foreground, so that a signal ends this script at once.
-HOSTS=$hosts DOMAINS=$domains INTERVAL=$interval MINUTES=$minutes /usr/bin/python3 "$here/support/fleet.py" \
-  "http://127.0.0.1:$port" "$dir" "$here/../dashboards/libvirt-fleet.json" &
+HOSTS=$hosts DOMAINS=$domains INTERVAL=$interval EVALUATION=$evaluation MINUTES=$minutes \
+  /usr/bin/python3 "$here/support/fleet.py" "http://127.0.0.1:$port" "$dir" "$here/../dashboards/libvirt-fleet.json" &
 report=$!
 started+=("$report")
 if ! wait "$report"; then
