@@ -20,9 +20,13 @@ for number in $(seq "$port" $((port + hosts + 2))); do
 done
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/fleet.XXXXXX")
-started=()
 cleanup() {
-  trap - EXIT INT TERM HUP
+  # `timeout` signals twice, and an impatient user too: the second signal must not end what the first began.
+  trap - EXIT
+  trap '' INT TERM HUP
+  # What bash knows of, not a list of ours: a signal may come between a start and the note of it.
+  local started
+  mapfile -t started < <(jobs -p)
   kill "${started[@]}" 2>/dev/null || true
   # An exporter answers what it was asked before it ends; nobody waits for that any more.
   for _ in {1..50}; do kill -0 "${started[@]}" 2>/dev/null || break; sleep 0.1; done
@@ -36,7 +40,6 @@ trap 'exit 143' TERM HUP
 run() { # run ROLE LOG PROGRAM...: in the background; its id and role are noted
   local role=$1 log=$2; shift 2
   "$@" >"$log" 2>&1 &
-  started+=($!)
   echo "$role $!" >>"$dir/processes"
 }
 
@@ -81,9 +84,7 @@ run prometheus "$dir/prometheus.log" prometheus --config.file "$dir/prometheus.y
 # Not in the foreground, so that a signal ends this script at once.
 HOSTS=$hosts DOMAINS=$domains INTERVAL=$interval EVALUATION=$evaluation MINUTES=$minutes \
   /usr/bin/python3 "$here/support/fleet.py" "http://127.0.0.1:$port" "$dir" "$here/../dashboards/libvirt-fleet.json" &
-report=$!
-started+=("$report")
-if ! wait "$report"; then
+if ! wait $!; then
   tail -n 20 "$dir/prometheus.log" >&2
   exit 1
 fi
