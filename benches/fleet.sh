@@ -64,7 +64,10 @@ targets() {
   echo "  - {targets: ['127.0.0.1:$((port + hosts + 1))'], labels: {instance: without-libvirt}}"
   echo "  - {targets: ['127.0.0.1:$((port + hosts + 2))'], labels: {instance: down}}"
 }
-serve() { run "$1" "$dir/$2.log" "$exporter" serve --libvirt.uri "qemu+unix:///system?socket=$dir/$2.sock" --web.listen-address "127.0.0.1:$((port + $2))" --log.level warn; }
+serve() { # serve ROLE NUMBER
+  run "$1" "$dir/$2.log" "$exporter" serve --libvirt.uri "qemu+unix:///system?socket=$dir/$2.sock" \
+    --web.listen-address "127.0.0.1:$((port + $2))" --log.level warn
+}
 for number in $(seq "$hosts"); do serve exporter "$number"; done
 serve broken $((hosts + 1))
 
