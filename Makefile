@@ -25,7 +25,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh .ci/run
+	shellcheck -x benches/*.sh tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh .ci/run
 
 # Advisories (where the database can be reached), licences, duplicates and sources of all dependencies.
 deny:
@@ -47,8 +47,10 @@ soak:
 
 # The figures of benches/README.md; benches/real.sh needs root.
 bench:
+	@tests/lab/install.sh bench
 	cargo bench --locked --bench pipeline --bench allocations --bench scrape
-	cargo build --release --locked
+	cargo build --release --locked --workspace
+	benches/flat.sh
 	benches/real.sh $(N)
 
 # Writes dashboards/*.json and alerts/*.yaml from dashboards/generator.
