@@ -11,7 +11,7 @@ running=()
 cleanup() { kill "${running[@]}" 2>/dev/null || true; rm -rf --one-file-system "$dir"; }
 trap cleanup EXIT
 
-"${DAEMON:-$here/../target/release/fake-libvirtd}" --socket "$dir/socket" --domains "$count" --template medium --live & running+=($!)
+"${DAEMON:-$here/../target/release/fake-libvirtd}" --socket "$dir/socket" --domains "$count" --template medium --live >/dev/null & running+=($!)
 until [ -S "$dir/socket" ]; do sleep 0.1; done
 groups=state,cpu_total,balloon,vcpu,interface,block,perf,iothread,memory,dirtyrate,vm,vcpu_kvm
 url=http://127.0.0.1:9395/metrics

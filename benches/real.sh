@@ -102,9 +102,10 @@ LoadPlugin write_prometheus
   Port "9396"
 </Plugin>
 X
-collectd -f -C "$dir/collectd.conf" >>"$dir/collectd.log" 2>&1 & others+=($!)
-for port in 9397 9396; do until curl -sf -o /dev/null "http://127.0.0.1:$port/metrics"; do sleep 0.2; done; done
 turns() {
+  # collectd looks for new disks once a minute: it is started anew for guests that it has left out.
+  collectd -f -C "$dir/collectd.conf" >>"$dir/collectd.log" 2>&1 & others=("${others[0]}" "$!")
+  for port in 9397 9396; do until curl -sf -o /dev/null "http://127.0.0.1:$port/metrics"; do sleep 0.2; done; done
   # The exporter a second time: with the groups that it has by default.
   "$here/turns.py" turns "$rounds" "$(cat "$dir/libvirtd.pid")" "$(pgrep -f "guest=bench-$$-")" \
     --command "\`virsh domstats --nowait\`" '^  .*=' "virsh -q -c $read_only domstats --nowait" \
@@ -115,10 +116,27 @@ turns() {
 }
 echo "All guests are paused:"
 turns
+kill "${others[1]}"; wait "${others[1]}" || true
 for number in $(seq "$count"); do virsh -q -c "$uri" resume "bench-$$-$number" >/dev/null; done
 echo "All guests are halted:"
 turns
 sort -u "$dir/peer.log" "$dir/collectd.log" | grep -iE 'fail|error' | head -n 5 || true
+
+# What becomes of the others where one guest is frozen, each by itself.
+qemu=$(pgrep -f "guest=bench-$$-1,")
+frozen() { # frozen NAME COMMAND...
+  kill -STOP "$qemu"
+  local code=0; timeout 40 "${@:2}" >"$dir/frozen" || code=$?
+  if [ $code = 124 ]; then echo "one frozen: $1: no answer within 40 s"; else echo "one frozen: $1: $(<"$dir/frozen") (exit code $code)"; fi
+  kill -CONT "$qemu"; sleep 5
+}
+# shellcheck disable=SC2016 # the inner shell expands these
+frozen virsh bash -c 'virsh -q -c "$1" domstats --nowait | grep -c "^Domain"' bash "$read_only"
+frozen "Debian's exporter" curl -sf -o "$dir/metrics" -w '%{http_code} after %{time_total} s' http://127.0.0.1:9397/metrics
+# 35 s are three of collectd's readings; the frozen guest's last one could have been just before.
+# shellcheck disable=SC2016
+frozen "collectd, guests with samples of the last 15 s" bash -c 'sleep 35; curl -sf "$1" | awk -v since="$(date -d "-15 seconds" +%s)" \
+  "/^collectd_virt_virt_cpu_total/ { all++; fresh += \$NF / 1000 > since } END { print fresh + 0, \"of\", all + 0 }"' bash http://127.0.0.1:9396/metrics
 kill "${others[@]}"; wait "${others[@]}" || true
 others=()
 
