@@ -74,7 +74,7 @@ for line in list(sys.stdin)[1:]:
     push = json.loads(line); print("  a request over", push["transport"], "had", len(push["series"]), "points,", push["bytes"], "bytes")' <"$dir/python"
 push http://127.0.0.1:9398/opentelemetry/v1/metrics http/protobuf
 curl -sf http://127.0.0.1:9398/internal/force_flush
-echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"libvirt.+"})' | grep -o '"[0-9]*"' | tr -d '"') series"
+echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"libvirt.+"})' | grep -o '"[0-9]*"' | tail -n 1 | tr -d '"') series"
 kill "${others[@]}" 2>/dev/null || true
 others=()
 
@@ -102,15 +102,17 @@ LoadPlugin write_prometheus
   Port "9396"
 </Plugin>
 X
+few='collect[]=state&collect[]=cpu_total&collect[]=balloon&collect[]=vcpu&collect[]=interface&collect[]=block'
 turns() {
   # collectd looks for new disks once a minute: it is started anew for guests that it has left out.
   collectd -f -C "$dir/collectd.conf" >>"$dir/collectd.log" 2>&1 & others=("${others[0]}" "$!")
   for port in 9397 9396; do until curl -sf -o /dev/null "http://127.0.0.1:$port/metrics"; do sleep 0.2; done; done
-  # The exporter a second time: with the groups that it has by default.
+  # The exporter three times: with all that virsh asks for, with its default, and with the groups of what Debian's exporter has.
   "$here/turns.py" turns "$rounds" "$(cat "$dir/libvirtd.pid")" "$(pgrep -f "guest=bench-$$-")" \
     --command "\`virsh domstats --nowait\`" '^  .*=' "virsh -q -c $read_only domstats --nowait" \
     --scraped domstats-exporter '^libvirt_domain_' "$server" http://127.0.0.1:9399/metrics \
     --scraped 'the same, default groups' '^libvirt_domain_' "$server" 'http://127.0.0.1:9399/metrics?exclude[]=vcpu_kvm' \
+    --scraped "the same, Debian's groups" '^libvirt_domain_' "$server" "http://127.0.0.1:9399/metrics?$few" \
     --scraped "Debian's exporter" '^libvirt_domain_' "${others[0]}" http://127.0.0.1:9397/metrics \
     --periodic "collectd's virt plugin" '^collectd_virt_' "${others[1]}" http://127.0.0.1:9396/metrics 10
 }
