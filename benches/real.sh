@@ -78,14 +78,14 @@ echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocac
 kill "${others[@]}" 2>/dev/null || true
 others=()
 
-# The peers: Debian's exporter asks over a read-write connection when it is asked, collectd by itself every ten seconds.
+# The peers: Debian's exporter asks over a read-write connection when it is asked, collectd by itself every 15 seconds, between which the others have their turns.
 prometheus-libvirt-exporter --libvirt.uri="$uri" --web.listen-address=127.0.0.1:9397 2>"$dir/peer.log" & others=($!)
 cat >"$dir/collectd.conf" <<X
 Hostname "bench"
 FQDNLookup false
 BaseDir "$dir"
 PIDFile "$dir/collectd.pid"
-Interval 10
+Interval 15
 LoadPlugin logfile
 LoadPlugin virt
 LoadPlugin write_prometheus
@@ -103,10 +103,15 @@ LoadPlugin write_prometheus
 </Plugin>
 X
 few='collect[]=state&collect[]=cpu_total&collect[]=balloon&collect[]=vcpu&collect[]=interface&collect[]=block'
-turns() {
-  # collectd looks for new disks once a minute: it is started anew for guests that it has left out.
+until curl -sf -o /dev/null http://127.0.0.1:9397/metrics; do sleep 0.2; done
+# It looks for new disks once a minute, and is started anew for guests that it has left out.
+start_collectd() {
   collectd -f -C "$dir/collectd.conf" >>"$dir/collectd.log" 2>&1 & others=("${others[0]}" "$!")
-  for port in 9397 9396; do until curl -sf -o /dev/null "http://127.0.0.1:$port/metrics"; do sleep 0.2; done; done
+  until curl -sf -o /dev/null http://127.0.0.1:9396/metrics; do sleep 0.2; done
+}
+stop_collectd() { kill "${others[1]}"; wait "${others[1]}" || true; }
+turns() {
+  start_collectd
   # The exporter three times: with all that virsh asks for, with its default, and with the groups of what Debian's exporter has.
   "$here/turns.py" turns "$rounds" "$(cat "$dir/libvirtd.pid")" "$(pgrep -f "guest=bench-$$-")" \
     --command "\`virsh domstats --nowait\`" '^  .*=' "virsh -q -c $read_only domstats --nowait" \
@@ -114,11 +119,11 @@ turns() {
     --scraped 'the same, default groups' '^libvirt_domain_' "$server" 'http://127.0.0.1:9399/metrics?exclude[]=vcpu_kvm' \
     --scraped "the same, Debian's groups" '^libvirt_domain_' "$server" "http://127.0.0.1:9399/metrics?$few" \
     --scraped "Debian's exporter" '^libvirt_domain_' "${others[0]}" http://127.0.0.1:9397/metrics \
-    --periodic "collectd's virt plugin" '^collectd_virt_' "${others[1]}" http://127.0.0.1:9396/metrics 10
+    --periodic "collectd's virt plugin" '^collectd_virt_' "${others[1]}" http://127.0.0.1:9396/metrics 15
+  stop_collectd
 }
 echo "All guests are paused:"
 turns
-kill "${others[1]}"; wait "${others[1]}" || true
 for number in $(seq "$count"); do virsh -q -c "$uri" resume "bench-$$-$number" >/dev/null; done
 echo "All guests are halted:"
 turns
@@ -135,9 +140,10 @@ frozen() { # frozen NAME COMMAND...
 # shellcheck disable=SC2016 # the inner shell expands these
 frozen virsh bash -c 'virsh -q -c "$1" domstats --nowait | grep -c "^Domain"' bash "$read_only"
 frozen "Debian's exporter" curl -sf -o "$dir/metrics" -w '%{http_code} after %{time_total} s' http://127.0.0.1:9397/metrics
-# 35 s are three of collectd's readings; the frozen guest's last one could have been just before.
+# 35 s are two of collectd's readings; the frozen guest's last one could have been just before.
+start_collectd; sleep 20
 # shellcheck disable=SC2016
-frozen "collectd, guests with samples of the last 15 s" bash -c 'sleep 35; curl -sf "$1" | awk -v since="$(date -d "-15 seconds" +%s)" \
+frozen "collectd, guests with samples of the last 20 s" bash -c 'sleep 35; curl -sf "$1" | awk -v since="$(date -d "-20 seconds" +%s)" \
   "/^collectd_virt_virt_cpu_total/ { all++; fresh += \$NF / 1000 > since } END { print fresh + 0, \"of\", all + 0 }"' bash http://127.0.0.1:9396/metrics
 kill "${others[@]}"; wait "${others[@]}" || true
 others=()

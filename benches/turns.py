@@ -24,6 +24,8 @@ import urllib.parse
 
 # How much earlier than a client that keeps its own time the others are done.
 MARGIN = 0.7
+# How long its reading is given before it is asked for what it read.
+READING = 4
 # Calls to libvirtd as a client writes them: length, program 0x20008086 (libvirt itself), version, procedure, type 0 (a call).
 CALL = re.compile(r'"(?:\\x..){4}\\x20\\x00\\x80\\x86\\x00\\x00\\x00\\x01((?:\\x..){4})\\x00\\x00\\x00\\x00')
 
@@ -159,7 +161,7 @@ class Periodic(Scraped):
         due = self.due()
         time.sleep(max(due - MARGIN / 2 - time.time(), 0))
         with Measure(clients, self.pid) as measured:
-            time.sleep(MARGIN / 2 + 0.4 * self.interval)
+            time.sleep(MARGIN / 2 + READING)
             self.began, ended = self.read(due - MARGIN)
             measured.wall = (ended - self.began) * 1e3
         return measured
@@ -167,7 +169,7 @@ class Periodic(Scraped):
     def traced(self, trace):
         time.sleep(max(self.due() - MARGIN - time.time(), 0))
         strace = subprocess.Popen(trace + ["-p", str(self.pid)], stderr=subprocess.PIPE)
-        time.sleep(MARGIN + 0.6 * self.interval)
+        time.sleep(MARGIN + 2 * READING)
         strace.send_signal(signal.SIGINT)
         strace.communicate()
 
@@ -184,15 +186,18 @@ def turns(rounds, clients):
     periodic = [client for client in clients.all if isinstance(client, Periodic)]
     others = [client for client in clients.all if client not in periodic]
     measured = collections.defaultdict(list)
-    for client in others:
-        client.turn(clients)  # not counted: what is read once is read
+    bodies = {client.name: client.body() for client in others}
     for number in range(rounds):
         for client in periodic:
             measured[client.name].append(client.turn(clients))
+            bodies[client.name] = client.body()
         # Who comes first is another one in each round.
         first = number % len(others)
         for client in others[first:] + others[:first]:
             measured[client.name].append(client.turn(clients))
+        for client in periodic:
+            if time.time() > client.began + client.interval:
+                print(f"round {number + 1}: {client.name} began to read before all had had their turn", file=sys.stderr)
     counted = {client.name: calls(client) for client in clients.all}
     reference = measured[others[0].name]
     print(f"{rounds} rounds in turn, medians; CPU in ms of the client, libvirtd and all QEMUs; load {os.getloadavg()[0]:.1f}")
@@ -204,7 +209,7 @@ def turns(rounds, clients):
         def middle(field):
             return statistics.median(getattr(one, field) for one in of)
 
-        body = client.body()
+        body = bodies[client.name]
         ratio = statistics.median(one.wall / other.wall for one, other in zip(of, reference))
         print(f"| {client.name} | {len(client.pattern.findall(body)):,} | {middle('wall'):.1f} | {ratio:.2f} | {middle('own'):.1f} | "
               f"{middle('daemon'):.1f} | {middle('guests'):.1f} | {counted[client.name].total():,} | {len(body):,} | {middle('peak'):.1f} |")
