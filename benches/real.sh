@@ -78,7 +78,8 @@ echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocac
 kill "${others[@]}" 2>/dev/null || true
 others=()
 
-# The peers: Debian's exporter asks over a read-write connection when it is asked, collectd by itself every 15 seconds, between which the others have their turns.
+# The peers: Debian's exporter asks over a read-write connection when it is asked, collectd by itself every 15 seconds, between
+# which the others have their turns.
 prometheus-libvirt-exporter --libvirt.uri="$uri" --web.listen-address=127.0.0.1:9397 2>"$dir/peer.log" & others=($!)
 cat >"$dir/collectd.conf" <<X
 Hostname "bench"
