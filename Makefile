@@ -1,5 +1,5 @@
 # What there is to do here; README.md says more.
-.PHONY: demo test build deb lint deny fuzz soak bench demo-once install cargo-deb dashboards dashboards-png
+.PHONY: demo test build deb lint deny miri fuzz soak bench demo-once install cargo-deb dashboards dashboards-png
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:
@@ -33,6 +33,12 @@ deny:
 	cargo deny --locked check bans licenses sources
 	@if git ls-remote https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then cargo deny --locked check advisories; \
 	else echo "deny: the advisory database is out of reach; advisories were not looked at"; fi
+
+# The unsafe code that calls nothing of libvirt, under Miri, which is for nightly compilers only; tests/memory.rs has the rest.
+miri:
+	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "installing Miri"; \
+	rustup --quiet toolchain install nightly --profile minimal --component miri --component rust-src; }
+	cargo +nightly miri test --locked --lib -- libvirt::
 
 # The fuzz targets, FUZZ_SECONDS each; `cargo test` gives them three.
 fuzz: export FUZZ_SECONDS ?= 60

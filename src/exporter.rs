@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use crate::catalogue::{Catalogue, Families, LabelSet, Started};
-use crate::collect::{self, Collection, Collector, Efforts, Selection, Shortcomings, Standing};
+use crate::collect::{Collection, Collector, Efforts, Quarantined, Selection, Shortcomings, Standing};
 use crate::config::{Config, Group};
 use crate::health::{self, Facts};
 use crate::inventory;
-use crate::libvirt::{LibvirtError, Records};
+use crate::libvirt::{Identity, LibvirtError, Records, Versions};
 use crate::push::Journal;
 use crate::targets::Snapshot;
 
@@ -31,20 +31,38 @@ pub struct Exporter {
     pushes: Arc<Journal>,
 }
 
-/// The last collection that anybody asked for.
+/// The last collection that anybody asked for, without its records: a large host has better use for their memory than to keep
+/// them until the next ones have arrived.
 #[derive(Debug)]
 pub struct Last {
-    /// What it found.
-    pub collection: Arc<Collection>,
-    /// Counted when somebody looks, once.
-    parameters: OnceLock<Vec<(Group, usize)>>,
+    /// Why libvirt could not be asked.
+    pub error: Option<LibvirtError>,
+    /// The versions behind the connection, once there has been one.
+    pub versions: Option<Versions>,
+    /// When it ended, and how long it took.
+    pub took: (SystemTime, Duration),
+    /// How many domains are in which state.
+    pub domains: Vec<(&'static str, u64)>,
+    /// The domains in quarantine.
+    pub quarantined: Vec<(Identity, Quarantined)>,
+    /// How many parameters each group has in it, the largest group first.
+    pub parameters: Vec<(Group, usize)>,
 }
 
 impl Last {
-    /// How many parameters each group has in it, the largest group first.
-    #[must_use]
-    pub fn parameters_by_group(&self) -> &[(Group, usize)] {
-        self.parameters.get_or_init(|| collect::parameters_by_group(&self.collection))
+    fn of(collection: &Collection) -> Self {
+        let in_quarantine = collection.domains.iter();
+        let in_quarantine = in_quarantine.filter_map(|domain| Some((domain.identity.clone(), domain.quarantined?)));
+        let mut parameters: Vec<(Group, usize)> = collection.parameters.clone().into_iter().collect();
+        parameters.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Self {
+            error: collection.error.clone(),
+            versions: collection.versions.clone(),
+            took: (collection.at, collection.duration),
+            domains: health::domains_by_state(collection),
+            quarantined: in_quarantine.collect(),
+            parameters,
+        }
     }
 }
 
@@ -136,15 +154,17 @@ impl Exporter {
     pub async fn collect(&self, timeout: Option<Duration>, selection: &Selection) -> Arc<Collection> {
         let collection = self.settings().collector.collect(timeout, selection.clone()).await;
         self.efforts.note(selection, &collection);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // The landing page shows the whole, as far as anybody asks for it.
-        let less = !selection.is_everything() && collection.error.is_none();
-        let known = last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.collection, &collection));
-        if !known && (!less || last.as_ref().is_none_or(|last| last.collection.error.is_some())) {
-            *last = Some(Arc::new(Last { collection: Arc::clone(&collection), parameters: OnceLock::new() }));
-        }
-        drop(last);
         collection
+    }
+
+    /// The landing page shows the whole, as far as anybody asks for it.
+    fn remember(&self, collection: &Collection, selection: &Selection) {
+        let seen = Arc::new(Last::of(collection));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let less = !selection.is_everything() && seen.error.is_none();
+        if !less || last.as_ref().is_none_or(|last| last.error.is_some()) {
+            *last = Some(seen);
+        }
     }
 
     /// Who exists, with the definitions and, where the service discovery is on, the addresses of all who can have any; `timeout`
@@ -160,7 +180,7 @@ impl Exporter {
         settings.collector.discover(timeout, settings.config.service_discovery.enabled).await
     }
 
-    /// The last collection that anybody asked for.
+    /// What was shown last.
     #[must_use]
     pub fn last(&self) -> Option<Arc<Last>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -184,10 +204,11 @@ impl Exporter {
         self.settings().collector.stats().shortcomings
     }
 
-    /// The families that `selection` wants of a collection, the exporter's own in front. Takes a while for many domains: not
-    /// for async threads.
+    /// The families that `selection` wants of a collection, the exporter's own in front; it is the last one from then on.
+    /// Takes a while for many domains: not for async threads.
     #[must_use]
     pub fn families(&self, collection: &Collection, selection: &Selection) -> Families {
+        self.remember(collection, selection);
         let settings = self.settings();
         // KVM's statistics of vCPUs come with those of libvirt, asked for or not.
         let narrowed: Vec<Records> = match &selection.groups {

@@ -247,6 +247,7 @@ mod tests {
         };
         let collection = Collection {
             batches: Vec::new(),
+            parameters: BTreeMap::new(),
             domains: Vec::new(),
             versions: None,
             at: UNIX_EPOCH,
@@ -269,7 +270,7 @@ mod tests {
         };
         let mut families = Families::default();
         prepend(&mut families, &facts);
-        let text = String::from_utf8(Format::Text.encode(&Arc::new(families))).expect("UTF-8");
+        let text = String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
         for line in [
             "libvirt_exporter_resyncs_total{cause=\"overflow\"} 2",
             "libvirt_exporter_events_dropped_total 7",
@@ -295,6 +296,7 @@ mod tests {
         };
         let collection = Collection {
             batches: vec![batch(&[(1, 1), (2, 3)]), batch(&[(1, 5), (3, 1)])],
+            parameters: BTreeMap::new(),
             domains: Vec::new(),
             versions: None,
             at: SystemTime::now(),

@@ -129,7 +129,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
         ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
     let collection = exporter.collect(None, &everything).await;
-    print(&format.encode(&Arc::new(exporter.families(&collection, &everything))))?;
+    print(&format.encode(&exporter.families(&collection, &everything)))?;
     // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
     collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }

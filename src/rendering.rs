@@ -66,14 +66,15 @@ impl Entry {
 
 impl Renderings {
     /// What is `wanted`: the bytes that another one has or waits for, or else those that `render` makes on a thread that may
-    /// block. It is not called if all who wanted it have gone before its turn.
+    /// block. It owns what it makes them from, and can let go of that early. It is not called if all who wanted them have gone
+    /// before its turn.
     ///
     /// # Errors
     /// That of `render`, or that it has panicked.
     pub async fn body(
         self: &Arc<Self>,
         wanted: Wanted,
-        render: impl FnOnce(&Wanted) -> Rendered + Send + 'static,
+        render: impl FnOnce(Wanted) -> Rendered + Send + 'static,
     ) -> Rendered {
         let body = self.find_or_begin(wanted, render);
         let mut waiting = Body::clone(&body);
@@ -85,7 +86,7 @@ impl Renderings {
     fn find_or_begin(
         self: &Arc<Self>,
         wanted: Wanted,
-        render: impl FnOnce(&Wanted) -> Rendered + Send + 'static,
+        render: impl FnOnce(Wanted) -> Rendered + Send + 'static,
     ) -> Arc<Body> {
         let mut entries = self.entries();
         entries.retain(|entry| entry.body.strong_count() > 0);
@@ -112,7 +113,7 @@ impl Renderings {
         tokio::task::spawn_blocking(move || {
             if !done.is_closed() {
                 // Whoever waited may have gone meanwhile.
-                let _gone = done.send(Some(render(&wanted)));
+                let _gone = done.send(Some(render(wanted)));
             }
         });
         body
@@ -141,6 +142,7 @@ mod tests {
         let yaml = format!("collection: {{min_interval: {min_interval}}}");
         let collection = Collection {
             batches: Vec::new(),
+            parameters: std::collections::BTreeMap::new(),
             domains: Vec::new(),
             versions: None,
             at: std::time::UNIX_EPOCH,
@@ -157,7 +159,7 @@ mod tests {
         }
     }
 
-    fn some_bytes(_: &Wanted) -> Rendered {
+    fn some_bytes(_: Wanted) -> Rendered {
         Ok(vec![b'x'; 100].into())
     }
 
@@ -172,7 +174,7 @@ mod tests {
             let (renderings, wanted) = (Arc::clone(&renderings), wanted.clone());
             let (calls, waits) = (Arc::clone(&calls), Arc::clone(&waits));
             tokio::spawn(async move {
-                let render = move |wanted: &Wanted| {
+                let render = move |wanted: Wanted| {
                     calls.fetch_add(1, Ordering::Relaxed);
                     let _ended = waits.lock().expect("not poisoned").recv();
                     some_bytes(wanted)
@@ -235,7 +237,7 @@ mod tests {
             let busy = tokio::task::spawn_blocking(move || waits.recv());
             let rendered = Arc::new(AtomicUsize::new(0));
             let counter = Arc::clone(&rendered);
-            let count = move |wanted: &Wanted| {
+            let count = move |wanted: Wanted| {
                 counter.fetch_add(1, Ordering::Relaxed);
                 some_bytes(wanted)
             };

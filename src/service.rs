@@ -10,7 +10,6 @@ use crate::config::{Config, ConfigError};
 use crate::discovery;
 use crate::encode::Coding;
 use crate::exporter::{Exporter, Last};
-use crate::health;
 use crate::log::LogSwitch;
 use crate::push::{self, Batch, Pusher, Settings};
 use crate::rendering::{Renderings, Wanted};
@@ -108,9 +107,13 @@ impl web::Source for Service {
         self.exporter.set_web_config_good(self.security.fault().is_none());
         let exporter = Arc::clone(&self.exporter);
         let wanted = Wanted { collection, config: exporter.config(), format, coding };
-        let render = move |wanted: &Wanted| {
-            let families = Arc::new(exporter.families(&wanted.collection, &selection));
-            let body = wanted.coding.apply(wanted.format.encode(&families));
+        let render = move |Wanted { collection, format, coding, .. }: Wanted| {
+            let families = exporter.families(&collection, &selection);
+            // Records, families and body together would be too much on a large host.
+            drop(collection);
+            let body = format.encode(&families);
+            drop(families);
+            let body = coding.apply(body);
             body.map(Bytes::from).map_err(|error| format!("the exposition could not be compressed: {error}"))
         };
         self.renderings.body(wanted, render).await
@@ -130,7 +133,7 @@ impl web::Source for Service {
     fn ready(&self) -> Result<(), String> {
         match self.exporter.last() {
             None => Err("nothing has been collected yet".to_owned()),
-            Some(last) => last.collection.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
+            Some(last) => last.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
         }
     }
 
@@ -194,8 +197,6 @@ impl push::Source for Pushed {
 }
 
 fn with_collection(overview: Overview, last: &Last) -> Overview {
-    let groups = last.parameters_by_group().to_vec();
-    let last = &*last.collection;
     let connection = match (&last.error, &last.versions) {
         (Some(error), _) => Connection::Bad { error: error.to_string() },
         (None, Some(versions)) => Connection::Good {
@@ -204,17 +205,16 @@ fn with_collection(overview: Overview, last: &Last) -> Overview {
         },
         (None, None) => Connection::NotTried,
     };
-    let in_quarantine = last.domains.iter().filter_map(|domain| {
-        let quarantined = domain.quarantined?;
-        let (domain, reason) = (domain.identity.name.clone(), quarantined.cause.as_str().to_owned());
-        Some(Quarantined { domain, reason, since: quarantined.since })
+    let in_quarantine = last.quarantined.iter().map(|(identity, quarantined)| {
+        let (domain, reason) = (identity.name.clone(), quarantined.cause.as_str().to_owned());
+        Quarantined { domain, reason, since: quarantined.since }
     });
     Overview {
         connection,
-        domains: health::domains_by_state(last),
+        domains: last.domains.clone(),
         quarantined: in_quarantine.collect(),
-        last: Some((last.at, last.duration)),
-        groups,
+        last: Some(last.took),
+        groups: last.parameters.clone(),
         ..overview
     }
 }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use domstats_exporter::catalogue::{Catalogue, Listed, listed};
 use domstats_exporter::config::{LabelName, ValueError};
@@ -240,7 +239,7 @@ fn every_key_of_the_api_reference_is_known() {
 fn every_metric_is_in_a_golden_case() {
     let mut shown = String::new();
     for case in golden::cases() {
-        let families = Arc::new(golden::families(&case));
+        let families = golden::families(&case);
         shown += &String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
     }
     let typed: BTreeSet<&str> =
@@ -273,7 +272,7 @@ fn a_family_has_no_labels_but_those_of_its_row() {
     for case in golden::cases() {
         let (config, _) = golden::load(&case);
         let free: Vec<String> = config.metadata.labels.keys().map(ToString::to_string).collect();
-        let text = String::from_utf8(Format::Text.encode(&Arc::new(golden::families(&case)))).expect("UTF-8");
+        let text = String::from_utf8(Format::Text.encode(&golden::families(&case))).expect("UTF-8");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
             let Some((name, labels)) = listed.get_key_value(name) else { continue };

@@ -119,7 +119,7 @@ fn when_counters_began_is_all_that_openmetrics_adds() {
     for case in golden::cases() {
         let lines = |openmetrics_created| {
             let families = Families { openmetrics_created, ..golden::families(&case) };
-            let text = String::from_utf8(Format::OpenMetrics.encode(&Arc::new(families))).expect("UTF-8");
+            let text = String::from_utf8(Format::OpenMetrics.encode(&families)).expect("UTF-8");
             let lines = text.lines().filter(|line| !line.contains("_created{")).map(parse);
             lines.collect::<Vec<_>>()
         };

@@ -45,8 +45,10 @@ fn a_scraper_is_served_among_hostile_connections() {
         let (silent, drips, deaf, closed) = attack.end();
         println!("{attackers} attackers: one connection {kept}; a new connection each {fresh}");
         println!("  {silent} silent, {drips} dripping and {deaf} not reading; {closed} were closed meanwhile");
-        // What a machine under load makes of the figures is not for a test to judge; that nobody waits for attackers is.
-        assert!(kept.slowest < Duration::from_secs(2) && fresh.slowest < Duration::from_secs(2), "{kept}, {fresh}");
+        // What a machine under load makes of the figures is not for a test to judge; that nobody waits for attackers, who
+        // stay for ten seconds at least, is.
+        let patience = Duration::from_secs(8);
+        assert!(kept.slowest < patience && fresh.slowest < patience, "{kept}, {fresh}");
     }
     assert!(server.log().contains("too many connections, closing those that are silent"));
     assert_eq!(server.stop().0, Some(0));

@@ -3,12 +3,10 @@
 //! libvirt does not say how long it took for a group. That could only be measured by asking for each group alone, which would
 //! cost the daemon several calls for one: `check` does that, a scrape does not.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::{Collection, Selection, group_of};
-use crate::config::Group;
+use super::{Collection, Selection};
 
 /// Selections that are remembered. A site has a few; whoever makes up new ones drives out only the ones that are idle.
 const REMEMBERED: usize = 16;
@@ -62,35 +60,18 @@ impl Efforts {
     }
 }
 
-/// How many parameters each group has in a collection, the largest group first. Those of no group are left out.
-#[must_use]
-pub fn parameters_by_group(collection: &Collection) -> Vec<(Group, usize)> {
-    let mut counts: BTreeMap<Group, usize> = BTreeMap::new();
-    for domain in collection.batches.iter().flat_map(|records| records.domains()) {
-        for group in domain.params().filter_map(|param| group_of(param.key)) {
-            *counts.entry(group).or_default() += 1;
-        }
-    }
-    let mut counts: Vec<(Group, usize)> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    counts
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
-    use crate::libvirt::{ErrorClass, LibvirtError, ParamValue, Records};
+    use crate::libvirt::{ErrorClass, LibvirtError};
 
     fn collection(millis: u64, error: bool) -> Collection {
-        let mut records = Records::default();
-        records.push_domain("web", uuid::Uuid::nil(), Some(1));
-        for key in ["state.state", "block.count", "block.0.name", "vcpu.0.exits.sum", "new.thing"] {
-            records.push(key, ParamValue::Int(1));
-        }
         Collection {
-            batches: vec![Arc::new(records)],
+            batches: Vec::new(),
+            parameters: BTreeMap::new(),
             domains: Vec::new(),
             versions: None,
             at: SystemTime::UNIX_EPOCH,
@@ -120,12 +101,5 @@ mod tests {
         }
         let known = shown(&efforts);
         assert_eq!((known.len(), &known[0]), (REMEMBERED, &(of("a"), 10, 30)));
-    }
-
-    #[test]
-    fn parameters_are_counted_by_their_group() {
-        let counted = parameters_by_group(&collection(1, false));
-        assert_eq!(counted[0], (Group::Block, 2));
-        assert_eq!(counted.len(), 3);
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::complete::is_complete;
 use super::pool::JobId;
 use super::{Collection, DomainStatus, Selection};
+use crate::config::Group;
 use crate::libvirt::{Identity, LibvirtError, Records, StatsGroups, Versions};
 use crate::targets::Snapshot;
 
@@ -87,6 +88,7 @@ pub(super) struct Flight {
     pub(super) extensions: u8,
     domains: BTreeMap<Uuid, (Identity, Progress)>,
     batches: Vec<Arc<Records>>,
+    parameters: BTreeMap<Group, usize>,
 }
 
 impl Flight {
@@ -107,6 +109,7 @@ impl Flight {
             extensions: 0,
             domains: BTreeMap::new(),
             batches: Vec::new(),
+            parameters: BTreeMap::new(),
         }
     }
 
@@ -150,6 +153,11 @@ impl Flight {
         let position = if batch.kind == Kind::Full { 0 } else { self.batches.len() };
         self.batches.insert(position, Arc::new(records));
         complete
+    }
+
+    /// Adds to the number of parameters that have arrived.
+    pub(super) fn count(&mut self, parameters: BTreeMap<Group, usize>) {
+        parameters.into_iter().for_each(|(group, count)| *self.parameters.entry(group).or_default() += count);
     }
 
     /// The running domains that it is about.
@@ -212,6 +220,7 @@ impl Flight {
         };
         Arc::new(Collection {
             batches: self.batches.clone(),
+            parameters: self.parameters.clone(),
             domains: self.domains.values().filter_map(status).collect(),
             versions: versions.cloned(),
             at: SystemTime::now(),

@@ -21,6 +21,7 @@ mod selection;
 mod shape;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,12 +30,12 @@ use std::{io, thread};
 use tokio::sync::oneshot;
 
 pub use coordinator::Shortcomings;
-pub use effort::{Effort, Efforts, parameters_by_group};
+pub use effort::{Effort, Efforts};
 pub use link::Standing;
 pub use quarantine::{Cause, Quarantined};
 pub use selection::{Selection, group_of};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Group};
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, Records, Versions};
 use crate::targets::Snapshot;
 use coordinator::{Coordinator, Discovery, Message};
@@ -44,6 +45,8 @@ use coordinator::{Coordinator, Discovery, Message};
 pub struct Collection {
     /// The records that arrived, a batch each.
     pub batches: Vec<Arc<Records>>,
+    /// How many parameters of each group are in them; those of no group are left out.
+    pub parameters: BTreeMap<Group, usize>,
     /// The running and paused domains, by UUID; also those without a record.
     pub domains: Vec<DomainStatus>,
     /// The versions behind the connection, once there has been one.
@@ -68,9 +71,9 @@ impl Collection {
     }
 
     fn failed(error: LibvirtError, duration: Duration) -> Self {
-        let (batches, domains) = (Vec::new(), Vec::new());
+        let (batches, parameters, domains) = (Vec::new(), BTreeMap::new(), Vec::new());
         let (at, targets) = (SystemTime::now(), Arc::default());
-        Self { batches, domains, versions: None, at, duration, calls: 0, targets, error: Some(error) }
+        Self { batches, parameters, domains, versions: None, at, duration, calls: 0, targets, error: Some(error) }
     }
 }
 

@@ -1,11 +1,23 @@
 //! What the coordinator has to know of a record without looking through all of it: found out by the worker that fetched it.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use foldhash::fast::FixedState;
 use uuid::Uuid;
 
+use super::selection::group_of;
+use crate::config::Group;
 use crate::libvirt::{DomainRecord, Param, ParamValue, Records};
+
+/// The records of a reply in short.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    /// Each record, in their order.
+    pub(super) domains: Vec<Shape>,
+    /// How many parameters each group has; those of no group are left out.
+    pub(super) parameters: BTreeMap<Group, usize>,
+}
 
 /// A record in short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,31 +51,48 @@ impl Devices {
     }
 }
 
-/// The records in short, in their order.
-pub(super) fn shapes_of(records: &Records) -> Vec<Shape> {
-    records.domains().map(|record| shape_of(&record)).collect()
+/// The records in short.
+pub(super) fn shapes_of(records: &Records) -> Shapes {
+    let mut shapes = Shapes::default();
+    for record in records.domains() {
+        shapes.domains.push(shape_of(&record, &mut shapes.parameters));
+    }
+    shapes
 }
 
-fn shape_of(record: &DomainRecord<'_>) -> Shape {
+fn shape_of(record: &DomainRecord<'_>, parameters: &mut BTreeMap<Group, usize>) -> Shape {
     let state = FixedState::with_seed(0);
     let (mut disks, mut interfaces) = (state.build_hasher(), state.build_hasher());
     let (mut has_disks, mut has_interfaces) = (false, false);
     let mut size = 28 + padded(record.name.len());
+    // Parameters of one group follow one another.
+    let mut run = (None, 0);
+    let mut end_run = |(group, count): (Option<Group>, usize)| {
+        if let Some(group) = group {
+            *parameters.entry(group).or_default() += count;
+        }
+    };
     for param in record.params() {
         size += wire_size(param);
-        let Some((group, rest)) = param.key.split_once('.') else { continue };
+        let group = group_of(param.key);
+        if run.0 != group {
+            end_run(std::mem::replace(&mut run, (group, 0)));
+        }
+        run.1 += 1;
+        let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| param.key.ends_with(suffix));
         match group {
-            "block" if rest.ends_with(".name") || rest.ends_with(".path") || rest.ends_with(".backingIndex") => {
+            Some(Group::Block) if ends_with(&[".name", ".path", ".backingIndex"]) => {
                 has_disks = true;
                 hash(param, &mut disks);
             }
-            "net" if rest.ends_with(".name") => {
+            Some(Group::Interface) if ends_with(&[".name"]) => {
                 has_interfaces = true;
                 hash(param, &mut interfaces);
             }
             _ => {}
         }
     }
+    end_run(run);
     let devices =
         Devices { disks: has_disks.then(|| disks.finish()), interfaces: has_interfaces.then(|| interfaces.finish()) };
     Shape { uuid: record.uuid, size, devices }
@@ -100,7 +129,20 @@ mod tests {
         let mut records = Records::default();
         records.push_domain("x", Uuid::nil(), Some(1));
         params.iter().for_each(|(key, value)| records.push(key, *value));
-        shapes_of(&records)[0].devices
+        shapes_of(&records).domains[0].devices
+    }
+
+    #[test]
+    fn parameters_are_counted_by_their_group() {
+        let mut records = Records::default();
+        for name in ["web", "db"] {
+            records.push_domain(name, Uuid::nil(), Some(1));
+            for key in ["state.state", "block.count", "block.0.name", "vcpu.0.exits.sum", "new.thing"] {
+                records.push(key, ParamValue::Int(1));
+            }
+        }
+        let counted = [(Group::State, 2), (Group::Block, 4), (Group::VcpuKvm, 2)];
+        assert_eq!(shapes_of(&records).parameters, BTreeMap::from(counted));
     }
 
     #[test]

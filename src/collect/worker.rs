@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use uuid::Uuid;
 
 use super::coordinator::Message;
-use super::shape::{Shape, shapes_of};
+use super::shape::{Shapes, shapes_of};
 use crate::config::MetadataLabels;
 use crate::libvirt::{
     Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError,
@@ -73,7 +73,7 @@ impl fmt::Debug for Task {
 pub(super) enum Outcome {
     Listed(Listing),
     Controlled(Vec<(Uuid, ControlState)>),
-    Records(Records, Vec<Shape>),
+    Records(Records, Shapes),
     Defined(Result<Metadata, DefinitionError>),
     Located(Option<Addresses>),
 }
@@ -176,8 +176,8 @@ impl Desk {
                 let handles = domains.iter().filter_map(|uuid| self.handles.get(uuid));
                 self.connection.fetch_stats_of(handles, request, &mut records)?;
                 let shapes = shapes_of(&records);
-                if shapes.len() < domains.len() {
-                    let answered: HashSet<Uuid> = shapes.iter().map(|shape| shape.uuid).collect();
+                if shapes.domains.len() < domains.len() {
+                    let answered: HashSet<Uuid> = shapes.domains.iter().map(|shape| shape.uuid).collect();
                     // libvirt leaves out domains that have vanished.
                     let vanished = domains.iter().filter(|uuid| !answered.contains(uuid));
                     vanished.for_each(|uuid| drop(self.handles.remove(uuid)));

@@ -3,12 +3,26 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::labels::Rendered;
-use crate::catalogue::{Histogram, Sample, Value};
+use crate::catalogue::{Families, Family, Histogram, Sample, Value};
+
+/// All samples of a family; with `created`, when each that only grows began.
+pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Families, family: &Family, created: bool) {
+    let (full, name) = (&*family.meta.name, family.meta.family_name());
+    for sample in &family.samples {
+        match sample.value {
+            Value::Histogram(number) => write_histogram(out, labels, sample, name, &families.histograms[number]),
+            ref value => write_line(out, labels, sample, [full, ""], None, value),
+        }
+        if created && let Some(start) = families.start_of(family, sample) {
+            write_created(out, labels, sample, name, start);
+        }
+    }
+}
 
 /// One sample that is not a histogram; `bound` is the upper bound of a bucket.
-pub(super) fn write_line(
+fn write_line(
     out: &mut String,
-    labels: &Rendered<'_>,
+    labels: &Rendered,
     sample: &Sample,
     name: [&str; 2],
     bound: Option<&str>,
@@ -56,13 +70,7 @@ fn write_float(out: &mut String, number: f64) {
 
 /// The buckets of a histogram, then sum and count: OpenMetrics wants both or none, so without a sum the count is what the
 /// last bucket says.
-pub(super) fn write_histogram(
-    out: &mut String,
-    labels: &Rendered<'_>,
-    sample: &Sample,
-    name: &str,
-    histogram: &Histogram,
-) {
+fn write_histogram(out: &mut String, labels: &Rendered, sample: &Sample, name: &str, histogram: &Histogram) {
     for &(bound, count) in &histogram.buckets {
         let mut text = String::new();
         write_float(&mut text, bound);
@@ -75,7 +83,7 @@ pub(super) fn write_histogram(
 }
 
 /// When a counter or a histogram began: Unix time to the millisecond, which is what Prometheus keeps.
-pub(super) fn write_created(out: &mut String, labels: &Rendered<'_>, sample: &Sample, name: &str, start: SystemTime) {
+fn write_created(out: &mut String, labels: &Rendered, sample: &Sample, name: &str, start: SystemTime) {
     let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     write_line(out, labels, sample, [name, "_created"], None, &Value::Float(millis.as_secs_f64()));

@@ -8,13 +8,15 @@ pub mod otlp;
 mod params;
 mod protobuf;
 mod text;
-
-use std::sync::Arc;
+mod wire;
 
 use crate::catalogue::Families;
 
 pub use compress::Coding;
 pub use params::encode_params;
+
+/// More than a series takes in the text formats where domains and devices have ordinary names.
+const SERIES_BYTES: usize = 128;
 
 /// A format of the exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +44,7 @@ impl Format {
 
     /// Writes the exposition of `families`. The same families always give the same bytes.
     #[must_use]
-    pub fn encode(self, families: &Arc<Families>) -> Vec<u8> {
+    pub fn encode(self, families: &Families) -> Vec<u8> {
         match self {
             Self::OpenMetrics => openmetrics::encode(families).into_bytes(),
             Self::Text => text::encode(families).into_bytes(),

@@ -1,179 +1,261 @@
 //! Prometheus' protocol buffers: `io.prometheus.client.MetricFamily` messages, each after its length.
 //!
-//! The messages are written out here, as far as they are used: `prometheus-client` has no place for start timestamps, and
-//! generating them from their `.proto` would need a compiler at build time. `string` and `bytes` are the same on the wire, so
-//! that names and labels are [`Bytes`], which all samples of a label set share.
+//! They are written field by field: `prometheus-client` has no place for start timestamps, generating messages from their
+//! `.proto` would need a compiler at build time, and building them takes six times as long (benches/README.md).
 
-use std::sync::Arc;
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use prost::Message;
+use super::wire;
+use crate::catalogue::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Sample, Value, float};
 
-use crate::catalogue::{Families, Family, Histogram, Kind, LabelSet, Sample, Value, float};
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricFamily {
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    name: Option<Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    help: Option<Bytes>,
-    #[prost(enumeration = "MetricType", optional, tag = "3")]
-    r#type: Option<i32>,
-    #[prost(message, repeated, tag = "4")]
-    metric: Vec<Metric>,
-    #[prost(bytes = "bytes", optional, tag = "5")]
-    unit: Option<Bytes>,
+/// The fields of `MetricFamily`.
+mod family {
+    pub(super) const NAME: u32 = 1;
+    pub(super) const HELP: u32 = 2;
+    pub(super) const TYPE: u32 = 3;
+    pub(super) const METRIC: u32 = 4;
+    pub(super) const UNIT: u32 = 5;
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-enum MetricType {
-    Counter = 0,
-    Gauge = 1,
-    Untyped = 3,
-    Histogram = 4,
+/// The fields of `Metric` that hold a value, and the `MetricType` of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Gauge,
+    Counter,
+    Untyped,
+    Histogram,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Metric {
-    #[prost(message, repeated, tag = "1")]
-    label: Vec<LabelPair>,
-    #[prost(message, optional, tag = "2")]
-    gauge: Option<Number>,
-    #[prost(message, optional, tag = "3")]
-    counter: Option<Counter>,
-    #[prost(message, optional, tag = "5")]
-    untyped: Option<Number>,
-    #[prost(message, optional, tag = "7")]
-    histogram: Option<Buckets>,
+impl Field {
+    /// The format knows no info metric: it is a gauge that is always 1.
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Counter => Self::Counter,
+            Kind::Gauge | Kind::Info => Self::Gauge,
+            Kind::Histogram => Self::Histogram,
+            Kind::Unknown => Self::Untyped,
+        }
+    }
+
+    fn tag(self) -> u32 {
+        match self {
+            Self::Gauge => 2,
+            Self::Counter => 3,
+            Self::Untyped => 5,
+            Self::Histogram => 7,
+        }
+    }
+
+    fn metric_type(self) -> u64 {
+        match self {
+            Self::Counter => 0,
+            Self::Gauge => 1,
+            Self::Untyped => 3,
+            Self::Histogram => 4,
+        }
+    }
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct LabelPair {
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    name: Option<Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    value: Option<Bytes>,
-}
-
-/// `Gauge` and `Untyped`, which differ by name alone.
-#[derive(Clone, PartialEq, Message)]
-struct Number {
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Counter {
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-    #[prost(message, optional, tag = "3")]
-    start_timestamp: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Buckets {
-    #[prost(uint64, optional, tag = "1")]
-    sample_count: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    sample_sum: Option<f64>,
-    #[prost(message, repeated, tag = "3")]
-    bucket: Vec<Bucket>,
-    #[prost(message, optional, tag = "15")]
-    start_timestamp: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Bucket {
-    #[prost(uint64, optional, tag = "1")]
-    cumulative_count: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    upper_bound: Option<f64>,
-}
-
-/// `google.protobuf.Timestamp`.
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Timestamp {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-pub(super) fn encode(families: &Arc<Families>) -> Vec<u8> {
-    let labels: Vec<Vec<LabelPair>> = families.labels.sets().map(|set| pairs(families, set)).collect();
-    let mut out = Vec::with_capacity(families.series() * 96);
+pub(super) fn encode(families: &Families) -> Vec<u8> {
+    let labels = Blocks::new(&families.labels);
+    let mut out = Vec::with_capacity(families.series() * super::SERIES_BYTES);
+    let (mut metrics, mut value, mut start, mut tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for family in &families.families {
-        let message = MetricFamily {
-            name: Some(Bytes::copy_from_slice(family.meta.name.as_bytes())),
-            help: Some(Bytes::copy_from_slice(family.meta.help.as_bytes())),
-            r#type: Some(metric_type(family).into()),
-            metric: family.samples.iter().map(|sample| metric(families, &labels, family, sample)).collect(),
-            unit: family.meta.unit.suffix().map(|unit| Bytes::from_static(unit.as_bytes())),
-        };
-        // A Vec grows as it is written to, which is the only way in which this can fail.
-        let written = message.encode_length_delimited(&mut out);
-        debug_assert!(written.is_ok());
+        metrics.clear();
+        for sample in &family.samples {
+            start.clear();
+            if let Some(at) = families.start_of(family, sample) {
+                write_timestamp(&mut start, at);
+            }
+            value.clear();
+            write_value(&mut value, families, family, sample, &start);
+            let of_sample = [sample.subject, sample.labels].map(|set| labels.get(set));
+            wire::delimited(&mut metrics, family::METRIC, of_sample[0].len() + of_sample[1].len() + value.len());
+            for part in [of_sample[0], of_sample[1], &value] {
+                metrics.extend_from_slice(part);
+            }
+        }
+        let mut head = Vec::new();
+        wire::bytes(&mut head, family::NAME, family.meta.name.as_bytes());
+        wire::bytes(&mut head, family::HELP, family.meta.help.as_bytes());
+        wire::present_varint(&mut head, family::TYPE, Field::of(family.meta.kind).metric_type());
+        tail.clear();
+        if let Some(unit) = family.meta.unit.suffix() {
+            wire::bytes(&mut tail, family::UNIT, unit.as_bytes());
+        }
+        wire::length(&mut out, head.len() + metrics.len() + tail.len());
+        for part in [&head, &metrics, &tail] {
+            out.extend_from_slice(part);
+        }
     }
     out
 }
 
-fn pairs(families: &Families, set: LabelSet) -> Vec<LabelPair> {
-    let pair = |(name, value): (&str, &str)| LabelPair {
-        name: Some(Bytes::copy_from_slice(name.as_bytes())),
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
-    };
-    families.labels.get(set).map(pair).collect()
+/// Every label set as the `LabelPair`s of a `Metric`, encoded once.
+struct Blocks {
+    bytes: Vec<u8>,
+    sets: Vec<Range<usize>>,
 }
 
-/// The format knows no info metric: it is a gauge that is always 1.
-fn metric_type(family: &Family) -> MetricType {
-    match family.meta.kind {
-        Kind::Counter => MetricType::Counter,
-        Kind::Gauge | Kind::Info => MetricType::Gauge,
-        Kind::Histogram => MetricType::Histogram,
-        Kind::Unknown => MetricType::Untyped,
+impl Blocks {
+    fn new(labels: &LabelTable) -> Self {
+        let mut bytes = Vec::new();
+        let encode = |set| {
+            let start = bytes.len();
+            for (name, value) in labels.get(set) {
+                wire::delimited(&mut bytes, 1, wire::delimited_len(name.len()) + wire::delimited_len(value.len()));
+                wire::bytes(&mut bytes, 1, name.as_bytes());
+                wire::bytes(&mut bytes, 2, value.as_bytes());
+            }
+            start..bytes.len()
+        };
+        let sets = labels.sets().map(encode).collect();
+        Self { bytes, sets }
+    }
+
+    fn get(&self, set: LabelSet) -> &[u8] {
+        &self.bytes[self.sets[set.index()].clone()]
     }
 }
 
-fn metric(families: &Families, labels: &[Vec<LabelPair>], family: &Family, sample: &Sample) -> Metric {
-    let start_timestamp = families.start_of(family, sample).and_then(timestamp);
-    let label = [sample.subject, sample.labels].iter().flat_map(|set| labels[set.index()].iter().cloned()).collect();
-    let mut metric = Metric { label, ..Metric::default() };
-    match (family.meta.kind, sample.value) {
-        (_, Value::Histogram(number)) => {
-            metric.histogram = Some(buckets(&families.histograms[number], start_timestamp));
-        }
-        (Kind::Counter, value) => metric.counter = Some(Counter { value: Some(float(value)), start_timestamp }),
-        (Kind::Unknown, value) => metric.untyped = Some(Number { value: Some(float(value)) }),
-        (_, value) => metric.gauge = Some(Number { value: Some(float(value)) }),
+/// The field of `Metric` that has the value; `start` is an encoded timestamp, or empty.
+fn write_value(out: &mut Vec<u8>, families: &Families, family: &Family, sample: &Sample, start: &[u8]) {
+    let field = Field::of(family.meta.kind);
+    if let Value::Histogram(number) = sample.value {
+        return wire::bytes(out, field.tag(), &buckets(&families.histograms[number], start));
     }
-    metric
-}
-
-fn buckets(histogram: &Histogram, start_timestamp: Option<Timestamp>) -> Buckets {
-    let bucket = |&(bound, count): &(f64, u64)| Bucket { cumulative_count: Some(count), upper_bound: Some(bound) };
-    Buckets {
-        sample_count: Some(histogram.count()),
-        // Readers take a missing sum for zero, which it is not.
-        sample_sum: Some(histogram.sum.unwrap_or(f64::NAN)),
-        bucket: histogram.buckets.iter().map(bucket).collect(),
-        start_timestamp,
+    // A counter, a gauge and an untyped value are one double, of nine bytes with its key.
+    let of_start = if start.is_empty() { 0 } else { wire::delimited_len(start.len()) };
+    wire::delimited(out, field.tag(), 9 + of_start);
+    wire::fixed(out, 1, float(sample.value).to_le_bytes());
+    if !start.is_empty() {
+        wire::bytes(out, 3, start);
     }
 }
 
-fn timestamp(at: SystemTime) -> Option<Timestamp> {
-    let since = at.duration_since(UNIX_EPOCH).ok()?;
-    Some(Timestamp { seconds: since.as_secs().try_into().ok()?, nanos: since.subsec_nanos().try_into().ok()? })
+fn buckets(histogram: &Histogram, start: &[u8]) -> Vec<u8> {
+    let (mut out, mut bucket) = (Vec::new(), Vec::new());
+    wire::present_varint(&mut out, 1, histogram.count());
+    // Readers take a missing sum for zero, which it is not.
+    wire::fixed(&mut out, 2, histogram.sum.unwrap_or(f64::NAN).to_le_bytes());
+    for (bound, count) in &histogram.buckets {
+        bucket.clear();
+        wire::present_varint(&mut bucket, 1, *count);
+        wire::fixed(&mut bucket, 2, bound.to_le_bytes());
+        wire::bytes(&mut out, 3, &bucket);
+    }
+    if !start.is_empty() {
+        wire::bytes(&mut out, 15, start);
+    }
+    out
+}
+
+/// A `google.protobuf.Timestamp`; whoever has a clock before 1970 gets none.
+fn write_timestamp(out: &mut Vec<u8>, at: SystemTime) {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    wire::varint(out, 1, since.as_secs());
+    wire::varint(out, 2, since.subsec_nanos().into());
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::sync::Arc;
     use std::time::Duration;
+
+    use prost::Message;
 
     use super::*;
     use crate::catalogue::{Meta, Origin, Started, Unit};
+
+    #[derive(Clone, PartialEq, Message)]
+    struct MetricFamily {
+        #[prost(string, optional, tag = "1")]
+        name: Option<String>,
+        #[prost(string, optional, tag = "2")]
+        help: Option<String>,
+        #[prost(enumeration = "MetricType", optional, tag = "3")]
+        r#type: Option<i32>,
+        #[prost(message, repeated, tag = "4")]
+        metric: Vec<Metric>,
+        #[prost(string, optional, tag = "5")]
+        unit: Option<String>,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+    enum MetricType {
+        Counter = 0,
+        Gauge = 1,
+        Untyped = 3,
+        Histogram = 4,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Metric {
+        #[prost(message, repeated, tag = "1")]
+        label: Vec<LabelPair>,
+        #[prost(message, optional, tag = "2")]
+        gauge: Option<Number>,
+        #[prost(message, optional, tag = "3")]
+        counter: Option<Counter>,
+        #[prost(message, optional, tag = "5")]
+        untyped: Option<Number>,
+        #[prost(message, optional, tag = "7")]
+        histogram: Option<Buckets>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct LabelPair {
+        #[prost(string, optional, tag = "1")]
+        name: Option<String>,
+        #[prost(string, optional, tag = "2")]
+        value: Option<String>,
+    }
+
+    /// `Gauge` and `Untyped`, which differ by name alone.
+    #[derive(Clone, PartialEq, Message)]
+    struct Number {
+        #[prost(double, optional, tag = "1")]
+        value: Option<f64>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Counter {
+        #[prost(double, optional, tag = "1")]
+        value: Option<f64>,
+        #[prost(message, optional, tag = "3")]
+        start_timestamp: Option<Timestamp>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Buckets {
+        #[prost(uint64, optional, tag = "1")]
+        sample_count: Option<u64>,
+        #[prost(double, optional, tag = "2")]
+        sample_sum: Option<f64>,
+        #[prost(message, repeated, tag = "3")]
+        bucket: Vec<Bucket>,
+        #[prost(message, optional, tag = "15")]
+        start_timestamp: Option<Timestamp>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Bucket {
+        #[prost(uint64, optional, tag = "1")]
+        cumulative_count: Option<u64>,
+        #[prost(double, optional, tag = "2")]
+        upper_bound: Option<f64>,
+    }
+
+    /// `google.protobuf.Timestamp`.
+    #[derive(Clone, Copy, PartialEq, Message)]
+    struct Timestamp {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+        #[prost(int32, tag = "2")]
+        nanos: i32,
+    }
 
     fn family(name: &'static str, kind: Kind, unit: Unit, sample: Sample) -> Family {
         let meta = Meta {
@@ -206,7 +288,7 @@ mod tests {
             family("g_total", Kind::Counter, Unit::None, Sample { subject: labels, ..sample(Value::Unsigned(1)) }),
         ];
         families.families[5].origin = Origin::FirstSeen;
-        let bytes = encode(&Arc::new(families));
+        let bytes = encode(&families);
         let mut rest = &*bytes;
         let mut read = Vec::new();
         while !rest.is_empty() {
@@ -216,11 +298,11 @@ mod tests {
         assert_eq!(names, ["a_seconds_total", "b", "c_info", "d", "e", "f_total", "g_total"]);
         let types: Vec<_> = read.iter().map(|family| family.r#type.expect("a type")).collect();
         assert_eq!(types, [0, 1, 1, 3, 4, 0, 0]);
-        assert_eq!(read[0].unit.as_deref(), Some(&b"seconds"[..]));
+        assert_eq!(read[0].unit.as_deref(), Some("seconds"));
         let metrics: Vec<_> = read.iter().map(|family| family.metric[0].clone()).collect();
         let label = &metrics[0].label;
         assert_eq!(label.len(), 2);
-        assert_eq!(label[0].value.as_deref(), Some(&b"a\"b\n"[..]));
+        assert_eq!(label[0].value.as_deref(), Some("a\"b\n"));
         let start = Some(Timestamp { seconds: 1, nanos: 500_000_000 });
         assert_eq!(metrics[0].counter, Some(Counter { value: Some(0.25), start_timestamp: start }));
         assert_eq!(metrics[1].gauge, Some(Number { value: Some(-1.0) }));

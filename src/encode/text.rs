@@ -1,23 +1,15 @@
 //! The classic text format of Prometheus, version 0.0.4, which `prometheus-client` cannot write.
 
 use super::labels::{Rendered, escape};
-use super::line::{write_histogram, write_line};
-use crate::catalogue::{Families, Family, Kind, Value};
+use super::line::write_samples;
+use crate::catalogue::{Families, Family, Kind};
 
 pub(super) fn encode(families: &Families) -> String {
     let labels = Rendered::new(&families.labels);
-    let mut out = String::with_capacity(families.series() * 128);
+    let mut out = String::with_capacity(families.series() * super::SERIES_BYTES);
     for family in &families.families {
         write_header(&mut out, family);
-        let name = &*family.meta.name;
-        for sample in &family.samples {
-            match sample.value {
-                Value::Histogram(number) => {
-                    write_histogram(&mut out, &labels, sample, name, &families.histograms[number]);
-                }
-                ref value => write_line(&mut out, &labels, sample, [name, ""], None, value),
-            }
-        }
+        write_samples(&mut out, &labels, families, family, false);
     }
     out
 }

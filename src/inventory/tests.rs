@@ -41,6 +41,7 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
     let targets = Snapshot { targets, counts: Arc::new(counts), ..Snapshot::default() };
     Collection {
         batches: Vec::new(),
+        parameters: BTreeMap::new(),
         domains,
         versions: None,
         at: UNIX_EPOCH,
@@ -58,7 +59,7 @@ fn shown_with(yaml: &str, records: &Records, collection: &Collection, selection:
     let mut built = catalogue.build(&[records]);
     built.families.families.clear();
     append(&mut built, &catalogue, &config, collection, selection);
-    let text = String::from_utf8(Format::Text.encode(&Arc::new(built.families))).expect("UTF-8");
+    let text = String::from_utf8(Format::Text.encode(&built.families)).expect("UTF-8");
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 

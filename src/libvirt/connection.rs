@@ -1,10 +1,14 @@
 //! A connection to a libvirt daemon.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_ulong, c_void};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virt::sys;
 
@@ -43,6 +47,8 @@ impl fmt::Display for Access {
 pub struct Connection {
     pointer: NonNull<sys::_virConnect>,
     access: Access,
+    /// The key of its callback in [`ON_CLOSE`].
+    on_close: usize,
     /// The registrations for events.
     pub(super) watch: RefCell<Vec<Registration>>,
 }
@@ -100,11 +106,13 @@ impl Connection {
             };
             let pointer = NonNull::new(pointer)
                 .ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting).with_access(access))?;
-            let connection = Self { pointer, access, watch: RefCell::default() };
+            let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+            on_close_table().insert(key, Box::new(on_close));
+            let connection = Self { pointer, access, on_close: key, watch: RefCell::default() };
             // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
             // SAFETY: the pointer is an open connection that this value owns.
             unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
-            connection.watch_close(Box::new(on_close));
+            connection.watch_close();
             // libvirt opens a connection even if its last questions are not answered. Of one that broke before the callback
             // was there nobody would ever be told.
             if !connection.is_alive() {
@@ -114,17 +122,18 @@ impl Connection {
         })
     }
 
-    /// A driver without a daemon refuses; such a connection cannot break.
-    fn watch_close(&self, on_close: OnClose) {
-        let opaque = Box::into_raw(Box::new(on_close)).cast();
-        // SAFETY: an open connection; the callback has the type that libvirt calls; `opaque` is the box that it expects, and
-        // libvirt hands it to `free_on_close` exactly once after a success.
-        let registered =
-            unsafe { sys::virConnectRegisterCloseCallback(self.as_ptr(), Some(closed), opaque, Some(free_on_close)) };
-        if registered < 0 {
-            // SAFETY: libvirt has not taken the box.
-            unsafe { free_on_close(opaque) };
-        }
+    /// A refusal only means that this daemon does not tell.
+    fn watch_close(&self) {
+        // SAFETY: an open connection; the callback has the type that libvirt calls; the opaque pointer is a number that nobody
+        // follows.
+        unsafe {
+            sys::virConnectRegisterCloseCallback(
+                self.as_ptr(),
+                Some(closed),
+                std::ptr::without_provenance_mut(self.on_close),
+                None,
+            )
+        };
     }
 
     /// Whether the connection still stands, as far as the driver knows. Asks the client library only, never the daemon.
@@ -197,16 +206,20 @@ impl Connection {
 /// What is called when a connection breaks.
 type OnClose = Box<dyn Fn() + Send>;
 
-unsafe extern "C" fn closed(_connection: sys::virConnectPtr, _reason: i32, opaque: *mut c_void) {
-    // SAFETY: `opaque` is the box of `watch_close`, not freed before libvirt calls `free_on_close`.
-    let on_close = unsafe { &*opaque.cast::<OnClose>() };
-    // A panic must not unwind into C; a callback that only sends a message has none.
-    let _caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(on_close));
+/// What is to be called for each connection that has not broken yet, by a number: libvirt is given that, never memory of ours.
+/// For a driver without a daemon it says that it has registered the callback, and forgets it without freeing what belongs to it.
+static ON_CLOSE: Mutex<BTreeMap<usize, OnClose>> = Mutex::new(BTreeMap::new());
+/// The next key; none is used twice.
+static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
+
+fn on_close_table() -> MutexGuard<'static, BTreeMap<usize, OnClose>> {
+    ON_CLOSE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-unsafe extern "C" fn free_on_close(opaque: *mut c_void) {
-    // SAFETY: `opaque` came from Box::into_raw in `watch_close` and is freed once.
-    drop(unsafe { Box::from_raw(opaque.cast::<OnClose>()) });
+unsafe extern "C" fn closed(_connection: sys::virConnectPtr, _reason: i32, opaque: *mut c_void) {
+    let on_close = on_close_table().remove(&opaque.addr());
+    // Called, and then freed, while nothing is held. A panic must not unwind into C; a callback that only sends a message has none.
+    let _caught = catch_unwind(AssertUnwindSafe(move || on_close.map(|on_close| on_close())));
 }
 
 impl Drop for Connection {
@@ -218,6 +231,8 @@ impl Drop for Connection {
         // A failure (the connection is dead already) leaves nothing to do: libvirt has let go of the socket.
         // SAFETY: the pointer is a connection that this value owns and that nobody uses after it.
         unsafe { sys::virConnectClose(self.as_ptr()) };
+        let on_close = on_close_table().remove(&self.on_close);
+        drop(on_close);
     }
 }
 

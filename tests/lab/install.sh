@@ -7,7 +7,7 @@
 
 packages=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
-test=(debootstrap fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv shellcheck systemd systemd-container zsh)
+test=(debootstrap fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv shellcheck systemd systemd-container valgrind zsh)
 deb=(binutils dpkg-dev)
 # The peers of benches/real.sh. The two libraries are those of collectd's plugin write_prometheus, which it only suggests.
 bench=(collectd-core libmicrohttpd12 libprotobuf-c1 prometheus-libvirt-exporter python3 python3-venv strace)

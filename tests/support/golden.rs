@@ -74,6 +74,7 @@ pub(crate) fn families(case: &str) -> Families {
         |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), complete: true, quarantined: None };
     let collection = Collection {
         batches: Vec::new(),
+        parameters: BTreeMap::new(),
         domains: running.map(status).collect(),
         versions: None,
         at: UNIX_EPOCH,

@@ -105,7 +105,7 @@ impl Observer {
     pub fn scrape(&self) -> String {
         let everything = Selection::default();
         let collection = self.runtime.block_on(self.exporter.collect(None, &everything));
-        let families = Arc::new(self.exporter.families(&collection, &everything));
+        let families = self.exporter.families(&collection, &everything);
         String::from_utf8(Format::Text.encode(&families)).unwrap()
     }
 }

@@ -36,13 +36,14 @@ impl Coordinator {
             Ok(Outcome::Records(records, shapes)) => {
                 let selection = flight.selection.clone();
                 self.compare(&running.batch, &records, |name| selection.selects(name), now);
-                self.learn(&shapes, now);
+                self.learn(&shapes.domains, now);
                 let Some(flight) = self.flights.values_mut().find(|flight| flight.id == id) else { return };
                 if let (Kind::Full, Ok(count @ 1..)) = (running.batch.kind, u32::try_from(records.len())) {
                     let each = now.saturating_duration_since(running.since) / count;
                     self.usual = (self.usual * 7 + each) / 8;
                 }
                 let is_qemu = self.versions.as_ref().is_some_and(|versions| versions.driver == "QEMU");
+                flight.count(shapes.parameters);
                 let complete = flight.answer(&running.batch, records, is_qemu);
                 complete.into_iter().for_each(|uuid| self.quarantine.answered(uuid));
             }

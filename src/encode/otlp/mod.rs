@@ -4,20 +4,20 @@
 //! counted is a Sum that goes up and down: such amounts add up over devices and domains. Every other gauge (a time, a rate,
 //! a code, a flag), an info and a statistic of unknown meaning is a Gauge.
 //!
-//! `wire` writes protobuf, `attributes` says what labels are called here and encodes each label set once, `point` writes one
+//! `attributes` says what labels are called here and encodes each label set once, `point` writes one
 //! data point and this file puts points into metrics and metrics into chunks. What the points say is decided elsewhere
 //! ([`Part`]).
 
 mod attributes;
 mod json;
 mod point;
-mod wire;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::wire;
 use crate::catalogue::{Families, Family, Kind, Meta, Unit};
 use crate::config::{Naming, Temporality};
 use attributes::Blocks;

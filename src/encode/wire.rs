@@ -1,7 +1,7 @@
-//! The few pieces of the protobuf wire format that the data points need, on top of prost's own varints and keys.
+//! The few pieces of the protobuf wire format that samples need, on top of prost's own varints and keys.
 //!
-//! Points are written, not built: three quarters of a point are its attributes, which all samples of a label set share as
-//! bytes that were encoded once.
+//! Samples are written, not built: three quarters of one are its labels, which all samples of a label set share as bytes
+//! that were encoded once.
 
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
@@ -14,15 +14,25 @@ pub(super) fn bytes(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
 /// The key and length of a field whose `len` bytes follow.
 pub(super) fn delimited(out: &mut Vec<u8>, tag: u32, len: usize) {
     encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(u64_of(len), out);
+    length(out, len);
 }
 
 /// A field that is a varint; zero is left out, as proto3 does.
 pub(super) fn varint(out: &mut Vec<u8>, tag: u32, value: u64) {
     if value != 0 {
-        encode_key(tag, WireType::Varint, out);
-        encode_varint(value, out);
+        present_varint(out, tag, value);
     }
+}
+
+/// A field that is a varint, zero or not: proto2 tells zero from nothing.
+pub(super) fn present_varint(out: &mut Vec<u8>, tag: u32, value: u64) {
+    encode_key(tag, WireType::Varint, out);
+    encode_varint(value, out);
+}
+
+/// The length of what follows, in front of it.
+pub(super) fn length(out: &mut Vec<u8>, len: usize) {
+    encode_varint(u64_of(len), out);
 }
 
 /// A field of eight bytes, in whatever order they are meant to be read: a `fixed64`, `sfixed64` or `double`.
