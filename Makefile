@@ -53,8 +53,10 @@ soak:
 
 # The figures of benches/README.md; benches/real.sh needs root.
 bench:
+	@tests/lab/install.sh bench
 	cargo bench --locked --bench pipeline --bench allocations --bench scrape
-	cargo build --release --locked
+	cargo build --release --locked --workspace
+	benches/flat.sh
 	benches/real.sh $(N)
 
 # A hundred exporters, each on a fake libvirtd of its own, and one Prometheus with the shipped rules: what that asks of it.

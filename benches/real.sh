@@ -1,12 +1,19 @@
 #!/bin/bash
-# One scrape of N real guests beside `virsh domstats --nowait` on the same guests, in turn, and pushes to real receivers:
-# benches/real.sh [N]
+# One scrape of N real guests beside `virsh domstats --nowait`, Debian's prometheus-libvirt-exporter and collectd's virt plugin on
+# the same guests, in turn, and pushes to real receivers: benches/real.sh [N]
 #
 # The guests are QEMUs of 32 MiB with four vCPUs and a disk, paused before their first instruction: what is measured is
-# libvirt's work and ours, not theirs. Then one of them is frozen, then the daemon. Needs root and some 45 MB of memory a guest. EXPORTER names another build.
-set -euo pipefail
+# libvirt's work and ours, not theirs. collectd leaves out whoever is paused, so that all is measured once more after the guests
+# have run all of their firmware, which halts them for good. Then the exporter is left alone for IDLE seconds (60), one
+# guest is frozen, and the daemon. ROUNDS (15): how many turns each has. EXPORTER names another build. Needs root, some 45 MB of
+# memory a guest, and what tests/lab/install.sh bench installs.
+# shellcheck source=tests/lab/lib.sh
+. "$(dirname "$0")/../tests/lab/lib.sh"
 here=$(dirname "$(realpath "$0")")
-count=${1:-50}
+[ "$EUID" = 0 ] || die "benches/real.sh needs root"
+for pair in virsh:libvirt-clients libvirtd:libvirt-daemon qemu-system-x86_64:qemu-system-x86 curl:curl python3:python3 strace:strace \
+  prometheus-libvirt-exporter:prometheus-libvirt-exporter collectd:collectd-core; do need "${pair%:*}" "${pair#*:}"; done
+count=${1:-50} rounds=${ROUNDS:-15}
 exporter=${EXPORTER:-$here/../target/release/domstats-exporter}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
 server=
@@ -22,11 +29,14 @@ LAB_OWNER=$$ "$here/../tests/lab/libvirtd.sh" start "$dir" >/dev/null
 uri=$(cat "$dir/uri") read_only=$(cat "$dir/uri-ro")
 kind=qemu
 ! virsh -c "$uri" domcapabilities --virttype kvm --arch x86_64 >/dev/null 2>&1 || kind=kvm
+# Their firmware: 64 KiB with two instructions where the processor begins, 16 bytes before the end: interrupts off, halt.
+{ head -c 65520 /dev/zero; printf '\xfa\xf4'; head -c 14 /dev/zero; } >"$dir/halt.rom"
+chmod a+r "$dir/halt.rom"
 for number in $(seq "$count"); do
   truncate -s 8M "$dir/disks/$number"; chmod a+rw "$dir/disks/$number"
   cat >"$dir/guest.xml" <<X
 <domain type='$kind'><name>bench-$$-$number</name><memory unit='MiB'>32</memory><vcpu>4</vcpu>
-  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <os><type arch='x86_64' machine='pc'>hvm</type><loader type='rom'>$dir/halt.rom</loader></os>
   <devices><controller type='usb' model='none'/><memballoon model='virtio'/>
     <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$dir/disks/$number'/><target dev='vda' bus='virtio'/></disk>
   </devices></domain>
@@ -38,8 +48,8 @@ groups=state,cpu_total,balloon,vcpu,interface,block,perf,iothread,memory,dirtyra
 "$exporter" serve --libvirt.uri "$read_only" --web.listen-address 127.0.0.1:9399 --collection.groups "$groups" 2>"$dir/log" &
 server=$!
 until curl -sf -o "$dir/metrics" http://127.0.0.1:9399/metrics && grep -q '^libvirt_up 1' "$dir/metrics"; do sleep 0.2; done
-values=$(virsh -q -c "$read_only" domstats --nowait | grep -c =)
-echo "$count guests ($kind), $values values; $(grep -c '^libvirt_domain_' "$dir/metrics") samples of domains"
+echo "$count guests ($kind), $(nproc) processors ($(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r | cut -d- -f1), libvirt $(
+  virsh -c "$uri" version --daemon | sed -n 's/^Running against daemon: //p'), load $(cut -d' ' -f1 /proc/loadavg)"
 
 # The same pushed to the receivers of tests/otlp_receivers.rs: what the exporter sent, and what the receiver has.
 "$here/../tests/lab/otlp-receiver.sh" >"$dir/python" & others=($!)
@@ -64,18 +74,83 @@ for line in list(sys.stdin)[1:]:
     push = json.loads(line); print("  a request over", push["transport"], "had", len(push["series"]), "points,", push["bytes"], "bytes")' <"$dir/python"
 push http://127.0.0.1:9398/opentelemetry/v1/metrics http/protobuf
 curl -sf http://127.0.0.1:9398/internal/force_flush
-echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"libvirt.+"})' | grep -o '"[0-9]*"' | tr -d '"') series"
+echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"libvirt.+"})' | grep -o '"[0-9]*"' | tail -n 1 | tr -d '"') series"
 kill "${others[@]}" 2>/dev/null || true
+others=()
 
-stamp() { date +%s%N; }
-for round in $(seq "${ROUNDS:-15}"); do
-  a=$(stamp); virsh -q -c "$read_only" domstats --nowait >/dev/null
-  b=$(stamp); curl -sf -o "$dir/metrics" http://127.0.0.1:9399/metrics
-  c=$(stamp)
-  echo "$round $(((b - a) / 1000)) $(((c - b) / 1000))"
-done | awk '{v[NR]=$2; e[NR]=$3; r[NR]=$3/$2}
-  function middle(x,  i, j, t) { for (i=1;i<NR;i++) for (j=i+1;j<=NR;j++) if (x[j]<x[i]) {t=x[i];x[i]=x[j];x[j]=t}; return x[int((NR+1)/2)] }
-  END {printf "median of %d rounds: virsh %.1f ms, /metrics %.1f ms; ratio %.2f\n", NR, middle(v)/1000, middle(e)/1000, middle(r)}'
+# The peers: Debian's exporter asks over a read-write connection when it is asked, collectd by itself every 15 seconds, between
+# which the others have their turns.
+prometheus-libvirt-exporter --libvirt.uri="$uri" --web.listen-address=127.0.0.1:9397 2>"$dir/peer.log" & others=($!)
+cat >"$dir/collectd.conf" <<X
+Hostname "bench"
+FQDNLookup false
+BaseDir "$dir"
+PIDFile "$dir/collectd.pid"
+Interval 15
+LoadPlugin logfile
+LoadPlugin virt
+LoadPlugin write_prometheus
+<Plugin logfile>
+  LogLevel warning
+  File "$dir/collectd.log"
+</Plugin>
+<Plugin virt>
+  Connection "$read_only"
+  ExtraStats "cpu_util disk disk_err disk_allocation disk_capacity disk_physical domain_state memory pcpu perf vcpu vcpupin"
+</Plugin>
+<Plugin write_prometheus>
+  Host "127.0.0.1"
+  Port "9396"
+</Plugin>
+X
+few='collect[]=state&collect[]=cpu_total&collect[]=balloon&collect[]=vcpu&collect[]=interface&collect[]=block'
+until curl -sf -o /dev/null http://127.0.0.1:9397/metrics; do sleep 0.2; done
+# It looks for new disks once a minute, and is started anew for guests that it has left out.
+start_collectd() {
+  collectd -f -C "$dir/collectd.conf" >>"$dir/collectd.log" 2>&1 & others=("${others[0]}" "$!")
+  until curl -sf -o /dev/null http://127.0.0.1:9396/metrics; do sleep 0.2; done
+}
+stop_collectd() { kill "${others[1]}"; wait "${others[1]}" || true; }
+turns() {
+  start_collectd
+  # The exporter three times: with all that virsh asks for, with its default, and with the groups of what Debian's exporter has.
+  "$here/turns.py" turns "$rounds" "$(cat "$dir/libvirtd.pid")" "$(pgrep -f "guest=bench-$$-")" \
+    --command "\`virsh domstats --nowait\`" '^  .*=' "virsh -q -c $read_only domstats --nowait" \
+    --scraped domstats-exporter '^libvirt_domain_' "$server" http://127.0.0.1:9399/metrics \
+    --scraped 'the same, default groups' '^libvirt_domain_' "$server" 'http://127.0.0.1:9399/metrics?exclude[]=vcpu_kvm' \
+    --scraped "the same, Debian's groups" '^libvirt_domain_' "$server" "http://127.0.0.1:9399/metrics?$few" \
+    --scraped "Debian's exporter" '^libvirt_domain_' "${others[0]}" http://127.0.0.1:9397/metrics \
+    --periodic "collectd's virt plugin" '^collectd_virt_' "${others[1]}" http://127.0.0.1:9396/metrics 15
+  stop_collectd
+}
+echo "All guests are paused:"
+turns
+for number in $(seq "$count"); do virsh -q -c "$uri" resume "bench-$$-$number" >/dev/null; done
+echo "All guests are halted:"
+turns
+sort -u "$dir/peer.log" "$dir/collectd.log" | grep -iE 'fail|error' | head -n 5 || true
+
+# What becomes of the others where one guest is frozen, each by itself.
+qemu=$(pgrep -f "guest=bench-$$-1,")
+frozen() { # frozen NAME COMMAND...
+  kill -STOP "$qemu"
+  local code=0; timeout 40 "${@:2}" >"$dir/frozen" || code=$?
+  if [ $code = 124 ]; then echo "one frozen: $1: no answer within 40 s"; else echo "one frozen: $1: $(<"$dir/frozen") (exit code $code)"; fi
+  kill -CONT "$qemu"; sleep 5
+}
+# shellcheck disable=SC2016 # the inner shell expands these
+frozen virsh bash -c 'virsh -q -c "$1" domstats --nowait | grep -c "^Domain"' bash "$read_only"
+frozen "Debian's exporter" curl -sf -o "$dir/metrics" -w '%{http_code} after %{time_total} s' http://127.0.0.1:9397/metrics
+# 35 s are two of collectd's readings; the frozen guest's last one could have been just before.
+start_collectd; sleep 20
+# shellcheck disable=SC2016
+frozen "collectd, guests with samples of the last 20 s" bash -c 'sleep 35; curl -sf "$1" | awk -v since="$(date -d "-20 seconds" +%s)" \
+  "/^collectd_virt_virt_cpu_total/ { all++; fresh += \$NF / 1000 > since } END { print fresh + 0, \"of\", all + 0 }"' bash http://127.0.0.1:9396/metrics
+kill "${others[@]}"; wait "${others[@]}" || true
+others=()
+
+sleep 5
+"$here/turns.py" idle "${IDLE:-60}" "$server"
 
 # One guest frozen: what the scrape that meets it takes, and what later ones do.
 scrape() { curl -sf -o "$dir/metrics" -w '%{time_total}' http://127.0.0.1:9399/metrics; }
