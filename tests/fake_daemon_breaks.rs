@@ -291,3 +291,17 @@ fn a_connection_dropped_while_it_breaks_frees_its_callback_and_calls_it_no_more_
     }
     assert_recovered(&daemon);
 }
+
+#[test]
+fn a_daemon_that_leaves_as_soon_as_it_is_connected_to_does_no_harm() {
+    let daemon = start_small();
+    // The calls of an open without the one for the close callback: the connection ends while keepalive is turned on.
+    daemon.faults().drop_after_calls(Some(5));
+    for _ in 0..2_000 {
+        let (opened, on_close) = try_open(&daemon.uri());
+        drop(opened);
+        assert!(on_close.is_freed());
+    }
+    daemon.faults().drop_after_calls(None);
+    assert_recovered(&daemon);
+}

@@ -15,12 +15,7 @@ use virt::sys;
 use super::error::{ErrorClass, LibvirtError, Phase};
 use super::text::{OwnedText, text};
 use super::watch::Registration;
-use super::{event_loop, sockets};
-
-/// Seconds of silence after which the daemon is asked for a sign of life.
-const KEEPALIVE_INTERVAL: i32 = 5;
-/// How many of these questions may stay unanswered; the connection breaks after 20 s in all.
-const KEEPALIVE_COUNT: u32 = 3;
+use super::{event_loop, keepalive, sockets};
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +104,7 @@ impl Connection {
             let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
             on_close_table().insert(key, Box::new(on_close));
             let connection = Self { pointer, access, on_close: key, watch: RefCell::default() };
-            // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
-            // SAFETY: the pointer is an open connection that this value owns.
-            unsafe { sys::virConnectSetKeepAlive(connection.as_ptr(), KEEPALIVE_INTERVAL, KEEPALIVE_COUNT) };
+            keepalive::turn_on(connection.as_ptr());
             connection.watch_close();
             // libvirt opens a connection even if its last questions are not answered. Of one that broke before the callback
             // was there nobody would ever be told.

@@ -10,6 +10,7 @@ mod domain;
 mod error;
 mod event;
 mod event_loop;
+mod keepalive;
 mod list;
 mod param;
 mod reply;

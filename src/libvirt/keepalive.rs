@@ -1,0 +1,48 @@
+//! Keepalive is turned on by the thread of the event loop.
+//!
+//! libvirt looks whether a connection has keepalive and then follows a pointer to it, and lets go of its lock in between
+//! (`remoteConnectSetKeepAlive` of 9.0; found by fuzzing). If the daemon leaves at that moment, the event loop ends the
+//! connection, the pointer is null, and the process is gone. On its own thread the loop does nothing else meanwhile.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::sync::mpsc::{Sender, channel};
+
+use virt::sys;
+
+/// Seconds of silence after which the daemon is asked for a sign of life.
+const INTERVAL: c_int = 5;
+/// How many of these questions may stay unanswered; the connection breaks after 20 s in all.
+const COUNT: c_uint = 3;
+
+/// What the event loop is to do, and whom to tell.
+struct Errand {
+    connection: sys::virConnectPtr,
+    done: Sender<()>,
+}
+
+/// Turns on keepalive, where driver and daemon have it. Waits for the event loop, which must have been started. `connection` is
+/// open, and nobody else uses it meanwhile.
+pub(super) fn turn_on(connection: sys::virConnectPtr) {
+    let (done, ended) = channel();
+    let errand = Box::into_raw(Box::new(Errand { connection, done }));
+    // SAFETY: the callback has the type that libvirt calls, once, and owns the box from then on.
+    let timer = unsafe { sys::virEventAddTimeout(0, Some(run), errand.cast(), None) };
+    if timer < 0 {
+        // SAFETY: libvirt has not taken the box.
+        drop(unsafe { Box::from_raw(errand) });
+    }
+    // An error only says that the errand is gone: keepalive is off then.
+    let _off = ended.recv();
+}
+
+unsafe extern "C" fn run(timer: c_int, errand: *mut c_void) {
+    // SAFETY: the timer is the one that is being served; without it, this is not called again.
+    unsafe { sys::virEventRemoveTimeout(timer) };
+    // SAFETY: the box of `turn_on`, which only this call takes back.
+    let Errand { connection, done } = *unsafe { Box::from_raw(errand.cast::<Errand>()) };
+    // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
+    // SAFETY: whoever waits for this call owns the open connection, and does nothing with it meanwhile.
+    unsafe { sys::virConnectSetKeepAlive(connection, INTERVAL, COUNT) };
+    // Whoever waits cannot have gone.
+    let _told = done.send(());
+}
