@@ -389,7 +389,9 @@ fn a_reload_changes_where_and_how() {
 fn reloads_that_come_faster_than_a_push_ends_lose_none() {
     let receiver = Receiver::start(None);
     receiver.script(vec![Behaviour::Slow(Duration::from_secs(1)); 100]);
-    let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), "http/protobuf", ""), &[]);
+    // A push may take as long as an interval.
+    let config = pushing_to(&url(&receiver), "http/protobuf", "").replace("interval: 1s", "interval: 5s");
+    let mut exporter = Pushing::start(folder(), &config, &[]);
     exporter.wait_for_log("pushing metrics");
     let began = Instant::now();
     while !exporter.log().contains("the receiver takes what is pushed") {
