@@ -189,9 +189,10 @@ impl Flight {
     }
 
     /// How long a call may take before it is looked into: a fifth of the time that the most impatient waiter gives, or eight
-    /// times what such a call usually takes if that is less, but not so little that chance decides.
+    /// times what such a call usually takes if that is less, but not so little that a host under load makes frozen guests of
+    /// slow ones.
     pub(super) fn patience(&self, usual: Duration) -> Duration {
-        const LEAST: Duration = Duration::from_millis(300);
+        const LEAST: Duration = Duration::from_secs(1);
         let given = self.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(self.started));
         (usual * 8).max(LEAST).min(given / 5)
     }
