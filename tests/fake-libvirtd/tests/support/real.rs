@@ -14,6 +14,13 @@ for pair in run:/run/libvirt lib:/var/lib/libvirt log:/var/log/libvirt etc:/etc/
     mkdir -p "$0/${pair%%:*}" "${pair#*:}" && mount --bind "$0/${pair%%:*}" "${pair#*:}" || exit 1
 done
 printf 'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nremember_owner = 0\nstdio_handler = "file"\n' >/etc/libvirt/qemu.conf
+# libvirt of Debian 12 wants the user that its package libvirt-daemon-system would make, even to use another one.
+if ! getent passwd libvirt-qemu >/dev/null; then
+  { cat /etc/passwd; echo 'libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin'; } >"$0/passwd"
+  { cat /etc/group; echo 'libvirt-qemu:x:64055:'; } >"$0/group"
+  mount --bind "$0/passwd" /etc/passwd
+  mount --bind "$0/group" /etc/group
+fi
 exec libvirtd -f "$0/libvirtd.conf" -p "$0/libvirtd.pid"
 "#;
 
@@ -42,7 +49,7 @@ impl RealLibvirtd {
         while !real.socket().exists() {
             assert!(
                 began.elapsed() < SOON,
-                "no libvirtd: this test needs root and the Debian packages libvirt-daemon-system and qemu-system-x86"
+                "no libvirtd: this test needs root and the Debian packages libvirt-daemon, libvirt-daemon-driver-qemu and qemu-system-x86"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
