@@ -25,7 +25,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh benches/*.sh .ci/run
+	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh benches/*.sh benches/support/*.sh .ci/run
 
 # Advisories (where the database can be reached), licences, duplicates and sources of all dependencies.
 deny:

@@ -14,9 +14,8 @@ use std::sync::Arc;
 use domstats_exporter::catalogue::Catalogue;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
-use host::{host, push};
+use host::{batches, host, push};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use uuid::Uuid;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -29,21 +28,13 @@ fn main() {
     println!("domains  stage        parameters  allocations  a parameter  reallocations  bytes a parameter");
     for domains in [100, 1_000] {
         let records = host(domains, &guest);
-        let params = records.param_count();
+        let records: Vec<&Records> = records.iter().collect();
+        let params = records.iter().map(|records| records.param_count()).sum();
         let catalogue = Catalogue::new(&config);
         let reply = Reply::new(&guest, 0);
-        let mut visited = Records::default();
-        let visit = |visited: &mut Records| {
-            visited.clear();
-            for number in 0..domains {
-                visited.push_domain("guest", Uuid::from_u128(u128::from(number)), Some(number));
-                reply.visit(visited);
-            }
-        };
-        let families = Arc::new(catalogue.build(&[&records]).families);
-        visit(&mut visited);
-        count(domains, "visit", params, || visit(&mut visited));
-        count(domains, "build", params, || drop(black_box(catalogue.build(&[&records]))));
+        let families = Arc::new(catalogue.build(&records).families);
+        count(domains, "visit", params, || batches(domains).for_each(|ids| drop(black_box(reply.visit(ids)))));
+        count(domains, "build", params, || drop(black_box(catalogue.build(&records))));
         let formats = [("openmetrics", Format::OpenMetrics), ("text", Format::Text), ("protobuf", Format::Protobuf)];
         for (name, format) in formats {
             count(domains, name, params, || drop(black_box(format.encode(&families))));

@@ -13,31 +13,25 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use domstats_exporter::catalogue::Catalogue;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
-use host::{host, push};
-use uuid::Uuid;
+use host::{batches, host, push};
 
 fn pipeline(c: &mut Criterion) {
     let (config, guest) = golden::load("running-kvm");
     for domains in [100, 1_000, 10_000] {
         let records = host(domains, &guest);
+        let records: Vec<&Records> = records.iter().collect();
+        let params: usize = records.iter().map(|records| records.param_count()).sum();
         let catalogue = Catalogue::new(&config);
         let mut group = c.benchmark_group(format!("{domains} domains"));
         // Of ten thousand, each turn takes a second.
         group
             .sample_size(if domains > 1_000 { 10 } else { 20 })
-            .throughput(Throughput::Elements(records.param_count().try_into().unwrap_or(1)));
+            .throughput(Throughput::Elements(params.try_into().unwrap_or(1)));
         let reply = Reply::new(&guest, 0);
-        let visit = || {
-            let mut records = Records::default();
-            for number in 0..domains {
-                records.push_domain("guest", Uuid::from_u128(u128::from(number)), Some(number));
-                black_box(&reply).visit(&mut records);
-            }
-            records
-        };
+        let visit = || batches(domains).map(|ids| black_box(&reply).visit(ids)).collect::<Vec<_>>();
         group.bench_function("visit", |b| b.iter(visit));
-        group.bench_function("match and build", |b| b.iter(|| catalogue.build(&[black_box(&records)])));
-        let families = Arc::new(catalogue.build(&[&records]).families);
+        group.bench_function("match and build", |b| b.iter(|| catalogue.build(black_box(&records))));
+        let families = Arc::new(catalogue.build(&records).families);
         let formats = [("openmetrics", Format::OpenMetrics), ("text", Format::Text), ("protobuf", Format::Protobuf)];
         for (name, format) in formats {
             group.bench_function(name, |b| b.iter(|| format.encode(black_box(&families))));
@@ -49,7 +43,10 @@ fn pipeline(c: &mut Criterion) {
             });
         });
         group.bench_function("all, to openmetrics", |b| {
-            b.iter(|| Format::OpenMetrics.encode(&catalogue.build(&[&visit()]).families));
+            b.iter(|| {
+                let records = visit();
+                Format::OpenMetrics.encode(&catalogue.build(&records.iter().collect::<Vec<_>>()).families)
+            });
         });
         group.finish();
     }

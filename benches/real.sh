@@ -2,58 +2,18 @@
 # One scrape of N real guests beside `virsh domstats --nowait`, Debian's prometheus-libvirt-exporter and collectd's virt plugin on
 # the same guests, in turn, and pushes to real receivers: benches/real.sh [N]
 #
-# The guests are QEMUs of 32 MiB with four vCPUs and a disk, paused before their first instruction: what is measured is
-# libvirt's work and ours, not theirs. collectd leaves out whoever is paused, so that all is measured once more after the guests
-# have run all of their firmware, which halts them for good. Then the exporter is left alone for IDLE seconds (60), one
-# guest is frozen, and the daemon. ROUNDS (15): how many turns each has. EXPORTER names another build. Needs root, some 45 MB of
-# memory a guest, and what tests/lab/install.sh bench installs.
-# shellcheck source=tests/lab/lib.sh
-. "$(dirname "$0")/../tests/lab/lib.sh"
-here=$(dirname "$(realpath "$0")")
-[ "$EUID" = 0 ] || die "benches/real.sh needs root"
-for pair in virsh:libvirt-clients libvirtd:libvirt-daemon qemu-system-x86_64:qemu-system-x86 curl:curl python3:python3 strace:strace \
-  prometheus-libvirt-exporter:prometheus-libvirt-exporter collectd:collectd-core; do need "${pair%:*}" "${pair#*:}"; done
+# collectd leaves out whoever is paused, so that all is measured once more after the guests have run all of their firmware, which halts
+# them for good. Then the exporter is left alone for IDLE seconds (60), one guest is frozen, and the daemon. ROUNDS (15): how many turns
+# each has. EXPORTER names another build. Needs root, some 45 MB of memory a guest, and what tests/lab/install.sh bench installs.
 count=${1:-50} rounds=${ROUNDS:-15}
-exporter=${EXPORTER:-$here/../target/release/domstats-exporter}
-dir=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
-server=
-others=()
-cleanup() {
-  kill $server "${others[@]}" 2>/dev/null || true
-  "$here/../tests/lab/libvirtd.sh" stop "$dir" || true
-  rm -rf --one-file-system "$dir"
-}
-trap cleanup EXIT
-
-LAB_OWNER=$$ "$here/../tests/lab/libvirtd.sh" start "$dir" >/dev/null
-uri=$(cat "$dir/uri") read_only=$(cat "$dir/uri-ro")
-kind=qemu
-! virsh -c "$uri" domcapabilities --virttype kvm --arch x86_64 >/dev/null 2>&1 || kind=kvm
-# Their firmware: 64 KiB with two instructions where the processor begins, 16 bytes before the end: interrupts off, halt.
-{ head -c 65520 /dev/zero; printf '\xfa\xf4'; head -c 14 /dev/zero; } >"$dir/halt.rom"
-chmod a+r "$dir/halt.rom"
-for number in $(seq "$count"); do
-  truncate -s 8M "$dir/disks/$number"; chmod a+rw "$dir/disks/$number"
-  cat >"$dir/guest.xml" <<X
-<domain type='$kind'><name>bench-$$-$number</name><memory unit='MiB'>32</memory><vcpu>4</vcpu>
-  <os><type arch='x86_64' machine='pc'>hvm</type><loader type='rom'>$dir/halt.rom</loader></os>
-  <devices><controller type='usb' model='none'/><memballoon model='virtio'/>
-    <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$dir/disks/$number'/><target dev='vda' bus='virtio'/></disk>
-  </devices></domain>
-X
-  virsh -q -c "$uri" create "$dir/guest.xml" --paused >/dev/null
-done
-
-groups=state,cpu_total,balloon,vcpu,interface,block,perf,iothread,memory,dirtyrate,vm,vcpu_kvm
-"$exporter" serve --libvirt.uri "$read_only" --web.listen-address 127.0.0.1:9399 --collection.groups "$groups" 2>"$dir/log" &
-server=$!
-until curl -sf -o "$dir/metrics" http://127.0.0.1:9399/metrics && grep -q '^libvirt_up 1' "$dir/metrics"; do sleep 0.2; done
-echo "$count guests ($kind), $(nproc) processors ($(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r | cut -d- -f1), libvirt $(
-  virsh -c "$uri" version --daemon | sed -n 's/^Running against daemon: //p'), load $(cut -d' ' -f1 /proc/loadavg)"
+here=$(dirname "$(realpath "$0")")
+# shellcheck source=benches/support/guests.sh
+. "$here/support/guests.sh"
+for pair in strace:strace prometheus-libvirt-exporter:prometheus-libvirt-exporter collectd:collectd-core; do need "${pair%:*}" "${pair#*:}"; done
 
 # The same pushed to the receivers of tests/otlp_receivers.rs: what the exporter sent, and what the receiver has.
-"$here/../tests/lab/otlp-receiver.sh" >"$dir/python" & others=($!)
-victoria=$("$here/../tests/lab/fetch.sh" trixie victoria-metrics)/usr/bin/victoria-metrics
+"$lab/otlp-receiver.sh" >"$dir/python" & others=($!)
+victoria=$("$lab/fetch.sh" trixie victoria-metrics)/usr/bin/victoria-metrics
 "$victoria" -storageDataPath="$dir/victoria" -httpListenAddr=127.0.0.1:9398 -loggerLevel=ERROR -search.latencyOffset=0s & others+=($!)
 until grep -q grpc "$dir/python"; do sleep 0.2; done
 until curl -sf -o /dev/null http://127.0.0.1:9398/health; do sleep 0.2; done
@@ -61,7 +21,7 @@ printf 'web: {listen_addresses: []}\notlp: {interval: 10s}\n' >"$dir/push.yaml"
 push() {
   : >"$dir/push.log"
   OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=$1 OTEL_EXPORTER_OTLP_PROTOCOL=$2 "$exporter" serve --config.file "$dir/push.yaml" \
-    --libvirt.uri "$read_only" --collection.groups "$groups" 2>"$dir/push.log" & others+=($!)
+    --libvirt.uri "$read_only" --collection.groups "$all" 2>"$dir/push.log" & others+=($!)
   until grep -q 'the receiver takes' "$dir/push.log"; do sleep 0.2; done
   kill "${others[-1]}"; wait "${others[-1]}" || true
   echo "push to $1 over $2: $(grep -o 'points=[0-9]*' "$dir/push.log")"
@@ -74,7 +34,7 @@ for line in list(sys.stdin)[1:]:
     push = json.loads(line); print("  a request over", push["transport"], "had", len(push["series"]), "points,", push["bytes"], "bytes")' <"$dir/python"
 push http://127.0.0.1:9398/opentelemetry/v1/metrics http/protobuf
 curl -sf http://127.0.0.1:9398/internal/force_flush
-echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"libvirt.+"})' | grep -o '"[0-9]*"' | tail -n 1 | tr -d '"') series"
+echo "  VictoriaMetrics has $(curl -sf 'http://127.0.0.1:9398/api/v1/query?nocache=1' --data-urlencode 'query=count({__name__=~"(libvirt|process).+"})' | grep -o '"[0-9]*"' | tail -n 1 | tr -d '"') series"
 kill "${others[@]}" 2>/dev/null || true
 others=()
 
@@ -116,9 +76,9 @@ turns() {
   # The exporter three times: with all that virsh asks for, with its default, and with the groups of what Debian's exporter has.
   "$here/turns.py" turns "$rounds" "$(cat "$dir/libvirtd.pid")" "$(pgrep -f "guest=bench-$$-")" \
     --command "\`virsh domstats --nowait\`" '^  .*=' "virsh -q -c $read_only domstats --nowait" \
-    --scraped domstats-exporter '^libvirt_domain_' "$server" http://127.0.0.1:9399/metrics \
-    --scraped 'the same, default groups' '^libvirt_domain_' "$server" 'http://127.0.0.1:9399/metrics?exclude[]=vcpu_kvm' \
-    --scraped "the same, Debian's groups" '^libvirt_domain_' "$server" "http://127.0.0.1:9399/metrics?$few" \
+    --scraped domstats-exporter '^libvirt_domain_' "$server" "$url" \
+    --scraped 'the same, default groups' '^libvirt_domain_' "$server" "$url?exclude[]=vcpu_kvm" \
+    --scraped "the same, Debian's groups" '^libvirt_domain_' "$server" "$url?$few" \
     --scraped "Debian's exporter" '^libvirt_domain_' "${others[0]}" http://127.0.0.1:9397/metrics \
     --periodic "collectd's virt plugin" '^collectd_virt_' "${others[1]}" http://127.0.0.1:9396/metrics 15
   stop_collectd
@@ -153,7 +113,7 @@ sleep 5
 "$here/turns.py" idle "${IDLE:-60}" "$server"
 
 # One guest frozen: what the scrape that meets it takes, and what later ones do.
-scrape() { curl -sf -o "$dir/metrics" -w '%{time_total}' http://127.0.0.1:9399/metrics; }
+scrape() { curl -sf -o "$dir/metrics" -w '%{time_total}' "$url"; }
 complete() { grep -c '^libvirt_domain_stats_complete.* 1$' "$dir/metrics"; }
 middle() { sort -n | awk '{v[NR]=$1} END {print v[int((NR+1)/2)]}'; }
 normal=$(for _ in {1..9}; do scrape; echo; done | middle)

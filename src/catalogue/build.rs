@@ -11,7 +11,7 @@ use super::family::{Families, Kind, LabelSet, LabelTable, Meta, Unit, Value};
 use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
 use super::instances::{Instances, Place};
-use super::matcher::{Match, Matcher, Meaning};
+use super::matcher::{Match, Meaning, Resolved};
 use super::number::{is_valid, scaled, whole};
 use super::row::{Row, Scale, Shape};
 use super::tables::STATES;
@@ -46,7 +46,7 @@ pub struct Built {
 
 pub(super) struct Builder<'a, 'r> {
     index: &'a Index,
-    matcher: &'a mut Matcher,
+    resolved: Resolved<'a>,
     config: &'a Config,
     families: Families,
     columns: Vec<Column>,
@@ -58,7 +58,6 @@ pub(super) struct Builder<'a, 'r> {
     duplicates: u64,
     // Of the current domain:
     subject: LabelSet,
-    matches: Vec<Match>,
     instances: Instances<'r>,
     names: Vec<(Place, Cow<'r, str>)>,
     layers: HashMap<u32, u32, RandomState>,
@@ -70,23 +69,22 @@ pub(super) struct Builder<'a, 'r> {
 }
 
 impl<'a, 'r> Builder<'a, 'r> {
-    pub(super) fn new(index: &'a Index, matcher: &'a mut Matcher, config: &'a Config) -> Self {
+    pub(super) fn new(index: &'a Index, resolved: Resolved<'a>, config: &'a Config) -> Self {
         let mut families = Families::default();
         let state_labels = STATES.iter().map(|state| families.labels.push([("state", *state)])).collect();
         Self {
             index,
-            matcher,
+            resolved,
             config,
             families,
             columns: index.rows.iter().map(|indexed| Column::new(&indexed.meta)).collect(),
-            ruled: Vec::new(),
+            ruled: resolved.ruled.iter().map(|family| Column::new(&family.meta)).collect(),
             unmapped: Column::new(&UNMAPPED.into()),
             subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
             state_labels,
             duplicates: 0,
             subject: LabelSet::EMPTY,
-            matches: Vec::new(),
             instances: Instances::default(),
             names: Vec::new(),
             layers: HashMap::default(),
@@ -98,36 +96,35 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    /// Adds the samples of one domain.
-    pub(super) fn add(&mut self, domain: &DomainRecord<'r>) {
+    /// Adds the samples of one domain. `numbers` are those of what its records' keys stand for.
+    pub(super) fn add(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
         self.subject = push_subject(&mut self.families.labels, self.config, domain.name, domain.uuid);
         self.subjects.insert(domain.uuid, self.subject);
         self.instances.clear();
-        self.match_keys(domain);
+        self.read_names(domain, numbers);
         for position in 0..self.names.len() {
             let (place, name) = self.names[position].clone();
             let layer =
                 (Some(place.scope) == self.index.disk_scope).then(|| self.layers.get(&place.n)).flatten().copied();
             self.instances.name(self.index, &mut self.families.labels, place, name, layer);
         }
-        for (position, param) in domain.params().enumerate() {
-            self.add_param(domain, self.matches[position], param);
+        let resolved = self.resolved;
+        for param in domain.params() {
+            self.add_param(domain, &resolved.matches[numbers[param.number]], param);
         }
         self.add_reason();
         self.add_infos();
-        self.add_histograms(domain);
+        self.add_histograms(domain, numbers);
         self.add_layer_counts();
         self.unmapped_here.clear();
     }
 
-    /// First pass: what each key stands for, and what the numbered things are called.
-    fn match_keys(&mut self, domain: &DomainRecord<'r>) {
-        self.matches.clear();
+    /// First pass: what the numbered things are called.
+    fn read_names(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
         self.names.clear();
         self.layers.clear();
         for param in domain.params() {
-            let found = self.matcher.resolve(self.index, param.key);
-            self.matches.push(found);
+            let found = &self.resolved.matches[numbers[param.number]];
             let Meaning::Mapped(target) = found.meaning else {
                 continue;
             };
@@ -144,21 +141,19 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    fn place(&self, scope: usize, found: Match) -> Place {
+    fn place(&self, scope: usize, found: &Match) -> Place {
         let nested = self.index.scopes[scope].parent.is_some();
         Place { scope, n: found.n, m: if nested { found.m } else { 0 } }
     }
 
     /// Second pass: one parameter becomes its sample, or waits for others of its domain.
-    fn add_param(&mut self, domain: &DomainRecord<'r>, found: Match, param: Param<'r>) {
+    fn add_param(&mut self, domain: &DomainRecord<'r>, found: &Match, param: Param<'r>) {
         match found.meaning {
             Meaning::Mapped(target) => self.add_mapped(domain, target, found, param),
             Meaning::Ruled { family, per_vcpu } => {
                 let scope = if per_vcpu { self.index.vcpu_scope } else { None };
                 let labels = self.labels_of(scope, found).0;
-                let ruled = &self.matcher.ruled;
-                self.ruled.extend(ruled[self.ruled.len()..].iter().map(|family| Column::new(&family.meta)));
-                let family_rule = &ruled[family];
+                let family_rule = &self.resolved.ruled[family];
                 match scaled(param.value, family_rule.scale) {
                     Some(value) if is_valid(family_rule.meta.kind, value) => {
                         self.ruled[family].push(self.subject, labels, value);
@@ -172,7 +167,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    fn labels_of(&mut self, scope: Option<usize>, found: Match) -> (LabelSet, bool) {
+    fn labels_of(&mut self, scope: Option<usize>, found: &Match) -> (LabelSet, bool) {
         let Some(scope) = scope else {
             return (LabelSet::EMPTY, false);
         };
@@ -181,7 +176,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         (instance.labels, instance.is_layer)
     }
 
-    fn add_mapped(&mut self, domain: &DomainRecord<'r>, target: Target, found: Match, param: Param<'r>) {
+    fn add_mapped(&mut self, domain: &DomainRecord<'r>, target: Target, found: &Match, param: Param<'r>) {
         let Some(candidate) = target.row.map(|(row, _)| row).or(target.backing_row) else {
             return;
         };
@@ -206,7 +201,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         part: usize,
         indexed: &IndexedRow,
         labels: LabelSet,
-        found: Match,
+        found: &Match,
         param: Param<'r>,
     ) {
         match indexed.row.shape {
@@ -293,12 +288,12 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    fn add_histograms(&mut self, domain: &DomainRecord<'r>) {
+    fn add_histograms(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
         while let Some(((row, labels), (n, bins))) = self.bins.pop_first() {
             let Shape::Histogram { sum } = self.index.rows[row].row.shape else {
                 continue;
             };
-            let sum = sum.and_then(|pattern| self.value_of(domain, pattern, n));
+            let sum = sum.and_then(|pattern| self.value_of(domain, numbers, pattern, n));
             let bins: Vec<Bin> = bins.into_values().collect();
             if let Some(histogram) = histogram::assemble(&bins, sum) {
                 let value = Value::Histogram(self.families.histograms.len());
@@ -309,10 +304,13 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 
     /// The value of the key `pattern` with the number `n`. Only guests with histograms pay for the search.
-    fn value_of(&self, domain: &DomainRecord<'r>, pattern: &str, n: u32) -> Option<u64> {
+    fn value_of(&self, domain: &DomainRecord<'r>, numbers: &[usize], pattern: &str, n: u32) -> Option<u64> {
         let wanted = Meaning::Mapped(*self.index.patterns.get(pattern)?);
-        let mut pairs = self.matches.iter().zip(domain.params());
-        pairs.find(|(found, _)| found.meaning == wanted && found.n == n).and_then(|(_, param)| whole(param.value))
+        let is_it = |found: &Match| found.meaning == wanted && found.n == n;
+        domain
+            .params()
+            .find(|param| is_it(&self.resolved.matches[numbers[param.number]]))
+            .and_then(|param| whole(param.value))
     }
 
     fn add_layer_counts(&mut self) {

@@ -1,8 +1,6 @@
-//! From a dotted key to what it stands for, resolved once per process.
+//! From a dotted key to what it stands for, found out once per process.
 //!
-//! Domains of a host send nearly the same keys in nearly the same order, so the key that followed the last time is tried
-//! first: a look-up is then one comparison of some twenty bytes. The cache is bounded; a daemon that invents keys without
-//! end costs time, never memory.
+//! The cache is bounded; a daemon that invents keys without end costs time, never memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +12,7 @@ use super::index::{Index, Target};
 use super::row::Scale;
 use crate::config::{Config, Group};
 
-/// How many keys are remembered. A host of the largest guests (288 vCPUs, 256 disks) sends some 25,000 different ones.
+/// How many keys are remembered from one collection to the next. A host of the largest guests (288 vCPUs, 256 disks) sends some 25,000 different ones.
 const CACHED_KEYS: usize = 1 << 17;
 /// How many families the rule for hypervisor statistics may make; KVM has about sixty.
 const RULED_FAMILIES: usize = 4096;
@@ -50,61 +48,52 @@ pub(super) struct RuledFamily {
 
 #[derive(Debug)]
 pub(super) struct Matcher {
-    cache: HashMap<Arc<str>, usize, RandomState>,
-    entries: Vec<Entry>,
-    last: usize,
+    numbers: HashMap<Box<str>, usize, RandomState>,
+    matches: Vec<Match>,
     ruled_names: HashMap<String, usize>,
-    pub(super) ruled: Vec<RuledFamily>,
+    ruled: Vec<RuledFamily>,
     config: Config,
 }
 
-#[derive(Debug)]
-struct Entry {
-    key: Arc<str>,
-    found: Match,
-    /// The entry that followed this one the last time.
-    next: usize,
+/// All that was found out: what the numbers that [`Matcher::resolve`] gives stand for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resolved<'a> {
+    pub(super) matches: &'a [Match],
+    pub(super) ruled: &'a [RuledFamily],
 }
 
 impl Matcher {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            cache: HashMap::default(),
-            entries: Vec::new(),
-            last: 0,
+            numbers: HashMap::default(),
+            matches: Vec::new(),
             ruled_names: HashMap::new(),
             ruled: Vec::new(),
             config: config.clone(),
         }
     }
 
-    /// What `key` stands for.
-    pub(super) fn resolve(&mut self, index: &Index, key: &str) -> Match {
-        let expected = self.entries.get(self.last).map_or(0, |entry| entry.next);
-        if let Some(entry) = self.entries.get(expected)
-            && *entry.key == *key
-        {
-            self.last = expected;
-            return entry.found;
+    /// Forgets the keys if there are too many; numbers given before are good no more.
+    pub(super) fn limit(&mut self) {
+        if self.matches.len() > CACHED_KEYS {
+            self.numbers.clear();
+            self.matches.clear();
         }
-        let number = match self.cache.get(key) {
-            Some(&number) => number,
-            None => {
-                let found = self.interpret(index, key);
-                if self.entries.len() == CACHED_KEYS {
-                    return found;
-                }
-                let key: Arc<str> = key.into();
-                self.cache.insert(Arc::clone(&key), self.entries.len());
-                self.entries.push(Entry { key, found, next: 0 });
-                self.entries.len() - 1
-            }
-        };
-        if let Some(previous) = self.entries.get_mut(self.last) {
-            previous.next = number;
+    }
+
+    /// The number of what `key` stands for.
+    pub(super) fn resolve(&mut self, index: &Index, key: &str) -> usize {
+        if let Some(&number) = self.numbers.get(key) {
+            return number;
         }
-        self.last = number;
-        self.entries[number].found
+        let found = self.interpret(index, key);
+        self.numbers.insert(key.into(), self.matches.len());
+        self.matches.push(found);
+        self.matches.len() - 1
+    }
+
+    pub(super) fn resolved(&self) -> Resolved<'_> {
+        Resolved { matches: &self.matches, ruled: &self.ruled }
     }
 
     fn interpret(&mut self, index: &Index, key: &str) -> Match {
@@ -218,7 +207,8 @@ mod tests {
         let config = config.expect("a valid configuration");
         let index = Index::new(&config);
         let mut matcher = Matcher::new(&config);
-        (matcher.resolve(&index, key), matcher)
+        let number = matcher.resolve(&index, key);
+        (matcher.matches[number], matcher)
     }
 
     #[test]
@@ -255,20 +245,24 @@ mod tests {
     fn what_the_configuration_leaves_out_is_unwanted_not_unmapped() {
         let config = Config::default();
         let mut matcher = Matcher::new(&config);
-        let found = matcher.resolve(&Index::new(&config), "vcpu.0.exits.sum");
-        assert_eq!(found.meaning, Meaning::Unwanted);
+        let number = matcher.resolve(&Index::new(&config), "vcpu.0.exits.sum");
+        assert_eq!(matcher.matches[number].meaning, Meaning::Unwanted);
     }
 
     #[test]
-    fn a_changed_order_of_keys_finds_the_same() {
+    fn a_key_is_interpreted_once_until_there_are_too_many() {
         let config = Config::default();
         let index = Index::new(&config);
         let mut matcher = Matcher::new(&config);
-        let keys = ["cpu.time", "block.0.rd.reqs", "block.1.rd.reqs", "no.such.key"];
-        let first: Vec<_> = keys.iter().map(|key| matcher.resolve(&index, key)).collect();
-        for _ in 0..2 {
-            let again: Vec<_> = keys.iter().rev().map(|key| matcher.resolve(&index, key)).collect();
-            assert!(first.iter().rev().eq(&again));
+        let keys = ["cpu.time", "block.0.rd.reqs", "no.such.key", "cpu.time"];
+        let numbers = keys.map(|key| matcher.resolve(&index, key));
+        matcher.limit();
+        assert_eq!((numbers, keys.map(|key| matcher.resolve(&index, key))), ([0, 1, 2, 0], numbers));
+        for number in 0..=CACHED_KEYS {
+            matcher.resolve(&index, &format!("odd.{number}"));
         }
+        matcher.limit();
+        assert!(matcher.matches.is_empty() && matcher.numbers.is_empty());
+        assert_eq!(keys.map(|key| matcher.resolve(&index, key)), numbers);
     }
 }

@@ -1,6 +1,6 @@
 //! What each dotted key means: one const table per statistics group, and what turns records into families with them.
 //!
-//! `tables/` holds the truth, `row` its shape. `index` makes the tables ready for look-up, `matcher` resolves a key
+//! `tables/` holds the truth, `row` its shape. `index` makes the tables ready for look-up, `matcher` interprets a key
 //! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns.
 
 mod build;
@@ -16,6 +16,7 @@ mod row;
 mod tables;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
@@ -54,14 +55,19 @@ impl Catalogue {
     /// Builds the families of all domains in `batches`, ordered by name. A domain that is in several records, because it
     /// stopped between two calls, counts once: as the first says.
     pub fn build(&self, batches: &[&Records]) -> Built {
-        let mut domains: Vec<DomainRecord<'_>> = batches.iter().flat_map(|records| records.domains()).collect();
-        domains.sort_by(|a, b| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
-        domains.dedup_by(|later, earlier| later.uuid == earlier.uuid);
         // A panic while the lock was held cannot leave a wrong cache behind: entries are added whole.
         let mut matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut builder = Builder::new(&self.index, &mut matcher, &self.config);
-        for domain in &domains {
-            builder.add(domain);
+        matcher.limit();
+        let mut domains: Vec<(DomainRecord<'_>, Rc<[usize]>)> = Vec::new();
+        for records in batches {
+            let numbers: Rc<[usize]> = records.keys().map(|key| matcher.resolve(&self.index, key)).collect();
+            domains.extend(records.domains().map(|domain| (domain, Rc::clone(&numbers))));
+        }
+        domains.sort_by(|(a, _), (b, _)| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
+        domains.dedup_by(|(later, _), (earlier, _)| later.uuid == earlier.uuid);
+        let mut builder = Builder::new(&self.index, matcher.resolved(), &self.config);
+        for (domain, numbers) in &domains {
+            builder.add(domain, numbers);
         }
         builder.finish()
     }

@@ -56,18 +56,14 @@ impl Selection {
     /// What is wanted of `records`.
     #[must_use]
     pub fn of(&self, records: &Records) -> Records {
+        // A key of no group is one that this version does not know: it goes with everything.
+        let shown = |key: &str| group_of(key).map_or(self.groups.is_none(), |group| self.wants(group));
+        let shown: Vec<bool> = records.keys().map(shown).collect();
         let mut wanted = Records::default();
         for domain in records.domains().filter(|domain| self.selects(domain.name)) {
             wanted.push_domain(domain.name, domain.uuid, domain.id);
-            for param in domain.params() {
-                // A key of no group is one that this version does not know: it goes with everything.
-                let shown = match group_of(param.key) {
-                    Some(group) => self.wants(group),
-                    None => self.groups.is_none(),
-                };
-                if shown {
-                    wanted.push(param.key, param.value);
-                }
+            for param in domain.params().filter(|param| shown[param.number]) {
+                wanted.push(param.key, param.value);
             }
         }
         wanted

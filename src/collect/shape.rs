@@ -51,48 +51,59 @@ impl Devices {
     }
 }
 
-/// The records in short.
-pub(super) fn shapes_of(records: &Records) -> Shapes {
-    let mut shapes = Shapes::default();
-    for record in records.domains() {
-        shapes.domains.push(shape_of(&record, &mut shapes.parameters));
-    }
-    shapes
+/// What a key alone tells of its parameters.
+struct KeyFacts {
+    group: Option<Group>,
+    /// Its size on the wire in bytes, and that of the type tag.
+    size: usize,
+    /// Whether the value is what a disk is called or where it lies, or what a NIC is called.
+    names_disk: bool,
+    names_interface: bool,
 }
 
-fn shape_of(record: &DomainRecord<'_>, parameters: &mut BTreeMap<Group, usize>) -> Shape {
+/// The records in short.
+pub(super) fn shapes_of(records: &Records) -> Shapes {
+    let keys: Vec<KeyFacts> = records.keys().map(facts_of).collect();
+    let mut counts = vec![0; keys.len()];
+    let domains = records.domains().map(|record| shape_of(&record, &keys, &mut counts)).collect();
+    let mut parameters = BTreeMap::new();
+    for (facts, count) in keys.iter().zip(counts) {
+        if let Some(group) = facts.group {
+            *parameters.entry(group).or_default() += count;
+        }
+    }
+    Shapes { domains, parameters }
+}
+
+fn facts_of(key: &str) -> KeyFacts {
+    let group = group_of(key);
+    let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| key.ends_with(suffix));
+    KeyFacts {
+        group,
+        size: 8 + padded(key.len()),
+        names_disk: group == Some(Group::Block) && ends_with(&[".name", ".path", ".backingIndex"]),
+        names_interface: group == Some(Group::Interface) && ends_with(&[".name"]),
+    }
+}
+
+fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) -> Shape {
     let state = FixedState::with_seed(0);
     let (mut disks, mut interfaces) = (state.build_hasher(), state.build_hasher());
     let (mut has_disks, mut has_interfaces) = (false, false);
     let mut size = 28 + padded(record.name.len());
-    // Parameters of one group follow one another.
-    let mut run = (None, 0);
-    let mut end_run = |(group, count): (Option<Group>, usize)| {
-        if let Some(group) = group {
-            *parameters.entry(group).or_default() += count;
-        }
-    };
     for param in record.params() {
-        size += wire_size(param);
-        let group = group_of(param.key);
-        if run.0 != group {
-            end_run(std::mem::replace(&mut run, (group, 0)));
+        let facts = &keys[param.number];
+        counts[param.number] += 1;
+        size += facts.size + size_of(param.value);
+        if facts.names_disk {
+            has_disks = true;
+            hash(param, &mut disks);
         }
-        run.1 += 1;
-        let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| param.key.ends_with(suffix));
-        match group {
-            Some(Group::Block) if ends_with(&[".name", ".path", ".backingIndex"]) => {
-                has_disks = true;
-                hash(param, &mut disks);
-            }
-            Some(Group::Interface) if ends_with(&[".name"]) => {
-                has_interfaces = true;
-                hash(param, &mut interfaces);
-            }
-            _ => {}
+        if facts.names_interface {
+            has_interfaces = true;
+            hash(param, &mut interfaces);
         }
     }
-    end_run(run);
     let devices =
         Devices { disks: has_disks.then(|| disks.finish()), interfaces: has_interfaces.then(|| interfaces.finish()) };
     Shape { uuid: record.uuid, size, devices }
@@ -107,14 +118,13 @@ fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {
     }
 }
 
-/// The size of a parameter on the wire (XDR).
-fn wire_size(param: Param<'_>) -> usize {
-    let value = match param.value {
+/// The size of a value on the wire (XDR).
+fn size_of(value: ParamValue<'_>) -> usize {
+    match value {
         ParamValue::String(text) => 4 + padded(text.len()),
         ParamValue::LLong(_) | ParamValue::ULLong(_) | ParamValue::Double(_) => 8,
         _ => 4,
-    };
-    8 + padded(param.key.len()) + value
+    }
 }
 
 fn padded(length: usize) -> usize {

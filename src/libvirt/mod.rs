@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod event_loop;
 mod keepalive;
+mod keys;
 mod list;
 mod param;
 mod reply;

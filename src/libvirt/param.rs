@@ -1,9 +1,12 @@
 //! Typed parameters, owned: what one bulk statistics call returned.
 //!
-//! A reply holds hundreds of parameters a domain, so [`Records`] keeps all keys and strings of a reply in one
-//! allocation and every parameter in sixteen bytes; [`Param`] is the borrowed view a reader gets.
+//! A reply holds hundreds of parameters a domain under nearly the same keys, so [`Records`] keeps each key once, all
+//! strings of a reply in one allocation, and every parameter in sixteen bytes; [`Param`] is the borrowed view a reader
+//! gets. What depends on the key alone is found out once a reply, for each of [`Records::keys`].
 
 use uuid::Uuid;
+
+use super::keys::Keys;
 
 /// The value of one typed parameter (`virTypedParameter`), in libvirt's own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +51,8 @@ impl ParamValue<'_> {
 pub struct Param<'a> {
     /// The dotted key, such as `block.0.rd.bytes`; at most 79 bytes.
     pub key: &'a str,
+    /// The position of the key in [`Records::keys`].
+    pub number: usize,
     /// The value.
     pub value: ParamValue<'a>,
 }
@@ -84,6 +89,8 @@ impl<'a> DomainRecord<'a> {
 /// The records of one or more bulk statistics replies.
 #[derive(Debug, Default, Clone)]
 pub struct Records {
+    keys: Keys,
+    /// Names and values.
     text: String,
     params: Vec<Stored>,
     domains: Vec<Domain>,
@@ -105,8 +112,7 @@ struct Span {
 
 #[derive(Debug, Clone, Copy)]
 struct Stored {
-    key_start: u32,
-    key_len: u8,
+    key: u32,
     tag: Tag,
     bits: u64,
 }
@@ -130,10 +136,14 @@ impl Records {
         self.domains.push(Domain { name, uuid, id, first: self.params.len() });
     }
 
-    /// Adds a parameter to the domain started last. Keys beyond 255 bytes, which libvirt cannot send, are cut.
+    /// Adds a parameter to the domain started last.
     pub fn push(&mut self, key: &str, value: ParamValue<'_>) {
-        let key = &key[..key.floor_char_boundary(usize::from(u8::MAX))];
-        let span = self.push_text(key);
+        self.push_bytes(key.as_bytes(), value);
+    }
+
+    /// The same for a key as libvirt sent it; bytes that are not UTF-8 become U+FFFD.
+    pub(super) fn push_bytes(&mut self, key: &[u8], value: ParamValue<'_>) {
+        let key = self.keys.number(key);
         let (tag, bits) = match value {
             ParamValue::Int(v) => (Tag::Int, i64::from(v).cast_unsigned()),
             ParamValue::UInt(v) => (Tag::UInt, u64::from(v)),
@@ -147,8 +157,18 @@ impl Records {
             }
             ParamValue::Unknown(type_tag) => (Tag::Unknown, i64::from(type_tag).cast_unsigned()),
         };
-        let key_len = u8::try_from(span.len).unwrap_or(u8::MAX);
-        self.params.push(Stored { key_start: span.start, key_len, tag, bits });
+        self.params.push(Stored { key, tag, bits });
+    }
+
+    /// Makes room for `params` more parameters.
+    pub(super) fn reserve(&mut self, params: usize) {
+        self.params.reserve(params);
+    }
+
+    /// The different keys, in the order in which they came first.
+    #[must_use]
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.keys.iter()
     }
 
     /// The domains, in the order they were pushed.
@@ -191,6 +211,7 @@ impl Records {
 
     /// Keeps all memory for the next reply and forgets what it held.
     pub fn clear(&mut self) {
+        self.keys.clear();
         self.text.clear();
         self.params.clear();
         self.domains.clear();
@@ -230,13 +251,12 @@ impl Records {
                 ParamValue::String(self.text(Span { start, len: low }))
             }
         };
-        let key = self.text(Span { start: stored.key_start, len: u32::from(stored.key_len) });
-        Param { key, value }
+        Param { key: self.keys.get(stored.key), number: index(stored.key), value }
     }
 }
 
 /// A 32-bit offset as an index; `usize` has at least 32 bits on every platform that libvirt runs on.
-fn index(offset: u32) -> usize {
+pub(super) fn index(offset: u32) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
@@ -268,14 +288,5 @@ mod tests {
         let back: Vec<_> = second.params().map(|param| param.value).collect();
         assert_eq!(back, values);
         assert!(second.params().all(|param| param.key == "some.key"));
-    }
-
-    #[test]
-    fn an_overlong_key_is_cut_at_a_character() {
-        let mut records = Records::default();
-        records.push_domain("a", Uuid::nil(), None);
-        records.push(&"ä".repeat(200), ParamValue::Int(1));
-        let key_len = records.domain(0).params().next().map(|param| param.key.len());
-        assert_eq!(key_len, Some(254));
     }
 }

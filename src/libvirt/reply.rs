@@ -1,7 +1,9 @@
 //! Parameters laid out as libvirt lays them out, without a libvirt: for benches and tests of the visit alone.
 
 use std::ffi::{CString, c_char};
+use std::ops::Range;
 
+use uuid::Uuid;
 use virt::sys;
 
 use super::param::{ParamValue, Records};
@@ -37,11 +39,18 @@ impl Reply {
         Self { params, _strings: strings }
     }
 
-    /// Visits all parameters and copies them to `records`, as after a call to libvirt.
-    pub fn visit(&self, records: &mut Records) {
-        for param in &self.params {
-            push_param(param, records);
+    /// Visits them as after a call about the domains of these ids, which all have these parameters.
+    #[must_use]
+    pub fn visit(&self, ids: Range<u32>) -> Records {
+        let mut records = Records::default();
+        records.reserve(ids.clone().map(|_| self.params.len()).sum());
+        for id in ids {
+            records.push_domain("guest", Uuid::from_u128(id.into()), Some(id));
+            for param in &self.params {
+                push_param(param, &mut records);
+            }
         }
+        records
     }
 }
 
@@ -87,10 +96,9 @@ mod tests {
         ] {
             records.push(key, value);
         }
-        let mut copy = Records::default();
-        copy.push_domain("a", uuid::Uuid::nil(), Some(1));
-        Reply::new(&records, 0).visit(&mut copy);
-        assert!(copy.domain(0).params().eq(records.domain(0).params()));
+        let copy = Reply::new(&records, 0).visit(0..2);
+        assert_eq!(copy.len(), 2);
+        assert!(copy.domains().all(|domain| domain.params().eq(records.domain(0).params())));
         assert_eq!(copy.domain(0).params().last().map(|param| param.key.len()), Some(79));
     }
 

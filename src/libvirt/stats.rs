@@ -193,11 +193,10 @@ impl RecordList {
         }
         // SAFETY: a successful call leaves an array of `count` record pointers behind `list`, alive as long as `self`.
         let list = unsafe { std::slice::from_raw_parts(self.list, self.count) };
-        for &record in list {
-            // SAFETY: null is checked by `as_ref`; each element points to a live record of the list.
-            let Some(record) = (unsafe { record.as_ref() }) else {
-                continue;
-            };
+        // SAFETY: null is checked by `as_ref`; each element points to a live record of the list.
+        let all = || list.iter().filter_map(|&record| unsafe { record.as_ref() });
+        records.reserve(all().map(|record| usize::try_from(record.nparams).unwrap_or(0)).sum());
+        for record in all() {
             if !push_domain(record.dom, &selects, records) {
                 continue;
             }
@@ -237,7 +236,6 @@ pub(super) fn push_param(param: &sys::virTypedParameter, records: &mut Records) 
     // SAFETY: c_char, signed or not, has the layout of u8, and the array is initialised up to its NUL and beyond.
     let field = unsafe { &*(&raw const param.field).cast::<[u8; FIELD_LENGTH]>() };
     let key = CStr::from_bytes_until_nul(field).map_or(field.as_slice(), CStr::to_bytes);
-    let key = String::from_utf8_lossy(key);
     let value = &param.value;
     let tag = u32::try_from(param.type_).unwrap_or_default();
     let value = match tag {
@@ -261,11 +259,11 @@ pub(super) fn push_param(param: &sys::virTypedParameter, records: &mut Records) 
             } else {
                 // SAFETY: a non-null string is NUL-terminated and belongs to the record, which outlives this call.
                 let string = unsafe { CStr::from_ptr(string) };
-                records.push(&key, ParamValue::String(&string.to_string_lossy()));
+                records.push_bytes(key, ParamValue::String(&string.to_string_lossy()));
                 return;
             }
         }
         _ => ParamValue::Unknown(param.type_),
     };
-    records.push(&key, value);
+    records.push_bytes(key, value);
 }
