@@ -46,7 +46,7 @@ fuzz: export LIBVIRT_LOG_OUTPUTS ?= 4:file:/dev/null
 fuzz:
 	cargo test --release --locked --test fuzz --test fuzz_frames -- --nocapture
 
-# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for half a minute.
+# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for two minutes.
 soak: export SOAK_SECONDS ?= 1800
 soak:
 	cargo test --release --locked --test soak -- --nocapture

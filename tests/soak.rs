@@ -1,7 +1,7 @@
 //! The exporter as a program under what a busy host does to it: five scrapes a second, pushes, reloads, and domains that
 //! come and go. What it holds must stay flat.
 //!
-//! `make soak` for half an hour; `SOAK_SECONDS` and `SOAK_DOMAINS` set the length (30) and the host's size (500).
+//! `make soak` for half an hour; `SOAK_SECONDS` and `SOAK_DOMAINS` set the length (120) and the host's size (500).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::single_match)]
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
@@ -31,7 +31,7 @@ const RELOAD: Duration = Duration::from_secs(7);
 #[test]
 fn what_it_holds_stays_flat() {
     let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
-    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(30).max(12));
+    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(120).max(12));
     let domains = usize::try_from(number("SOAK_DOMAINS").unwrap_or(500)).unwrap();
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(domains, Template::small()).build()).unwrap();
     let receiver = Receiver::start(None);

@@ -69,6 +69,15 @@ fn sample(body: &str, series: &str) -> Option<f64> {
 }
 
 #[test]
+fn a_single_scrape_waits_for_the_definitions() {
+    let daemon = daemon(40);
+    let done = program().args(["scrape", "--libvirt.uri", &daemon.uri()]).output().unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("libvirt_domain_info{")).count(), 40, "{text}");
+    assert!(text.contains("\nlibvirt_exporter_metadata_pending 0\n"), "{text}");
+}
+
+#[test]
 fn the_crash_of_a_transient_domain_is_counted_after_it_is_gone() {
     let daemon = daemon(1);
     let server = serve(&daemon, "");

@@ -239,7 +239,12 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
+    /// The first state counts: another one would be a series of the same labels, or a second state that is 1.
     fn add_state(&mut self, row: usize, names: &[&str], state: u64) {
+        if self.state.is_some() {
+            self.duplicates += 1;
+            return;
+        }
         self.state = Some(state);
         let current = usize::try_from(state).unwrap_or(usize::MAX);
         for position in 0..names.len() {
@@ -377,5 +382,27 @@ fn text(value: ParamValue<'_>) -> Option<Cow<'_, str>> {
             Value::Signed(number) => Some(number.to_string().into()),
             Value::Float(_) | Value::Histogram(_) => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::Catalogue;
+    use crate::libvirt::Records;
+
+    #[test]
+    fn of_two_states_the_first_counts() {
+        let mut records = Records::default();
+        records.push_domain("a", Uuid::nil(), Some(1));
+        for state in [42, 42, 1] {
+            records.push("state.state", ParamValue::Int(state));
+        }
+        let built = Catalogue::new(&Config::default()).build(&[&records]);
+        let family = built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_state").unwrap();
+        let values: Vec<Value> = family.samples.iter().map(|sample| sample.value).collect();
+        let (unknown, known) = values.split_last().unwrap();
+        assert_eq!((*unknown, known.len(), built.duplicates), (Value::Unsigned(1), STATES.len(), 2));
+        assert!(known.iter().all(|value| *value == Value::Unsigned(0)));
     }
 }

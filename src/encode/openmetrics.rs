@@ -49,13 +49,12 @@ impl Collector for Description {
     }
 }
 
-/// The name as the crate wants it: what it appends itself is taken off.
+/// The name as the crate wants it: what it appends itself is taken off, and no more, since a hypervisor's own name may end
+/// in an underscore.
 fn bare_name(meta: &Meta) -> &str {
     let name = meta.family_name();
-    match meta.unit.suffix() {
-        Some(unit) => name.strip_suffix(unit).map_or(name, |rest| rest.trim_end_matches('_')),
-        None => name,
-    }
+    let bare = meta.unit.suffix().and_then(|unit| name.strip_suffix(unit)?.strip_suffix('_'));
+    bare.unwrap_or(name)
 }
 
 fn metric_type(kind: Kind) -> MetricType {

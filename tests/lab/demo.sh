@@ -16,7 +16,8 @@ exporter=$target/release/domstats-exporter
 dir=$(mktemp -d "${TMPDIR:-/tmp}/demo.XXXXXX")
 server=
 cleanup() {
-  trap - EXIT INT TERM HUP
+  trap - EXIT
+  trap '' INT TERM HUP # an impatient second Ctrl-C must leave nothing behind
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
   "$here/libvirtd.sh" stop "$dir" || true
   rm -rf --one-file-system "$dir"

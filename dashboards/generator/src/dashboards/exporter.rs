@@ -56,7 +56,7 @@ fn now() -> Vec<Panel> {
             .query("sum(libvirt_exporter_stuck_calls{%host})", "calls")
             .thresholds(none_is_good("orange")),
         stat(
-            "Bad configurations",
+            "Bad configs",
             "Exporters whose configuration files are wrong; the settings before stay in effect. Alert \
              LibvirtExporterConfigBad.",
             Unit::Count,

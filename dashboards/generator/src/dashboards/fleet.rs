@@ -167,14 +167,14 @@ fn consumers() -> Vec<Panel> {
 fn hosts() -> Panel {
     let by = |expression: &str| format!("sum by (instance) ({expression})");
     let columns = vec![
-        Column::label("Host", "instance").link("Libvirt / Host", &host_link("${__data.fields.instance}")).width(220),
+        Column::label("Host", "instance").link("Libvirt / Host", &host_link("${__data.fields.instance}")).width(190),
         Column::query("libvirt", "max by (instance) (libvirt_up{%host})", Unit::Count)
             .words(&[("0", "down", "red"), ("1", "up", "green")])
             .colored(one_is_good())
             .width(80),
         Column::query("Running", &by("libvirt_domains{%host,state=\"running\"}"), Unit::Count).width(80),
         Column::query("vCPUs", &by("instance:libvirt_domain_vcpus:sum{%host}"), Unit::Count).width(80),
-        Column::query("vCPUs per CPU", "max by (instance) (instance:libvirt_cpu_overcommit:ratio{%host})", Unit::Short)
+        Column::query("vCPU/CPU", "max by (instance) (instance:libvirt_cpu_overcommit:ratio{%host})", Unit::Short)
             .colored(rising(limit::CPU_OVERCOMMIT)),
         Column::query(
             "CPU use",
@@ -189,17 +189,12 @@ fn hosts() -> Panel {
             Unit::Ratio,
         )
         .colored(rising(limit::STEAL)),
-        Column::query(
-            "Memory given",
-            "max by (instance) (instance:libvirt_memory_overcommit:ratio{%host})",
-            Unit::Ratio,
-        )
-        .colored(rising(limit::MEMORY_OVERCOMMIT)),
-        Column::query("Memory resident", &by("instance:libvirt_domain_memory_rss_bytes:sum{%host}"), Unit::Bytes),
+        Column::query("Memory", "max by (instance) (instance:libvirt_memory_overcommit:ratio{%host})", Unit::Ratio)
+            .colored(rising(limit::MEMORY_OVERCOMMIT)),
+        Column::query("Resident", &by("instance:libvirt_domain_memory_rss_bytes:sum{%host}"), Unit::Bytes),
         Column::query("Requests", &by("instance:libvirt_domain_block_requests:rate5m{%host}"), Unit::Iops),
         Column::query("Network", &by("instance:libvirt_domain_interface_bytes:rate5m{%host}"), Unit::BytesPerSecond),
-        Column::query("Not answering", &by("libvirt_domain_quarantined{%host}"), Unit::Count)
-            .colored(none_is_good("red")),
+        Column::query("Frozen", &by("libvirt_domain_quarantined{%host}"), Unit::Count).colored(none_is_good("red")),
         Column::query(
             "Collection",
             "max by (instance) (libvirt_exporter_collect_duration_seconds{%host})",
@@ -208,7 +203,7 @@ fn hosts() -> Panel {
         .colored(rising(limit::COLLECT_SECONDS)),
     ];
     let about = "One row a host; its name leads to its dashboard. Shares are of the host: processors that domains keep busy, memory \
-        that they were given.";
+        that they were given. Resident is what their QEMUs hold of it; a frozen domain does not answer.";
     table("Hosts", about, columns, ("CPU use", true))
 }
 
