@@ -57,7 +57,7 @@ impl Selection {
     #[must_use]
     pub fn of(&self, records: &Records) -> Records {
         // A key of no group is one that this version does not know: it goes with everything.
-        let shown = |key: &str| group_of(key).map_or(self.groups.is_none(), |group| self.wants(group));
+        let shown = |key: &str| group_of(key).map_or_else(|| self.groups.is_none(), |group| self.wants(group));
         let shown: Vec<bool> = records.keys().map(shown).collect();
         let mut wanted = Records::default();
         for domain in records.domains().filter(|domain| self.selects(domain.name)) {
