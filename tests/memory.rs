@@ -12,7 +12,7 @@ mod frames;
 #[path = "support/scraper.rs"]
 mod scraper;
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Names the mistake to be made; empty for none.
 const MISTAKE: &str = "MEMORY_MISTAKE";
@@ -30,7 +30,13 @@ fn valgrind(module: &str, mistake: &str) -> Output {
     valgrind.arg(std::env::current_exe().unwrap()).args([&format!("{module}::"), "--test-threads=1"]);
     // Backtraces of panics are part of no exercise, and take minutes there.
     valgrind.env("RUST_BACKTRACE", "0").env(MISTAKE, mistake);
-    valgrind.output().expect("valgrind; install the Debian package valgrind")
+    valgrind.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // libvirt makes a socket first and marks it as none for other programs afterwards: one that is being opened by an exercise
+    // meanwhile would be valgrind's too, and stay open for as long as that runs.
+    let alone = exercises::alone();
+    let child = valgrind.spawn().expect("valgrind; install the Debian package valgrind");
+    drop(alone);
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -105,8 +111,8 @@ mod exercises {
     use crate::frames::frames;
     use crate::scraper::{self, Scraper};
 
-    /// `abort_open` ends the open that is under way in this process, whosesoever it is.
-    fn alone() -> MutexGuard<'static, ()> {
+    /// `abort_open` ends the open that is under way in this process, whosesoever it is, and its socket must not be inherited.
+    pub(super) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
