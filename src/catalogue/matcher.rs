@@ -1,6 +1,7 @@
 //! From a dotted key to what it stands for, found out once per process.
 //!
-//! The cache is bounded; a daemon that invents keys without end costs time, never memory.
+//! What is remembered is bounded: of a daemon that invents keys without end, those of one collection are held, as its records
+//! hold them, and forgotten before the next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use super::index::{Index, Target};
 use super::row::Scale;
 use crate::config::{Config, Group};
 
-/// How many keys are remembered from one collection to the next. A host of the largest guests (288 vCPUs, 256 disks) sends some 25,000 different ones.
+/// How many keys are remembered from one collection to the next. A host of the largest guests (288 vCPUs, 256 disks) sends
+/// some 25,000 different ones.
 const CACHED_KEYS: usize = 1 << 17;
 /// How many families the rule for hypervisor statistics may make; KVM has about sixty.
 const RULED_FAMILIES: usize = 4096;
