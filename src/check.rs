@@ -177,7 +177,7 @@ async fn guests(config: &Config, exporter: &Exporter) -> String {
 /// How many domains were asked, and the milliseconds that each group took for one of them, the slowest group first. A call has a
 /// cost of its own, which the group that takes the least shows.
 async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collection) -> (u32, Vec<(Group, f64)>) {
-    let complete = collection.domains.iter().filter(|domain| domain.complete);
+    let complete = collection.domains.iter().filter(|domain| domain.is_complete());
     let names: Vec<String> = complete.take(TIMED).map(|domain| regex::escape(&domain.identity.name)).collect();
     let (Ok(asked), Ok(domains)) = (u32::try_from(names.len()), names.join("|").parse::<AnchoredRegex>()) else {
         return (0, Vec::new());

@@ -8,9 +8,10 @@ use procfs::process::{LimitValue, Process};
 
 use crate::catalogue::{Families, LabelSet, Unit, Value, states};
 use crate::collect::{Collection, CollectorStats, DomainStatus};
+use crate::config::Group;
 use crate::libvirt::ErrorClass;
 use crate::push::PushStats;
-use crate::rows::{Filling, boolean, count, rows, unix_seconds};
+use crate::rows::{Filled, Filling, boolean, count, rows, unix_seconds};
 use crate::targets::{DefinitionError, Snapshot};
 
 /// Everything that the families of this module are made from.
@@ -52,6 +53,8 @@ rows! {
         "Domains by state, as far as they are exported";
     COMPLETE = Gauge, Unit::None, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
         "Whether the last collection has all that was asked for of a running domain: 1 yes, 0 if what its hypervisor would say is missing";
+    MISSING = Gauge, Unit::None, "libvirt_domain_stats_missing", "libvirt.domain.stats_missing", ["group", "reason"],
+        "A statistics group that the last collection lacks of a running domain, or has in part: always 1, no sample where all is there. Reasons: busy (another client or a job of libvirt held the domain), quarantined, deadline, refused (libvirt answered with an error), stuck_calls (too many calls wait for domains that do not answer)";
     QUARANTINED = Gauge, Unit::None, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
         "Whether the domain's hypervisor is left alone because it did not answer: 1, or no sample";
     BUILD = Info, Unit::None, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "rustversion"],
@@ -106,6 +109,13 @@ rows! {
         "When the exporter started, as a Unix time";
 }
 
+/// A sample for each group that is not there of a domain.
+fn missing(subject: LabelSet, status: &DomainStatus) -> Vec<Filled<'static>> {
+    let Some(missing) = &status.missing else { return Vec::new() };
+    let labels = |group: &Group| vec![("group", group.as_str().into()), ("reason", missing.reason.as_str().into())];
+    missing.groups.iter().map(|group| (subject, labels(group), Value::Unsigned(1))).collect()
+}
+
 /// Puts the exporter's own families in front of those of the domains.
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
@@ -123,7 +133,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let domains = domains_by_state(collection);
     health.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
     let domains = facts.domains.iter();
-    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.complete))));
+    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.is_complete()))));
+    health.add(&MISSING, facts.domains.iter().flat_map(|(subject, status)| missing(*subject, status)));
     let quarantined = domains.filter(|(_, status)| status.quarantined.is_some());
     health.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, Value::Unsigned(1))));
     let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];

@@ -157,7 +157,8 @@ fn a_frozen_daemon_is_an_answer_and_recovers_without_restart() {
     daemon.faults().freeze();
     let first = scraper.scrape();
     assert_eq!(first.class(), Some(ErrorClass::TimedOut));
-    assert!(first.took < Duration::from_secs(4), "{:?}", first.took);
+    // The scrape that meets the silence waits for its deadline of 4 s: the daemon may only be slow.
+    assert!(first.took < Duration::from_secs(6), "{:?}", first.took);
     for _ in 0..3 {
         let later = scraper.scrape();
         assert_eq!(later.class(), Some(ErrorClass::TimedOut));

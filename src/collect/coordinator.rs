@@ -4,6 +4,7 @@
 //! here, so that nothing can keep this thread from answering at a deadline.
 
 mod answer;
+mod busy;
 mod connection;
 mod dispatch;
 mod outcome;
@@ -11,14 +12,16 @@ mod planning;
 mod reading;
 mod registering;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::flight::{Flight, FlightId, Waiter};
+use super::busy::HeldJobs;
+use super::complete::Answers;
+use super::flight::{Flight, FlightId, Kind, Waiter};
 use super::link::{Keeper, Link, Standing};
 use super::plan::Planner;
 use super::pool::{JobId, Pool};
@@ -28,8 +31,8 @@ use super::relist::Relisting;
 use super::shape::Devices;
 use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
-use crate::config::{Config, Group};
-use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups, Versions};
+use crate::config::Config;
+use crate::libvirt::{ErrorClass, LibvirtError, Versions};
 use crate::targets::{Inbox, Registry, Snapshot};
 
 /// How long a connection may take to open.
@@ -87,13 +90,15 @@ enum Errand {
     Suspects(FlightId, JobId),
     /// Who of a flight has begun to answer again while it lasted.
     Recheck(FlightId),
+    /// How the busy domains of a flight are, before they are asked again.
+    Busy(FlightId),
 }
 
 impl Errand {
     fn flight(self) -> Option<FlightId> {
         match self {
             Self::List => None,
-            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) => Some(flight),
+            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) | Self::Busy(flight) => Some(flight),
         }
     }
 }
@@ -132,6 +137,9 @@ pub(super) struct Coordinator {
     next_flight: FlightId,
     planner: Planner,
     quarantine: Quarantine,
+    /// Which groups each domain answers.
+    answers: Answers,
+    held_jobs: HeldJobs,
     /// Who exists.
     registry: Registry,
     inbox: Arc<Inbox>,
@@ -189,6 +197,8 @@ impl Coordinator {
             next_flight: 0,
             planner,
             quarantine: Quarantine::default(),
+            answers: Answers::default(),
+            held_jobs: HeldJobs::default(),
             registry,
             inbox,
             relisting: Relisting::default(),
@@ -259,9 +269,12 @@ impl Coordinator {
     }
 
     fn request(&mut self, selection: Selection, waiter: Waiter, now: Instant) {
+        if self.keeper.demand(now) {
+            self.connect(now);
+        }
         if let Some(error) = self.keeper.refusal(now) {
             self.count_failure(&error);
-            let refused = Flight::new(0, selection, StatsGroups::default(), now);
+            let refused = Flight::new(0, selection, BTreeSet::new(), now);
             let snapshot = self.snapshot_of(&refused, now, Some(error));
             // Whoever has given up meanwhile does not hear it; so with every answer.
             let _gone = waiter.reply.send(snapshot);
@@ -279,9 +292,8 @@ impl Coordinator {
             return;
         }
         self.next_flight += 1;
-        let wanted = self.config.collection.groups.iter().filter(|group| selection.wants(**group));
-        let groups = wanted.map(|group| asked_for(*group)).collect();
-        let mut flight = Flight::new(self.next_flight, selection, groups, now);
+        let wanted = self.config.collection.groups.iter().filter(|group| selection.wants(**group)).copied().collect();
+        let mut flight = Flight::new(self.next_flight, selection, wanted, now);
         flight.waiters.push(waiter);
         self.flights.insert(flight.id, flight);
     }
@@ -318,6 +330,7 @@ impl Coordinator {
         self.notice_silence(now);
         self.answer_deadlines(now);
         self.look_into_delays(now);
+        self.ask_busy_again(now);
         self.dispatch(now);
         self.finish(now);
         self.dispatch(now);
@@ -357,29 +370,13 @@ impl Coordinator {
         let workers = self.workers_after.filter(|after| *after > Instant::now() && !self.flights.is_empty());
         let flights = self.flights.values().flat_map(|flight| {
             let patience = flight.patience(usual);
-            let checks = flight.running.values().map(move |running| running.since + patience * (running.checks + 1));
-            flight.deadline().into_iter().chain(checks)
+            let checked = flight.running.values().filter(|running| running.batch.kind != Kind::Wait);
+            let checks = checked.map(move |running| running.since + patience * (running.checks + 1));
+            let given_up = flight.busy_until().filter(|_| !flight.busy.is_empty());
+            flight.deadline().into_iter().chain(checks).chain(flight.busy.due()).chain(given_up)
         });
         let discoveries = self.discoveries.iter().map(|discovery| discovery.deadline);
         let (relist, read) = (self.next_relist(), self.next_reading());
         flights.chain(discoveries).chain([retry, opening, errand, workers, relist, read].into_iter().flatten()).min()
-    }
-}
-
-/// The group of libvirt that yields a group of the configuration.
-fn asked_for(group: Group) -> StatsGroups {
-    match group {
-        Group::State => StatsGroups::STATE,
-        Group::CpuTotal => StatsGroups::CPU_TOTAL,
-        Group::Balloon => StatsGroups::BALLOON,
-        // KVM's statistics of vCPUs come with the group of vCPUs, asked for or not.
-        Group::Vcpu | Group::VcpuKvm => StatsGroups::VCPU,
-        Group::Interface => StatsGroups::INTERFACE,
-        Group::Block => StatsGroups::BLOCK,
-        Group::Perf => StatsGroups::PERF,
-        Group::Iothread => StatsGroups::IOTHREAD,
-        Group::Memory => StatsGroups::MEMORY,
-        Group::Dirtyrate => StatsGroups::DIRTYRATE,
-        Group::Vm => StatsGroups::VM,
     }
 }

@@ -7,6 +7,7 @@
 //! from harming others (`quarantine`); a daemon that does not answer is told from that by questions that it serves
 //! without waiting for any hypervisor (`link`).
 
+mod busy;
 mod complete;
 mod coordinator;
 mod effort;
@@ -21,7 +22,7 @@ mod selection;
 mod shape;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
@@ -82,10 +83,56 @@ impl Collection {
 pub struct DomainStatus {
     /// Who it is.
     pub identity: Identity,
-    /// Whether all that was asked for has arrived, what needs its hypervisor included.
-    pub complete: bool,
+    /// What has not arrived of all that was asked for.
+    pub missing: Option<Missing>,
     /// Since when and why its hypervisor is left alone.
     pub quarantined: Option<Quarantined>,
+}
+
+impl DomainStatus {
+    /// Whether all that was asked for has arrived, what needs its hypervisor included.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_none()
+    }
+}
+
+/// What a collection lacks of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The groups that are not there, or not all of them.
+    pub groups: BTreeSet<Group>,
+    /// Why.
+    pub reason: MissingReason,
+}
+
+/// Why a collection lacks statistics of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingReason {
+    /// Another client or a job of libvirt, such as a dump, held the domain each time that it was asked.
+    Busy,
+    /// The domain is in quarantine.
+    Quarantined,
+    /// No answer came before the deadline.
+    Deadline,
+    /// libvirt answered with an error.
+    Refused,
+    /// As many calls as may be at a time wait for other domains that do not answer.
+    StuckCalls,
+}
+
+impl MissingReason {
+    /// For labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Quarantined => "quarantined",
+            Self::Deadline => "deadline",
+            Self::Refused => "refused",
+            Self::StuckCalls => "stuck_calls",
+        }
+    }
 }
 
 /// What the collector counts.
@@ -257,7 +304,7 @@ mod tests {
             assert_eq!(collection.error, None);
             let names: Vec<_> = collection.domains.iter().map(|domain| domain.identity.name.as_str()).collect();
             assert_eq!(names, ["test"]);
-            assert!(collection.domains.iter().all(|domain| domain.complete));
+            assert!(collection.domains.iter().all(DomainStatus::is_complete));
             assert!(collection.batches.iter().any(|records| records.domains().any(|domain| domain.name == "test")));
             let versions = collection.versions.as_ref().expect("versions");
             assert_eq!(versions.driver, "TEST");

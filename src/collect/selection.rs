@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{AnchoredRegex, Group};
-use crate::libvirt::Records;
+use crate::libvirt::{Records, StatsGroups};
 
 /// What one scrape wants to see: all that is configured, unless it says less. Scrapes of equal selections can share
 /// collections.
@@ -88,6 +88,24 @@ pub fn group_of(key: &str) -> Option<Group> {
         "dirtyrate" => Some(Group::Dirtyrate),
         "vm" => Some(Group::Vm),
         _ => None,
+    }
+}
+
+/// The group of libvirt that yields a group of the configuration.
+pub(super) fn asked_for(group: Group) -> StatsGroups {
+    match group {
+        Group::State => StatsGroups::STATE,
+        Group::CpuTotal => StatsGroups::CPU_TOTAL,
+        Group::Balloon => StatsGroups::BALLOON,
+        // KVM's statistics of vCPUs come with the group of vCPUs, asked for or not.
+        Group::Vcpu | Group::VcpuKvm => StatsGroups::VCPU,
+        Group::Interface => StatsGroups::INTERFACE,
+        Group::Block => StatsGroups::BLOCK,
+        Group::Perf => StatsGroups::PERF,
+        Group::Iothread => StatsGroups::IOTHREAD,
+        Group::Memory => StatsGroups::MEMORY,
+        Group::Dirtyrate => StatsGroups::DIRTYRATE,
+        Group::Vm => StatsGroups::VM,
     }
 }
 

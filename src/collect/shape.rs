@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::selection::group_of;
 use crate::config::Group;
-use crate::libvirt::{DomainRecord, Param, ParamValue, Records};
+use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
 
 /// The records of a reply in short.
 #[derive(Debug, Default)]
@@ -26,6 +26,12 @@ pub(super) struct Shape {
     /// Its size on the wire in bytes.
     pub(super) size: usize,
     pub(super) devices: Devices,
+    /// Whether the domain had a hypervisor process.
+    pub(super) active: bool,
+    /// The groups of which it has what only the hypervisor's answer can have given.
+    pub(super) answers: StatsGroups,
+    /// Whether `block.count` says that there are disks.
+    pub(super) has_disks: bool,
 }
 
 /// Numbers that change with the names and sources of a domain's disks, and with the names of its NICs; `None` where the
@@ -59,6 +65,9 @@ struct KeyFacts {
     /// Whether the value is what a disk is called or where it lies, or what a NIC is called.
     names_disk: bool,
     names_interface: bool,
+    counts_disks: bool,
+    /// The group whose answer from the hypervisor it shows.
+    answers: StatsGroups,
 }
 
 /// The records in short.
@@ -83,6 +92,22 @@ fn facts_of(key: &str) -> KeyFacts {
         size: 8 + padded(key.len()),
         names_disk: group == Some(Group::Block) && ends_with(&[".name", ".path", ".backingIndex"]),
         names_interface: group == Some(Group::Interface) && ends_with(&[".name"]),
+        counts_disks: key == "block.count",
+        answers: answers_of(group, key),
+    }
+}
+
+/// The group of which `key` is only there once the hypervisor has been asked.
+fn answers_of(group: Option<Group>, key: &str) -> StatsGroups {
+    match group {
+        Some(Group::CpuTotal) if key.starts_with("cpu.haltpoll.") => StatsGroups::CPU_TOTAL,
+        Some(Group::Balloon) if key == "balloon.rss" => StatsGroups::BALLOON,
+        Some(Group::VcpuKvm) => StatsGroups::VCPU,
+        Some(Group::Block) if key.ends_with(".rd.reqs") => StatsGroups::BLOCK,
+        Some(Group::Iothread) => StatsGroups::IOTHREAD,
+        Some(Group::Dirtyrate) if key == "dirtyrate.calc_status" => StatsGroups::DIRTYRATE,
+        Some(Group::Vm) => StatsGroups::VM,
+        _ => StatsGroups::default(),
     }
 }
 
@@ -91,10 +116,13 @@ fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) 
     let (mut disks, mut interfaces) = (state.build_hasher(), state.build_hasher());
     let (mut has_disks, mut has_interfaces) = (false, false);
     let mut size = 28 + padded(record.name.len());
+    let (mut answers, mut counted_disks) = (StatsGroups::default(), false);
     for param in record.params() {
         let facts = &keys[param.number];
         counts[param.number] += 1;
         size += facts.size + size_of(param.value);
+        answers |= facts.answers;
+        counted_disks |= facts.counts_disks && !matches!(param.value, ParamValue::UInt(0));
         if facts.names_disk {
             has_disks = true;
             hash(param, &mut disks);
@@ -106,7 +134,7 @@ fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) 
     }
     let devices =
         Devices { disks: has_disks.then(|| disks.finish()), interfaces: has_interfaces.then(|| interfaces.finish()) };
-    Shape { uuid: record.uuid, size, devices }
+    Shape { uuid: record.uuid, size, devices, active: record.is_active(), answers, has_disks: counted_disks }
 }
 
 fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {

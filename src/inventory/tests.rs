@@ -34,7 +34,7 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
     let targets: Arc<[Arc<Target>]> = targets.into_iter().map(Arc::new).collect();
     let running = targets.iter().filter(|target| target.is_active()).map(|target| DomainStatus {
         identity: target.identity.clone(),
-        complete: true,
+        missing: None,
         quarantined: None,
     });
     let domains = running.collect();

@@ -71,7 +71,7 @@ pub(crate) fn families(case: &str) -> Families {
     let targets = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
     let running = targets.targets.iter().filter(|target| target.is_active());
     let status =
-        |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), complete: true, quarantined: None };
+        |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), missing: None, quarantined: None };
     let collection = Collection {
         batches: Vec::new(),
         parameters: BTreeMap::new(),

@@ -113,7 +113,7 @@ impl Scrape {
     fn shortfall(&self) -> String {
         let Collection { error, targets, domains, .. } = &*self.collection;
         let known = targets.targets.len();
-        let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.complete).collect();
+        let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.is_complete()).collect();
         let idle: Vec<_> = targets.targets.iter().filter(|target| !target.is_active()).collect();
         let (error, took) = (error.as_ref().map(ToString::to_string), self.took);
         format!("took {took:?}, error {error:?}, {known} domains known, incomplete {incomplete:?}, not active {idle:?}")
@@ -121,7 +121,7 @@ impl Scrape {
 
     /// How many domains are complete.
     pub(crate) fn complete(&self) -> usize {
-        self.collection.domains.iter().filter(|domain| domain.complete).count()
+        self.collection.domains.iter().filter(|domain| domain.is_complete()).count()
     }
 
     /// The names of those in quarantine.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CONTROL_PATIENCE, Coordinator, OPEN_PATIENCE, Shortcomings};
+use crate::collect::busy::HeldJobs;
 use crate::collect::chance;
 use crate::collect::flight::Flight;
 use crate::collect::link::Link;
@@ -115,6 +116,7 @@ impl Coordinator {
         self.reader.disconnected();
         self.relisting.disconnected();
         self.quarantine = Quarantine::default();
+        self.held_jobs = HeldJobs::default();
         self.flights.values_mut().for_each(Flight::start_over);
         if let Some(error) = self.keeper.refusal(now) {
             self.answer_all(now, &error);
@@ -151,9 +153,9 @@ impl Coordinator {
         }
         self.keeper.link = Link::Silent { since };
         if let Some(error) = self.keeper.refusal(now) {
+            // The collections under way wait for their deadlines: the daemon may only be slow.
             self.log_failure("libvirt is silent", &error);
             self.count_failure(&error);
-            self.answer_all(now, &error);
         }
     }
 

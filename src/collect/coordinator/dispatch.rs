@@ -1,8 +1,12 @@
 //! Who asks what: batches for workers, and a look at those that take long.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
+use uuid::Uuid;
+
 use super::{Coordinator, Errand};
+use crate::collect::MissingReason;
 use crate::collect::flight::{Batch, FlightId, Kind, Running};
 use crate::collect::link::Link;
 use crate::collect::quarantine::Permission;
@@ -18,11 +22,12 @@ impl Coordinator {
         for flight in self.flights.values_mut() {
             let patience = flight.patience(usual);
             for (job, running) in &mut flight.running {
-                if now < running.since + patience * (running.checks + 1) {
+                // A call that waits for a job is expected to take long.
+                if running.batch.kind == Kind::Wait || now < running.since + patience * (running.checks + 1) {
                     continue;
                 }
                 running.checks += 1;
-                if running.batch.kind == Kind::Full {
+                if matches!(running.batch.kind, Kind::Full | Kind::Held) {
                     let errand = Errand::Suspects(flight.id, *job);
                     self.control_queue.push_back((errand, Task::Control(running.batch.domains.clone())));
                 } else {
@@ -43,11 +48,14 @@ impl Coordinator {
         if !matches!(self.keeper.link, Link::Up) {
             return;
         }
+        let running = self.flights.values().flat_map(|flight| flight.running.values());
+        let monitored = running.filter(|running| running.batch.kind == Kind::Full);
+        let mut asked: HashSet<Uuid> = monitored.flat_map(|running| running.batch.domains.iter().copied()).collect();
         let ids: Vec<FlightId> = self.flights.keys().copied().collect();
         for id in ids {
             let mut position = 0;
             while let Some(batch) = self.flights.get(&id).and_then(|flight| flight.queue.get(position)).cloned() {
-                let Some(batch) = self.permitted(batch) else {
+                let Some(batch) = self.permitted(batch, &asked) else {
                     position += 1;
                     continue;
                 };
@@ -56,7 +64,7 @@ impl Coordinator {
                 let Some(flight) = self.flights.get_mut(&id) else { break };
                 flight.queue.remove(position);
                 if batch.kind == Kind::WithoutMonitor && batch.groups.is_empty() {
-                    flight.give_up(&batch);
+                    flight.give_up(&batch, batch.reason);
                     continue;
                 }
                 let Some(job) = self.pool.give(worker, task) else {
@@ -66,15 +74,22 @@ impl Coordinator {
                     continue;
                 };
                 flight.calls += 1;
+                if batch.kind == Kind::Full {
+                    asked.extend(&batch.domains);
+                }
                 flight.running.insert(job, Running { batch, since: now, checks: 0 });
             }
         }
     }
 
-    /// The batch as it may be asked now; `None` if it has to wait.
-    pub(super) fn permitted(&self, batch: Batch) -> Option<Batch> {
+    /// The batch as it may be asked now; `None` if it has to wait. Two calls of ours for one domain would find each other
+    /// holding its job: one that is `asked` is not asked at the same time for another selection.
+    fn permitted(&self, batch: Batch, asked: &HashSet<Uuid>) -> Option<Batch> {
         if batch.kind != Kind::Full {
             return Some(batch);
+        }
+        if batch.domains.iter().any(|uuid| asked.contains(uuid)) {
+            return None;
         }
         let risky = |running: &Running| running.batch.kind == Kind::Full;
         match self.quarantine.permission(&batch.domains) {
@@ -85,7 +100,7 @@ impl Coordinator {
             }
             Permission::WithoutMonitor => {
                 let groups = batch.groups.and(StatsGroups::WITHOUT_MONITOR);
-                Some(Batch { kind: Kind::WithoutMonitor, groups, ..batch })
+                Some(Batch { kind: Kind::WithoutMonitor, groups, reason: MissingReason::StuckCalls, ..batch })
             }
         }
     }
@@ -95,7 +110,7 @@ impl Coordinator {
         if let Some(worker) = self.pool.idle() {
             return Some(worker);
         }
-        let working = self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls());
+        let working = self.working();
         let may_start = self.workers_after.is_none_or(|after| after <= now);
         if working < self.config.collection.workers && may_start {
             self.pool.start(Role::Stats, now);
@@ -105,9 +120,15 @@ impl Coordinator {
         self.control.filter(|worker| alone && self.pool.is_idle(*worker))
     }
 
+    /// Workers for statistics that do not wait for a domain that may never answer.
+    fn working(&self) -> usize {
+        let waiting = self.waiting_calls() + self.held_jobs.waiting();
+        self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls() + waiting)
+    }
+
     /// Lets a worker go that is one too many: it was stuck and has been replaced, or fewer are configured now.
     pub(super) fn let_surplus_go(&mut self, worker: WorkerId) {
-        let working = self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls());
+        let working = self.working();
         if working > self.config.collection.workers && self.pool.is_idle(worker) {
             self.pool.let_go(worker);
         }
@@ -118,10 +139,10 @@ impl Coordinator {
             groups: batch.groups,
             domains,
             backing_chain: self.config.collection.backing_chain && !self.shortcomings.no_backing,
-            nowait: !self.shortcomings.no_nowait,
+            nowait: batch.kind != Kind::Wait && !self.shortcomings.no_nowait,
         };
         match batch.kind {
-            Kind::Full | Kind::WithoutMonitor => Task::Stats { domains: batch.domains.clone(), request: request(None) },
+            Kind::Full | Kind::Wait | Kind::Held | Kind::WithoutMonitor => Task::Stats { domains: batch.domains.clone(), request: request(None) },
             Kind::Inactive => {
                 Task::Bulk { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(flight) }
             }

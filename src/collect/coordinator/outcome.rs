@@ -5,6 +5,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::{Coordinator, Errand};
+use crate::collect::MissingReason;
 use crate::collect::flight::{Batch, FlightId, Kind, Running};
 use crate::collect::link::Link;
 use crate::collect::pool::JobId;
@@ -24,7 +25,7 @@ impl Coordinator {
         if let Some(reading) = self.reader.ended(job) {
             return self.has_read(reading, outcome, now);
         }
-        if self.quarantine.call_ended(job) {
+        if self.quarantine.call_ended(job) || self.held_jobs.ended(job) {
             // It was replaced while it waited.
             return self.let_surplus_go(worker);
         }
@@ -37,17 +38,27 @@ impl Coordinator {
                 let selection = flight.selection.clone();
                 self.compare(&running.batch, &records, |name| selection.selects(name), now);
                 self.learn(&shapes.domains, now);
+                let silent = self.silent(id, &running.batch, &shapes.domains);
                 let Some(flight) = self.flights.values_mut().find(|flight| flight.id == id) else { return };
                 if let (Kind::Full, Ok(count @ 1..)) = (running.batch.kind, u32::try_from(records.len())) {
                     let each = now.saturating_duration_since(running.since) / count;
                     self.usual = (self.usual * 7 + each) / 8;
                 }
-                let is_qemu = self.versions.as_ref().is_some_and(|versions| versions.driver == "QEMU");
                 flight.count(shapes.parameters);
-                let complete = flight.answer(&running.batch, records, is_qemu);
-                complete.into_iter().for_each(|uuid| self.quarantine.answered(uuid));
+                if self.shortcomings.no_nowait {
+                    // Each call has waited for the jobs already.
+                    flight.busy.close();
+                }
+                let complete = flight.answer(&running.batch, records, &silent, now);
+                for uuid in complete {
+                    self.held_jobs.answered(uuid);
+                    if matches!(running.batch.kind, Kind::Full | Kind::Wait) {
+                        self.quarantine.answered(uuid);
+                    }
+                }
+                self.check_busy(id, now);
             }
-            Ok(_) => flight.give_up(&running.batch),
+            Ok(_) => flight.give_up(&running.batch, MissingReason::Refused),
             Err(error) => self.failed_batch(id, running.batch, error),
         }
     }
@@ -57,6 +68,9 @@ impl Coordinator {
             tracing::info!("libvirt answers again");
             self.keeper.link = Link::Up;
             self.logged = None;
+            // The daemon was silent, not what it was asked about.
+            let running = self.flights.values_mut().flat_map(|flight| flight.running.values_mut());
+            running.for_each(|running| (running.since, running.checks) = (now, 0));
         }
         match (errand, outcome) {
             (Errand::List, Ok(Outcome::Listed(listing))) => self.listed(listing, now),
@@ -64,6 +78,7 @@ impl Coordinator {
             (Errand::Suspects(flight, job), Ok(Outcome::Controlled(states))) => self.judge(flight, job, &states, now),
             (Errand::Recheck(flight), Ok(Outcome::Controlled(states))) => self.admit(flight, &states, now),
             (Errand::Recheck(flight), _) => self.admit(flight, &[], now),
+            (Errand::Busy(flight), Ok(Outcome::Controlled(states))) => self.busy_checked(flight, &states, now),
             // The connection that broke tells of itself.
             (_, Err(error)) if error.class == ErrorClass::Disconnected => {}
             (Errand::List, Err(error)) => self.not_listed(&error, now),
@@ -83,8 +98,7 @@ impl Coordinator {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         flight.rechecking = false;
         let groups = flight.groups;
-        let alone = |uuid| Batch { kind: Kind::Full, groups, domains: vec![uuid], attempts: 0 };
-        flight.queue.extend(again.into_iter().map(alone));
+        flight.queue.extend(again.into_iter().map(|uuid| Batch::new(Kind::Full, groups, vec![uuid])));
     }
 
     /// A batch has been waiting for long: if one of its domains is what it waits for, the call is left to it, and the others
@@ -105,8 +119,13 @@ impl Coordinator {
         if !others.is_empty() {
             flight.queue.push_front(Batch { domains: others, ..batch.clone() });
         }
-        let groups = batch.groups.and(StatsGroups::WITHOUT_MONITOR);
-        flight.queue.push_front(Batch { kind: Kind::WithoutMonitor, groups, domains: frozen, attempts: 0 });
+        frozen.iter().for_each(|uuid| flight.busy.remove(*uuid));
+        // The call that is stuck holds their jobs; one that hangs in spite of that was in error.
+        let (kind, groups) = match batch.kind {
+            Kind::Full if !self.shortcomings.no_nowait => (Kind::Held, batch.groups),
+            _ => (Kind::WithoutMonitor, batch.groups.and(StatsGroups::WITHOUT_MONITOR)),
+        };
+        flight.queue.push_front(Batch::new(kind, groups, frozen));
         culprits.into_iter().for_each(|(uuid, cause)| self.shut_in(uuid, cause, now));
     }
 
@@ -138,7 +157,8 @@ impl Coordinator {
             _ => {
                 self.count_failure(&error);
                 self.log_failure("a call to libvirt failed", &error);
-                self.flights.values_mut().filter(|flight| flight.id == id).for_each(|flight| flight.give_up(&batch));
+                let refused = self.flights.get_mut(&id);
+                refused.into_iter().for_each(|flight| flight.give_up(&batch, MissingReason::Refused));
                 return;
             }
         };

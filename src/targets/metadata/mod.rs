@@ -45,6 +45,10 @@ pub struct Metadata {
     pub memory_bytes: Option<u64>,
     /// `vcpu`, the most that there can be.
     pub vcpus: Option<u32>,
+    /// `domain/@type`: `kvm`, `qemu`, `lxc`, ...
+    pub virt_type: String,
+    /// `iothreads`, 0 where there is none.
+    pub iothreads: u32,
     /// `devices/disk`
     pub disks: Vec<Disk>,
     /// `devices/interface`
@@ -221,6 +225,8 @@ pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, 
         emulator: text_at(domain, "devices/emulator"),
         memory_bytes: find(domain, "memory").and_then(memory_bytes),
         vcpus: text_at(domain, "vcpu").parse().ok(),
+        virt_type: tree::attribute(domain, "type").to_owned(),
+        iothreads: text_at(domain, "iothreads").parse().unwrap_or_default(),
         disks: devices.map(device::disks).unwrap_or_default(),
         interfaces: devices.map(device::interfaces).unwrap_or_default(),
         agent: devices.and_then(device::agent),
