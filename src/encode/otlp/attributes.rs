@@ -27,6 +27,7 @@ pub const OF_DOMAINS: &[Attribute] = &[
     text("uuid", "libvirt.domain.uuid"),
     text("state", "libvirt.domain.state"),
     text("reason", "libvirt.reason"),
+    text("group", "libvirt.stats.group"),
     text("vcpu", "libvirt.vcpu.id"),
     text("vcpus", "libvirt.vcpu.ids"),
     text("device", semconv::SYSTEM_DEVICE),
