@@ -16,7 +16,7 @@ domstats() { while :; do virsh -q -c "$uri" domstats >/dev/null; done & others+=
 scraped() { while :; do curl -s -o /dev/null "$1"; done & others+=($!); }
 second() {
   "$exporter" serve --libvirt.uri "$read_only" --web.listen-address 127.0.0.1:9398 --collection.groups "$all" 2>"$dir/second.log" & others+=($!)
-  until curl -sf -o /dev/null http://127.0.0.1:9398/-/ready; do sleep 0.2; done
+  until curl -sf -o /dev/null http://127.0.0.1:9398/metrics; do sleep 0.2; done
   scraped http://127.0.0.1:9398/metrics
 }
 peer() {
@@ -29,7 +29,7 @@ holder() {
   mkfifo "$dir/disks/fifo" && chmod a+rw "$dir/disks/fifo"
   while :; do
     (sleep 0.3; timeout 5 cat "$dir/disks/fifo" >/dev/null) &
-    virsh -q -c "$uri" qemu-monitor-command "bench-$$-$((RANDOM % count + 1))" --hmp "pmemsave 0 4096 $dir/disks/fifo" >/dev/null
+    virsh -q -c "$uri" qemu-monitor-command "bench-$$-$((RANDOM % count + 1))" --hmp "pmemsave 0 4096 \"$dir/disks/fifo\"" >/dev/null
     wait
   done & others+=($!)
 }
