@@ -55,7 +55,8 @@ fn a_domain_that_is_busy_once_or_some_times_is_whole() {
         assert_eq!((scrape.complete(), scrape.quarantined()), (10, vec![]), "{times} times");
         assert_eq!(keys(&scrape, "vm-1"), whole, "{times} times");
         // Only the groups that need the monitor are asked for again, of the busy domains alone.
-        let again: Vec<_> = daemon.counters().log_of(STATS).into_iter().filter(|call| call.domains == Some(2)).collect();
+        let again: Vec<_> =
+            daemon.counters().log_of(STATS).into_iter().filter(|call| call.domains == Some(2)).collect();
         assert!(!again.is_empty());
         let untouched = group::STATE | group::INTERFACE | group::PERF | group::MEMORY;
         let asked_again = again.iter().filter(|call| call.stats.is_some_and(|stats| stats & untouched == 0)).count();
@@ -71,7 +72,8 @@ fn a_domain_that_stays_busy_is_asked_by_a_call_that_waits_and_is_whole_when_the_
     let other = Arc::clone(&daemon);
     let client = std::thread::spawn(move || {
         // The other client's job ends once a call waits for it.
-        let waits = |call: &fake_libvirtd::counters::CallRecord| call.flags.is_some_and(|flags| flags & flag::NOWAIT == 0);
+        let waits =
+            |call: &fake_libvirtd::counters::CallRecord| call.flags.is_some_and(|flags| flags & flag::NOWAIT == 0);
         assert!(other.counters().wait_until(Duration::from_secs(10), |all| all.log_of(STATS).iter().any(waits)));
         other.faults().free_domain("vm-1");
     });
@@ -158,7 +160,7 @@ fn a_monitor_that_does_not_answer_another_client_is_not_waited_for() {
     let (scraper, whole) = steady(&daemon, "");
     daemon.faults().hang_domain("vm-1");
     // The other client's call hangs and holds the job; its connection is that of another exporter.
-    let (other, _) = (Scraper::new(&daemon, ""), ());
+    let other = Scraper::new(&daemon, "");
     let hung = other.until("the other exporter has met it", |scrape| !scrape.quarantined().is_empty());
     assert_eq!(hung.quarantined(), ["vm-1"]);
     std::thread::sleep(Duration::from_secs(1));
@@ -180,7 +182,8 @@ fn selections_of_one_exporter_do_not_find_each_other_busy() {
     // Each domain's monitor takes 10 ms: a collection lasts long enough for the other to meet it everywhere.
     (0..20).for_each(|number| daemon.faults().delay_domain(&format!("vm-{number}"), Duration::from_millis(10)));
     daemon.counters().reset();
-    let selection = |groups: &[Group]| Selection { groups: Some(groups.iter().copied().collect()), ..Selection::default() };
+    let selection =
+        |groups: &[Group]| Selection { groups: Some(groups.iter().copied().collect()), ..Selection::default() };
     let fast = selection(&[Group::State, Group::Balloon, Group::Block]);
     let slow = selection(&[Group::Vm, Group::Iothread, Group::Dirtyrate]);
     let (first, second) = scraper.runtime.block_on(async {

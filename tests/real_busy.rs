@@ -25,7 +25,8 @@ fn scrape(exporter: &Exporter, names: &[String]) -> (Vec<BTreeSet<String>>, Vec<
     assert!(body.lines().any(|line| line == "libvirt_up 1"), "{body}");
     let families = |name: &String| -> BTreeSet<String> {
         let label = format!("domain=\"{name}\"");
-        let own = body.lines().filter(|line| line.contains(&label) && !line.starts_with("libvirt_domain_stats_missing"));
+        let own =
+            body.lines().filter(|line| line.contains(&label) && !line.starts_with("libvirt_domain_stats_missing"));
         own.filter_map(|line| line.split('{').next()).map(str::to_owned).collect()
     };
     let missing = body.lines().filter(|line| line.starts_with("libvirt_domain_stats_missing{"));

@@ -91,7 +91,8 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
 
     signal(daemon(), "-STOP");
     let first = scrape(&exporter);
-    assert!(!first.up && first.took < Duration::from_secs(8), "{first:?}");
+    // It waits for its deadline of 8 s: libvirtd may only be slow.
+    assert!(!first.up && first.took < Duration::from_secs(12), "{first:?}");
     let later = scrape(&exporter);
     assert!(!later.up && later.took < Duration::from_millis(300), "{later:?}");
     signal(daemon(), "-CONT");

@@ -91,7 +91,7 @@ impl Busy {
     }
 
     /// The domains whose control states have to be looked at before they are asked again; they are taken to be under way.
-    pub(super) fn to_check(&mut self) -> Vec<Uuid> {
+    pub(super) fn take_unchecked(&mut self) -> Vec<Uuid> {
         if self.checking {
             return Vec::new();
         }
@@ -228,8 +228,8 @@ mod tests {
         busy.note(uuid(2), BLOCK, after(now, 5), 0.5);
         busy.note(uuid(3), StatsGroups::VM, after(now, 5), 0.5);
         assert_eq!(busy.due(), None, "their control states come first");
-        assert_eq!(busy.to_check(), [uuid(1), uuid(2), uuid(3)]);
-        assert!(busy.to_check().is_empty());
+        assert_eq!(busy.take_unchecked(), [uuid(1), uuid(2), uuid(3)]);
+        assert!(busy.take_unchecked().is_empty());
         assert!(busy.checked(&[(uuid(1), ControlState::Ok)]).is_empty());
         assert_eq!(busy.due(), Some(after(now, 20)));
         assert!(busy.take_due(after(now, 19), 2, |_| true).is_empty());
@@ -249,7 +249,7 @@ mod tests {
         let now = Instant::now();
         let mut busy = Busy::default();
         (1..=4).for_each(|number| busy.note(uuid(number), BLOCK, now, 0.5));
-        busy.to_check();
+        busy.take_unchecked();
         let states = [
             (uuid(1), ControlState::Occupied(LONG)),
             (uuid(2), ControlState::Error),
@@ -268,13 +268,13 @@ mod tests {
         let domains: Vec<Uuid> = (1..=4).map(uuid).collect();
         for _ in 0..TRIES {
             domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 1.0));
-            busy.to_check();
+            busy.take_unchecked();
             busy.checked(&[]);
             now += LONGEST_PAUSE * 2;
             assert_eq!(busy.take_due(now, held.room(0), |_| true), [Again::Now(BLOCK, domains.clone())]);
         }
         domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 1.0));
-        assert_eq!(busy.to_check(), domains, "they are looked at again first");
+        assert_eq!(busy.take_unchecked(), domains, "they are looked at again first");
         busy.checked(&[]);
         now += LONGEST_PAUSE * 2;
         let calls = busy.take_due(now, held.room(0), |of| of != uuid(1));

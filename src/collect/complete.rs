@@ -32,12 +32,7 @@ pub(super) struct Answers {
 impl Answers {
     /// The groups out of `asked` that `record` should have an answer for and has not; learns from it what to expect
     /// of the next.
-    pub(super) fn missing(
-        &mut self,
-        record: &Shape,
-        asked: StatsGroups,
-        definition: Option<&Metadata>,
-    ) -> StatsGroups {
+    pub(super) fn missing(&mut self, record: &Shape, asked: StatsGroups, definition: Option<&Metadata>) -> StatsGroups {
         if !record.active {
             return StatsGroups::default();
         }

@@ -98,7 +98,9 @@ impl Errand {
     fn flight(self) -> Option<FlightId> {
         match self {
             Self::List => None,
-            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) | Self::Busy(flight) => Some(flight),
+            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) | Self::Busy(flight) => {
+                Some(flight)
+            }
         }
     }
 }

@@ -117,6 +117,8 @@ pub(super) struct Flight {
     pub(super) extensions: u8,
     /// Domains that are asked again.
     pub(super) busy: Busy,
+    /// When the last answer came to a call that did not ask again.
+    last_first_answer: Instant,
     domains: BTreeMap<Uuid, Progress>,
     batches: Vec<Arc<Records>>,
     parameters: BTreeMap<Group, usize>,
@@ -141,6 +143,7 @@ impl Flight {
             rechecking: false,
             extensions: 0,
             busy: Busy::default(),
+            last_first_answer: now,
             domains: BTreeMap::new(),
             batches: Vec::new(),
             parameters: BTreeMap::new(),
@@ -167,10 +170,21 @@ impl Flight {
 
     /// Takes the answer of a batch. `silent` are the groups of the batch that each record has no answer for, by its
     /// position. Gives the domains that are complete now.
-    pub(super) fn answer(&mut self, batch: &Batch, records: Records, silent: &[StatsGroups], now: Instant) -> Vec<Uuid> {
+    pub(super) fn answer(
+        &mut self,
+        batch: &Batch,
+        records: Records,
+        silent: &[StatsGroups],
+        now: Instant,
+    ) -> Vec<Uuid> {
         let mut complete = Vec::new();
         let mut gone: BTreeSet<Uuid> = batch.domains.iter().copied().collect();
-        let records = if batch.again { self.completed(&records) } else { records };
+        let records = if batch.again {
+            self.completed(&records)
+        } else {
+            self.last_first_answer = now;
+            records
+        };
         for (record, silent) in records.domains().zip(silent) {
             // Of one that has stopped since, what its record says is still true.
             if !record.is_active() || !gone.remove(&record.uuid) {
@@ -275,11 +289,11 @@ impl Flight {
         groups.and(StatsGroups::MONITOR).without(unwanted)
     }
 
-    /// Until when busy domains are asked again.
+    /// Until when busy domains are asked again: for a share of the time that the most impatient waiter gives, from the
+    /// moment that the other domains have answered.
     pub(super) fn busy_until(&self) -> Option<Instant> {
-        /// The share of the time that the most impatient waiter gives.
         const SHARE: u32 = 4;
-        Some(self.started + self.deadline()?.saturating_duration_since(self.started) / SHARE)
+        Some(self.last_first_answer + self.deadline()?.saturating_duration_since(self.started) / SHARE)
     }
 
     /// How long a call may take before it is looked into: a fifth of the time that the most impatient waiter gives, or eight

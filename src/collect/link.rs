@@ -114,7 +114,9 @@ impl Keeper {
             (Link::Up, Some(versions)) => Standing::Connected(versions.clone()),
             (Link::Up, None) | (Link::Connecting { last: None, .. }, _) => Standing::Connecting,
             (Link::Silent { since }, _) => Standing::Failed(silence(*since, now)),
-            (Link::Connecting { last: Some(error), .. } | Link::Down { error, .. }, _) => Standing::Failed(error.clone()),
+            (Link::Connecting { last: Some(error), .. } | Link::Down { error, .. }, _) => {
+                Standing::Failed(error.clone())
+            }
         }
     }
 }

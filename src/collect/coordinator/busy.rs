@@ -19,7 +19,8 @@ impl Coordinator {
     pub(super) fn silent(&mut self, id: FlightId, batch: &Batch, records: &[Shape]) -> Vec<StatsGroups> {
         let is_qemu = self.versions.as_ref().is_some_and(|versions| versions.driver == "QEMU");
         let asks_monitor = matches!(batch.kind, Kind::Full | Kind::Wait | Kind::Held);
-        let judged = self.flights.get(&id).filter(|_| is_qemu && asks_monitor).map(|flight| flight.judged(batch.groups));
+        let judged =
+            self.flights.get(&id).filter(|_| is_qemu && asks_monitor).map(|flight| flight.judged(batch.groups));
         let judged = judged.unwrap_or_default();
         let silent = |record: &Shape| {
             let definition = self.registry.get(record.uuid).and_then(|target| target.metadata());
@@ -32,7 +33,7 @@ impl Coordinator {
     /// client that holds its job will not answer again.
     pub(super) fn check_busy(&mut self, id: FlightId, now: Instant) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        let unchecked = flight.busy.to_check();
+        let unchecked = flight.busy.take_unchecked();
         if !unchecked.is_empty() {
             self.control_queue.push_back((Errand::Busy(id), Task::Control(unchecked)));
             self.run_errand(now);
@@ -89,7 +90,8 @@ impl Coordinator {
 
     /// Calls of flights that wait for a job.
     pub(super) fn waiting_calls(&self) -> usize {
-        let waits = |flight: &Flight| flight.running.values().filter(|running| running.batch.kind == Kind::Wait).count();
+        let waits =
+            |flight: &Flight| flight.running.values().filter(|running| running.batch.kind == Kind::Wait).count();
         self.flights.values().map(waits).sum()
     }
 }

@@ -142,7 +142,9 @@ impl Coordinator {
             nowait: batch.kind != Kind::Wait && !self.shortcomings.no_nowait,
         };
         match batch.kind {
-            Kind::Full | Kind::Wait | Kind::Held | Kind::WithoutMonitor => Task::Stats { domains: batch.domains.clone(), request: request(None) },
+            Kind::Full | Kind::Wait | Kind::Held | Kind::WithoutMonitor => {
+                Task::Stats { domains: batch.domains.clone(), request: request(None) }
+            }
             Kind::Inactive => {
                 Task::Bulk { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(flight) }
             }
