@@ -2,9 +2,10 @@
 """Scrapes N times, and says in how many scrapes each guest was whole: whole.py TITLE URL GUESTS SCRAPES INTERVAL
 
 A guest is whole if each family that it had a sample of in any scrape has one now; what the exporter says of that itself
-(libvirt_domain_stats_complete) is compared with it.
+(libvirt_domain_stats_complete) is compared with it. SHOW_MISSING=1 prints what each scrape says is missing.
 """
 
+import os
 import re
 import statistics
 import sys
@@ -28,6 +29,8 @@ for _ in range(scrapes):
         if name not in OF_EXPORTER:
             families.setdefault(domain, set()).add(name)
     taken.append((families, marked))
+    if os.environ.get("SHOW_MISSING"):
+        sys.stdout.writelines(f"{time.strftime('%T')} {times[-1]:.3f} s {line}\n" for line in body.splitlines() if line.startswith("libvirt_domain_stats_missing{"))
     time.sleep(max(0.0, interval - (time.monotonic() - began)))
 
 expected = {}

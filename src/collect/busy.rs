@@ -2,9 +2,10 @@
 //! needs the monitor, so they are asked again, for that alone. Pure: the clock and chance are arguments.
 //!
 //! Most jobs last milliseconds. The first tries therefore come soon and do not wait for the job; a domain that is still
-//! busy then is asked by a call that waits for it, of which there are few at a time.
+//! busy then is asked by a call that waits for it, of which there are few at a time. Before the first try, before a call
+//! waits, and while it does, the control state tells a busy domain from one whose monitor does not answer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -17,28 +18,43 @@ use crate::libvirt::{ControlState, StatsGroups};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+/// Domains that are due within this time go into one call.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// Tries before a call waits for the job.
 const TRIES: u32 = 3;
 /// Calls that may wait for a job at the same time. Each occupies a worker of ours and one of libvirtd's.
-const WAITING_CALLS: usize = 2;
-/// A monitor that is occupied by one command for so long is not busy for a moment.
+const MOST_WAITING: usize = 2;
+/// Control states that are asked for at a time.
+const CHECKED_AT_ONCE: usize = 128;
+/// A monitor that is occupied by one command for so long is stuck rather than busy.
 const LONG: Duration = Duration::from_secs(1);
 
-/// One domain that is asked again.
+/// How far a domain is that is asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its control state has to be looked at first.
+    Unchecked,
+    /// It is asked again at that time.
+    Due(Instant),
+    /// A call that asks again is queued or under way.
+    Asked,
+    /// So is a call that waits for its job; its control state is looked at again at that time.
+    Waiting(Instant),
+}
+
+#[derive(Debug, Clone, Copy)]
 struct Entry {
     missing: StatsGroups,
     tries: u32,
-    /// Whether a call that asks again is queued or under way.
-    asked: bool,
-    /// Whether its control state has been looked at since the last change of how it is asked.
-    checked: bool,
+    /// The pause before the next try.
+    pause: Duration,
+    stage: Stage,
 }
 
-/// How a domain is asked again.
+/// How domains are asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Again {
-    /// These domains in one call that does not wait.
+    /// These domains without waiting.
     Now(StatsGroups, Vec<Uuid>),
     /// This domain in a call that waits for its job.
     Wait(StatsGroups, Uuid),
@@ -48,9 +64,8 @@ pub(super) enum Again {
 #[derive(Debug, Default)]
 pub(super) struct Busy {
     domains: BTreeMap<Uuid, Entry>,
-    due: Option<Instant>,
-    /// Whether the control states of some are being asked for.
-    checking: bool,
+    /// Those whose control states are being asked for.
+    checking: BTreeSet<Uuid>,
     /// Whether none is asked again any more.
     closed: bool,
 }
@@ -61,11 +76,10 @@ impl Busy {
         if self.closed {
             return;
         }
-        let fresh = Entry { missing, tries: 0, asked: false, checked: false };
-        let entry = self.domains.entry(uuid).or_insert(fresh);
-        *entry = Entry { missing, asked: false, ..*entry };
-        let due = now + pause(entry.tries, chance);
-        self.due = Some(self.due.map_or(due, |at| at.min(due)));
+        let tries = self.domains.get(&uuid).map_or(0, |entry| entry.tries);
+        let pause = pause(tries, chance);
+        let stage = if tries == 0 || tries == TRIES { Stage::Unchecked } else { Stage::Due(now + pause) };
+        self.domains.insert(uuid, Entry { missing, tries, pause, stage });
     }
 
     /// `uuid` is asked no more.
@@ -84,62 +98,81 @@ impl Busy {
         self.domains.is_empty()
     }
 
-    /// When the next call is due; `None` while a message has to come first.
+    /// When the next call, or look at a control state, is due; `None` while a message has to come first.
     pub(super) fn due(&self) -> Option<Instant> {
-        let ready = self.domains.values().any(|entry| !entry.asked && entry.checked);
-        self.due.filter(|_| ready)
-    }
-
-    /// The domains whose control states have to be looked at before they are asked again; they are taken to be under way.
-    pub(super) fn take_unchecked(&mut self) -> Vec<Uuid> {
-        if self.checking {
-            return Vec::new();
-        }
-        let unchecked = self.domains.iter().filter(|(_, entry)| !entry.checked && !entry.asked);
-        let unchecked: Vec<Uuid> = unchecked.map(|(uuid, _)| *uuid).collect();
-        self.checking = !unchecked.is_empty();
-        unchecked
-    }
-
-    /// The control states have come. Gives the domains that do not answer the other client either: they are asked no
-    /// more. One without a state has stopped, which the next call tells.
-    pub(super) fn checked(&mut self, states: &[(Uuid, ControlState)]) -> Vec<Uuid> {
-        if !std::mem::take(&mut self.checking) {
-            return Vec::new();
-        }
-        let is_stuck = |state: &ControlState| match state {
-            ControlState::Occupied(since) => *since >= LONG,
-            ControlState::Error => true,
-            ControlState::Ok | ControlState::Job => false,
+        let due = |entry: &Entry| match entry.stage {
+            Stage::Due(at) => Some(at),
+            Stage::Waiting(at) if self.checking.is_empty() => Some(at),
+            _ => None,
         };
-        let stuck: Vec<Uuid> = states.iter().filter(|(_, state)| is_stuck(state)).map(|(uuid, _)| *uuid).collect();
-        stuck.iter().for_each(|uuid| self.remove(*uuid));
-        self.domains.values_mut().for_each(|entry| entry.checked = true);
+        self.domains.values().filter_map(due).min()
+    }
+
+    /// The domains whose control states have to be looked at now; the caller asks for them, unless there are none.
+    pub(super) fn take_unchecked(&mut self, now: Instant) -> Vec<Uuid> {
+        if !self.checking.is_empty() {
+            return Vec::new();
+        }
+        let is_due = |entry: &Entry| match entry.stage {
+            Stage::Unchecked => true,
+            Stage::Waiting(at) => at <= now,
+            Stage::Due(_) | Stage::Asked => false,
+        };
+        let unchecked = self.domains.iter().filter(|(_, entry)| is_due(entry)).map(|(uuid, _)| *uuid);
+        self.checking = unchecked.take(CHECKED_AT_ONCE).collect();
+        self.checking.iter().copied().collect()
+    }
+
+    /// The control states have come. Gives the domains whose monitor is stuck, and for how long it has been where that is
+    /// known: they are asked no more. One without a state has stopped, which the next call tells.
+    pub(super) fn checked(&mut self, states: &[(Uuid, ControlState)], now: Instant) -> Vec<(Uuid, Option<Duration>)> {
+        let looked_at = std::mem::take(&mut self.checking);
+        let stuck = |(uuid, state): &(Uuid, ControlState)| match state {
+            ControlState::Occupied(since) if *since >= LONG => Some((*uuid, Some(*since))),
+            ControlState::Error => Some((*uuid, None)),
+            _ => None,
+        };
+        let stuck: Vec<_> = states.iter().filter_map(stuck).collect();
+        stuck.iter().for_each(|(uuid, _)| self.remove(*uuid));
+        for uuid in looked_at {
+            if let Some(entry) = self.domains.get_mut(&uuid) {
+                entry.stage = match entry.stage {
+                    Stage::Unchecked => Stage::Due(now + entry.pause),
+                    Stage::Waiting(_) => Stage::Waiting(now + LONG),
+                    stage => stage,
+                };
+            }
+        }
         stuck
     }
 
-    /// The calls that are due now. `may_wait` says for how many domains a call may wait, and for which it may.
-    pub(super) fn take_due(&mut self, now: Instant, mut room: usize, may_wait: impl Fn(Uuid) -> bool) -> Vec<Again> {
-        if self.due().is_none_or(|due| now < due) {
+    /// The calls that are due now. A domain that is `long` busy is given up after the first tries.
+    pub(super) fn take_due(&mut self, now: Instant, calls: &WaitingCalls) -> Vec<Again> {
+        let is_due = |at: Option<Instant>, slack| at.is_some_and(|at| at <= now + slack);
+        let due = |entry: &Entry| if let Stage::Due(at) = entry.stage { Some(at) } else { None };
+        if !self.domains.values().any(|entry| is_due(due(entry), Duration::ZERO)) {
             return Vec::new();
         }
-        self.due = None;
-        let mut calls = Vec::new();
+        self.domains
+            .retain(|uuid, entry| entry.tries < TRIES || !is_due(due(entry), TOGETHER) || !calls.is_long(*uuid));
         let mut together: BTreeMap<StatsGroups, Vec<Uuid>> = BTreeMap::new();
-        for (uuid, entry) in self.domains.iter_mut().filter(|(_, entry)| !entry.asked && entry.checked) {
-            entry.asked = true;
+        let mut again = Vec::new();
+        for (uuid, entry) in self.domains.iter_mut().filter(|(_, entry)| is_due(due(entry), TOGETHER)) {
             entry.tries += 1;
-            // What takes longer than the tries is looked at again before a call waits for it.
-            entry.checked = entry.tries != TRIES;
-            if entry.tries > TRIES && room > 0 && may_wait(*uuid) {
-                room -= 1;
-                calls.push(Again::Wait(entry.missing, *uuid));
+            if entry.tries == TRIES + 1 && calls.may_wait(*uuid, again.len()) {
+                entry.stage = Stage::Waiting(now + LONG);
+                again.push(Again::Wait(entry.missing, *uuid));
             } else {
+                entry.stage = Stage::Asked;
                 together.entry(entry.missing).or_default().push(*uuid);
             }
+            // One that no call waits for yet is checked again, and may be waited for next time.
+            if entry.tries > TRIES {
+                entry.tries = TRIES;
+            }
         }
-        calls.extend(together.into_iter().map(|(missing, domains)| Again::Now(missing, domains)));
-        calls
+        again.extend(together.into_iter().map(|(missing, domains)| Again::Now(missing, domains)));
+        again
     }
 }
 
@@ -148,29 +181,29 @@ fn pause(tries: u32, chance: f64) -> Duration {
     doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0))
 }
 
-/// Jobs that other clients hold for long, over all collections.
+/// Calls that wait for the job of a domain, over all collections, and domains for which that was in vain.
 #[derive(Debug, Default)]
-pub(super) struct HeldJobs {
-    /// Calls that wait for a job although their collection has ended, and the domain of each.
-    waiting: BTreeMap<JobId, Uuid>,
-    /// Domains that were busy to the end of a collection: the next does not wait for them.
+pub(super) struct WaitingCalls {
+    /// By call: its domain, and when it began.
+    calls: BTreeMap<JobId, (Uuid, Instant)>,
+    /// Domains that were busy to the end of a collection: the next gives them up after the first tries.
     long: HashSet<Uuid>,
 }
 
-impl HeldJobs {
-    /// Calls that have been left waiting.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+impl WaitingCalls {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
     }
 
-    /// How many more calls may wait, beside `under_way`.
-    pub(super) fn room(&self, under_way: usize) -> usize {
-        WAITING_CALLS.saturating_sub(self.waiting.len() + under_way)
+    /// Whether a call may wait for the job of `uuid`, beside `more` that are about to.
+    pub(super) fn may_wait(&self, uuid: Uuid, more: usize) -> bool {
+        self.calls.len() + more < MOST_WAITING && !self.calls.values().any(|(of, _)| *of == uuid)
     }
 
-    /// Whether a call may wait for the job of `uuid`.
-    pub(super) fn may_wait(&self, uuid: Uuid) -> bool {
-        !self.long.contains(&uuid) && !self.waiting.values().any(|of| *of == uuid)
+    /// Whether `uuid` was busy to the end of the last collection.
+    pub(super) fn is_long(&self, uuid: Uuid) -> bool {
+        self.long.contains(&uuid)
     }
 
     /// A collection has ended without `uuid`.
@@ -183,20 +216,21 @@ impl HeldJobs {
         self.long.remove(&uuid);
     }
 
-    /// A collection leaves this call waiting.
-    pub(super) fn leave(&mut self, job: JobId, uuid: Uuid) {
-        self.waiting.insert(job, uuid);
+    /// Call number `job` waits for the job of `uuid`.
+    pub(super) fn begin(&mut self, job: JobId, uuid: Uuid, now: Instant) {
+        self.calls.insert(job, (uuid, now));
     }
 
-    /// A call has ended; whether it was one of these.
+    /// Call number `job` has ended; whether it was one of these.
     pub(super) fn ended(&mut self, job: JobId) -> bool {
-        self.waiting.remove(&job).is_some()
+        self.calls.remove(&job).is_some()
     }
 
-    /// Takes the call that waits for `uuid`, which turned out to hang.
-    pub(super) fn take(&mut self, uuid: Uuid) -> Option<JobId> {
-        let job = self.waiting.iter().find_map(|(job, of)| (*of == uuid).then_some(*job))?;
-        self.waiting.remove(&job);
+    /// Takes the call for `uuid` if it is what has occupied the monitor for so long: it got the job, and hangs.
+    pub(super) fn take_stuck(&mut self, uuid: Uuid, occupied: Duration, now: Instant) -> Option<JobId> {
+        let is_it = |(of, since): &(Uuid, Instant)| *of == uuid && now.saturating_duration_since(*since) >= occupied;
+        let job = self.calls.iter().find_map(|(job, call)| is_it(call).then_some(*job))?;
+        self.calls.remove(&job);
         Some(job)
     }
 
@@ -220,21 +254,25 @@ mod tests {
         now + Duration::from_millis(millis)
     }
 
+    /// Each domain's control state has been looked at.
+    fn check(busy: &mut Busy, now: Instant) {
+        let states: Vec<_> = busy.take_unchecked(now).into_iter().map(|uuid| (uuid, ControlState::Ok)).collect();
+        assert!(busy.checked(&states, now).is_empty());
+    }
+
     #[test]
     fn all_that_are_busy_at_a_moment_are_asked_in_one_call() {
         let now = Instant::now();
-        let mut busy = Busy::default();
+        let (mut busy, calls) = (Busy::default(), WaitingCalls::default());
         busy.note(uuid(1), BLOCK, now, 0.5);
-        busy.note(uuid(2), BLOCK, after(now, 5), 0.5);
-        busy.note(uuid(3), StatsGroups::VM, after(now, 5), 0.5);
+        busy.note(uuid(2), BLOCK, now, 0.75);
+        busy.note(uuid(3), StatsGroups::VM, now, 0.5);
         assert_eq!(busy.due(), None, "their control states come first");
-        assert_eq!(busy.take_unchecked(), [uuid(1), uuid(2), uuid(3)]);
-        assert!(busy.take_unchecked().is_empty());
-        assert!(busy.checked(&[(uuid(1), ControlState::Ok)]).is_empty());
+        check(&mut busy, now);
         assert_eq!(busy.due(), Some(after(now, 20)));
-        assert!(busy.take_due(after(now, 19), 2, |_| true).is_empty());
-        let calls = busy.take_due(after(now, 20), 2, |_| true);
-        assert_eq!(calls, [Again::Now(BLOCK, vec![uuid(1), uuid(2)]), Again::Now(StatsGroups::VM, vec![uuid(3)])]);
+        assert!(busy.take_due(after(now, 19), &calls).is_empty());
+        let again = busy.take_due(after(now, 20), &calls);
+        assert_eq!(again, [Again::Now(BLOCK, vec![uuid(1), uuid(2)]), Again::Now(StatsGroups::VM, vec![uuid(3)])]);
         assert_eq!(busy.due(), None, "they are under way");
         busy.remove(uuid(1));
         busy.note(uuid(2), BLOCK, after(now, 30), 0.0);
@@ -245,56 +283,84 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_does_not_answer_the_other_client_is_asked_no_more() {
+    fn a_domain_that_is_checked_while_another_is_asked_is_asked_next() {
+        let now = Instant::now();
+        let (mut busy, calls) = (Busy::default(), WaitingCalls::default());
+        busy.note(uuid(1), BLOCK, now, 0.5);
+        check(&mut busy, now);
+        busy.note(uuid(2), BLOCK, after(now, 15), 0.5);
+        assert_eq!(busy.take_unchecked(after(now, 15)), [uuid(2)]);
+        busy.note(uuid(3), BLOCK, after(now, 16), 0.5);
+        assert_eq!(busy.take_due(after(now, 20), &calls), [Again::Now(BLOCK, vec![uuid(1)])]);
+        assert!(busy.checked(&[], after(now, 21)).is_empty());
+        assert_eq!(busy.due(), Some(after(now, 41)));
+        assert_eq!(busy.take_unchecked(after(now, 21)), [uuid(3)], "it was not among those that were looked at");
+    }
+
+    #[test]
+    fn a_domain_whose_monitor_is_stuck_is_asked_no_more() {
         let now = Instant::now();
         let mut busy = Busy::default();
         (1..=4).for_each(|number| busy.note(uuid(number), BLOCK, now, 0.5));
-        busy.take_unchecked();
+        busy.take_unchecked(now);
         let states = [
             (uuid(1), ControlState::Occupied(LONG)),
             (uuid(2), ControlState::Error),
             (uuid(3), ControlState::Occupied(LONG / 2)),
             (uuid(4), ControlState::Job),
         ];
-        assert_eq!(busy.checked(&states), [uuid(1), uuid(2)]);
+        assert_eq!(busy.checked(&states, now), [(uuid(1), Some(LONG)), (uuid(2), None)]);
         assert_eq!(busy.close(), [uuid(3), uuid(4)]);
     }
 
     #[test]
     fn after_some_tries_calls_wait_and_there_are_few_of_them() {
         let mut now = Instant::now();
-        let mut busy = Busy::default();
-        let held = HeldJobs::default();
+        let (mut busy, mut calls) = (Busy::default(), WaitingCalls::default());
         let domains: Vec<Uuid> = (1..=4).map(uuid).collect();
         for _ in 0..TRIES {
-            domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 1.0));
-            busy.take_unchecked();
-            busy.checked(&[]);
-            now += LONGEST_PAUSE * 2;
-            assert_eq!(busy.take_due(now, held.room(0), |_| true), [Again::Now(BLOCK, domains.clone())]);
+            domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 0.5));
+            check(&mut busy, now);
+            now += LONGEST_PAUSE;
+            assert_eq!(busy.take_due(now, &calls), [Again::Now(BLOCK, domains.clone())]);
         }
-        domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 1.0));
-        assert_eq!(busy.take_unchecked(), domains, "they are looked at again first");
-        busy.checked(&[]);
-        now += LONGEST_PAUSE * 2;
-        let calls = busy.take_due(now, held.room(0), |of| of != uuid(1));
-        let waiting = [2, 3].map(|number| Again::Wait(BLOCK, uuid(number)));
-        assert_eq!(calls[..2], waiting);
-        assert_eq!(calls[2..], [Again::Now(BLOCK, vec![uuid(1), uuid(4)])]);
+        domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 0.5));
+        assert_eq!(busy.due(), None, "they are looked at again first");
+        check(&mut busy, now);
+        now += LONGEST_PAUSE;
+        let again = busy.take_due(now, &calls);
+        assert_eq!(again[..2], [1, 2].map(|number| Again::Wait(BLOCK, uuid(number))));
+        assert_eq!(again[2..], [Again::Now(BLOCK, vec![uuid(3), uuid(4)])]);
+        (1..=2).for_each(|number| calls.begin(u64::try_from(number).expect("small"), uuid(number), now));
+        // A call that waits may get the job and hang.
+        assert_eq!(busy.due(), Some(now + LONG));
+        assert!(busy.take_unchecked(now).is_empty());
+        assert_eq!(busy.take_unchecked(now + LONG), [uuid(1), uuid(2)]);
+        let states = [(uuid(1), ControlState::Occupied(LONG)), (uuid(2), ControlState::Job)];
+        assert_eq!(busy.checked(&states, now + LONG), [(uuid(1), Some(LONG))]);
+        assert_eq!(calls.take_stuck(uuid(1), LONG, now + LONG), Some(1));
+        assert_eq!(calls.take_stuck(uuid(2), LONG * 2, now + LONG), None, "another client's command");
     }
 
     #[test]
-    fn a_call_that_was_left_waiting_is_not_added_to() {
-        let mut held = HeldJobs::default();
-        held.leave(7, uuid(1));
-        held.was_busy(uuid(2));
-        assert_eq!((held.waiting(), held.room(0), held.room(1)), (1, 1, 0));
-        assert!(!held.may_wait(uuid(1)) && !held.may_wait(uuid(2)) && held.may_wait(uuid(3)));
-        held.answered(uuid(2));
-        assert!(held.may_wait(uuid(2)));
-        assert!(held.ended(7) && !held.ended(7));
-        held.leave(8, uuid(3));
-        assert_eq!((held.take(uuid(3)), held.take(uuid(3))), (Some(8), None));
+    fn a_domain_that_is_busy_for_long_is_given_up_after_the_first_tries() {
+        let mut now = Instant::now();
+        let (mut busy, mut calls) = (Busy::default(), WaitingCalls::default());
+        calls.was_busy(uuid(1));
+        for _ in 0..TRIES {
+            busy.note(uuid(1), BLOCK, now, 0.5);
+            check(&mut busy, now);
+            now += LONGEST_PAUSE;
+            assert_eq!(busy.take_due(now, &calls).len(), 1);
+        }
+        busy.note(uuid(1), BLOCK, now, 0.5);
+        check(&mut busy, now);
+        assert!(busy.take_due(now + LONGEST_PAUSE, &calls).is_empty() && busy.is_empty());
+        calls.answered(uuid(1));
+        assert!(!calls.is_long(uuid(1)) && calls.may_wait(uuid(1), 0));
+        calls.begin(7, uuid(1), now);
+        assert!(!calls.may_wait(uuid(1), 0) && calls.may_wait(uuid(2), 0) && !calls.may_wait(uuid(2), 1));
+        assert!(calls.ended(7) && !calls.ended(7) && calls.len() == 0);
     }
 
     #[test]

@@ -26,37 +26,58 @@ pub(super) struct Answers {
     /// What any domain on KVM has answered, of what depends on KVM alone.
     kvm: StatsGroups,
     /// Whether any domain has answered for its dirty rate: then this libvirt and QEMU know it.
-    dirtyrate: StatsGroups,
+    dirtyrate: bool,
+}
+
+/// What a record lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Lack {
+    /// Groups that should be there and are not.
+    pub(super) missing: StatsGroups,
+    /// Groups to ask for again; more than are missing where it is not known what the domain has.
+    pub(super) again: StatsGroups,
+    /// Whether libvirt had the domain's job, and left the groups out all the same.
+    pub(super) had_job: bool,
 }
 
 impl Answers {
-    /// The groups out of `asked` that `record` should have an answer for and has not; learns from it what to expect
-    /// of the next.
-    pub(super) fn missing(&mut self, record: &Shape, asked: StatsGroups, definition: Option<&Metadata>) -> StatsGroups {
+    /// What `record` lacks of the groups `asked`; learns from it what to expect of the next. A call that `waited` for the
+    /// job has had it.
+    pub(super) fn judge(
+        &mut self,
+        record: &Shape,
+        asked: StatsGroups,
+        definition: Option<&Metadata>,
+        waited: bool,
+    ) -> Lack {
         if !record.active {
-            return StatsGroups::default();
+            return Lack::default();
         }
         let asked = asked.and(StatsGroups::MONITOR);
         let answered = asked.and(record.answers);
         let silent = asked.without(answered);
-        let had_job = !answered.and(StatsGroups::SHOWS_JOB).is_empty();
+        let had_job = waited || !answered.and(StatsGroups::SHOWS_JOB).is_empty();
         let on_kvm = definition.is_some_and(|metadata| metadata.virt_type == "kvm");
         let without_iothreads = definition.is_some_and(|metadata| metadata.iothreads == 0);
         let known = self.domains.entry(record.uuid).or_default();
         known.answered |= answered;
         known.empty = known.empty.without(answered);
-        let mut expected = known.answered;
         if had_job {
             known.empty |= silent.without(known.answered);
-            if without_iothreads {
-                expected = expected.without(StatsGroups::IOTHREAD);
-            }
-            if !record.has_disks {
-                expected = expected.without(StatsGroups::BLOCK);
-            }
-        } else {
+        }
+        let mut expected = known.answered;
+        if without_iothreads {
+            expected = expected.without(StatsGroups::IOTHREAD);
+        }
+        if !record.has_disks {
+            expected = expected.without(StatsGroups::BLOCK);
+        }
+        if !had_job {
             // Every QEMU has a resident size.
-            expected |= StatsGroups::BALLOON | self.dirtyrate;
+            expected |= StatsGroups::BALLOON;
+            if self.dirtyrate {
+                expected |= StatsGroups::DIRTYRATE;
+            }
             if record.has_disks {
                 expected |= StatsGroups::BLOCK;
             }
@@ -68,11 +89,13 @@ impl Answers {
             }
             expected = expected.without(known.empty);
         }
+        let missing = silent.and(expected);
+        let again = if had_job || missing.is_empty() { missing } else { silent.without(known.empty) };
         if on_kvm {
             self.kvm |= answered.and(StatsGroups::KVM);
         }
-        self.dirtyrate |= answered.and(StatsGroups::DIRTYRATE);
-        silent.and(expected)
+        self.dirtyrate |= !answered.and(StatsGroups::DIRTYRATE).is_empty();
+        Lack { missing, again, had_job }
     }
 
     /// Forgets a domain that was stopped or started again.
@@ -108,6 +131,15 @@ mod tests {
         (StatsGroups::VM, "vm.remote_tlb_flush.sum"),
     ];
 
+    fn missing(
+        answers: &mut Answers,
+        record: &Shape,
+        asked: StatsGroups,
+        definition: Option<&Metadata>,
+    ) -> StatsGroups {
+        answers.judge(record, asked, definition, false).missing
+    }
+
     fn record(keys: &[&str]) -> Shape {
         let mut records = Records::default();
         records.push_domain("x", Uuid::nil(), Some(1));
@@ -128,9 +160,9 @@ mod tests {
     fn each_group_that_is_left_out_is_missing() {
         for (group, _) in MONITOR {
             let mut answers = Answers::default();
-            assert!(answers.missing(&whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1))).is_empty());
-            assert_eq!(answers.missing(&whole(group), EVERYTHING, Some(&kvm(1))), group, "beside others");
-            assert_eq!(answers.missing(&record(&BUSY), group, Some(&kvm(1))), group, "asked for alone");
+            assert!(missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1))).is_empty());
+            assert_eq!(missing(&mut answers, &whole(group), EVERYTHING, Some(&kvm(1))), group, "beside others");
+            assert_eq!(missing(&mut answers, &record(&BUSY), group, Some(&kvm(1))), group, "asked for alone");
         }
     }
 
@@ -139,8 +171,8 @@ mod tests {
         let other = Shape { uuid: Uuid::max(), ..whole(StatsGroups::default()) };
         for (group, _) in MONITOR {
             let mut answers = Answers::default();
-            answers.missing(&other, EVERYTHING, Some(&kvm(1)));
-            assert_eq!(answers.missing(&record(&BUSY), group, Some(&kvm(2))), group);
+            missing(&mut answers, &other, EVERYTHING, Some(&kvm(1)));
+            assert_eq!(missing(&mut answers, &record(&BUSY), group, Some(&kvm(2))), group);
         }
     }
 
@@ -149,36 +181,56 @@ mod tests {
         let mut answers = Answers::default();
         let tcg = Metadata { virt_type: "qemu".into(), ..Metadata::default() };
         let of_kvm = StatsGroups::CPU_TOTAL | StatsGroups::VCPU | StatsGroups::VM | StatsGroups::IOTHREAD;
-        assert!(answers.missing(&whole(of_kvm), EVERYTHING, Some(&tcg)).is_empty());
-        assert!(answers.missing(&record(&BUSY), of_kvm, Some(&tcg)).is_empty());
-        let busy = answers.missing(&record(&BUSY), EVERYTHING, Some(&tcg));
+        assert!(missing(&mut answers, &whole(of_kvm), EVERYTHING, Some(&tcg)).is_empty());
+        assert!(missing(&mut answers, &record(&BUSY), of_kvm, Some(&tcg)).is_empty());
+        let busy = missing(&mut answers, &record(&BUSY), EVERYTHING, Some(&tcg));
         assert_eq!(busy, StatsGroups::BALLOON | StatsGroups::BLOCK | StatsGroups::DIRTYRATE);
         // An older QEMU on the same host.
         let old = Shape { uuid: Uuid::max(), ..whole(StatsGroups::VM) };
-        answers.missing(&whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)));
-        assert!(answers.missing(&old, EVERYTHING, Some(&kvm(0))).is_empty());
-        assert!(answers.missing(&Shape { answers: StatsGroups::default(), ..old }, StatsGroups::VM, None).is_empty());
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)));
+        assert!(missing(&mut answers, &old, EVERYTHING, Some(&kvm(0))).is_empty());
+        assert!(
+            missing(&mut answers, &Shape { answers: StatsGroups::default(), ..old }, StatsGroups::VM, None).is_empty()
+        );
     }
 
     #[test]
     fn devices_that_were_removed_are_not_missing() {
         let mut answers = Answers::default();
-        answers.missing(&whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1)));
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1)));
         let without = Shape { has_disks: false, ..whole(StatsGroups::BLOCK | StatsGroups::IOTHREAD) };
-        assert!(answers.missing(&without, EVERYTHING, Some(&kvm(0))).is_empty());
+        assert!(missing(&mut answers, &without, EVERYTHING, Some(&kvm(0))).is_empty());
     }
 
     #[test]
     fn a_domain_that_is_shut_off_misses_nothing_and_another_run_is_unknown() {
         let mut answers = Answers::default();
         let off = Shape { active: false, ..record(&["state.state"]) };
-        assert!(answers.missing(&off, EVERYTHING, None).is_empty());
-        answers.missing(&whole(StatsGroups::default()), EVERYTHING, None);
-        assert_eq!(answers.missing(&record(&BUSY), StatsGroups::VM, None), StatsGroups::VM);
+        assert!(missing(&mut answers, &off, EVERYTHING, None).is_empty());
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, None);
+        assert_eq!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None), StatsGroups::VM);
         answers.forget(Uuid::nil());
-        assert!(answers.missing(&record(&BUSY), StatsGroups::VM, None).is_empty());
-        answers.missing(&whole(StatsGroups::default()), EVERYTHING, None);
+        assert!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None).is_empty());
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, None);
         answers.retain(|_| false);
-        assert!(answers.missing(&record(&BUSY), StatsGroups::VM, None).is_empty());
+        assert!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None).is_empty());
+    }
+
+    #[test]
+    fn a_domain_that_was_never_whole_is_asked_again_for_all() {
+        let mut answers = Answers::default();
+        let lack = answers.judge(&record(&BUSY), EVERYTHING, None, false);
+        assert_eq!((lack.missing, lack.again), (StatsGroups::BALLOON | StatsGroups::BLOCK, EVERYTHING));
+    }
+
+    #[test]
+    fn what_a_call_that_waited_for_the_job_did_not_bring_is_not_there() {
+        let mut answers = Answers::default();
+        answers.judge(&whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)), false);
+        assert_eq!(missing(&mut answers, &whole(StatsGroups::VM), EVERYTHING, None), StatsGroups::VM);
+        let other = Shape { uuid: Uuid::max(), ..record(&BUSY) };
+        assert!(answers.judge(&other, StatsGroups::VM, Some(&kvm(0)), true).missing.is_empty());
+        let busy = missing(&mut answers, &other, EVERYTHING, Some(&kvm(0)));
+        assert!(!busy.contains(StatsGroups::VM) && busy.contains(StatsGroups::BLOCK));
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::busy::HeldJobs;
+use super::busy::WaitingCalls;
 use super::complete::Answers;
 use super::flight::{Flight, FlightId, Kind, Waiter};
 use super::link::{Keeper, Link, Standing};
@@ -141,7 +141,7 @@ pub(super) struct Coordinator {
     quarantine: Quarantine,
     /// Which groups each domain answers.
     answers: Answers,
-    held_jobs: HeldJobs,
+    waiting_calls: WaitingCalls,
     /// Who exists.
     registry: Registry,
     inbox: Arc<Inbox>,
@@ -200,7 +200,7 @@ impl Coordinator {
             planner,
             quarantine: Quarantine::default(),
             answers: Answers::default(),
-            held_jobs: HeldJobs::default(),
+            waiting_calls: WaitingCalls::default(),
             registry,
             inbox,
             relisting: Relisting::default(),
@@ -375,7 +375,9 @@ impl Coordinator {
             let checked = flight.running.values().filter(|running| running.batch.kind != Kind::Wait);
             let checks = checked.map(move |running| running.since + patience * (running.checks + 1));
             let given_up = flight.busy_until().filter(|_| !flight.busy.is_empty());
-            flight.deadline().into_iter().chain(checks).chain(flight.busy.due()).chain(given_up)
+            let is_up = matches!(self.keeper.link, Link::Up);
+            let busy = flight.busy.due().into_iter().chain(given_up).filter(move |_| is_up);
+            flight.deadline().into_iter().chain(checks).chain(busy)
         });
         let discoveries = self.discoveries.iter().map(|discovery| discovery.deadline);
         let (relist, read) = (self.next_relist(), self.next_reading());

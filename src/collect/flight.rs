@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::busy::Busy;
+use super::complete::Lack;
 use super::pool::JobId;
 use super::selection::{asked_for, group_of};
 use super::{Collection, DomainStatus, Missing, MissingReason, Quarantined, Selection};
@@ -33,7 +34,7 @@ pub(super) enum Kind {
     /// The same of one domain, waiting for its job.
     Wait,
     /// Everything, of domains whose job a stuck call of ours holds: libvirt gives what needs no monitor at once.
-    Held,
+    BehindStuckCall,
     /// What needs no hypervisor, of running domains.
     WithoutMonitor,
     /// Domains that are shut off.
@@ -53,7 +54,7 @@ pub(super) struct Batch {
     pub(super) attempts: u8,
     /// Whether its domains are asked again for what earlier records lack.
     pub(super) again: bool,
-    /// Why its domains lack what it does not bring.
+    /// Why a domain lacks groups once this batch has been answered.
     pub(super) reason: MissingReason,
 }
 
@@ -168,40 +169,29 @@ impl Flight {
         self.domains.extend(domains.into_iter().map(|identity| (identity.uuid, waiting(identity))));
     }
 
-    /// Takes the answer of a batch. `silent` are the groups of the batch that each record has no answer for, by its
-    /// position. Gives the domains that are complete now.
-    pub(super) fn answer(
-        &mut self,
-        batch: &Batch,
-        records: Records,
-        silent: &[StatsGroups],
-        now: Instant,
-    ) -> Vec<Uuid> {
+    /// Takes the answer of a batch. `lacks` says what each record lacks of the groups of the batch, by its position. Gives
+    /// the domains that are complete now.
+    pub(super) fn answer(&mut self, batch: &Batch, records: Records, lacks: &[Lack], now: Instant) -> Vec<Uuid> {
         let mut complete = Vec::new();
         let mut gone: BTreeSet<Uuid> = batch.domains.iter().copied().collect();
-        let records = if batch.again {
-            self.completed(&records)
-        } else {
-            self.last_first_answer = now;
-            records
-        };
-        for (record, silent) in records.domains().zip(silent) {
+        for (record, lack) in records.domains().zip(lacks) {
             // Of one that has stopped since, what its record says is still true.
             if !record.is_active() || !gone.remove(&record.uuid) {
                 continue;
             }
             let Some(progress) = self.domains.get_mut(&record.uuid) else { continue };
+            let not_asked = progress.missing.without(batch.groups);
             progress.state = State::Answered;
             progress.asked |= batch.groups;
-            progress.missing = progress.missing.without(batch.groups) | *silent;
-            progress.reason = batch.reason;
+            progress.missing = not_asked | lack.missing;
+            progress.reason = if lack.had_job { MissingReason::Refused } else { batch.reason };
             match batch.kind {
                 _ if progress.missing.is_empty() => {
                     self.busy.remove(record.uuid);
                     complete.push(record.uuid);
                 }
-                Kind::Full | Kind::Wait => self.busy.note(record.uuid, progress.missing, now, super::chance()),
-                _ => {}
+                Kind::Full | Kind::Wait => self.busy.note(record.uuid, not_asked | lack.again, now, super::chance()),
+                _ => self.busy.remove(record.uuid),
             }
         }
         // libvirt leaves out domains that have vanished since they were listed.
@@ -211,8 +201,14 @@ impl Flight {
                 progress.state = State::Gone;
             }
         }
+        let records = if batch.again {
+            self.completed(&records)
+        } else {
+            self.last_first_answer = now;
+            records
+        };
         // Of a domain that is in two records the first counts: the one with more.
-        let position = if matches!(batch.kind, Kind::Full | Kind::Wait) { 0 } else { self.batches.len() };
+        let position = if batch.again || batch.kind == Kind::Full { 0 } else { self.batches.len() };
         self.batches.insert(position, Arc::new(records));
         complete
     }
@@ -227,7 +223,9 @@ impl Flight {
             }
         }
         let mut completed = Records::default();
-        for record in again.domains() {
+        // A domain that was started again meanwhile has a record of its earlier run, which is not mixed with this one.
+        let same_run = |record: &DomainRecord<'_>| before.get(&record.uuid).is_none_or(|before| before.id == record.id);
+        for record in again.domains().filter(same_run) {
             completed.push_domain(record.name, record.uuid, record.id);
             record.params().for_each(|param| completed.push(param.key, param.value));
             let answered: BTreeSet<Option<Group>> = record.params().map(|param| group_of(param.key)).collect();
@@ -249,6 +247,12 @@ impl Flight {
             }
         }
         completed
+    }
+
+    /// The daemon was silent until now, not what it was asked about.
+    pub(super) fn daemon_resumed(&mut self, now: Instant) {
+        self.last_first_answer = now;
+        self.running.values_mut().for_each(|running| (running.since, running.checks) = (now, 0));
     }
 
     /// Adds to the number of parameters that have arrived.
@@ -292,7 +296,11 @@ impl Flight {
     /// Until when busy domains are asked again: for a share of the time that the most impatient waiter gives, from the
     /// moment that the other domains have answered.
     pub(super) fn busy_until(&self) -> Option<Instant> {
-        const SHARE: u32 = 4;
+        const SHARE: u32 = 2;
+        let mut batches = self.queue.iter().chain(self.running.values().map(|running| &running.batch));
+        if batches.any(|batch| !batch.again) {
+            return None;
+        }
         Some(self.last_first_answer + self.deadline()?.saturating_duration_since(self.started) / SHARE)
     }
 

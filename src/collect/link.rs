@@ -67,7 +67,9 @@ impl Keeper {
         let broke = matches!(self.link, Link::Up | Link::Silent { .. });
         // A connection that broke is tried again at once: most often the daemon is being restarted.
         let pause = if broke { Duration::ZERO } else { pause(self.failures, chance) };
-        self.failures = if broke { 0 } else { self.failures.saturating_add(1) };
+        // Scrapes do not wait again for a daemon that was silent before.
+        let silent = matches!(self.link, Link::Silent { .. });
+        self.failures = if broke { u32::from(silent) } else { self.failures.saturating_add(1) };
         self.link = Link::Down { error, since: now, retry_at: now + pause };
     }
 

@@ -115,7 +115,7 @@ pub enum MissingReason {
     Quarantined,
     /// No answer came before the deadline.
     Deadline,
-    /// libvirt answered with an error.
+    /// libvirt answered with an error, or left the group out although it had the domain's job.
     Refused,
     /// As many calls as may be at a time wait for other domains that do not answer.
     StuckCalls,

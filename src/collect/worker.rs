@@ -169,7 +169,7 @@ impl Desk {
     fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
         match task {
             Task::List => self.list(alive).map(Outcome::Listed),
-            Task::Control(domains) => self.control_states(&domains).map(Outcome::Controlled),
+            Task::Control(domains) => self.control_states(&domains, alive).map(Outcome::Controlled),
             Task::Stats { domains, request } => {
                 self.find(&domains)?;
                 let mut records = Records::default();
@@ -293,11 +293,20 @@ impl Desk {
         Ok(())
     }
 
-    /// A domain that has stopped has no control state, and is left out.
-    fn control_states(&mut self, domains: &[Uuid]) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
+    /// A domain that has stopped has no control state, and is left out. Each part of the answer is a sign that the daemon is
+    /// `alive`.
+    fn control_states(
+        &mut self,
+        domains: &[Uuid],
+        alive: &dyn Fn(),
+    ) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
+        const PART: usize = 64;
         self.find(domains)?;
         let mut states = Vec::with_capacity(domains.len());
-        for uuid in domains {
+        for (number, uuid) in domains.iter().enumerate() {
+            if number % PART == PART - 1 {
+                alive();
+            }
             let Some(domain) = self.handles.get(uuid) else { continue };
             match domain.control_state(&self.connection) {
                 Ok(state) => states.push((*uuid, state)),

@@ -37,13 +37,11 @@ impl Coordinator {
     /// Nobody waits any more, but calls are under way: until they end, their domains are not asked for more.
     pub(super) fn leave_behind(&mut self, flight: Flight) {
         for (job, running) in flight.running {
-            if let (Kind::Wait, [uuid]) = (running.batch.kind, running.batch.domains.as_slice()) {
-                self.held_jobs.leave(job, *uuid);
-                continue;
-            }
             match running.batch.kind {
+                // It is known what such a call waits for.
+                Kind::Wait => continue,
                 Kind::Inactive | Kind::Info { .. } => self.inactive_job = Some(job),
-                Kind::Full | Kind::Wait | Kind::Held | Kind::WithoutMonitor => {}
+                Kind::Full | Kind::BehindStuckCall | Kind::WithoutMonitor => {}
             }
             // Of a daemon that is silent no hypervisor is to blame.
             let silent = matches!(self.keeper.link, Link::Silent { .. });

@@ -6,34 +6,35 @@ use uuid::Uuid;
 
 use super::{Coordinator, Errand};
 use crate::collect::busy::Again;
-use crate::collect::flight::{Batch, Flight, FlightId, Kind, Running};
+use crate::collect::complete::Lack;
+use crate::collect::flight::{Batch, FlightId, Kind, Running};
 use crate::collect::link::Link;
+use crate::collect::pool::JobId;
 use crate::collect::quarantine::Cause;
 use crate::collect::shape::Shape;
 use crate::collect::worker::Task;
 use crate::libvirt::{ControlState, StatsGroups};
 
 impl Coordinator {
-    /// The groups of a batch that each of its records has no answer for. Only QEMU's driver leaves out what it could not
-    /// ask for.
-    pub(super) fn silent(&mut self, id: FlightId, batch: &Batch, records: &[Shape]) -> Vec<StatsGroups> {
+    /// What each record of a batch lacks. Only QEMU's driver leaves out what it could not ask for.
+    pub(super) fn lacks(&mut self, id: FlightId, batch: &Batch, records: &[Shape]) -> Vec<Lack> {
         let is_qemu = self.versions.as_ref().is_some_and(|versions| versions.driver == "QEMU");
-        let asks_monitor = matches!(batch.kind, Kind::Full | Kind::Wait | Kind::Held);
-        let judged =
-            self.flights.get(&id).filter(|_| is_qemu && asks_monitor).map(|flight| flight.judged(batch.groups));
-        let judged = judged.unwrap_or_default();
-        let silent = |record: &Shape| {
-            let definition = self.registry.get(record.uuid).and_then(|target| target.metadata());
-            self.answers.missing(record, judged, definition)
+        let judged = match (batch.kind, self.flights.get(&id)) {
+            (Kind::Full | Kind::Wait | Kind::BehindStuckCall, Some(flight)) if is_qemu => flight.judged(batch.groups),
+            _ => StatsGroups::default(),
         };
-        records.iter().map(silent).collect()
+        let waited = batch.kind == Kind::Wait;
+        let lack = |record: &Shape| {
+            let definition = self.registry.get(record.uuid).and_then(|target| target.metadata());
+            self.answers.judge(record, judged, definition, waited)
+        };
+        records.iter().map(lack).collect()
     }
 
-    /// Asks for the control states of domains that have just turned out to be busy: one whose monitor does not answer the
-    /// client that holds its job will not answer again.
+    /// Asks for the control states of busy domains, to tell them from domains whose monitor does not answer.
     pub(super) fn check_busy(&mut self, id: FlightId, now: Instant) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        let unchecked = flight.busy.take_unchecked();
+        let unchecked = flight.busy.take_unchecked(now);
         if !unchecked.is_empty() {
             self.control_queue.push_back((Errand::Busy(id), Task::Control(unchecked)));
             self.run_errand(now);
@@ -43,13 +44,20 @@ impl Coordinator {
     /// The control states of busy domains have come.
     pub(super) fn busy_checked(&mut self, id: FlightId, states: &[(Uuid, ControlState)], now: Instant) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
-        for uuid in flight.busy.checked(states) {
-            self.held_jobs.was_busy(uuid);
-            // A call of ours that waited for its job has got it, and hangs in the monitor now.
-            if let Some(job) = self.held_jobs.take(uuid) {
-                self.quarantine.call_stuck(job, [uuid]);
-                self.shut_in(uuid, Cause::Frozen, now);
-            }
+        let mut frozen = Vec::new();
+        for (uuid, occupied) in flight.busy.checked(states, now) {
+            self.waiting_calls.was_busy(uuid);
+            let waits = |_: &JobId, running: &mut Running| {
+                running.batch.kind == Kind::Wait && running.batch.domains.contains(&uuid)
+            };
+            drop(flight.running.extract_if(.., waits).collect::<Vec<_>>());
+            // A call that waited for the job may have got it, and hang in the monitor.
+            let call = occupied.and_then(|occupied| self.waiting_calls.take_stuck(uuid, occupied, now));
+            frozen.extend(call.map(|job| (uuid, job)));
+        }
+        for (uuid, job) in frozen {
+            self.quarantine.call_stuck(job, [uuid]);
+            self.shut_in(uuid, Cause::Frozen, now);
         }
         self.check_busy(id, now);
     }
@@ -61,37 +69,25 @@ impl Coordinator {
         }
         let ids: Vec<FlightId> = self.flights.values().filter(|f| !f.busy.is_empty()).map(|flight| flight.id).collect();
         for id in ids {
-            let room = self.held_jobs.room(self.waiting_calls());
+            self.check_busy(id, now);
             let Some(flight) = self.flights.get_mut(&id) else { continue };
             if flight.busy_until().is_some_and(|until| until <= now) {
-                self.leave_busy(id);
+                flight.busy.close().into_iter().for_each(|uuid| self.waiting_calls.was_busy(uuid));
+                // Calls that wait for a job go on, and their answers are for nothing but the next collection's sake.
+                flight.queue.retain(|batch| batch.kind != Kind::Wait);
+                flight.running.retain(|_, running| running.batch.kind != Kind::Wait);
                 continue;
             }
-            for again in flight.busy.take_due(now, room, |uuid| self.held_jobs.may_wait(uuid)) {
-                let batch = match again {
-                    Again::Now(groups, domains) => Batch::new(Kind::Full, groups, domains),
-                    Again::Wait(groups, uuid) => Batch::new(Kind::Wait, groups, vec![uuid]),
+            for again in flight.busy.take_due(now, &self.waiting_calls) {
+                let batches = match again {
+                    Again::Wait(groups, uuid) => vec![Batch::new(Kind::Wait, groups, vec![uuid])],
+                    Again::Now(groups, domains) => {
+                        let parts = self.planner.pack(&domains).into_iter();
+                        parts.map(|domains| Batch::new(Kind::Full, groups, domains)).collect()
+                    }
                 };
-                flight.queue.push_front(Batch { again: true, ..batch });
+                batches.into_iter().for_each(|batch| flight.queue.push_front(Batch { again: true, ..batch }));
             }
         }
-    }
-
-    /// Ends a flight's wait for busy domains. Calls that wait for their jobs are left to it.
-    fn leave_busy(&mut self, id: FlightId) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
-        flight.busy.close().into_iter().for_each(|uuid| self.held_jobs.was_busy(uuid));
-        flight.queue.retain(|batch| batch.kind != Kind::Wait);
-        let waits = |_: &u64, running: &mut Running| running.batch.kind == Kind::Wait;
-        for (job, running) in flight.running.extract_if(.., waits) {
-            running.batch.domains.iter().for_each(|uuid| self.held_jobs.leave(job, *uuid));
-        }
-    }
-
-    /// Calls of flights that wait for a job.
-    pub(super) fn waiting_calls(&self) -> usize {
-        let waits =
-            |flight: &Flight| flight.running.values().filter(|running| running.batch.kind == Kind::Wait).count();
-        self.flights.values().map(waits).sum()
     }
 }

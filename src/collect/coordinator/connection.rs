@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{CONTROL_PATIENCE, Coordinator, OPEN_PATIENCE, Shortcomings};
-use crate::collect::busy::HeldJobs;
+use crate::collect::busy::WaitingCalls;
 use crate::collect::chance;
+use crate::collect::complete::Answers;
 use crate::collect::flight::Flight;
 use crate::collect::link::Link;
 use crate::collect::quarantine::Quarantine;
@@ -76,6 +77,8 @@ impl Coordinator {
         self.agent_refused = false;
         self.planner.reset();
         self.keeper.opened();
+        // Another libvirt may answer other groups.
+        self.answers = Answers::default();
         self.relisting.want(Cause::Connect, now);
         // Whatever was read over the last connection may have changed since.
         self.read_all_definitions(now);
@@ -116,7 +119,7 @@ impl Coordinator {
         self.reader.disconnected();
         self.relisting.disconnected();
         self.quarantine = Quarantine::default();
-        self.held_jobs = HeldJobs::default();
+        self.waiting_calls = WaitingCalls::default();
         self.flights.values_mut().for_each(Flight::start_over);
         if let Some(error) = self.keeper.refusal(now) {
             self.answer_all(now, &error);

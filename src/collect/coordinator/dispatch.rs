@@ -9,7 +9,7 @@ use super::{Coordinator, Errand};
 use crate::collect::MissingReason;
 use crate::collect::flight::{Batch, FlightId, Kind, Running};
 use crate::collect::link::Link;
-use crate::collect::quarantine::Permission;
+use crate::collect::quarantine::{Permission, STUCK_CALLS};
 use crate::collect::relist::Cause;
 use crate::collect::worker::{Role, Task, WorkerId};
 use crate::libvirt::{DomainSelection, StatsGroups, StatsRequest};
@@ -27,7 +27,7 @@ impl Coordinator {
                     continue;
                 }
                 running.checks += 1;
-                if matches!(running.batch.kind, Kind::Full | Kind::Held) {
+                if matches!(running.batch.kind, Kind::Full | Kind::BehindStuckCall) {
                     let errand = Errand::Suspects(flight.id, *job);
                     self.control_queue.push_back((errand, Task::Control(running.batch.domains.clone())));
                 } else {
@@ -60,6 +60,10 @@ impl Coordinator {
                     continue;
                 };
                 let Some(worker) = self.free_worker(now) else { return };
+                // The connection for errands is not to wait.
+                let kind =
+                    if Some(worker) == self.control && batch.kind == Kind::Wait { Kind::Full } else { batch.kind };
+                let batch = Batch { kind, ..batch };
                 let task = self.task_of(&batch, id);
                 let Some(flight) = self.flights.get_mut(&id) else { break };
                 flight.queue.remove(position);
@@ -74,8 +78,10 @@ impl Coordinator {
                     continue;
                 };
                 flight.calls += 1;
-                if batch.kind == Kind::Full {
-                    asked.extend(&batch.domains);
+                match (batch.kind, batch.domains.as_slice()) {
+                    (Kind::Full, domains) => asked.extend(domains),
+                    (Kind::Wait, [uuid]) => self.waiting_calls.begin(job, *uuid, now),
+                    _ => {}
                 }
                 flight.running.insert(job, Running { batch, since: now, checks: 0 });
             }
@@ -85,9 +91,13 @@ impl Coordinator {
     /// The batch as it may be asked now; `None` if it has to wait. Two calls of ours for one domain would find each other
     /// holding its job: one that is `asked` is not asked at the same time for another selection.
     fn permitted(&self, batch: Batch, asked: &HashSet<Uuid>) -> Option<Batch> {
-        if batch.kind != Kind::Full {
-            return Some(batch);
-        }
+        let may_wait =
+            |uuid: &Uuid| self.quarantine.stuck_calls() < STUCK_CALLS && self.waiting_calls.may_wait(*uuid, 0);
+        let batch = match batch.kind {
+            Kind::Full => batch,
+            Kind::Wait if !batch.domains.iter().all(may_wait) => Batch { kind: Kind::Full, ..batch },
+            _ => return Some(batch),
+        };
         if batch.domains.iter().any(|uuid| asked.contains(uuid)) {
             return None;
         }
@@ -122,8 +132,7 @@ impl Coordinator {
 
     /// Workers for statistics that do not wait for a domain that may never answer.
     fn working(&self) -> usize {
-        let waiting = self.waiting_calls() + self.held_jobs.waiting();
-        self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls() + waiting)
+        self.pool.for_stats().saturating_sub(self.quarantine.stuck_calls() + self.waiting_calls.len())
     }
 
     /// Lets a worker go that is one too many: it was stuck and has been replaced, or fewer are configured now.
@@ -142,7 +151,7 @@ impl Coordinator {
             nowait: batch.kind != Kind::Wait && !self.shortcomings.no_nowait,
         };
         match batch.kind {
-            Kind::Full | Kind::Wait | Kind::Held | Kind::WithoutMonitor => {
+            Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
                 Task::Stats { domains: batch.domains.clone(), request: request(None) }
             }
             Kind::Inactive => {

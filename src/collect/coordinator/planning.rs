@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use uuid::Uuid;
 
 use super::{Coordinator, Errand};
+use crate::collect::MissingReason;
 use crate::collect::flight::{Batch, FlightId, Kind};
 use crate::collect::link::Link;
 use crate::collect::quarantine::Cause;
@@ -127,10 +128,12 @@ impl Coordinator {
             closed.iter().partition(|uuid| knows_nowait && self.quarantine.holds_job(**uuid));
         let without = groups.and(StatsGroups::WITHOUT_MONITOR);
         for domains in self.planner.plan(&closed) {
-            flight.queue.push_back(Batch::new(Kind::WithoutMonitor, without, domains));
+            // They may be what a stuck call waits for.
+            let reason = MissingReason::StuckCalls;
+            flight.queue.push_back(Batch { reason, ..Batch::new(Kind::WithoutMonitor, without, domains) });
         }
         for domains in self.planner.plan(&held) {
-            flight.queue.push_back(Batch::new(Kind::Held, groups, domains));
+            flight.queue.push_back(Batch::new(Kind::BehindStuckCall, groups, domains));
         }
         let needs_monitor = !groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
         for domains in self.planner.plan(&open) {

@@ -41,7 +41,7 @@ impl Coordinator {
         if before != self.id_of(uuid) {
             // Another run has another hypervisor.
             self.quarantine.forget(uuid);
-            self.held_jobs.retain(|known| known != uuid);
+            self.waiting_calls.retain(|known| known != uuid);
             self.answers.forget(uuid);
             self.devices.remove(&uuid);
         }
@@ -82,7 +82,7 @@ impl Coordinator {
         let after: BTreeMap<Uuid, Option<u32>> =
             self.registry.iter().map(|target| (target.identity.uuid, target.identity.id)).collect();
         self.quarantine.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
-        self.held_jobs.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
+        self.waiting_calls.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
         self.answers.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
         self.devices.retain(|uuid, _| after.contains_key(uuid));
         self.located.retain(|uuid, _| after.contains_key(uuid));
@@ -118,7 +118,7 @@ impl Coordinator {
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
         let known = |uuid: &Uuid| self.registry.get(*uuid);
         disagree |= match batch.kind {
-            Kind::Full | Kind::Wait | Kind::Held | Kind::WithoutMonitor => {
+            Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
                 let runs = |uuid: &&Uuid| known(uuid).is_some_and(Target::is_active);
                 batch.domains.iter().filter(runs).any(|uuid| !answered.contains(uuid))
             }
