@@ -32,8 +32,6 @@ use crate::config::{Config, Group};
 use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups, Versions};
 use crate::targets::{Inbox, Registry, Snapshot};
 
-/// How long a connection may take to open.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the daemon may take for what it serves at high priority and without any hypervisor.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
 /// What a domain takes until it is known better.
@@ -122,10 +120,6 @@ pub(super) struct Coordinator {
     control: Option<WorkerId>,
     control_queue: VecDeque<(Errand, Task)>,
     control_job: Option<(JobId, Errand, Instant)>,
-    /// Whether the open that is under way was given up on.
-    open_given_up: bool,
-    /// When to try once more to end an open, if its socket could not be found.
-    abort_after: Option<Instant>,
     /// When another worker may be tried, after one could not connect.
     workers_after: Option<Instant>,
     flights: BTreeMap<FlightId, Flight>,
@@ -182,8 +176,6 @@ impl Coordinator {
             control: None,
             control_queue: VecDeque::new(),
             control_job: None,
-            open_given_up: false,
-            abort_after: None,
             workers_after: None,
             flights: BTreeMap::new(),
             next_flight: 0,
@@ -311,7 +303,7 @@ impl Coordinator {
         if self.keeper.take_retry(now) {
             self.connect(now);
         }
-        self.end_hung_open(now);
+        self.end_hung_opens(now);
         self.relist(now);
         self.plan_flights(now);
         self.run_errand(now);
@@ -323,6 +315,7 @@ impl Coordinator {
         self.dispatch(now);
         self.read(now);
         self.answer_discoveries(now);
+        self.let_idle_go(now);
         self.publish();
     }
 
@@ -351,7 +344,7 @@ impl Coordinator {
         let batch_size = u32::try_from(self.config.collection.batch_size).unwrap_or(u32::MAX);
         let usual = self.usual.saturating_mul(batch_size);
         let retry = if let Link::Down { retry_at, .. } = self.keeper.link { Some(retry_at) } else { None };
-        let opening = self.hung_open_at();
+        let opening = self.pool.next_abort();
         let errand = self.control_job.as_ref().map(|(_, _, since)| *since + self.control_patience());
         let errand = errand.filter(|_| matches!(self.keeper.link, Link::Up));
         let workers = self.workers_after.filter(|after| *after > Instant::now() && !self.flights.is_empty());
@@ -362,7 +355,9 @@ impl Coordinator {
         });
         let discoveries = self.discoveries.iter().map(|discovery| discovery.deadline);
         let (relist, read) = (self.next_relist(), self.next_reading());
-        flights.chain(discoveries).chain([retry, opening, errand, workers, relist, read].into_iter().flatten()).min()
+        let idle = self.pool.next_idle(self.config.collection.idle_timeout, self.control);
+        let others = [retry, opening, errand, workers, relist, read, idle];
+        flights.chain(discoveries).chain(others.into_iter().flatten()).min()
     }
 }
 

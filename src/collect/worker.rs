@@ -10,7 +10,7 @@ use super::coordinator::Message;
 use super::shape::{Shapes, shapes_of};
 use crate::config::MetadataLabels;
 use crate::libvirt::{
-    Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError,
+    Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError, OpenGuard,
     ParamValue, Records, StatsRequest, Versions,
 };
 use crate::targets::{Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, parse_definition};
@@ -83,6 +83,8 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) role: Role,
     pub(super) uri: String,
+    /// Ends the open that the thread begins with.
+    pub(super) guard: OpenGuard,
     /// Where events go.
     pub(super) inbox: Arc<Inbox>,
     pub(super) tasks: mpsc::Receiver<(u64, Task)>,
@@ -97,7 +99,7 @@ impl Worker {
         let id = self.id;
         let on_close = move || drop(messages.send(Message::Closed(id)));
         let access = if let Role::Reader(access) = self.role { access } else { Access::ReadOnly };
-        let opened = Connection::open(&self.uri, access, on_close).and_then(|connection| {
+        let opened = Connection::open_guarded(&self.uri, access, &self.guard, on_close).and_then(|connection| {
             let greeting = self.greet(&connection)?;
             Ok((connection, greeting))
         });

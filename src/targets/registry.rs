@@ -117,6 +117,8 @@ impl Registry {
                 Consequences { redefined: true, moved: true, relist: !known }
             }
             EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
+            // A save, a snapshot or a backup may leave something that only a listing tells of.
+            EventKind::JobCompleted(_) => Consequences { redefined: true, moved: false, relist: true },
             EventKind::BlockJob { status, .. } if BLOCK_JOB_CHANGES_SOURCE.contains(status) => redefined,
             _ => Consequences { relist: !known, ..Consequences::default() },
         }

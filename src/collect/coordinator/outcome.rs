@@ -14,7 +14,7 @@ use crate::libvirt::{ControlState, ErrorClass, LibvirtError, StatsGroups};
 
 impl Coordinator {
     pub(super) fn done(&mut self, worker: WorkerId, job: JobId, outcome: Result<Outcome, LibvirtError>, now: Instant) {
-        self.pool.done(worker);
+        self.pool.done(worker, now);
         if self.inactive_job == Some(job) {
             self.inactive_job = None;
         }
