@@ -5,16 +5,19 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::catalogue::Families;
 use crate::collect::{Collection, Selection, Shortcomings, group_of};
 use crate::config::{AnchoredRegex, Config, Group, HeaderName, Naming, Otlp};
 use crate::discovery::build_target_groups;
 use crate::exporter::Exporter;
 use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::targets::{Definition, DefinitionFailure, Target};
 
 /// How many domains are asked for each group alone: as many as one call has.
 const TIMED: usize = 16;
-/// How many families the report names.
+/// How many families, and unreadable domains, the report names.
 const LARGEST: usize = 10;
 
 /// Collects once and reports; `Err` is the report of a failure with what to do about it.
@@ -42,6 +45,7 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     let all = || collection.batches.iter().flat_map(|records| records.domains());
     let inactive = all().filter(|domain| !domain.is_active()).count();
     line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
+    unreadable(&mut report, &exporter, &collection).await;
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
@@ -69,6 +73,28 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
         line(&mut report, "", &format!("{series:>8}  {name}"));
     }
     Ok(report)
+}
+
+/// The domains that libvirt lists and does not let this user read, once every definition has been asked for.
+async fn unreadable(report: &mut String, exporter: &Exporter, collection: &Collection) {
+    let Ok(snapshot) = exporter.discover(None).await else { return };
+    let records = collection.batches.iter().flat_map(|records| records.domains());
+    let answered: BTreeSet<Uuid> = records.map(|record| record.uuid).collect();
+    let is_unreadable = |target: &&Arc<Target>| {
+        let denied = target.definition == Definition::Failed(DefinitionFailure::PermissionDenied);
+        denied && target.selected && !answered.contains(&target.identity.uuid)
+    };
+    let mut names: Vec<&str> =
+        snapshot.targets.iter().filter(is_unreadable).map(|target| target.identity.name.as_str()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let count = names.len();
+    names.sort_unstable();
+    names.truncate(LARGEST);
+    let more = if count > names.len() { ", ..." } else { "" };
+    line(report, "domains not readable", &format!("{count}, without samples: {}{more}", names.join(", ")));
+    line(report, "remedy", "a polkit rule that allows this user org.libvirt.api.domain.read");
 }
 
 /// Where metrics are pushed, and which settings of that come from the environment.

@@ -30,7 +30,7 @@ use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
 use crate::config::{Config, Group};
 use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups, Versions};
-use crate::targets::{Inbox, Registry, Snapshot};
+use crate::targets::{DefinitionFailure, Inbox, Registry, Snapshot};
 
 /// How long the daemon may take for what it serves at high priority and without any hypervisor.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
@@ -139,7 +139,7 @@ pub(super) struct Coordinator {
     reading_after: Option<Instant>,
     /// Whether a read-write connection for the guest agent was refused.
     agent_refused: bool,
-    definition_failures: BTreeMap<&'static str, u64>,
+    definition_failures: BTreeMap<DefinitionFailure, u64>,
     /// When a domain's addresses were looked up last.
     located: HashMap<Uuid, Instant>,
     discoveries: Vec<Discovery>,

@@ -13,7 +13,9 @@ use crate::libvirt::{
     Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError, OpenGuard,
     ParamValue, Records, StatsRequest, Versions,
 };
-use crate::targets::{Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, parse_definition};
+use crate::targets::{
+    Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, fingerprint, parse_definition,
+};
 
 /// Most interfaces that a domain is known by, and most addresses of each.
 const MOST_ADDRESSES: usize = 64;
@@ -48,8 +50,8 @@ pub(super) enum Task {
     Bulk { request: StatsRequest, wanted: DomainFilter },
     /// Fetch the basic facts of all domains, for drivers without bulk statistics.
     Info { inactive: bool, wanted: DomainFilter },
-    /// Read the definition of a domain.
-    Define { uuid: Uuid, labels: Arc<MetadataLabels> },
+    /// Read the definition of a domain, unless it is the one with the fingerprint that is `known`.
+    Define { uuid: Uuid, labels: Arc<MetadataLabels>, known: Option<u64> },
     /// Look up the addresses of a domain at these sources, in their order.
     Locate { uuid: Uuid, sources: Vec<AddressSource> },
 }
@@ -75,6 +77,8 @@ pub(super) enum Outcome {
     Controlled(Vec<(Uuid, ControlState)>),
     Records(Records, Shapes),
     Defined(Result<Metadata, DefinitionError>),
+    /// The definition is the one that was known.
+    Unchanged,
     Located(Option<Addresses>),
 }
 
@@ -197,10 +201,15 @@ impl Desk {
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
-            Task::Define { uuid, labels } => {
+            Task::Define { uuid, labels, known } => {
                 let domain = self.connection.lookup_domain(uuid)?;
                 let xml = domain.xml_description(&self.connection)?;
-                Ok(Outcome::Defined(parse_definition(&xml, &labels)))
+                let fingerprint = fingerprint(&xml, &labels);
+                if known == Some(fingerprint) {
+                    return Ok(Outcome::Unchanged);
+                }
+                let parsed = parse_definition(&xml, &labels);
+                Ok(Outcome::Defined(parsed.map(|metadata| Metadata { fingerprint, ..metadata })))
             }
             Task::Locate { uuid, sources } => self.addresses(uuid, &sources).map(Outcome::Located),
         }

@@ -221,6 +221,29 @@ impl Registry {
         });
     }
 
+    /// Its definition was read again, and is the one that is known.
+    pub fn confirm(&mut self, uuid: Uuid) {
+        let Some(target) = self.targets.get(&uuid) else { return };
+        let connected =
+            target.metadata().and_then(|metadata| metadata.agent).map(|agent| agent.connected.unwrap_or(false));
+        // An event may have told of the agent what is not true any more.
+        if target.agent_connected != connected {
+            self.change(uuid, |target| target.agent_connected = connected);
+        }
+    }
+
+    /// How many domains there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there is no domain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
     /// The addresses that somebody has looked up.
     pub fn locate(&mut self, uuid: Uuid, addresses: Option<Arc<Addresses>>) {
         self.change(uuid, |target| target.addresses = Some(addresses));

@@ -36,7 +36,7 @@ impl Coordinator {
             Ok(Outcome::Records(records, shapes)) => {
                 let selection = flight.selection.clone();
                 self.compare(&running.batch, &records, |name| selection.selects(name), now);
-                self.learn(&shapes.domains, now);
+                self.learn(&records, &shapes.domains, now);
                 let Some(flight) = self.flights.values_mut().find(|flight| flight.id == id) else { return };
                 if let (Kind::Full, Ok(count @ 1..)) = (running.batch.kind, u32::try_from(records.len())) {
                     let each = now.saturating_duration_since(running.since) / count;
