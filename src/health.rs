@@ -111,7 +111,7 @@ rows! {
 /// Puts the exporter's own families in front of those of the domains.
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
-    let mut health = Filling::new(&mut families.labels, &|_| true);
+    let mut health = Filling::new(families, &|_| true);
     let collection = facts.collection;
     health.number(&UP, boolean(collection.error.is_none()));
     if let Some(versions) = &collection.versions {

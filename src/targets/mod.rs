@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use counts::{DomainCounts, HostCounts, JobTimes};
+pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
 pub use inbox::{Arrived, Inbox};
 pub use metadata::{
     Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
