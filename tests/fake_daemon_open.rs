@@ -193,13 +193,15 @@ fn there_is_nothing_to_abort_where_no_open_is_under_way() {
 #[test]
 fn uris_that_cannot_be_opened_fail_at_once() {
     let _alone = alone();
-    for (uri, message) in [
-        ("", ""),
-        ("nonsense", ""),
-        ("nosuch:///system", ""),
-        ("qemu+unix://host/system?socket=/nowhere", ""),
-        ("qemu+unix:///system?socket=/nowhere", "No such file or directory"),
-        ("qemu:///system\0", "NUL"),
+    let (bad, failed) = (ErrorClass::BadUri, ErrorClass::ConnectFailed);
+    for (uri, message, class) in [
+        ("", "", failed),
+        ("not a uri", "parse", bad),
+        ("qemu+nosuch://host/system", "transport", bad),
+        ("qemu+unix://host/system?socket=/nowhere", "not supported", bad),
+        ("qemu+unix:///system?socket=/nowhere", "No such file or directory", failed),
+        ("qemu+tls://127.0.0.1:1/system?pkipath=/nowhere", "CA certificate", failed),
+        ("qemu:///system\0", "NUL", bad),
     ] {
         // The empty URI means "whatever there is"; there may be one.
         if uri.is_empty() {
@@ -207,7 +209,7 @@ fn uris_that_cannot_be_opened_fail_at_once() {
         }
         let (result, on_close) = within(SOON, move || try_open(uri));
         let error = result.unwrap_err();
-        assert_eq!(error.class, ErrorClass::ConnectFailed, "{error}");
+        assert_eq!(error.class, class, "{error}");
         assert!(error.message.contains(message) && !error.message.is_empty(), "{error}");
         assert!(on_close.is_freed() && on_close.calls() == 0);
     }

@@ -11,7 +11,7 @@ use super::shape::{Shapes, shapes_of};
 use crate::config::MetadataLabels;
 use crate::libvirt::{
     Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError, OpenGuard,
-    ParamValue, Records, StatsRequest, Versions,
+    ParamValue, Records, StatsGroups, StatsRequest, Versions,
 };
 use crate::targets::{
     Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, fingerprint, parse_definition,
@@ -48,8 +48,8 @@ pub(super) enum Task {
     Stats { domains: Vec<Uuid>, request: StatsRequest },
     /// Fetch the statistics of all domains of a selection.
     Bulk { request: StatsRequest, wanted: DomainFilter },
-    /// Fetch the basic facts of all domains, for drivers without bulk statistics.
-    Info { inactive: bool, wanted: DomainFilter },
+    /// Fetch the basic facts of all domains, as far as they belong to these groups, for drivers without bulk statistics.
+    Info { inactive: bool, groups: StatsGroups, wanted: DomainFilter },
     /// Read the definition of a domain, unless it is the one with the fingerprint that is `known`.
     Define { uuid: Uuid, labels: Arc<MetadataLabels>, known: Option<u64> },
     /// Look up the addresses of a domain at these sources, in their order.
@@ -196,8 +196,8 @@ impl Desk {
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
-            Task::Info { inactive, wanted } => {
-                let records = self.basic_facts(inactive, &wanted)?;
+            Task::Info { inactive, groups, wanted } => {
+                let records = self.basic_facts(inactive, groups, &wanted)?;
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
@@ -320,7 +320,7 @@ impl Desk {
     }
 
     /// The basic facts under the keys that bulk statistics have for them.
-    fn basic_facts(&self, inactive: bool, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
+    fn basic_facts(&self, inactive: bool, groups: StatsGroups, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
         let mut records = Records::default();
         let list = if inactive { DomainList::Inactive } else { DomainList::Active };
         for domain in self.connection.list_domains(list)? {
@@ -334,11 +334,17 @@ impl Desk {
                 Err(_) => continue,
             };
             records.push_domain(&identity.name, identity.uuid, identity.id);
-            records.push("state.state", ParamValue::Int(info.state));
-            records.push("cpu.time", ParamValue::ULLong(info.cpu_time_nanos));
-            records.push("balloon.current", ParamValue::ULLong(info.memory_kib));
-            records.push("balloon.maximum", ParamValue::ULLong(info.maximum_kib));
-            records.push("vcpu.current", ParamValue::UInt(info.vcpus));
+            for (group, key, value) in [
+                (StatsGroups::STATE, "state.state", ParamValue::Int(info.state)),
+                (StatsGroups::CPU_TOTAL, "cpu.time", ParamValue::ULLong(info.cpu_time_nanos)),
+                (StatsGroups::BALLOON, "balloon.current", ParamValue::ULLong(info.memory_kib)),
+                (StatsGroups::BALLOON, "balloon.maximum", ParamValue::ULLong(info.maximum_kib)),
+                (StatsGroups::VCPU, "vcpu.current", ParamValue::UInt(info.vcpus)),
+            ] {
+                if groups.contains(group) {
+                    records.push(key, value);
+                }
+            }
         }
         Ok(records)
     }

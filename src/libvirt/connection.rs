@@ -86,7 +86,7 @@ impl Connection {
     /// A drop says goodbye to the daemon and waits for the answer, or until keepalive ends the connection.
     ///
     /// # Errors
-    /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
+    /// [`ErrorClass::ConnectFailed`], [`ErrorClass::BadUri`] or [`ErrorClass::PermissionDenied`].
     pub fn open(uri: &str, access: Access, on_close: impl Fn() + Send + 'static) -> Result<Self, LibvirtError> {
         Self::open_guarded(uri, access, &OpenGuard::default(), on_close)
     }
@@ -104,7 +104,8 @@ impl Connection {
         event_loop::ensure_started()?;
         let operation = || format!("cannot open {uri} {access}");
         let failure = |message| LibvirtError::own(operation(), ErrorClass::ConnectFailed, message).with_access(access);
-        let c_uri = CString::new(uri).map_err(|_| failure("the URI has a NUL byte"))?;
+        let c_uri = CString::new(uri)
+            .map_err(|_| LibvirtError::own(operation(), ErrorClass::BadUri, "the URI has a NUL byte"))?;
         // All calls to the daemon are within reach of the guard.
         guard.watch(uri, || {
             let pointer = match access {

@@ -93,6 +93,7 @@ impl From<ErrorClass> for DefinitionFailure {
             ErrorClass::TooLarge => Self::TooLarge,
             ErrorClass::NotSupported => Self::NotSupported,
             ErrorClass::ConnectFailed
+            | ErrorClass::BadUri
             | ErrorClass::Disconnected
             | ErrorClass::VanishedDomain
             | ErrorClass::Other(_) => Self::Other,
