@@ -15,7 +15,7 @@ const PAUSE_FACTOR: u32 = 20;
 /// The longest such pause: a daemon that was slow once is asked again after that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How many times longer than a listing usually is the interval between two is at the least.
-const INTERVAL_FACTOR: u32 = 500;
+const INTERVAL_FACTOR: u32 = 100;
 /// The longest interval that comes of that.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(600);
 /// The least time between two listings because records did not agree with the registry: they may never agree.
@@ -263,7 +263,7 @@ mod tests {
             relisting.next_wake().map(|at| at - (now + took))
         };
         assert_eq!(next(Duration::from_millis(100)), Some(Duration::from_secs(60)));
-        assert_eq!(next(Duration::from_millis(800)), Some(Duration::from_secs(400)));
+        assert_eq!(next(Duration::from_millis(800)), Some(Duration::from_secs(80)));
         assert_eq!(next(Duration::from_secs(9)), Some(LONGEST_INTERVAL));
     }
 
