@@ -73,6 +73,7 @@ pub(super) fn contradicts(record: &DomainRecord<'_>, metadata: &Metadata) -> boo
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
     let mut interfaces: BTreeSet<&str> = BTreeSet::new();
+    let mut other_size = false;
     for param in record.params() {
         let number = |prefix: &str, suffix: &str| param.key.strip_prefix(prefix)?.strip_suffix(suffix);
         match param.value {
@@ -85,22 +86,20 @@ pub(super) fn contradicts(record: &DomainRecord<'_>, metadata: &Metadata) -> boo
                     interfaces.insert(value);
                 }
             }
-            ParamValue::UInt(most) if param.key == "vcpu.maximum" => {
-                if metadata.vcpus.is_some_and(|vcpus| vcpus != most) {
-                    return true;
-                }
+            ParamValue::UInt(most) => {
+                other_size |= param.key == "vcpu.maximum" && metadata.vcpus.is_some_and(|vcpus| vcpus != most);
             }
-            ParamValue::ULLong(most) if param.key == "balloon.maximum" => {
-                if metadata.memory_bytes.is_some_and(|bytes| bytes / 1024 != most) {
-                    return true;
-                }
+            ParamValue::ULLong(most) => {
+                let is_other = |bytes: u64| bytes / 1024 != most;
+                other_size |= param.key == "balloon.maximum" && metadata.memory_bytes.is_some_and(is_other);
             }
             _ => {}
         }
     }
     let known = metadata.interfaces.iter().map(|interface| interface.device.as_str());
     let known: BTreeSet<&str> = known.filter(|device| !device.is_empty()).collect();
-    (!interfaces.is_empty() && interfaces != known)
+    other_size
+        || (!interfaces.is_empty() && interfaces != known)
         || (!names.is_empty() && other_disks(&names, &paths, &metadata.disks))
 }
 
