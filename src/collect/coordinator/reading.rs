@@ -170,7 +170,7 @@ impl Coordinator {
     }
 
     /// Some changes have no event and show in no record, so each definition is read again now and then. Where there are very
-    /// many, that takes half of the rate: what has changed comes first.
+    /// many, that takes half of the rate, so that what has changed is not kept waiting.
     fn read_again_later(&mut self, uuid: Uuid, now: Instant) {
         self.reader.allow(uuid);
         let after = self.config.metadata.refresh_interval.max(self.reader.time_for(2 * self.registry.len()));
