@@ -5,26 +5,39 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::catalogue::Families;
 use crate::collect::{Collection, Selection, Shortcomings, group_of};
 use crate::config::{AnchoredRegex, Config, Group, HeaderName, Naming, Otlp};
 use crate::discovery::build_target_groups;
 use crate::exporter::Exporter;
 use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::targets::{Definition, DefinitionFailure, Target};
 
 /// How many domains are asked for each group alone: as many as one call has.
 const TIMED: usize = 16;
-/// How many families the report names.
+/// How many families, and unreadable domains, the report names.
 const LARGEST: usize = 10;
 
-/// Collects once and reports; `Err` is the report of a failure with what to do about it.
+/// What is reported where libvirt could not be asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// The report, with what to do about it.
+    pub report: String,
+    /// Whether the configuration is to blame.
+    pub is_configuration: bool,
+}
+
+/// Collects once and reports.
 ///
 /// # Errors
-/// The same report, where libvirt could not be asked.
-pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, String> {
+/// Where libvirt could not be asked.
+pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Failure> {
     let collection = exporter.collect(None, &Selection::default()).await;
     let mut report = String::new();
-    line(&mut report, "configuration", "ok");
+    let is_bad_uri = collection.error.as_ref().is_some_and(|error| error.class == ErrorClass::BadUri);
+    line(&mut report, "configuration", if is_bad_uri { "libvirt.uri is none that can be opened" } else { "ok" });
     line(&mut report, "libvirt URI", config.libvirt.uri.as_str());
     push_settings(&mut report, &config.otlp);
     if let Some(versions) = &collection.versions {
@@ -35,13 +48,14 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     if let Some(error) = &collection.error {
         line(&mut report, "connection", &error.to_string());
         line(&mut report, "remedy", remedy(error));
-        return Err(report);
+        return Err(Failure { report, is_configuration: is_bad_uri });
     }
     line(&mut report, "connection", "ok");
     let active = collection.domains.len();
     let all = || collection.batches.iter().flat_map(|records| records.domains());
     let inactive = all().filter(|domain| !domain.is_active()).count();
     line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
+    unreadable(&mut report, &exporter, &collection).await;
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
@@ -69,6 +83,28 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
         line(&mut report, "", &format!("{series:>8}  {name}"));
     }
     Ok(report)
+}
+
+/// The domains that libvirt lists and does not let this user read, once every definition has been asked for.
+async fn unreadable(report: &mut String, exporter: &Exporter, collection: &Collection) {
+    let Ok(snapshot) = exporter.discover(None).await else { return };
+    let records = collection.batches.iter().flat_map(|records| records.domains());
+    let answered: BTreeSet<Uuid> = records.map(|record| record.uuid).collect();
+    let is_unreadable = |target: &&Arc<Target>| {
+        let denied = target.definition == Definition::Failed(DefinitionFailure::PermissionDenied);
+        denied && target.selected && !answered.contains(&target.identity.uuid)
+    };
+    let mut names: Vec<&str> =
+        snapshot.targets.iter().filter(is_unreadable).map(|target| target.identity.name.as_str()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let count = names.len();
+    names.sort_unstable();
+    names.truncate(LARGEST);
+    let more = if count > names.len() { ", ..." } else { "" };
+    line(report, "domains not readable", &format!("{count}, without samples: {}{more}", names.join(", ")));
+    line(report, "remedy", "a polkit rule that allows this user org.libvirt.api.domain.read");
 }
 
 /// Where metrics are pushed, and which settings of that come from the environment.
@@ -112,14 +148,16 @@ fn push_settings(report: &mut String, otlp: &Otlp) {
 pub fn remedy(error: &LibvirtError) -> &'static str {
     match error.class {
         ErrorClass::ConnectFailed => {
-            "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens"
+            "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens; over TLS \
+             or ssh, give the exporter's user the certificates or keys that the line above misses"
         }
+        ErrorClass::BadUri => "set libvirt.uri to one that `virsh --connect URI list` can open as the exporter's user",
         // The message itself names the user and the settings.
         ErrorClass::PermissionDenied => "grant what the line above names, or run the exporter as a user who has it",
         ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
         ErrorClass::TimedOut => {
-            "see whether `virsh -r list` answers: if not, the daemon is frozen or at its client limit; if it does, a \
-             guest does not answer or collection.deadline is too short"
+            "see whether `virsh -r --connect URI list` answers with the URI above: if not, the daemon is frozen, at its \
+             client limit or out of reach; if it does, a guest does not answer or collection.deadline is too short"
         }
         ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
         ErrorClass::NotSupported => "this driver does not know the call: see whether `virsh list` works with this URI",

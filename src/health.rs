@@ -12,7 +12,7 @@ use crate::config::Group;
 use crate::libvirt::ErrorClass;
 use crate::push::PushStats;
 use crate::rows::{Filled, Filling, boolean, count, rows, unix_seconds};
-use crate::targets::{DefinitionError, Snapshot};
+use crate::targets::{DefinitionFailure, Snapshot};
 
 /// Everything that the families of this module are made from.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ rows! {
         "Domains whose definition has not been read yet";
     METADATA_FAILURES = Counter, Unit::Of("definition"), "libvirt_exporter_metadata_failures_total", "libvirt.exporter.metadata.failures", ["reason"],
         "Definitions of domains that could not be read, by reason";
+    UNREADABLE = Gauge, Unit::Of("domain"), "libvirt_exporter_unreadable_domains", "libvirt.exporter.unreadable_domains", [],
+        "Domains that libvirt lists but does not let the exporter's user read: they have no samples";
     UNMAPPED_KEYS = Gauge, Unit::Of("key"), "libvirt_exporter_unmapped_keys", "libvirt.exporter.unmapped_keys", [],
         "Different keys of the last collection that this version has no metric for";
     DUPLICATES = Counter, Unit::Of("sample"), "libvirt_exporter_duplicate_samples_total", "libvirt.exporter.duplicate_samples", [],
@@ -119,7 +121,7 @@ fn missing(subject: LabelSet, status: &DomainStatus) -> Vec<Filled<'static>> {
 /// Puts the exporter's own families in front of those of the domains.
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
-    let mut health = Filling::new(&mut families.labels, &|_| true);
+    let mut health = Filling::new(families, &|_| true);
     let collection = facts.collection;
     health.number(&UP, boolean(collection.error.is_none()));
     if let Some(versions) = &collection.versions {
@@ -153,8 +155,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     health.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));
     health.number(&METADATA_PENDING, count(targets.metadata_pending));
     let failures = metadata_failures(targets);
-    health
-        .labelled(&METADATA_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
+    health.labelled(&METADATA_FAILURES, failures.map(|(reason, count)| (vec![reason], Value::Unsigned(count))));
+    health.number(&UNREADABLE, count(targets.unreadable.len()));
     health.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     health.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
     health.number(&SERIES, count(series));
@@ -230,10 +232,10 @@ fn failures_by_reason(stats: &CollectorStats) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-/// Likewise; reasons that are none of the definition's own come from whoever counts.
-fn metadata_failures(targets: &Snapshot) -> BTreeMap<&'static str, u64> {
-    let known = DefinitionError::REASONS.into_iter().map(|reason| (reason, 0));
-    known.chain(targets.metadata_failures.iter().map(|(reason, count)| (*reason, *count))).collect()
+/// Likewise.
+fn metadata_failures(targets: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let count = |reason| targets.metadata_failures.get(&reason).copied().unwrap_or(0);
+    DefinitionFailure::ALL.into_iter().map(move |reason| (reason.as_str(), count(reason)))
 }
 
 #[cfg(test)]
@@ -253,7 +255,8 @@ mod tests {
             resyncs: BTreeMap::from([("overflow", 2)]),
             events_dropped: 7,
             metadata_pending: 3,
-            metadata_failures: BTreeMap::from([("dtd", 1), ("timed_out", 4)]),
+            metadata_failures: BTreeMap::from([(DefinitionFailure::Dtd, 1), (DefinitionFailure::TimedOut, 4)]),
+            unreadable: vec![Uuid::nil()],
             ..Snapshot::default()
         };
         let collection = Collection {
@@ -289,10 +292,12 @@ mod tests {
             "libvirt_exporter_metadata_failures_total{reason=\"dtd\"} 1",
             "libvirt_exporter_metadata_failures_total{reason=\"timed_out\"} 4",
             "libvirt_exporter_metadata_failures_total{reason=\"too_deep\"} 0",
+            "libvirt_exporter_unreadable_domains 1",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
-        assert_eq!(text.matches("libvirt_exporter_metadata_failures_total{").count(), 6, "{text}");
+        let reasons = text.matches("libvirt_exporter_metadata_failures_total{").count();
+        assert_eq!(reasons, DefinitionFailure::ALL.len(), "each reason has a sample from the start: {text}");
     }
 
     #[test]

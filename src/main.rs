@@ -170,9 +170,9 @@ async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let exporter = Exporter::start(config)?;
     match check::run(config, exporter).await {
         Ok(report) => print(report.as_bytes()),
-        Err(report) => {
-            print(report.as_bytes())?;
-            Ok(ExitCode::FAILURE)
+        Err(failure) => {
+            print(failure.report.as_bytes())?;
+            Ok(if failure.is_configuration { ExitCode::from(USAGE) } else { ExitCode::FAILURE })
         }
     }
 }

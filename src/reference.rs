@@ -104,10 +104,9 @@ const HEAD: &str = "\
 # Metrics
 
 This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
-`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; only the two that count the
-events of all domains carry neither. A section is a group of
-`collection.groups`; what comes from definitions and events rather than from a key of libvirt stands in the group that it is
-about. A key that libvirt does not send yields no sample, never a zero.
+`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; only those that
+count the events and jobs of all domains carry neither. A section is a group of `collection.groups`; what comes from
+definitions and events rather than from a key of libvirt stands in the group that it is about. A key that libvirt does not send yields no sample, never a zero.
 
 `<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
 `.name` key of the same number, or are the number itself where libvirt sends no name.

@@ -32,6 +32,24 @@ fn a_steady_scrape_is_a_few_calls_for_statistics_and_nothing_else() {
 }
 
 #[test]
+fn idle_connections_are_given_back() {
+    let daemon = daemon(50);
+    let settings = "collection: {deadline: 4s, idle_timeout: 1s}\nmetadata: {refresh_interval: 1h}\n";
+    let scraper = Scraper::configured(&daemon, settings);
+    scraper.start_all_workers(&daemon);
+    let counters = daemon.counters();
+    let only_events = |limit| counters.wait_until(limit, |all| all.open_connections() == 1);
+    assert!(only_events(Duration::from_secs(20)), "{}", counters.open_connections());
+    // The next scrape opens what it needs, and what is in use stays.
+    for _ in 0..15 {
+        assert_eq!(scraper.scrape().complete(), 50);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(counters.open_connections() > 1);
+    assert!(only_events(Duration::from_secs(20)), "{}", counters.open_connections());
+}
+
+#[test]
 fn twenty_scrapers_at_once_cost_one_collection() {
     let daemon = daemon(50);
     let scraper = Scraper::new(&daemon, "");

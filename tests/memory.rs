@@ -93,8 +93,7 @@ mod exercises {
     use std::time::Duration;
 
     use domstats_exporter::libvirt::{
-        Access, AddressSource, Connection, DomainList, Event, EventSink, LibvirtError, Records, StatsRequest,
-        abort_open,
+        Access, AddressSource, Connection, DomainList, Event, EventSink, LibvirtError, OpenGuard, Records, StatsRequest,
     };
     use fake_libvirtd::domain::Interface;
     use fake_libvirtd::params::Value;
@@ -106,12 +105,12 @@ mod exercises {
 
     use crate::fake::{
         SOON, STATS, UnderWay, everything, fetch, handles, open, open_watched, shut_sockets, small, start, start_fetch,
-        start_small, try_open, wait_for, within,
+        start_small, try_open, try_open_guarded, wait_for, within,
     };
     use crate::frames::frames;
     use crate::scraper::{self, Scraper};
 
-    /// `abort_open` ends the open that is under way in this process, whosesoever it is, and its socket must not be inherited.
+    /// Opens run one at a time in a process, and the socket of one must not be inherited.
     pub(super) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -450,9 +449,11 @@ mod exercises {
         let daemon = start(small().limits(Limits { max_clients: 2, ..Limits::default() }));
         let abort = || {
             let uri = daemon.uri();
-            let opening = UnderWay::start(move || try_open(&uri));
+            let guard = OpenGuard::default();
+            let own = guard.clone();
+            let opening = UnderWay::start(move || try_open_guarded(&uri, &own));
             assert!(opening.blocks_for(Duration::from_millis(200)));
-            assert!(wait_for(SOON, abort_open));
+            assert!(wait_for(SOON, || guard.abort()));
             let ((result, on_close), _) = opening.result(SOON);
             result.unwrap_err();
             assert!(on_close.is_freed());

@@ -33,10 +33,8 @@ use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
 use crate::config::Config;
 use crate::libvirt::{ErrorClass, LibvirtError, Versions};
-use crate::targets::{Inbox, Registry, Snapshot};
+use crate::targets::{DefinitionFailure, Inbox, Registry, Snapshot};
 
-/// How long a connection may take to open.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the daemon may take for what it serves at high priority and without any hypervisor.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
 /// What a domain takes until it is known better.
@@ -129,10 +127,6 @@ pub(super) struct Coordinator {
     control: Option<WorkerId>,
     control_queue: VecDeque<(Errand, Task)>,
     control_job: Option<(JobId, Errand, Instant)>,
-    /// Whether the open that is under way was given up on.
-    open_given_up: bool,
-    /// When to try once more to end an open, if its socket could not be found.
-    abort_after: Option<Instant>,
     /// When another worker may be tried, after one could not connect.
     workers_after: Option<Instant>,
     flights: BTreeMap<FlightId, Flight>,
@@ -155,7 +149,7 @@ pub(super) struct Coordinator {
     reading_after: Option<Instant>,
     /// Whether a read-write connection for the guest agent was refused.
     agent_refused: bool,
-    definition_failures: BTreeMap<&'static str, u64>,
+    definition_failures: BTreeMap<DefinitionFailure, u64>,
     /// When a domain's addresses were looked up last.
     located: HashMap<Uuid, Instant>,
     discoveries: Vec<Discovery>,
@@ -192,8 +186,6 @@ impl Coordinator {
             control: None,
             control_queue: VecDeque::new(),
             control_job: None,
-            open_given_up: false,
-            abort_after: None,
             workers_after: None,
             flights: BTreeMap::new(),
             next_flight: 0,
@@ -325,7 +317,7 @@ impl Coordinator {
         if self.keeper.take_retry(now) {
             self.connect(now);
         }
-        self.end_hung_open(now);
+        self.end_hung_opens(now);
         self.relist(now);
         self.plan_flights(now);
         self.run_errand(now);
@@ -338,6 +330,7 @@ impl Coordinator {
         self.dispatch(now);
         self.read(now);
         self.answer_discoveries(now);
+        self.let_idle_go(now);
         self.publish();
     }
 
@@ -366,7 +359,7 @@ impl Coordinator {
         let batch_size = u32::try_from(self.config.collection.batch_size).unwrap_or(u32::MAX);
         let usual = self.usual.saturating_mul(batch_size);
         let retry = if let Link::Down { retry_at, .. } = self.keeper.link { Some(retry_at) } else { None };
-        let opening = self.hung_open_at();
+        let opening = self.pool.next_abort();
         let errand = self.control_job.as_ref().map(|(_, _, since)| *since + self.control_patience());
         let errand = errand.filter(|_| matches!(self.keeper.link, Link::Up));
         let workers = self.workers_after.filter(|after| *after > Instant::now() && !self.flights.is_empty());
@@ -381,6 +374,8 @@ impl Coordinator {
         });
         let discoveries = self.discoveries.iter().map(|discovery| discovery.deadline);
         let (relist, read) = (self.next_relist(), self.next_reading());
-        flights.chain(discoveries).chain([retry, opening, errand, workers, relist, read].into_iter().flatten()).min()
+        let idle = self.pool.next_idle(self.config.collection.idle_timeout, self.control);
+        let others = [retry, opening, errand, workers, relist, read, idle];
+        flights.chain(discoveries).chain(others.into_iter().flatten()).min()
     }
 }

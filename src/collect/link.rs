@@ -73,6 +73,12 @@ impl Keeper {
         self.link = Link::Down { error, since: now, retry_at: now + pause };
     }
 
+    /// The attempt that is under way has taken too long, and goes on: it is not waited for any more.
+    pub(super) fn unanswered(&mut self, error: LibvirtError) {
+        self.failures = self.failures.max(1);
+        self.link = Link::Connecting { last: Some(error), since: None };
+    }
+
     /// Whether it is time for another attempt; the caller makes it.
     pub(super) fn take_retry(&mut self, now: Instant) -> bool {
         let Link::Down { error, retry_at, .. } = &self.link else { return false };
@@ -190,6 +196,19 @@ mod tests {
         assert_eq!(keeper.refusal(later + DEMAND_PAUSE), Some(unanswered), "the next may take as long");
         keeper.opened();
         assert!(!keeper.demand(later + DEMAND_PAUSE));
+    }
+
+    #[test]
+    fn a_first_attempt_that_goes_on_for_too_long_is_not_waited_for() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new();
+        let unanswered = LibvirtError::own("cannot open x read-only", ErrorClass::TimedOut, "no answer");
+        keeper.unanswered(unanswered.clone());
+        assert_eq!(keeper.refusal(now), Some(unanswered.clone()));
+        assert_eq!(keeper.standing(None, now), Standing::Failed(unanswered));
+        assert!(!keeper.take_retry(now + LONGEST_PAUSE), "it is still under way");
+        keeper.opened();
+        assert_eq!((keeper.refusal(now), keeper.reconnects), (None, 0));
     }
 
     #[test]

@@ -74,20 +74,26 @@ impl Selection {
 #[must_use]
 pub fn group_of(key: &str) -> Option<Group> {
     let (first, rest) = key.split_once('.')?;
-    match first {
-        "state" => Some(Group::State),
-        "cpu" => Some(Group::CpuTotal),
-        "balloon" => Some(Group::Balloon),
-        "vcpu" if [".sum", ".cur", ".max"].iter().any(|suffix| rest.ends_with(suffix)) => Some(Group::VcpuKvm),
-        "vcpu" => Some(Group::Vcpu),
-        "net" => Some(Group::Interface),
-        "block" => Some(Group::Block),
-        "perf" => Some(Group::Perf),
-        "iothread" => Some(Group::Iothread),
-        "memory" => Some(Group::Memory),
-        "dirtyrate" => Some(Group::Dirtyrate),
-        "vm" => Some(Group::Vm),
-        _ => None,
+    let group = Group::ALL.iter().copied().find(|group| first_part(*group) == first)?;
+    let is_kvm = group == Group::Vcpu && [".sum", ".cur", ".max"].iter().any(|suffix| rest.ends_with(suffix));
+    Some(if is_kvm { Group::VcpuKvm } else { group })
+}
+
+/// What the keys of a group begin with, up to their first dot.
+fn first_part(group: Group) -> &'static str {
+    match group {
+        Group::State => "state",
+        Group::CpuTotal => "cpu",
+        Group::Balloon => "balloon",
+        // KVM's statistics of a vCPU differ by their endings.
+        Group::Vcpu | Group::VcpuKvm => "vcpu",
+        Group::Interface => "net",
+        Group::Block => "block",
+        Group::Perf => "perf",
+        Group::Iothread => "iothread",
+        Group::Memory => "memory",
+        Group::Dirtyrate => "dirtyrate",
+        Group::Vm => "vm",
     }
 }
 
@@ -131,6 +137,18 @@ mod tests {
                 domain.params().map(|param| format!("{} {}", domain.name, param.key)).collect::<Vec<_>>()
             })
             .collect()
+    }
+
+    #[test]
+    fn every_group_has_metrics_whose_keys_are_found_to_be_its_own() {
+        let mut groups = BTreeSet::new();
+        for listed in crate::catalogue::listed() {
+            for key in &listed.keys {
+                assert_eq!(group_of(key).map(Group::as_str), listed.group, "{key}");
+                groups.extend(group_of(key));
+            }
+        }
+        assert_eq!(groups, Group::ALL.iter().copied().collect());
     }
 
     #[test]

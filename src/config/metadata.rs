@@ -65,7 +65,7 @@ impl Default for Metadata {
     fn default() -> Self {
         Self {
             rate: 50,
-            refresh_interval: Duration::from_secs(30 * 60),
+            refresh_interval: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
             labels: MetadataLabels::new(),
         }

@@ -110,6 +110,9 @@ pub struct Collection {
     /// After how long the domains are listed anew even if nothing was heard of a change.
     #[serde(with = "duration")]
     pub resync_interval: Duration,
+    /// After how long without a call a connection beyond the first is closed.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
 }
 
 impl Default for Collection {
@@ -123,7 +126,8 @@ impl Default for Collection {
             min_interval: Duration::ZERO,
             deadline: Duration::from_secs(8),
             timeout_offset: Duration::from_millis(500),
-            resync_interval: Duration::from_secs(10 * 60),
+            resync_interval: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(5 * 60),
         }
     }
 }

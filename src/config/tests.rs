@@ -56,6 +56,7 @@ collection:
   inactive_domains: none
   deadline: 1m 30s
   timeout_offset: 250ms
+  idle_timeout: 1m
 domains:
   include: ["web-.*", db]
   exclude: [".*-tmp"]
@@ -108,6 +109,7 @@ log: {level: trace, format: json}
     assert_eq!(config.collection.inactive_domains, InactiveDomains::None);
     assert_eq!(config.collection.deadline, Duration::from_secs(90));
     assert_eq!(config.collection.timeout_offset, Duration::from_millis(250));
+    assert_eq!(config.collection.idle_timeout, Duration::from_secs(60));
     let names = |rules: &[DomainRule]| -> Vec<String> {
         rules.iter().filter_map(|rule| rule.name.as_ref()).map(ToString::to_string).collect()
     };
@@ -164,7 +166,7 @@ fn each_bad_document_gets_one_sentence() {
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",
-            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`",
+            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`, `idle_timeout`",
         ),
         (
             "libvirtd:\n  uri: a\n",

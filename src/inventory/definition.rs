@@ -18,17 +18,17 @@ rows! {
         "What a block device is on: the path of a file or device, or another source as protocol:name or pool/volume";
     INTERFACE_INFO = Info of Interface, Unit::None, "libvirt_domain_interface_info", "libvirt.domain.network.interface.info",
         ["interface", "mac", "model", "interface_type", "network", "portgroup", "bridge", "source", "mtu", "alias", "ovs_port_id"],
-        "What a network interface is connected to";
+        "What a network interface is connected to; what has no event, such as a move to another bridge, is seen within metadata.refresh_interval";
     AUTOSTART = Gauge of State, Unit::None, "libvirt_domain_autostart", "libvirt.domain.autostart", [],
-        "Whether the domain starts with the host: 1 yes, 0 no";
+        "Whether the domain starts with the host: 1 yes, 0 no; a change is seen within collection.resync_interval";
     PERSISTENT = Gauge of State, Unit::None, "libvirt_domain_persistent", "libvirt.domain.persistent", [],
         "Whether the domain is defined: 1 yes, 0 if it vanishes when it stops";
     MANAGED_SAVE = Gauge of State, Unit::None, "libvirt_domain_managed_save", "libvirt.domain.managed_save", [],
-        "Whether the domain has a saved image to start from: 1 yes, 0 no";
+        "Whether the domain has a saved image to start from: 1 yes, 0 no; its removal is seen within collection.resync_interval";
     HAS_SNAPSHOTS = Gauge of State, Unit::None, "libvirt_domain_has_snapshots", "libvirt.domain.has_snapshots", [],
-        "Whether the domain has snapshots: 1 yes, 0 no";
+        "Whether the domain has snapshots: 1 yes, 0 no; a change is seen within collection.resync_interval";
     HAS_CHECKPOINTS = Gauge of State, Unit::None, "libvirt_domain_has_checkpoints", "libvirt.domain.has_checkpoints", [],
-        "Whether the domain has checkpoints: 1 yes, 0 no";
+        "Whether the domain has checkpoints: 1 yes, 0 no; a change is seen within collection.resync_interval";
     AGENT_CONNECTED = Gauge of State, Unit::None, "libvirt_domain_agent_connected", "libvirt.domain.agent.connected", [],
         "Whether the guest agent is connected, where the domain has a channel for one: 1 yes, 0 no";
     START_TIME = Gauge of State, Unit::Seconds, "libvirt_domain_start_time_seconds", "libvirt.domain.start_time", [],

@@ -41,7 +41,7 @@ pub fn append(
         let in_group = |group| config.collection.groups.contains(&group) && selection.wants(group);
         row.group.is_none_or(in_group) && config.metrics.selects(&row.meta.name)
     };
-    let mut filling = Filling::new(&mut built.families.labels, &wanted);
+    let mut filling = Filling::new(&mut built.families, &wanted);
     definition::fill(&mut filling, &shown);
     events::fill(&mut filling, &shown, &collection.targets.counts);
     let families = filling.finish();

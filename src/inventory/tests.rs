@@ -10,7 +10,7 @@ use crate::collect::DomainStatus;
 use crate::config::{self, Group};
 use crate::encode::Format;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, ParamValue, Records};
-use crate::targets::{Definition, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
+use crate::targets::{Definition, DefinitionFailure, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
 
 fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
     let disk = Disk { device: "vda".into(), alias: "virtio-disk0".into(), ..Disk::default() };
@@ -138,7 +138,7 @@ fn errors_wait_for_the_name_of_their_disk() {
         ))
     };
     assert_eq!(errors(target("on", 1, None).definition), with("vda"));
-    assert_eq!(errors(Definition::Failed("malformed".into())), with("virtio-disk0"));
+    assert_eq!(errors(Definition::Failed(DefinitionFailure::Malformed)), with("virtio-disk0"));
     assert_eq!(errors(Definition::Pending), None);
 }
 

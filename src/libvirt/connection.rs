@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
+use super::sockets::OpenGuard;
 use super::text::{OwnedText, text};
 use super::watch::Registration;
-use super::{event_loop, keepalive, sockets};
+use super::{event_loop, keepalive};
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,21 +79,35 @@ pub struct Host {
 impl Connection {
     /// Opens `uri` and turns on keepalive where the transport has it.
     ///
-    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, and end it with
-    /// [`super::abort_open`]. `on_close` is called once when the connection breaks, from any thread, and must not call
-    /// libvirt; it is not called for a drop. What it owns is freed after that call or with the connection.
+    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, or use
+    /// [`Connection::open_guarded`]. `on_close` is called once when the connection breaks, from any thread, and must not
+    /// call libvirt; it is not called for a drop. What it owns is freed after that call or with the connection.
     ///
     /// A drop says goodbye to the daemon and waits for the answer, or until keepalive ends the connection.
     ///
     /// # Errors
-    /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
+    /// [`ErrorClass::ConnectFailed`], [`ErrorClass::BadUri`] or [`ErrorClass::PermissionDenied`].
     pub fn open(uri: &str, access: Access, on_close: impl Fn() + Send + 'static) -> Result<Self, LibvirtError> {
+        Self::open_guarded(uri, access, &OpenGuard::default(), on_close)
+    }
+
+    /// As [`Connection::open`], but an open that hangs can be ended by `guard` from another thread.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn open_guarded(
+        uri: &str,
+        access: Access,
+        guard: &OpenGuard,
+        on_close: impl Fn() + Send + 'static,
+    ) -> Result<Self, LibvirtError> {
         event_loop::ensure_started()?;
         let operation = || format!("cannot open {uri} {access}");
         let failure = |message| LibvirtError::own(operation(), ErrorClass::ConnectFailed, message).with_access(access);
-        let c_uri = CString::new(uri).map_err(|_| failure("the URI has a NUL byte"))?;
-        // All calls to the daemon are within reach of `abort_open`.
-        sockets::watched(|| {
+        let c_uri = CString::new(uri)
+            .map_err(|_| LibvirtError::own(operation(), ErrorClass::BadUri, "the URI has a NUL byte"))?;
+        // All calls to the daemon are within reach of the guard.
+        guard.watch(uri, || {
             let pointer = match access {
                 // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
                 Access::ReadOnly => unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) },

@@ -29,6 +29,6 @@ pub use list::DomainList;
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;
-pub use sockets::abort_open;
+pub use sockets::OpenGuard;
 pub use stats::{DomainSelection, StatsGroups, StatsRequest};
 pub use watch::{EventSink, Watched};

@@ -17,6 +17,50 @@ pub struct HostCounts {
     pub lifecycle: BTreeMap<(i32, i32), u64>,
     /// Other events by name ([`EventKind::name`]).
     pub others: BTreeMap<&'static str, u64>,
+    /// Background jobs by operation and success. A domain that migrates away, and is undefined here, takes its own counts with it.
+    pub jobs: BTreeMap<(i32, Option<bool>), JobCounts>,
+}
+
+/// Background jobs of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// How many there were.
+    pub count: u64,
+    /// How long they took, of those of which libvirt says it.
+    pub durations: Times,
+    /// How long the guest stood still, likewise.
+    pub downtimes: Times,
+}
+
+/// Times, counted by their length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Times {
+    /// How many there are up to each of [`Times::BOUNDS`] and above the one before, and at the end how many are longer.
+    counts: [u64; Self::BOUNDS.len() + 1],
+    /// All of them together.
+    pub sum: Duration,
+}
+
+impl Times {
+    /// In seconds: from the downtime of a migration to the duration of one over a slow network.
+    pub const BOUNDS: [f64; 14] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
+    /// Counts one.
+    pub fn add(&mut self, time: Duration) {
+        let place = Self::BOUNDS.iter().take_while(|bound| time.as_secs_f64() > **bound).count();
+        self.counts[place] += 1;
+        self.sum += time;
+    }
+
+    /// How many there are up to each bound, the last of which is infinite.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = Self::BOUNDS.into_iter().chain([f64::INFINITY]);
+        let counts = self.counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        bounds.zip(counts)
+    }
 }
 
 impl HostCounts {
@@ -27,6 +71,13 @@ impl HostCounts {
             other => self.others.entry(other.name()).or_default(),
         };
         *count += 1;
+        if let EventKind::JobCompleted(JobOutcome { operation, success, duration, downtime }) = event
+            && let Some(jobs) = place(&mut self.jobs, (*operation, *success))
+        {
+            jobs.count += 1;
+            duration.iter().for_each(|time| jobs.durations.add(*time));
+            downtime.iter().for_each(|time| jobs.downtimes.add(*time));
+        }
     }
 }
 
@@ -104,14 +155,33 @@ impl DomainCounts {
 }
 
 fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
-    if counts.len() < MOST_KEYS || counts.contains_key(&key) {
-        *counts.entry(key).or_default() += 1;
+    if let Some(count) = place(counts, key) {
+        *count += 1;
     }
+}
+
+/// Where `key` is counted, if there is room for it.
+fn place<K: Ord, V: Default>(counts: &mut BTreeMap<K, V>, key: K) -> Option<&mut V> {
+    let has_room = counts.len() < MOST_KEYS || counts.contains_key(&key);
+    has_room.then(|| counts.entry(key).or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_counted_up_to_their_bounds() {
+        let mut times = Times::default();
+        for millis in [0, 10, 11, 1000, 7_200_000] {
+            times.add(Duration::from_millis(millis));
+        }
+        let buckets: Vec<(f64, u64)> = times.cumulative().collect();
+        assert_eq!(buckets[..2], [(0.01, 2), (0.05, 3)]);
+        assert_eq!(buckets[4..6], [(0.5, 3), (1.0, 4)]);
+        assert_eq!(buckets[13..], [(3600.0, 4), (f64::INFINITY, 5)]);
+        assert_eq!(times.sum, Duration::from_millis(7_201_021));
+    }
 
     #[test]
     fn one_crash_is_counted_once_however_many_events_tell_of_it() {

@@ -14,14 +14,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use counts::{DomainCounts, HostCounts, JobTimes};
+pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
 pub use inbox::{Arrived, Inbox};
-pub use metadata::{Agent, DefinitionError, Disk, Interface, Metadata, ScrapeTarget, parse_definition};
+pub use metadata::{
+    Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
+};
 pub use registry::{Consequences, Listing, Registry};
 
 pub use crate::libvirt::{AddressSource, InterfaceAddresses};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::libvirt::{Identity, Versions};
 
@@ -61,7 +64,7 @@ pub enum Definition {
     /// What it said when it was last read.
     Known(Arc<Metadata>),
     /// It could not be read, and why.
-    Failed(Arc<str>),
+    Failed(DefinitionFailure),
 }
 
 /// The addresses of a domain, from the first source that knew any.
@@ -170,7 +173,9 @@ pub struct Snapshot {
     /// Selected domains whose definition has not been read yet.
     pub metadata_pending: usize,
     /// Definitions that could not be read, by why.
-    pub metadata_failures: BTreeMap<&'static str, u64>,
+    pub metadata_failures: BTreeMap<DefinitionFailure, u64>,
+    /// Selected domains that libvirt lists but does not let this user read: they have no samples.
+    pub unreadable: Vec<Uuid>,
     /// The host's name, as libvirt has it.
     pub hostname: String,
     /// What the daemon and its hypervisor are, once there was a connection.

@@ -117,6 +117,8 @@ impl Registry {
                 Consequences { redefined: true, moved: true, relist: !known }
             }
             EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
+            // A save, a snapshot or a backup may leave something that only a listing tells of.
+            EventKind::JobCompleted(_) => Consequences { redefined: true, moved: false, relist: true },
             EventKind::BlockJob { status, .. } if BLOCK_JOB_CHANGES_SOURCE.contains(status) => redefined,
             _ => Consequences { relist: !known, ..Consequences::default() },
         }
@@ -217,6 +219,29 @@ impl Registry {
                 target.definition = definition;
             }
         });
+    }
+
+    /// Its definition was read again, and is the one that is known.
+    pub fn confirm(&mut self, uuid: Uuid) {
+        let Some(target) = self.targets.get(&uuid) else { return };
+        let connected =
+            target.metadata().and_then(|metadata| metadata.agent).map(|agent| agent.connected.unwrap_or(false));
+        // An event may have told of the agent what is not true any more.
+        if target.agent_connected != connected {
+            self.change(uuid, |target| target.agent_connected = connected);
+        }
+    }
+
+    /// How many domains there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there is no domain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
     }
 
     /// The addresses that somebody has looked up.

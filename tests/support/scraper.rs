@@ -37,8 +37,13 @@ impl Scraper {
 
     /// With these sections of a configuration.
     pub(crate) fn configured(daemon: &FakeLibvirtd, sections: &str) -> Self {
+        Self::start(&configuration(daemon, sections))
+    }
+
+    /// With this configuration.
+    pub(crate) fn start(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let collector = Collector::start(&configuration(daemon, sections)).expect("a thread");
+        let collector = Collector::start(config).expect("a thread");
         Self { runtime, collector: Arc::new(collector) }
     }
 

@@ -15,7 +15,7 @@ use crate::libvirt::{ControlState, ErrorClass, LibvirtError, StatsGroups};
 
 impl Coordinator {
     pub(super) fn done(&mut self, worker: WorkerId, job: JobId, outcome: Result<Outcome, LibvirtError>, now: Instant) {
-        self.pool.done(worker);
+        self.pool.done(worker, now);
         if self.inactive_job == Some(job) {
             self.inactive_job = None;
         }
@@ -39,7 +39,7 @@ impl Coordinator {
                 let selection = flight.selection.clone();
                 self.compare(&running.batch, &records, |name| selection.selects(name), now);
                 if !running.batch.again {
-                    self.learn(&shapes.domains, now);
+                    self.learn(&records, &shapes.domains, now);
                 }
                 let lacks = self.lacks(id, &running.batch, &shapes.domains);
                 let Some(flight) = self.flights.values_mut().find(|flight| flight.id == id) else { return };

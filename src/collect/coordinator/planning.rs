@@ -113,6 +113,7 @@ impl Coordinator {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let selection = &flight.selection;
         let running = self.registry.iter().filter(|target| target.selected && target.is_active());
+        let running = running.filter(|target| !self.reader.is_unreadable(target.identity.uuid));
         let wanted = running.map(|target| &target.identity).filter(|who| selection.selects(&who.name));
         let domains: Vec<Identity> = wanted.filter(|who| !flight.knows(who.uuid)).cloned().collect();
         let (closed, open): (Vec<Uuid>, Vec<Uuid>) =

@@ -5,18 +5,22 @@
 
 mod bounds;
 mod device;
+mod failure;
 mod owner;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
+use foldhash::fast::FixedState;
 use roxmltree::{Document, Node, ParsingOptions};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{MetadataLabels, escape_controls};
+pub use failure::DefinitionFailure;
 use tree::{attribute_at, find, text_at, value_of};
 
 /// Most elements, texts and comments of a definition.
@@ -60,6 +64,9 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Where to scrape the guest, as its own metadata says.
     pub scrape: Vec<ScrapeTarget>,
+    /// The [`fingerprint`] of what it was parsed from, for the caller of [`parse_definition`] to note.
+    #[serde(skip)]
+    pub fingerprint: u64,
 }
 
 impl Metadata {
@@ -178,21 +185,15 @@ pub enum DefinitionError {
     },
 }
 
-impl DefinitionError {
-    /// Every word that [`DefinitionError::reason`] may give.
-    pub const REASONS: [&str; 5] = ["too_large", "too_deep", "dtd", "malformed", "no_domain"];
-
-    /// One word for the label of a counter.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::TooDeep => "too_deep",
-            Self::Dtd => "dtd",
-            Self::Malformed { .. } => "malformed",
-            Self::NoDomain { .. } => "no_domain",
-        }
+/// A number that is another one where the text, or what is looked for in it, is another one.
+#[must_use]
+pub fn fingerprint(xml: &str, labels: &MetadataLabels) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    xml.hash(&mut hasher);
+    for (name, path) in labels {
+        (name.as_str(), path.elements(), path.attribute()).hash(&mut hasher);
     }
+    hasher.finish()
 }
 
 /// Reads a definition as `virDomainGetXMLDesc` gives it; `labels` says which more labels to look for in it.
@@ -232,6 +233,7 @@ pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, 
         agent: devices.and_then(device::agent),
         labels: found,
         scrape: owner::scrape_targets(domain),
+        fingerprint: 0,
     })
 }
 
