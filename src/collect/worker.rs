@@ -11,7 +11,7 @@ use super::shape::{Shapes, shapes_of};
 use crate::config::MetadataLabels;
 use crate::libvirt::{
     Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError,
-    ParamValue, Records, StatsRequest, Versions,
+    ParamValue, Records, StatsGroups, StatsRequest, Versions,
 };
 use crate::targets::{Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, parse_definition};
 
@@ -47,7 +47,7 @@ pub(super) enum Task {
     /// Fetch the statistics of all domains of a selection.
     Bulk { request: StatsRequest, wanted: DomainFilter },
     /// Fetch the basic facts of all domains, for drivers without bulk statistics.
-    Info { inactive: bool, wanted: DomainFilter },
+    Info { inactive: bool, groups: StatsGroups, wanted: DomainFilter },
     /// Read the definition of a domain.
     Define { uuid: Uuid, labels: Arc<MetadataLabels> },
     /// Look up the addresses of a domain at these sources, in their order.
@@ -190,8 +190,8 @@ impl Desk {
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
-            Task::Info { inactive, wanted } => {
-                let records = self.basic_facts(inactive, &wanted)?;
+            Task::Info { inactive, groups, wanted } => {
+                let records = self.basic_facts(inactive, groups, &wanted)?;
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
@@ -235,7 +235,8 @@ impl Desk {
             };
             (identity, state, flags)
         };
-        Ok(Listing { domains: all.into_iter().map(describe).collect() })
+        let host = self.connection.host();
+        Ok(Listing { domains: all.into_iter().map(describe).collect(), host })
     }
 
     /// The addresses from the first source that knows any. A source that this driver does not have knows none; one that
@@ -308,8 +309,8 @@ impl Desk {
         Ok(states)
     }
 
-    /// The basic facts under the keys that bulk statistics have for them.
-    fn basic_facts(&self, inactive: bool, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
+    /// The basic facts of these groups, under the keys that bulk statistics have for them.
+    fn basic_facts(&self, inactive: bool, groups: StatsGroups, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
         let mut records = Records::default();
         let list = if inactive { DomainList::Inactive } else { DomainList::Active };
         for domain in self.connection.list_domains(list)? {
@@ -323,11 +324,15 @@ impl Desk {
                 Err(_) => continue,
             };
             records.push_domain(&identity.name, identity.uuid, identity.id);
-            records.push("state.state", ParamValue::Int(info.state));
-            records.push("cpu.time", ParamValue::ULLong(info.cpu_time_nanos));
-            records.push("balloon.current", ParamValue::ULLong(info.memory_kib));
-            records.push("balloon.maximum", ParamValue::ULLong(info.maximum_kib));
-            records.push("vcpu.current", ParamValue::UInt(info.vcpus));
+            let facts = [
+                (StatsGroups::STATE, "state.state", ParamValue::Int(info.state)),
+                (StatsGroups::CPU_TOTAL, "cpu.time", ParamValue::ULLong(info.cpu_time_nanos)),
+                (StatsGroups::BALLOON, "balloon.current", ParamValue::ULLong(info.memory_kib)),
+                (StatsGroups::BALLOON, "balloon.maximum", ParamValue::ULLong(info.maximum_kib)),
+                (StatsGroups::VCPU, "vcpu.current", ParamValue::UInt(info.vcpus)),
+            ];
+            let facts = facts.into_iter().filter(|(group, ..)| groups.contains(*group));
+            facts.for_each(|(_, key, value)| records.push(key, value));
         }
         Ok(records)
     }

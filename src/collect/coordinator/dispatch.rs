@@ -125,7 +125,7 @@ impl Coordinator {
             Kind::Inactive => {
                 Task::Bulk { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(flight) }
             }
-            Kind::Info { inactive } => Task::Info { inactive, wanted: self.filter(flight) },
+            Kind::Info { inactive } => Task::Info { inactive, groups: batch.groups, wanted: self.filter(flight) },
         }
     }
 }
