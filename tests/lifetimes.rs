@@ -116,7 +116,7 @@ fn a_guest_that_moves_in_has_counted_before() {
             let text = String::from_utf8(Format::OpenMetrics.encode(&shown)).unwrap();
             assert_eq!(text.contains(&series), boots, "{series}");
         }
-        // Of the other one nobody saw the start.
+        // The start of the other one was not seen.
         assert_eq!(began(&shown, CPU, "vm-0", ""), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What only a sender knows of its series: since when its receiver has seen each, and which have ended since the last push.
 //!
-//! Where nobody knows when a counter was at zero, its start is the time of its first point, as OpenTelemetry's data model has
+//! Where it is not known when a counter was at zero, its start is the time of its first point, as OpenTelemetry's data model has
 //! it: a receiver then takes that point's value for the past, and only what comes after it for growth.
 
 use std::collections::{HashMap, HashSet};

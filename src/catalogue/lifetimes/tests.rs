@@ -91,7 +91,7 @@ fn each_owner_of_counters_has_its_own_start() {
 }
 
 #[test]
-fn a_value_that_falls_begins_anew_and_others_do_not() {
+fn a_value_that_falls_begins_again_and_others_do_not() {
     let counters = |fault, swap| [(Origin::Guest, "fault", fault), (Origin::Guest, "swap", swap)];
     let mut followed = Followed::new(None, None);
     assert_eq!(followed.at(10, &counters(1000, 7)), [seen(10), seen(10)]);
