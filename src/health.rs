@@ -46,9 +46,9 @@ rows! {
     VERSIONS = Info, Unit::None, "libvirt_versions_info", "libvirt.versions", ["library", "libvirt", "hypervisor", "driver"],
         "Versions of libvirt's client library, the daemon and the hypervisor, and the driver's name";
     HOST_CPUS = Gauge, Unit::Of("cpu"), "libvirt_host_cpus", "libvirt.host.cpu.count", [],
-        "Logical processors of the host that are online, when the exporter connected to libvirt";
+        "Logical CPUs of the host that are online, as of the last listing of the domains";
     HOST_MEMORY = Gauge, Unit::Bytes, "libvirt_host_memory_bytes", "libvirt.host.memory", [],
-        "Memory of the host, when the exporter connected to libvirt";
+        "Memory of the host, as of the last listing of the domains";
     DOMAINS = Gauge, Unit::Of("domain"), "libvirt_domains", "libvirt.domain.count", ["state"],
         "Domains by state, as far as they are exported";
     COMPLETE = Gauge, Unit::None, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
@@ -265,6 +265,7 @@ mod tests {
             domains: Vec::new(),
             versions: None,
             at: UNIX_EPOCH,
+            ended: std::time::Instant::now(),
             duration: Duration::ZERO,
             calls: 0,
             error: None,
@@ -316,6 +317,7 @@ mod tests {
             domains: Vec::new(),
             versions: None,
             at: SystemTime::now(),
+            ended: std::time::Instant::now(),
             duration: Duration::ZERO,
             calls: 2,
             error: None,

@@ -11,7 +11,7 @@ use domstats_exporter::collect::{Collection, Selection};
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
-use domstats_exporter::exporter::Exporter;
+use domstats_exporter::exporter::{Exporter, taken};
 use domstats_exporter::push::{self, Batch, Series, Settings};
 use domstats_exporter::service::{Service, sentence};
 use domstats_exporter::supervisor::Supervisor;
@@ -129,7 +129,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
         ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
     let collection = collect_once(&exporter).await;
-    print(&format.encode(&exporter.families(&collection, &everything)))?;
+    print(&format.encode(&exporter.exposition(&collection, &everything, format)))?;
     // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
     collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
@@ -151,9 +151,9 @@ async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
 async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
     let collection = collect_once(exporter).await;
     let families = Arc::new(exporter.families(&collection, &Selection::default()));
-    let batch = Batch { families, at: collection.at, reached: collection.error.is_none(), began: collection.at };
+    let mut batch = Batch { families, taken: taken(&collection) };
     let dialect = push::dialect(&config.otlp);
-    let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&batch));
+    let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&mut batch));
     while let Some(chunk) = chunks.next_chunk() {
         print(otlp::to_json(&chunk.body)?.as_bytes())?;
     }

@@ -137,6 +137,8 @@ mod tests {
             flags: None,
             first_seen: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250),
             started: None,
+            booted: None,
+            attached: std::collections::BTreeMap::new(),
             definition,
             agent_connected: None,
             counts: Arc::default(),
@@ -231,7 +233,7 @@ mod tests {
             EventKind::BlockThreshold { device: "vdb".into() },
             EventKind::MigrationIteration { iteration: 3 },
         ] {
-            counts.count(&event);
+            counts.count(&event, SystemTime::UNIX_EPOCH);
         }
         let target = Target { counts: Arc::new(counts), ..target(1, Definition::Pending) };
         assert_eq!(

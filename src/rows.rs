@@ -122,7 +122,7 @@ impl<'a> Filling<'a> {
         };
         let samples: Vec<Sample> = samples.into_iter().map(sample).collect();
         if !samples.is_empty() {
-            self.families.push(Family { meta: Arc::new(row.meta.clone()), origin: Origin::FirstSeen, samples });
+            self.families.push(Family::new(Arc::new(row.meta.clone()), Origin::Exporter, samples));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::collect::Selection;
 use crate::config::{Config, ConfigError};
 use crate::discovery;
 use crate::encode::Coding;
-use crate::exporter::{Exporter, Last};
+use crate::exporter::{Exporter, Last, taken};
 use crate::log::LogSwitch;
 use crate::push::{self, Batch, Pusher, Settings};
 use crate::rendering::{Renderings, Wanted};
@@ -56,7 +56,7 @@ impl Service {
                 *pusher = Some(running);
             }
             (Some(settings), None) => {
-                let source = Arc::new(Pushed { exporter: Arc::clone(&self.exporter), began: self.started });
+                let source = Arc::new(Pushed { exporter: Arc::clone(&self.exporter) });
                 *pusher = Some(Pusher::start(settings, source, Arc::clone(self.exporter.pushes())));
             }
             (None, Some(running)) => drop(tokio::spawn(running.stop(false))),
@@ -108,7 +108,7 @@ impl web::Source for Service {
         let exporter = Arc::clone(&self.exporter);
         let wanted = Wanted { collection, config: exporter.config(), format, coding };
         let render = move |Wanted { collection, format, coding, .. }: Wanted| {
-            let families = exporter.families(&collection, &selection);
+            let families = exporter.exposition(&collection, &selection, format);
             // Records, families and body together would be too much on a large host.
             drop(collection);
             let body = format.encode(&families);
@@ -181,18 +181,17 @@ impl web::Source for Service {
 /// What is pushed: everything, as at `/metrics`.
 struct Pushed {
     exporter: Arc<Exporter>,
-    began: SystemTime,
 }
 
 impl push::Source for Pushed {
     async fn batch(&self) -> Result<Batch, String> {
         let everything = Selection::default();
         let collection = self.exporter.collect(None, &everything).await;
-        let (at, reached) = (collection.at, collection.error.is_none());
+        let taken = taken(&collection);
         let exporter = Arc::clone(&self.exporter);
         let built = tokio::task::spawn_blocking(move || exporter.families(&collection, &everything));
         let families = built.await.map_err(|error| format!("the families could not be built: {error}"))?;
-        Ok(Batch { families: Arc::new(families), at, reached, began: self.began })
+        Ok(Batch { families: Arc::new(families), taken })
     }
 }
 

@@ -11,7 +11,7 @@ use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Group;
 use domstats_exporter::libvirt::ErrorClass;
 use fake_libvirtd::{Change, Procedure, ReplyFault, Times};
-use scraper::{Scraper, daemon};
+use scraper::{Scrape, Scraper, daemon};
 
 const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
 
@@ -253,6 +253,15 @@ fn a_flag_or_a_driver_that_the_daemon_lacks_is_remembered() {
     let keys: Vec<Vec<&str>> = records.map(|domain| domain.params().map(|param| param.key).collect()).collect();
     let basic = ["state.state", "cpu.time", "balloon.current", "balloon.maximum", "vcpu.current"];
     assert_eq!(keys, vec![basic.to_vec(); 5]);
+    // Of one that is shut off what the setting says, as with bulk statistics.
+    lxc.domains().change("vm-0", Change::Destroy).expect("a domain");
+    let shut_off = |scrape: &Scrape| -> Vec<String> {
+        let records = scrape.collection.batches.iter().flat_map(|records| records.domains());
+        let records = records.filter(|domain| domain.name == "vm-0" && domain.id.is_none());
+        records.flat_map(|domain| domain.params().map(|param| param.key.to_owned())).collect()
+    };
+    let scrape = scraper.until("it is shut off", |scrape| !shut_off(scrape).is_empty());
+    assert_eq!(shut_off(&scrape), ["state.state"]);
 }
 
 #[test]

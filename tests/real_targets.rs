@@ -224,19 +224,21 @@ fn changes(scene: &Scene, name: &str) {
         "nic.xml",
         "<interface type='user'><mac address='52:54:00:00:AA:01'/><model type='virtio'/><rom enabled='no'/></interface>",
     );
-    let devices: [(&str, Asks<Metadata>); 2] = [
-        (&disk, |xml| xml.disks.iter().any(|disk| disk.serial == "S-1")),
-        (&nic, |xml| xml.interfaces.iter().any(|nic| nic.mac == "52:54:00:00:aa:01" && !nic.alias.is_empty())),
+    let devices: [(&str, &str, Asks<Metadata>); 2] = [
+        (&disk, "virtio-disk1", |xml| xml.disks.iter().any(|disk| disk.serial == "S-1")),
+        (&nic, "net1", |xml| xml.interfaces.iter().any(|nic| nic.mac == "52:54:00:00:aa:01" && !nic.alias.is_empty())),
     ];
-    for (file, has) in devices {
-        scene.act(&["attach-device", name, file, "--live"], &EventKind::DeviceAdded, name, says(has));
+    for (file, alias, has) in devices {
+        let alias = alias.to_owned();
+        let added = EventKind::DeviceAdded { alias: alias.clone() };
+        scene.act(&["attach-device", name, file, "--live"], &added, name, says(has));
         // The guest has no system that could let the device go, but a reset takes it.
         let detach = || {
             scene.lab.virsh(&["detach-device", name, file, "--live"]).unwrap();
             scene.lab.virsh(&["reset", name]).unwrap();
         };
         let what = format!("detach-device {file}, reset");
-        scene.act_by(&what, detach, &EventKind::DeviceRemoved, name, says(move |xml| !has(xml)));
+        scene.act_by(&what, detach, &EventKind::DeviceRemoved { alias }, name, says(move |xml| !has(xml)));
     }
 
     // A new layer above the disk: libvirt has no event for it, the statistics of the next scrape show it.

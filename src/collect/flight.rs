@@ -351,6 +351,7 @@ impl Flight {
             domains: self.domains.values().filter_map(status).collect(),
             versions: versions.cloned(),
             at: SystemTime::now(),
+            ended: now,
             duration: now.saturating_duration_since(self.started),
             calls: self.calls,
             targets,

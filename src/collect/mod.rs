@@ -24,6 +24,7 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
@@ -54,6 +55,8 @@ pub struct Collection {
     pub versions: Option<Versions>,
     /// When the collection ended.
     pub at: SystemTime,
+    /// The same moment on the clock that is never set.
+    pub ended: Instant,
     /// How long it took.
     pub duration: Duration,
     /// Calls for statistics that it took.
@@ -71,10 +74,27 @@ impl Collection {
         self.batches.iter().map(AsRef::as_ref).collect()
     }
 
+    /// From its beginning to its end: its values are from between.
+    #[must_use]
+    pub fn span(&self) -> Range<Instant> {
+        self.ended.checked_sub(self.duration).unwrap_or(self.ended)..self.ended
+    }
+
     fn failed(error: LibvirtError, duration: Duration) -> Self {
         let (batches, parameters, domains) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let (at, targets) = (SystemTime::now(), Arc::default());
-        Self { batches, parameters, domains, versions: None, at, duration, calls: 0, targets, error: Some(error) }
+        let (at, ended, targets) = (SystemTime::now(), Instant::now(), Arc::default());
+        Self {
+            batches,
+            parameters,
+            domains,
+            versions: None,
+            at,
+            ended,
+            duration,
+            calls: 0,
+            targets,
+            error: Some(error),
+        }
     }
 }
 

@@ -246,7 +246,8 @@ impl Desk {
             };
             (identity, state, flags)
         };
-        Ok(Listing { domains: all.into_iter().map(describe).collect() })
+        let host = self.connection.host();
+        Ok(Listing { domains: all.into_iter().map(describe).collect(), host })
     }
 
     /// The addresses from the first source that knows any. A source that this driver does not have knows none; one that
@@ -328,7 +329,7 @@ impl Desk {
         Ok(states)
     }
 
-    /// The basic facts under the keys that bulk statistics have for them.
+    /// The basic facts of these groups, under the keys that bulk statistics have for them.
     fn basic_facts(&self, inactive: bool, groups: StatsGroups, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
         let mut records = Records::default();
         let list = if inactive { DomainList::Inactive } else { DomainList::Active };

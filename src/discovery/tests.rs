@@ -53,6 +53,8 @@ fn target(number: u8) -> Target {
         flags: None,
         first_seen: SystemTime::UNIX_EPOCH,
         started: None,
+        booted: None,
+        attached: std::collections::BTreeMap::new(),
         definition: Definition::Known(Arc::new(metadata)),
         agent_connected: None,
         counts: Arc::default(),

@@ -8,12 +8,12 @@ use crate::catalogue::{Families, Family, Histogram, Sample, Value};
 /// All samples of a family; with `created`, when each that only grows began.
 pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Families, family: &Family, created: bool) {
     let (full, name) = (&*family.meta.name, family.meta.family_name());
-    for sample in &family.samples {
+    for (position, sample) in family.samples.iter().enumerate() {
         match sample.value {
             Value::Histogram(number) => write_histogram(out, labels, sample, name, &families.histograms[number]),
             ref value => write_line(out, labels, sample, [full, ""], None, value),
         }
-        if created && let Some(start) = families.start_of(family, sample) {
+        if created && let Some(start) = families.known_start_of(family, position) {
             write_created(out, labels, sample, name, start);
         }
     }

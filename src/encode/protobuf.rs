@@ -63,9 +63,9 @@ pub(super) fn encode(families: &Families) -> Vec<u8> {
     let (mut metrics, mut value, mut start, mut tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for family in &families.families {
         metrics.clear();
-        for sample in &family.samples {
+        for (position, sample) in family.samples.iter().enumerate() {
             start.clear();
-            if let Some(at) = families.start_of(family, sample) {
+            if let Some(at) = families.known_start_of(family, position) {
                 write_timestamp(&mut start, at);
             }
             value.clear();
@@ -266,7 +266,7 @@ mod tests {
             otel_name: Cow::Borrowed("x"),
             otel_attributes: &[],
         };
-        Family { meta: Arc::new(meta), origin: Origin::Run, samples: vec![sample] }
+        Family::new(Arc::new(meta), Origin::Process, vec![sample])
     }
 
     #[test]
@@ -276,7 +276,8 @@ mod tests {
         let labels = families.labels.push([("device", "vda")]);
         families.histograms.push(Histogram { buckets: vec![(0.5, 2), (f64::INFINITY, 3)], sum: Some(1.5) });
         let [run, first_seen] = [1500, 2500].map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
-        families.started.insert(subject, Started { run: Some(run), first_seen });
+        let started = Started { process: Some(run), exporter: Some(first_seen), ..Started::default() };
+        families.started.insert(subject, started);
         let sample = |value| Sample { subject, labels, value };
         families.families = vec![
             family("a_seconds_total", Kind::Counter, Unit::Seconds, sample(Value::Float(0.25))),
@@ -287,7 +288,7 @@ mod tests {
             family("f_total", Kind::Counter, Unit::None, sample(Value::Unsigned(1))),
             family("g_total", Kind::Counter, Unit::None, Sample { subject: labels, ..sample(Value::Unsigned(1)) }),
         ];
-        families.families[5].origin = Origin::FirstSeen;
+        families.families[5].origin = Origin::Exporter;
         let bytes = encode(&families);
         let mut rest = &*bytes;
         let mut read = Vec::new();

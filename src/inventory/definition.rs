@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::images::TopImages;
 use super::{Subject, each};
 use crate::catalogue::{Unit, Value};
 use crate::rows::{Filling, Labels, Row, boolean, rows, unix_seconds};
@@ -35,11 +36,17 @@ rows! {
         "When the domain started, as a Unix time, if the exporter saw it start";
 }
 
-pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Subject<'_>]) {
+/// `images` are the top images according to the records of the same collection.
+pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Subject<'_>], images: &TopImages<'_>) {
     let known = || domains.iter().filter_map(|(subject, target)| Some((*subject, target.metadata()?)));
     filling.add(&INFO, known().map(|(subject, metadata)| (subject, info(metadata), Value::Unsigned(1))));
-    let disks = known().flat_map(|(subject, metadata)| metadata.disks.iter().map(move |disk| (subject, disk)));
-    filling.add(&BLOCK_INFO, disks.map(|(subject, disk)| (subject, block_info(disk), Value::Unsigned(1))));
+    let disks = domains.iter().filter_map(|(subject, target)| Some((*subject, target, &target.metadata()?.disks)));
+    let disks = disks.flat_map(|(subject, target, disks)| disks.iter().map(move |disk| (subject, target, disk)));
+    let infos = disks.map(|(subject, target, disk)| {
+        let image = images.of(target.identity.uuid, &disk.device);
+        (subject, block_info(disk, image), Value::Unsigned(1))
+    });
+    filling.add(&BLOCK_INFO, infos);
     let interfaces =
         known().flat_map(|(subject, metadata)| metadata.interfaces.iter().map(move |interface| (subject, interface)));
     let interfaces = interfaces.map(|(subject, interface)| (subject, interface_info(interface), Value::Unsigned(1)));
@@ -69,13 +76,17 @@ fn info(metadata: &Metadata) -> Labels<'_> {
     of_itself.into_iter().chain(more).map(|(name, value)| (name, Cow::Borrowed(value.as_str()))).collect()
 }
 
-fn block_info(disk: &Disk) -> Labels<'_> {
+/// The disk as its definition says, but for a path that its record contradicts: the record is newer. The format of the image
+/// that it names is known once the definition has been read again.
+fn block_info<'v>(disk: &'v Disk, image: Option<&'v str>) -> Labels<'v> {
     let is_path = ["file", "block", "dir"].contains(&disk.source_type.as_str());
+    let newer = image.filter(|image| is_path && *image != disk.source);
+    let driver_type = if newer.is_none() { disk.driver_type.as_str() } else { "" };
     vec![
         ("device", Cow::Borrowed(&disk.device)),
         ("bus", Cow::Borrowed(&disk.bus)),
-        (if is_path { "path" } else { "source" }, Cow::Borrowed(&disk.source)),
-        ("driver_type", Cow::Borrowed(&disk.driver_type)),
+        (if is_path { "path" } else { "source" }, Cow::Borrowed(newer.unwrap_or(&disk.source))),
+        ("driver_type", Cow::Borrowed(driver_type)),
         ("cache", Cow::Borrowed(&disk.cache)),
         ("serial", Cow::Borrowed(&disk.serial)),
         ("alias", Cow::Borrowed(&disk.alias)),

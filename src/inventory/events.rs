@@ -11,7 +11,7 @@ use crate::targets::{Definition, DomainCounts, HostCounts, Target, Times};
 #[rustfmt::skip]
 rows! {
     LIFECYCLE = Counter of State, Unit::Of("event"), "libvirt_domain_lifecycle_events_total", "libvirt.domain.lifecycle.events", ["event", "detail"],
-        "Lifecycle events of all domains, those that are gone by now included";
+        "Lifecycle events of all domains, those that are gone by now included; a migration to this host that failed is stopped with arrival_failed";
     EVENTS = Counter of State, Unit::Of("event"), "libvirt_domain_events_total", "libvirt.domain.events", ["event"],
         "Events of all domains other than those of their lifecycle, by libvirt's name of the event";
     HOST_JOBS = Counter of State, Unit::Of("job"), "libvirt_host_jobs_total", "libvirt.host.jobs", ["operation", "success"],
@@ -21,9 +21,9 @@ rows! {
     HOST_JOB_DOWNTIME = Histogram of State, Unit::Seconds, "libvirt_host_job_downtime_seconds", "libvirt.host.job.downtime", ["operation", "success", "le"],
         "How long guests stood still in background jobs such as migrations, where libvirt says it";
     REBOOTS = Counter of State, Unit::Of("reboot"), "libvirt_domain_reboots_total", "libvirt.domain.reboots", [],
-        "Reboots and resets of the guest; libvirt reports some of them more than once";
+        "Reboots and resets of the guest; those within a second of one another are one, as firmware may reset the guest again";
     CRASHES = Counter of State, Unit::Of("crash"), "libvirt_domain_crashes_total", "libvirt.domain.crashes", [],
-        "Crashes of the guest and of its hypervisor";
+        "Crashes of the guest and of its hypervisor; not migrations to this host that failed";
     WATCHDOGS = Counter of State, Unit::Of("event"), "libvirt_domain_watchdog_events_total", "libvirt.domain.watchdog.events", ["action"],
         "How often the guest's watchdog fired, by what was done about it";
     IO_ERRORS = Counter of Block, Unit::Of("error"), "libvirt_domain_io_errors_total", "libvirt.domain.disk.io_errors", ["device", "action", "reason"],

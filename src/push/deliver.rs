@@ -71,7 +71,7 @@ pub(super) struct Delivery<'a> {
 impl Delivery<'_> {
     /// Sends `batch`. What one request carried counts as told as soon as it is taken; after a request that is not, the rest
     /// is not sent either.
-    pub(super) async fn deliver(&self, series: &mut Series, batch: &Batch) -> Outcome {
+    pub(super) async fn deliver(&self, series: &mut Series, batch: &mut Batch) -> Outcome {
         let mut outcome = Outcome::default();
         let mut chunks = Chunks::new(self.settings.dialect.clone(), series.parts(batch));
         let coding = self.settings.coding;

@@ -1,20 +1,19 @@
-//! What only a sender knows of its series: since when each counts, and which have ended since the last push.
+//! What only a sender knows of its series: since when its receiver has seen each, and which have ended since the last push.
+//!
+//! Where it is not known when a counter was at zero, its start is the time of its first point, as OpenTelemetry's data model has
+//! it: a receiver then takes that point's value for the past, and only what comes after it for growth.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 
 use super::Batch;
 use super::delta::Deltas;
-use crate::catalogue::{Families, Family, LabelSet, LabelTable};
+use crate::catalogue::{Families, Family, LabelSet, LabelTable, Lifetimes};
 use crate::config::Temporality;
 use crate::encode::otlp::{Chunk, Dialect, Part, Starts};
-
-/// The family that has a sample for every running domain.
-pub(super) const OF_RUNNING: &str = "libvirt_domain_stats_complete";
 
 /// Label sets of different collections are the same if this is: 128 bits of their text, keyed anew in each process.
 pub(super) type Fingerprint = u128;
@@ -23,8 +22,7 @@ pub(super) type Fingerprint = u128;
 #[derive(Debug)]
 pub struct Series {
     hashers: [RandomState; 2],
-    /// Since when the counters of a domain have been seen, where nobody says since when they count.
-    since: HashMap<Fingerprint, SystemTime>,
+    lifetimes: Lifetimes,
     /// What was in the last push that arrived as a whole.
     told: Option<(Arc<Families>, Vec<Fingerprint>)>,
     deltas: Option<Deltas>,
@@ -36,22 +34,22 @@ impl Series {
     pub fn new(dialect: &Dialect) -> Self {
         Self {
             hashers: [RandomState::default(), RandomState::default()],
-            since: HashMap::new(),
+            lifetimes: Lifetimes::default(),
             told: None,
             deltas: (dialect.temporality == Temporality::Delta).then(Deltas::default),
         }
     }
 
     /// What is to be sent of `batch`: its values, and then the ends of series that it does not have any more.
-    pub fn parts(&mut self, batch: &Batch) -> Vec<Part> {
+    pub fn parts(&mut self, batch: &mut Batch) -> Vec<Part> {
+        self.lifetimes.follow(Arc::make_mut(&mut batch.families), &batch.taken);
         let families = &batch.families;
         let prints = self.fingerprints(&families.labels);
-        let starts = self.starts(batch, &prints);
-        let at = batch.at;
+        let at = batch.taken.at;
         let values = match &mut self.deltas {
-            None => Part { families: Arc::clone(families), starts: Starts::BySubject(starts), at, ended: false },
+            None => Part { families: Arc::clone(families), starts: Starts::OfFamilies, at, ended: false },
             Some(deltas) => {
-                let (families, starts) = deltas.take(families, &prints, &starts, at, &self.hashers[0]);
+                let (families, starts) = deltas.take(families, &prints, at, &self.hashers[0]);
                 Part { families: Arc::new(families), starts: Starts::BySample(starts), at, ended: false }
             }
         };
@@ -59,8 +57,7 @@ impl Series {
         if let Some((told, told_prints)) = &self.told
             && let Some(ended) = ended(told, told_prints, families, &prints)
         {
-            let starts = Starts::BySubject(vec![at; ended.labels.len()]);
-            parts.push(Part { families: Arc::new(ended), starts, at, ended: true });
+            parts.push(Part { families: Arc::new(ended), starts: Starts::OfFamilies, at, ended: true });
         }
         parts
     }
@@ -75,6 +72,7 @@ impl Series {
 
     /// All requests of `batch` were taken.
     pub(super) fn all_taken(&mut self, batch: &Batch) {
+        self.lifetimes.settle();
         let prints = self.fingerprints(&batch.families.labels);
         self.told = Some((Arc::clone(&batch.families), prints));
     }
@@ -89,30 +87,6 @@ impl Series {
             high << 64 | low
         };
         labels.sets().map(of).collect()
-    }
-
-    /// Since when the counters of each subject count: since it was first seen, where that is all that is known.
-    fn starts(&mut self, batch: &Batch, prints: &[Fingerprint]) -> Vec<SystemTime> {
-        let families = &batch.families;
-        let mut starts = vec![batch.at; families.labels.len()];
-        starts[LabelSet::EMPTY.index()] = batch.began;
-        let running = families.families.iter().find(|family| family.meta.name == OF_RUNNING);
-        let running = || running.iter().flat_map(|family| &family.samples);
-        for sample in running() {
-            let print = prints[sample.subject.index()];
-            starts[sample.subject.index()] = *self.since.entry(print).or_insert(batch.at);
-        }
-        for (subject, started) in &families.started {
-            if let Some(run) = started.run {
-                starts[subject.index()] = run;
-            }
-        }
-        // A domain that was shut off begins anew. Of one that libvirt could not be asked about that is not known.
-        if batch.reached {
-            let running: HashSet<Fingerprint> = running().map(|sample| prints[sample.subject.index()]).collect();
-            self.since.retain(|print, _| running.contains(print));
-        }
-        starts
     }
 }
 
@@ -132,7 +106,7 @@ fn ended(old: &Families, old_prints: &[Fingerprint], new: &Families, new_prints:
         let samples = family.samples.iter().zip(of_old());
         let samples: Vec<_> = samples.filter(|(_, key)| !present.contains(key)).map(|(sample, _)| *sample).collect();
         if !samples.is_empty() {
-            gone.push(Family { meta: Arc::clone(&family.meta), origin: family.origin, samples });
+            gone.push(Family::new(Arc::clone(&family.meta), family.origin, samples));
         }
     }
     (!gone.is_empty()).then(|| Families { labels: old.labels.clone(), families: gone, ..Families::default() })

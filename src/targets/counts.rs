@@ -1,19 +1,25 @@
 //! What has happened, counted.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::lifecycle::{CRASHED, RESUMED, STARTED, STOPPED, STOPPED_CRASHED, STOPPED_FAILED};
+use super::lifecycle::{
+    CRASHED, RESUMED, STARTED, STARTED_MIGRATED, STOPPED, STOPPED_ARRIVING, STOPPED_CRASHED, STOPPED_FAILED, SUSPENDED,
+};
 use crate::libvirt::{EventKind, JobOutcome};
 
 /// Most different keys that a domain's events are told apart by. Names in events come from outside; what goes beyond this is
 /// counted host-wide only.
 const MOST_KEYS: usize = 256;
 
+/// Resets that follow one another within this time are one reboot: the firmware of a guest that is reset may reset it again.
+const ONE_REBOOT: Duration = Duration::from_secs(1);
+
 /// Events of all domains that are or were, so that the crash of a transient domain is not lost with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostCounts {
-    /// Lifecycle events by `virDomainEventType` and its detail.
+    /// Lifecycle events by `virDomainEventType` and its detail. An arrival by migration that failed has a detail of its own, which
+    /// no event of libvirt has: to libvirt it has stopped as if its hypervisor had died.
     pub lifecycle: BTreeMap<(i32, i32), u64>,
     /// Other events by name ([`EventKind::name`]).
     pub others: BTreeMap<&'static str, u64>,
@@ -64,9 +70,12 @@ impl Times {
 }
 
 impl HostCounts {
-    /// Counts one.
-    pub fn count(&mut self, event: &EventKind) {
+    /// Counts one; `arriving` if its domain was still on its way here.
+    pub fn count(&mut self, event: &EventKind, arriving: bool) {
         let count = match event {
+            EventKind::Lifecycle { event: STOPPED, detail: STOPPED_FAILED } if arriving => {
+                self.lifecycle.entry((STOPPED, STOPPED_ARRIVING)).or_default()
+            }
             EventKind::Lifecycle { event, detail } => self.lifecycle.entry((*event, *detail)).or_default(),
             other => self.others.entry(other.name()).or_default(),
         };
@@ -86,6 +95,10 @@ impl HostCounts {
 pub struct DomainCounts {
     /// Reboots and resets by the guest.
     pub reboots: u64,
+    /// When libvirt last told of one.
+    pub last_reset: Option<SystemTime>,
+    /// Whether it is on its way here by migration, and its guest still runs elsewhere.
+    pub is_arriving: bool,
     /// Crashes of the guest, and of its hypervisor.
     pub crashes: u64,
     /// Whether the last that was heard of its life is that it crashed: if it stops for that, it is the same crash.
@@ -122,11 +135,19 @@ pub struct JobTimes {
 }
 
 impl DomainCounts {
-    /// Counts an event of the domain, if it is of a kind that is counted for each.
-    pub fn count(&mut self, event: &EventKind) {
+    /// Counts an event of the domain, which was heard `at` that time, if it is of a kind that is counted for each.
+    pub fn count(&mut self, event: &EventKind, at: SystemTime) {
         match event {
             EventKind::Lifecycle { event, detail } => {
-                let died = matches!((*event, *detail), (STOPPED, STOPPED_CRASHED | STOPPED_FAILED));
+                // An arrival that fails is no crash: the guest goes on where it was.
+                let died = match (*event, *detail) {
+                    (STOPPED, STOPPED_CRASHED) => true,
+                    (STOPPED, STOPPED_FAILED) => !self.is_arriving,
+                    _ => false,
+                };
+                let has_arrived = matches!(*event, RESUMED | SUSPENDED | STOPPED);
+                self.is_arriving =
+                    (*event, *detail) == (STARTED, STARTED_MIGRATED) || (self.is_arriving && !has_arrived);
                 if *event == CRASHED || (died && !self.crashed) {
                     self.crashes += 1;
                 }
@@ -134,7 +155,10 @@ impl DomainCounts {
                 let is_over = matches!(*event, STARTED | RESUMED | STOPPED);
                 self.crashed = *event == CRASHED || (self.crashed && !is_over);
             }
-            EventKind::Reboot => self.reboots += 1,
+            EventKind::Reboot => {
+                let since = self.last_reset.replace(at).and_then(|last| at.duration_since(last).ok());
+                self.reboots += u64::from(since.is_none_or(|since| since > ONE_REBOOT));
+            }
             EventKind::ControlError => self.control_errors += 1,
             EventKind::DeviceRemovalFailed => self.device_removal_failures += 1,
             EventKind::Watchdog { action } => add(&mut self.watchdogs, *action),
@@ -189,7 +213,7 @@ mod tests {
         let mut after = |events: &[(i32, i32)]| {
             for (event, detail) in events {
                 let event = EventKind::Lifecycle { event: *event, detail: *detail };
-                counts.count(&event);
+                counts.count(&event, SystemTime::UNIX_EPOCH);
             }
             counts.crashes
         };
@@ -202,5 +226,41 @@ mod tests {
         assert_eq!(after(&[(2, 0), (STOPPED, 2)]), 3, "a driver that tells of the end only");
         assert_eq!(after(&[(2, 0), (CRASHED, 0), (4, 0), (STOPPED, 5)]), 5, "a panic, and later another end");
         assert_eq!(after(&[(2, 0), (STOPPED, 0), (2, 0), (STOPPED, 1)]), 5, "a shutdown, and a destroy");
+    }
+
+    #[test]
+    fn an_arrival_that_fails_is_no_crash() {
+        let (mut host, mut counts) = (HostCounts::default(), DomainCounts::default());
+        let mut after = |events: &[(i32, i32)]| {
+            for (event, detail) in events {
+                let event = EventKind::Lifecycle { event: *event, detail: *detail };
+                host.count(&event, counts.is_arriving);
+                counts.count(&event, SystemTime::UNIX_EPOCH);
+            }
+            let told = |detail| host.lifecycle.get(&(STOPPED, detail)).copied().unwrap_or(0);
+            (counts.crashes, told(STOPPED_FAILED), told(STOPPED_ARRIVING))
+        };
+        assert_eq!(after(&[(STARTED, STARTED_MIGRATED), (STOPPED, STOPPED_FAILED)]), (0, 0, 1));
+        assert_eq!(after(&[(STARTED, STARTED_MIGRATED), (RESUMED, 1), (STOPPED, STOPPED_FAILED)]), (1, 1, 1));
+        assert_eq!(
+            after(&[(STARTED, STARTED_MIGRATED), (SUSPENDED, 0), (STOPPED, STOPPED_FAILED)]),
+            (2, 2, 1),
+            "paused"
+        );
+        assert_eq!(after(&[(STARTED, 0), (STOPPED, STOPPED_FAILED)]), (3, 3, 1));
+    }
+
+    #[test]
+    fn a_run_of_resets_is_one_reboot() {
+        let mut counts = DomainCounts::default();
+        let mut after = |millis: &[u64]| {
+            for millis in millis {
+                counts.count(&EventKind::Reboot, SystemTime::UNIX_EPOCH + Duration::from_millis(*millis));
+            }
+            counts.reboots
+        };
+        assert_eq!(after(&[50_000, 50_700, 51_400]), 1);
+        assert_eq!(after(&[53_000]), 2);
+        assert_eq!(after(&[10_000]), 3, "the clock was set back");
     }
 }

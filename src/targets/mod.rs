@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
 pub use inbox::{Arrived, Inbox};
+pub use lifecycle::STOPPED_ARRIVING;
 pub use metadata::{
     Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
 };
@@ -89,6 +90,10 @@ pub struct Target {
     pub first_seen: SystemTime,
     /// When this run began, if that was seen as an event.
     pub started: Option<SystemTime>,
+    /// When its guest booted: with this run, or at an unknown time before it moved here or was restored.
+    pub booted: Option<SystemTime>,
+    /// When devices were attached in this run, by alias.
+    pub attached: BTreeMap<String, SystemTime>,
     /// What its definition says.
     pub definition: Definition,
     /// Whether its guest agent is connected; `None` where it has no channel for one.
@@ -135,12 +140,20 @@ impl Target {
             flags: None,
             first_seen,
             started: None,
+            booted: None,
+            attached: BTreeMap::new(),
             definition: Definition::Pending,
             agent_connected: None,
             counts: Arc::default(),
             addresses: None,
             selected: false,
         }
+    }
+
+    /// Another run: its hypervisor began at `started`, and its guest's kernel at `booted`.
+    fn begin_run(&mut self, started: Option<SystemTime>, booted: Option<SystemTime>) {
+        (self.started, self.booted) = (started, booted);
+        self.attached.clear();
     }
 
     /// What the definition says, where it has been read.
@@ -180,4 +193,15 @@ pub struct Snapshot {
     pub hostname: String,
     /// What the daemon and its hypervisor are, once there was a connection.
     pub versions: Option<Versions>,
+}
+
+impl Snapshot {
+    /// Whether the image with a number is in the image chain of a domain's disk; `None` if that chain is not known.
+    #[must_use]
+    pub fn is_in_chain(&self, uuid: Uuid, disk: &str, image: u32) -> Option<bool> {
+        let place = self.targets.binary_search_by_key(&uuid, |target| target.identity.uuid).ok()?;
+        let disks = &self.targets[place].metadata()?.disks;
+        let chain = disks.iter().find(|known| known.device == disk)?.chain.as_ref()?;
+        Some(chain.contains(&image))
+    }
 }

@@ -1,11 +1,13 @@
 //! `memory.*`: memory bandwidth monitors (resctrl).
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{BYTES, NONE, Row, Scope, Table, of};
 use crate::config::Group;
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Memory,
+    origin: Origin::Process,
     active_only: false,
     scopes: &[
         Scope { prefix: "memory.bandwidth.monitor.<n>", label: "monitor", named_by: Some("memory.bandwidth.monitor.<n>.name") },

@@ -78,6 +78,9 @@ impl Coordinator {
             self.registry.iter().map(|target| (target.identity.uuid, target.identity.id)).collect();
         let interval = crate::collect::jitter(self.config.collection.resync_interval);
         let since = self.relisting.succeeded(now, interval);
+        if let (Some(versions), Some(host)) = (&mut self.versions, listing.host) {
+            versions.host = Some(host);
+        }
         self.registry.replace(listing, &since, SystemTime::now());
         let after: BTreeMap<Uuid, Option<u32>> =
             self.registry.iter().map(|target| (target.identity.uuid, target.identity.id)).collect();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::wire;
-use crate::catalogue::{Families, Family, Kind, Meta, Unit};
+use crate::catalogue::{Families, Family, Kind, Meta, Start, Unit};
 use crate::config::{Naming, Temporality};
 use attributes::Blocks;
 pub use attributes::{Attribute, OF_DOMAINS, OF_EXPORTER, attribute_of};
@@ -56,26 +56,22 @@ pub struct Part {
 }
 
 impl Part {
-    /// Since when a sample counts, if it is one that counts.
+    /// Since when a sample counts, if it is one that counts: never later than it was taken.
     #[must_use]
     pub fn start_of(&self, family: usize, position: usize) -> Option<SystemTime> {
-        match &self.starts {
-            Starts::BySubject(starts) => {
-                let family = self.families.families.get(family)?;
-                let sample = family.samples.get(position)?;
-                let known = self.families.start_of(family, sample);
-                known.or_else(|| starts.get(sample.subject.index()).copied())
-            }
-            Starts::BySample(starts) => starts.get(family)?.get(position).copied(),
-        }
+        let start = match &self.starts {
+            Starts::OfFamilies => self.families.start_of(self.families.families.get(family)?, position).map(Start::at),
+            Starts::BySample(starts) => Some(*starts.get(family)?.get(position)?),
+        };
+        Some(start.unwrap_or(self.at).min(self.at))
     }
 }
 
 /// Since when sums and histograms count.
 #[derive(Debug, Clone)]
 pub enum Starts {
-    /// By the number of the subject's label set, where [`Families::start_of`] knows none.
-    BySubject(Vec<SystemTime>),
+    /// As [`Families::start_of`] has it; what that knows nothing of, since the moment of the part.
+    OfFamilies,
     /// By family and sample.
     BySample(Vec<Vec<SystemTime>>),
 }

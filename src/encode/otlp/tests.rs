@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, Number
 use prost::Message as _;
 
 use super::*;
-use crate::catalogue::{Histogram, LabelSet, Origin, Sample, Value};
+use crate::catalogue::{Histogram, LabelSet, Origin, Sample, Started, Value};
 
 const AT: u64 = 1_700_000_000_000_000_000;
 const START: u64 = 1_600_000_000_000_000_000;
@@ -30,7 +30,7 @@ fn family(name: &'static str, otel: &'static str, kind: Kind, unit: Unit, sample
     };
     let (name, otel_name) = (Cow::Borrowed(name), Cow::Borrowed(otel));
     let help = Cow::Owned(format!("help of {name}"));
-    Family { meta: Arc::new(Meta { name, help, kind, unit, otel_name, otel_attributes }), origin: Origin::Run, samples }
+    Family::new(Arc::new(Meta { name, help, kind, unit, otel_name, otel_attributes }), Origin::Process, samples)
 }
 
 /// One domain with a disk, and the exporter.
@@ -55,8 +55,10 @@ fn families() -> Families {
 }
 
 fn part(families: Families, ended: bool) -> Part {
-    let starts = Starts::BySubject(vec![time(START); families.labels.len()]);
-    Part { families: Arc::new(families), starts, at: time(AT), ended }
+    let mut families = families;
+    let started = Started { seen: Some(time(START)), ..Started::default() };
+    families.started = families.labels.sets().map(|set| (set, started.clone())).collect();
+    Part { families: Arc::new(families), starts: Starts::OfFamilies, at: time(AT), ended }
 }
 
 fn decode(chunks: &mut Chunks) -> Vec<Vec<Metric>> {

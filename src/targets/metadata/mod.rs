@@ -116,6 +116,10 @@ pub struct Disk {
     pub alias: String,
     /// Whether the guest cannot write to it.
     pub readonly: bool,
+    /// The numbers of the top image (`source/@index`) and of each layer below it (`backingStore/@index`). `None` where the chain
+    /// has no end, as while the domain is shut off, or no numbers.
+    #[serde(skip)]
+    pub chain: Option<Vec<u32>>,
 }
 
 /// A network interface.
@@ -144,6 +148,9 @@ pub struct Interface {
     pub alias: String,
     /// `virtualport/parameters/@interfaceid`, the port's id in Open vSwitch.
     pub ovs_port_id: String,
+    /// Whether the host's device is not libvirt's own: it is there before the domain, and counts on from run to run.
+    #[serde(skip)]
+    pub is_lasting: bool,
 }
 
 /// Where to scrape a guest, from an element of ours in its metadata.
