@@ -23,7 +23,8 @@ fn otlp_json(families: Arc<Families>) -> String {
     let [start, at] = [1_700_000_000, 1_700_000_060].map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
     let starts = Starts::BySubject(vec![start; families.labels.len()]);
     let resource = vec![("service.name".to_owned(), "domstats-exporter".to_owned())];
-    let dialect = Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource };
+    let dialect =
+        Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource, domain_resource: false };
     let mut chunks = Chunks::new(dialect, vec![Part { families, starts, at, ended: false }]);
     let json = |chunk: Chunk| otlp::to_json(&chunk.body).expect("a request");
     std::iter::from_fn(|| chunks.next_chunk()).map(json).collect()

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use domstats_exporter::encode::otlp::attribute_of;
 use domstats_exporter::reference;
+use fake_libvirtd::{FakeLibvirtd, Scenario};
 use lab::{ALL_GROUPS, Lab, Running, Suite, fetch, get, script_path, tied};
 use serde_json::Value;
 use server::{Server, folder, free_address};
@@ -66,6 +67,36 @@ fn receivers_have_what_a_scrape_says() {
             transport => python.wait(&what, transport, &is),
         }
         server.wait_for_log("the receiver takes what is pushed");
+    }
+}
+
+/// A domain that is gone has no live series, of its histograms neither, with either temporality.
+#[test]
+fn a_series_ends_in_victoria_metrics() {
+    let params = std::fs::read_to_string(script_path("../golden/libvirt-12.params")).unwrap();
+    let daemon = FakeLibvirtd::start(Scenario::builder().params(&params).unwrap().build()).unwrap();
+    let gone = daemon.domains().names().remove(0);
+    let victoria = Victoria::start();
+    for temporality in ["cumulative", "delta"] {
+        let config = format!(
+            "collection: {{groups: [{ALL_GROUPS}]}}\notlp: {{endpoint: '{}', interval: 500ms, naming: prometheus, \
+             temporality: {temporality}, resource: {{test.run: {temporality}}}}}\n",
+            victoria.endpoint()
+        );
+        let _server = Server::start_on(folder(), Some(&daemon.uri()), &config, "");
+        let of_gone = |is: &Series| -> Vec<(String, BTreeMap<String, String>)> {
+            is.keys().filter(|(_, labels)| labels.get("domain") == Some(&gone)).cloned().collect()
+        };
+        victoria.wait("it is there", temporality, &|is| match of_gone(is) {
+            series if series.iter().any(|(name, _)| name.ends_with("_bucket")) => Ok(()),
+            series => Err(format!("no bucket among {series:?}")),
+        });
+        let domain = daemon.domains().remove(&gone).unwrap();
+        victoria.wait("it is gone", temporality, &|is| match of_gone(is) {
+            series if series.is_empty() => Ok(()),
+            series => Err(format!("{} are left: {:?}", series.len(), series[0])),
+        });
+        daemon.domains().add(domain);
     }
 }
 
