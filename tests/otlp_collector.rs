@@ -187,8 +187,9 @@ fn a_collector_has_what_a_scrape_says_until_a_domain_ends() {
     let start = |(protocol, compression, temporality): (&str, &str, &str)| {
         let address = if protocol == "grpc" { collector.grpc } else { collector.http };
         let config = format!(
-            "otlp: {{endpoint: 'http://{address}', protocol: {protocol}, compression: {compression}, \
-             temporality: {temporality}, naming: prometheus, interval: 1s, \
+            "collection: {{groups: [state, cpu_total, balloon, block]}}\n\
+             otlp: {{endpoint: 'http://{address}', protocol: {protocol}, compression: {compression}, \
+             temporality: {temporality}, naming: prometheus, interval: 10s, \
              resource: {{service.instance.id: {protocol}-{temporality}}}}}\n"
         );
         Server::start_on(folder(), Some(&daemon.uri()), &config, "")
@@ -196,10 +197,11 @@ fn a_collector_has_what_a_scrape_says_until_a_domain_ends() {
     let servers = kinds.map(start);
     pushed(&servers, 1.0);
     let first: Vec<Series> = servers.iter().map(scraped).collect();
-    for _ in 0..5 {
+    for _ in 0..7 {
         daemon.advance(Duration::from_secs(10));
-        pushed(&servers, 2.0);
+        pushed(&servers, 1.0);
     }
+    pushed(&servers, 2.0);
     for (((protocol, _, temporality), server), first) in kinds.iter().zip(&servers).zip(&first) {
         let now = scraped(server);
         let is = collector.series(&format!("{protocol}-{temporality}")).unwrap();
@@ -231,7 +233,7 @@ fn a_collector_has_what_a_scrape_says_until_a_domain_ends() {
     // Away for some pushes: what is cumulative is whole again afterwards.
     collector.stop();
     daemon.advance(Duration::from_secs(10));
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(11));
     collector.restart();
     pushed(&servers, 2.0);
     for ((protocol, _, temporality), server) in kinds.iter().zip(&servers).filter(|(kind, _)| kind.2 == "cumulative") {

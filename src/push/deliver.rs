@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::transport::Answer;
 use super::{Batch, Series, Settings};
@@ -131,8 +131,7 @@ impl Delivery<'_> {
         let (mut pause, mut maybe_taken) = (FIRST_PAUSE, false);
         loop {
             let limit = self.deadline.min(Instant::now() + self.settings.timeout);
-            let answer = timeout_at(limit, self.settings.transport.send(body.clone())).await;
-            let answer = answer.unwrap_or_else(|_| Answer::Lost { reason: "it did not answer in time".to_owned() });
+            let answer = self.settings.transport.send(body.clone(), limit).await;
             maybe_taken |= matches!(answer, Answer::Lost { .. });
             let (after, words) = match answer {
                 Answer::Taken { rejected, words } => return Sent::Taken { rejected, words },

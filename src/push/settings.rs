@@ -135,9 +135,10 @@ fn headers(otlp: &Otlp, grpc: bool, coding: Coding) -> HeaderMap {
             headers.insert(name, value);
         }
     }
-    let (content, encoding, accept, accepted) = match grpc {
-        true => ("application/grpc", "grpc-encoding", "grpc-accept-encoding", super::grpc::ACCEPTED),
-        false => ("application/x-protobuf", "content-encoding", "accept-encoding", "gzip"),
+    let (content, encoding, accept, accepted) = if grpc {
+        ("application/grpc", "grpc-encoding", "grpc-accept-encoding", super::grpc::ACCEPTED)
+    } else {
+        ("application/x-protobuf", "content-encoding", "accept-encoding", "gzip")
     };
     let mut own = vec![("content-type", content), (accept, accepted)];
     if grpc {

@@ -1,10 +1,15 @@
 //! One request and its answer, over HTTP or gRPC: what the receiver makes of it, and whether to try again.
 
+use std::convert::Infallible;
 use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::HeaderMap;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
@@ -12,6 +17,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::ClientConfig;
 
 use super::reply::Reply;
@@ -33,7 +39,7 @@ pub(super) enum Answer {
 /// A client with its connections.
 #[derive(Debug)]
 pub(super) struct Transport {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
     uri: Uri,
     grpc: bool,
     headers: HeaderMap,
@@ -64,20 +70,48 @@ impl Transport {
         if self.grpc { grpc::frame(&message, compressed).into() } else { message.into() }
     }
 
-    /// Sends a framed message. The future may be dropped at any time.
-    pub(super) async fn send(&self, body: Bytes) -> Answer {
-        let mut request = Request::new(Full::new(body));
+    /// Sends a framed message, and waits until `limit` for the answer. The future may be dropped at any time.
+    pub(super) async fn send(&self, message: Bytes, limit: Instant) -> Answer {
+        let sent = Arc::new(AtomicBool::new(false));
+        let mut request = Request::new(Outgoing { data: Some(message), sent: Arc::clone(&sent) });
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        let reply = match self.client.request(request).await {
-            Ok(response) => Reply::read(response).await,
-            Err(error) if was_never_sent(&error) => {
-                return Answer::Later { after: None, reason: sentence(&error) };
-            }
-            Err(error) => return Answer::Lost { reason: sentence(&error) },
+        let exchange = async { Ok::<_, legacy::Error>(Reply::read(self.client.request(request).await?).await) };
+        let reason = match timeout_at(limit, exchange).await {
+            Ok(Ok(reply)) => return if self.grpc { grpc::answer(&reply) } else { http::answer(&reply) },
+            Ok(Err(error)) => sentence(&error),
+            Err(_) => "it did not answer in time".to_owned(),
         };
-        if self.grpc { grpc::answer(&reply) } else { http::answer(&reply) }
+        if sent.load(Ordering::Relaxed) { Answer::Lost { reason } } else { Answer::Later { after: None, reason } }
+    }
+}
+
+/// A body that notes when a connection takes it: before that the receiver cannot have seen the request.
+#[derive(Debug)]
+struct Outgoing {
+    data: Option<Bytes>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.sent.store(true, Ordering::Relaxed);
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
     }
 }
 
@@ -85,12 +119,6 @@ fn with_path(uri: Uri, path: &'static str) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::from_static(path));
     Uri::from_parts(parts).unwrap_or(uri)
-}
-
-/// Whether the receiver cannot have seen the request.
-fn was_never_sent(error: &legacy::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    error.is_connect() || cause.is_some_and(hyper::Error::is_canceled)
 }
 
 /// An error and its causes.
@@ -105,4 +133,25 @@ fn sentence(error: &dyn Error) -> String {
         cause = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::OtlpTls;
+
+    #[tokio::test]
+    async fn only_what_was_sent_may_have_been_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URI");
+        let tls = crate::push::tls::client_config(&OtlpTls::default(), false).expect("no files");
+        let transport = Transport::new(uri, false, HeaderMap::new(), tls, Duration::from_secs(60));
+        let send = |wait| transport.send(Bytes::from_static(b"x"), Instant::now() + Duration::from_millis(wait));
+        // The kernel takes it, no program answers.
+        assert!(matches!(send(500).await, Answer::Lost { .. }));
+        drop(listener);
+        assert!(matches!(send(60_000).await, Answer::Later { .. }));
+    }
 }

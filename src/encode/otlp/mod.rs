@@ -191,9 +191,8 @@ impl Chunks {
         };
         let at = nanos(part.at);
         let mut point = Vec::new();
-        let all = &part.families.families[family].samples;
-        for position in first..samples.end {
-            let sample = &all[position];
+        let all = part.families.families[family].samples.iter().enumerate();
+        for (position, sample) in all.take(samples.end).skip(first) {
             let start = if data == Data::Gauge { None } else { part.start_of(family, position) };
             let times = Times { start: start.map(nanos), at };
             point.clear();
