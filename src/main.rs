@@ -74,7 +74,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Ok(listeners) => listeners,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
-    let push = match Settings::new(&config) {
+    let push = match Settings::new(config) {
         Ok(push) => push,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
@@ -164,7 +164,7 @@ async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
-    if let Err(error) = Settings::new(&config) {
+    if let Err(error) = Settings::new(config) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
     let exporter = Exporter::start(config)?;
