@@ -168,14 +168,14 @@ fn pushed(servers: &[Server], count: f64) {
     }
 }
 
-/// A thousand domains, in several requests a push, over both transports, compressed and not, cumulative and delta.
+/// Many domains over both transports, compressed and not, cumulative and delta.
 #[test]
 fn a_collector_has_what_a_scrape_says_until_a_domain_ends() {
     let test = "a_collector_has_what_a_scrape_says_until_a_domain_ends";
     let Some(mut collector) = Collector::start(test, folder(), "", "", "") else { return };
     // And one with histograms.
     let params = fs::read_to_string(script_path("../golden/libvirt-12.params")).unwrap();
-    let scenario = Scenario::builder().domains(1000, Template::small()).params(&params).unwrap();
+    let scenario = Scenario::builder().domains(500, Template::small()).params(&params).unwrap();
     let daemon = FakeLibvirtd::start(scenario.build()).unwrap();
     let gone = [daemon.domains().names().pop().unwrap(), "vm-7".to_owned()];
     let kinds = [
@@ -216,7 +216,7 @@ fn a_collector_has_what_a_scrape_says_until_a_domain_ends() {
             assert!(close, "{protocol} {temporality}: {series} is {found}, not {expected}");
             grown += usize::from(is_counter && *value > first[series]);
         }
-        assert!(now.len() > 20_000 && grown > 5_000, "{} series, {grown} of them grew", now.len());
+        assert!(now.len() > 10_000 && grown > 2_500, "{} series, {grown} of them grew", now.len());
         // The Collector gives sum and count to every histogram.
         let of_domains = is.keys().filter(|series| series.starts_with("libvirt_domain_") && !now.contains_key(*series));
         let more: Vec<_> =
