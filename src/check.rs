@@ -127,6 +127,7 @@ fn push_settings(report: &mut String, otlp: &Otlp) {
         ("compression", Some(otlp.compression().to_string()), otlp.compression.is_some()),
         ("temporality", Some(otlp.temporality().to_string()), otlp.temporality.is_some()),
         ("naming", Some(otlp.naming.to_string()), otlp.naming != Naming::default()),
+        ("domain_resource", otlp.domain_resource.then(|| "true".to_owned()), true),
         ("tls.ca_file", file(&otlp.tls.ca_file), true),
         ("tls.cert_file", file(&otlp.tls.cert_file), true),
         ("tls.key_file", file(&otlp.tls.key_file), true),

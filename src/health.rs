@@ -103,11 +103,11 @@ rows! {
         "Resident memory of the exporter";
     PROCESS_FDS = Gauge, Unit::Of("file_descriptor"), "process_open_fds", "process.unix.file_descriptor.count", [],
         "Open file descriptors of the exporter";
-    PROCESS_MAX_FDS = Gauge, Unit::Of("file_descriptor"), "process_max_fds", "process.unix.file_descriptor.limit", [],
+    PROCESS_MAX_FDS = Gauge, Unit::Of("file_descriptor"), "process_max_fds", "libvirt.exporter.file_descriptor.limit", [],
         "File descriptors that the exporter may open at most";
     PROCESS_THREADS = Gauge, Unit::Of("thread"), "process_threads", "process.thread.count", [],
         "Threads of the exporter";
-    PROCESS_START = Gauge, Unit::Seconds, "process_start_time_seconds", "process.start_time", [],
+    PROCESS_START = Gauge, Unit::Seconds, "process_start_time_seconds", "libvirt.exporter.start_time", [],
         "When the exporter started, as a Unix time";
 }
 

@@ -74,7 +74,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Ok(listeners) => listeners,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
-    let push = match Settings::new(&config.otlp) {
+    let push = match Settings::new(config) {
         Ok(push) => push,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
@@ -152,7 +152,7 @@ async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Bo
     let collection = collect_once(exporter).await;
     let families = Arc::new(exporter.families(&collection, &Selection::default()));
     let mut batch = Batch { families, taken: taken(&collection) };
-    let dialect = push::dialect(&config.otlp);
+    let dialect = push::dialect(config);
     let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&mut batch));
     while let Some(chunk) = chunks.next_chunk() {
         print(otlp::to_json(&chunk.body)?.as_bytes())?;
@@ -164,7 +164,7 @@ async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
-    if let Err(error) = Settings::new(&config.otlp) {
+    if let Err(error) = Settings::new(config) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
     let exporter = Exporter::start(config)?;

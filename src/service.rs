@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::collect::Selection;
+use crate::catalogue::Families;
+use crate::collect::{Collection, Selection};
 use crate::config::{Config, ConfigError};
 use crate::discovery;
 use crate::encode::Coding;
@@ -56,7 +57,8 @@ impl Service {
                 *pusher = Some(running);
             }
             (Some(settings), None) => {
-                let source = Arc::new(Pushed { exporter: Arc::clone(&self.exporter) });
+                let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
+                let source = Arc::new(Pushed { exporter, security });
                 *pusher = Some(Pusher::start(settings, source, Arc::clone(self.exporter.pushes())));
             }
             (None, Some(running)) => drop(tokio::spawn(running.stop(false))),
@@ -90,7 +92,7 @@ impl Service {
         new.web.listen_addresses = old.web.listen_addresses.clone();
         new.web.systemd_socket = old.web.systemd_socket;
         let security = self.security.prepare(new.web.config_file.as_deref()).map_err(|error| sentence(&error))?;
-        let push = Settings::new(&new.otlp).map_err(|error| sentence(&error))?;
+        let push = Settings::new(&new).map_err(|error| sentence(&error))?;
         let log = new.log;
         self.exporter.reload(new);
         self.security.replace(security);
@@ -104,10 +106,10 @@ impl web::Source for Service {
     async fn exposition(&self, scrape: Scrape) -> Result<Bytes, String> {
         let Scrape { format, coding, timeout, selection } = scrape;
         let collection = self.exporter.collect(timeout, &selection).await;
-        self.exporter.set_web_config_good(self.security.fault().is_none());
-        let exporter = Arc::clone(&self.exporter);
+        let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
         let wanted = Wanted { collection, config: exporter.config(), format, coding };
         let render = move |Wanted { collection, format, coding, .. }: Wanted| {
+            exporter.set_web_config_good(security.fault().is_none());
             let families = exporter.exposition(&collection, &selection, format);
             // Records, families and body together would be too much on a large host.
             drop(collection);
@@ -181,6 +183,7 @@ impl web::Source for Service {
 /// What is pushed: everything, as at `/metrics`.
 struct Pushed {
     exporter: Arc<Exporter>,
+    security: Arc<Security>,
 }
 
 impl push::Source for Pushed {
@@ -188,11 +191,17 @@ impl push::Source for Pushed {
         let everything = Selection::default();
         let collection = self.exporter.collect(None, &everything).await;
         let taken = taken(&collection);
-        let exporter = Arc::clone(&self.exporter);
-        let built = tokio::task::spawn_blocking(move || exporter.families(&collection, &everything));
+        let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
+        let built = tokio::task::spawn_blocking(move || families(&exporter, &security, &collection, &everything));
         let families = built.await.map_err(|error| format!("the families could not be built: {error}"))?;
         Ok(Batch { families: Arc::new(families), taken })
     }
+}
+
+/// The families of a collection, with the state of the web configuration as it is now, for scrapes and pushes alike.
+fn families(exporter: &Exporter, security: &Security, collection: &Collection, selection: &Selection) -> Families {
+    exporter.set_web_config_good(security.fault().is_none());
+    exporter.families(collection, selection)
 }
 
 fn with_collection(overview: Overview, last: &Last) -> Overview {

@@ -26,7 +26,8 @@ fn otlp_json(families: Arc<Families>) -> String {
         families.started.entry(set).or_default().seen = Some(start);
     }
     let resource = vec![("service.name".to_owned(), "domstats-exporter".to_owned())];
-    let dialect = Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource };
+    let dialect =
+        Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource, domain_resource: false };
     let mut chunks =
         Chunks::new(dialect, vec![Part { families: Arc::new(families), starts: Starts::OfFamilies, at, ended: false }]);
     let json = |chunk: Chunk| otlp::to_json(&chunk.body).expect("a request");

@@ -52,7 +52,8 @@ pub enum Unit {
     Joules,
     /// A count of something, named in the singular: no suffix, UCUM annotation `{thing}`.
     Of(&'static str),
-    /// A bare number, such as a code, a ratio or a boolean: no suffix, UCUM `1`.
+    /// A bare number, such as a code or a boolean: no suffix, and no unit in OpenTelemetry either. `1` is for ratios, and receivers
+    /// that translate names for Prometheus append `_ratio` for it.
     None,
 }
 
@@ -78,7 +79,7 @@ impl Unit {
             Self::BytesPerSecond => "By/s".into(),
             Self::Joules => "J".into(),
             Self::Of(thing) => format!("{{{thing}}}").into(),
-            Self::None => "1".into(),
+            Self::None => "".into(),
         }
     }
 }

@@ -202,6 +202,8 @@ pub struct Otlp {
     pub temporality: Option<Temporality>,
     /// What metrics and attributes are called.
     pub naming: Naming,
+    /// Whether each domain is a resource of its own.
+    pub domain_resource: bool,
     /// How connections are encrypted.
     pub tls: OtlpTls,
     /// Attributes of the resource, over those that the exporter finds out.

@@ -98,6 +98,7 @@ otlp:
   compression: none
   temporality: delta
   naming: prometheus
+  domain_resource: true
   tls: {ca_file: ca.pem, cert_file: c.pem, key_file: k.pem}
   resource: {deployment.environment.name: lab}
 log: {level: trace, format: json}
@@ -147,6 +148,7 @@ log: {level: trace, format: json}
     assert_eq!(seconds, [5, 1, 4]);
     assert_eq!((otlp.compression(), otlp.temporality()), (OtlpCompression::None, Temporality::Delta));
     assert_eq!((otlp.naming, otlp.resource.len()), (Naming::Prometheus, 1));
+    assert!(otlp.domain_resource && !Config::default().otlp.domain_resource);
     assert_eq!(otlp.tls.key_file.as_deref(), Some(Path::new("k.pem")));
     let written = serde_yaml::to_string(&config).expect("YAML");
     assert_eq!(parse(&written, "written").expect("valid"), config);

@@ -9,10 +9,13 @@
 mod deliver;
 mod delta;
 mod grpc;
+mod http;
 mod journal;
+mod reply;
 mod resource;
 mod series;
 mod settings;
+mod status;
 mod tls;
 mod transport;
 
@@ -110,9 +113,7 @@ impl<S: Source> Work<S> {
             };
             match order {
                 Some(Order::Settings(settings)) => {
-                    if settings.dialect.naming != self.settings.dialect.naming
-                        || settings.dialect.temporality != self.settings.dialect.temporality
-                    {
+                    if settings.dialect.names_other_series_than(&self.settings.dialect) {
                         self.series = Series::new(&settings.dialect);
                     }
                     if settings.interval != self.settings.interval {

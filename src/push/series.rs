@@ -11,20 +11,34 @@ use foldhash::fast::RandomState;
 
 use super::Batch;
 use super::delta::Deltas;
-use crate::catalogue::{Families, Family, LabelSet, LabelTable, Lifetimes};
+use crate::catalogue::{Families, Family, LabelSet, LabelTable, Lifetimes, Sample, Value};
 use crate::config::Temporality;
 use crate::encode::otlp::{Chunk, Dialect, Part, Starts};
 
+/// Of more pushes in a row that failed halfway, the ends of series are not told: receivers drop those by themselves after
+/// some minutes.
+const MOST_TOLD: usize = 16;
+
 /// Label sets of different collections are the same if this is: 128 bits of their text, keyed anew in each process.
 pub(super) type Fingerprint = u128;
+
+/// Series that a receiver has.
+#[derive(Debug)]
+struct Told {
+    families: Arc<Families>,
+    prints: Vec<Fingerprint>,
+}
 
 /// The series as of the last push.
 #[derive(Debug)]
 pub struct Series {
     hashers: [RandomState; 2],
     lifetimes: Lifetimes,
-    /// What was in the last push that arrived as a whole.
-    told: Option<(Arc<Families>, Vec<Fingerprint>)>,
+    /// What receivers have: the last push, and of those before it the series that it had no more and that were not told to
+    /// have ended, since it did not arrive as a whole.
+    told: Vec<Told>,
+    /// Whether part of the push that is under way has arrived.
+    partly: bool,
     deltas: Option<Deltas>,
 }
 
@@ -35,7 +49,8 @@ impl Series {
         Self {
             hashers: [RandomState::default(), RandomState::default()],
             lifetimes: Lifetimes::default(),
-            told: None,
+            told: Vec::new(),
+            partly: false,
             deltas: (dialect.temporality == Temporality::Delta).then(Deltas::default),
         }
     }
@@ -53,17 +68,19 @@ impl Series {
                 Part { families: Arc::new(families), starts: Starts::BySample(starts), at, ended: false }
             }
         };
-        let mut parts = vec![values];
-        if let Some((told, told_prints)) = &self.told
-            && let Some(ended) = ended(told, told_prints, families, &prints)
-        {
-            parts.push(Part { families: Arc::new(ended), starts: Starts::OfFamilies, at, ended: true });
-        }
-        parts
+        self.partly = false;
+        let ends = self.told.iter().filter_map(|told| told.without(families, &prints)).map(|ended| Part {
+            families: Arc::new(ended),
+            starts: Starts::OfFamilies,
+            at,
+            ended: true,
+        });
+        std::iter::once(values).chain(ends).collect()
     }
 
-    /// A request with part of what [`Series::parts`] gave was taken.
+    /// A request with part of what [`Series::parts`] gave was taken, or may have been.
     pub(super) fn taken(&mut self, chunk: &Chunk) {
+        self.partly = true;
         if let Some(deltas) = &mut self.deltas {
             let of_values = chunk.covers.iter().filter(|(part, _, _)| *part == 0);
             of_values.for_each(|(_, family, range)| deltas.taken(*family, range.clone()));
@@ -73,8 +90,30 @@ impl Series {
     /// All requests of `batch` were taken.
     pub(super) fn all_taken(&mut self, batch: &Batch) {
         self.lifetimes.settle();
+        self.told.clear();
+        self.tell(batch);
+    }
+
+    /// The push of `batch` has ended before all of its requests were taken. If some were, its series are among those that
+    /// receivers have; which of them does not matter, as the end of a series that never was does no harm.
+    pub(super) fn given_up(&mut self, batch: &Batch) {
+        if !self.partly {
+            return;
+        }
         let prints = self.fingerprints(&batch.families.labels);
-        self.told = Some((Arc::clone(&batch.families), prints));
+        let rest = |told: &Told| {
+            let families = Arc::new(told.without(&batch.families, &prints)?);
+            Some(Told { prints: self.fingerprints(&families.labels), families })
+        };
+        self.told = self.told.iter().filter_map(rest).collect();
+        let surplus = (self.told.len() + 1).saturating_sub(MOST_TOLD);
+        self.told.drain(..surplus);
+        self.tell(batch);
+    }
+
+    fn tell(&mut self, batch: &Batch) {
+        let prints = self.fingerprints(&batch.families.labels);
+        self.told.push(Told { families: Arc::clone(&batch.families), prints });
     }
 
     fn fingerprints(&self, labels: &LabelTable) -> Vec<Fingerprint> {
@@ -90,26 +129,37 @@ impl Series {
     }
 }
 
-/// The series of `old` that `new` does not have, or nothing if it has all.
-fn ended(old: &Families, old_prints: &[Fingerprint], new: &Families, new_prints: &[Fingerprint]) -> Option<Families> {
-    let by_name: HashMap<&str, &Family> = new.families.iter().map(|family| (&*family.meta.name, family)).collect();
-    let mut gone = Vec::new();
-    for family in &old.families {
-        let now = by_name.get(&*family.meta.name).map_or(&[][..], |family| &family.samples);
-        let of_old = || family.samples.iter().map(|sample| key(sample.subject, sample.labels, old_prints));
-        let of_new = || now.iter().map(|sample| key(sample.subject, sample.labels, new_prints));
-        // The usual case: nothing has changed.
-        if of_old().eq(of_new()) {
-            continue;
+impl Told {
+    /// Those that `new` does not have, or nothing if it has all.
+    fn without(&self, new: &Families, new_prints: &[Fingerprint]) -> Option<Families> {
+        let by_name: HashMap<&str, &Family> = new.families.iter().map(|family| (&*family.meta.name, family)).collect();
+        let old = &*self.families;
+        let mut gone = Families::default();
+        for family in &old.families {
+            let now = by_name.get(&*family.meta.name).map_or(&[][..], |family| &family.samples);
+            let of_old = || family.samples.iter().map(|sample| key(sample.subject, sample.labels, &self.prints));
+            let of_new = || now.iter().map(|sample| key(sample.subject, sample.labels, new_prints));
+            // The usual case: nothing has changed.
+            if of_old().eq(of_new()) {
+                continue;
+            }
+            let present: HashSet<_, RandomState> = of_new().collect();
+            let absent = family.samples.iter().zip(of_old()).filter(|(_, key)| !present.contains(key));
+            let samples: Vec<_> = absent.map(|(sample, _)| move_to(&mut gone, sample, old)).collect();
+            if !samples.is_empty() {
+                gone.families.push(Family::new(Arc::clone(&family.meta), family.origin, samples));
+            }
         }
-        let present: HashSet<_, RandomState> = of_new().collect();
-        let samples = family.samples.iter().zip(of_old());
-        let samples: Vec<_> = samples.filter(|(_, key)| !present.contains(key)).map(|(sample, _)| *sample).collect();
-        if !samples.is_empty() {
-            gone.push(Family::new(Arc::clone(&family.meta), family.origin, samples));
-        }
+        gone.labels = old.labels.clone();
+        (!gone.families.is_empty()).then_some(gone)
     }
-    (!gone.is_empty()).then(|| Families { labels: old.labels.clone(), families: gone, ..Families::default() })
+}
+
+/// The sample with its histogram in `families`, if it has one.
+fn move_to(families: &mut Families, sample: &Sample, from: &Families) -> Sample {
+    let Value::Histogram(number) = sample.value else { return *sample };
+    families.histograms.push(from.histograms[number].clone());
+    Sample { value: Value::Histogram(families.histograms.len() - 1), ..*sample }
 }
 
 fn key(subject: LabelSet, labels: LabelSet, prints: &[Fingerprint]) -> (Fingerprint, Fingerprint) {

@@ -38,7 +38,7 @@ fn family(name: &'static str, kind: Kind, samples: Vec<Sample>) -> Family {
 }
 
 fn dialect(temporality: Temporality) -> Dialect {
-    Dialect { naming: Naming::Otel, temporality, resource: Vec::new() }
+    Dialect { naming: Naming::Otel, temporality, resource: Vec::new(), domain_resource: false }
 }
 
 /// Each domain has a counter, a histogram of as many observations and whether it runs; the exporter has a counter too.
@@ -177,10 +177,45 @@ fn what_has_ended_is_told_once_it_arrives() {
     assert_eq!(ended(&series.parts(&mut one)), of_a);
     let parts = series.parts(&mut one);
     assert!(ended(&parts) == of_a && parts[1].ended);
+    // All buckets that it had are told to have ended.
+    let of_ended = &parts[1].families;
+    let numbers = of_ended.families.iter().flat_map(|family| &family.samples).filter_map(|sample| match sample.value {
+        Value::Histogram(number) => Some(number),
+        _ => None,
+    });
+    assert_eq!(numbers.map(|number| of_ended.histograms[number].buckets.len()).collect::<Vec<_>>(), [2]);
     arrive(&mut series, cumulative, &one, parts);
     assert_eq!(series.parts(&mut batch(30, &[running("b", 2)])).len(), 1);
     // Without any domain there is no family of theirs either.
     assert_eq!(ended(&series.parts(&mut batch(30, &[]))).len(), 3);
+}
+
+/// What part of a push has told has to be ended, too, even if no push ever arrives as a whole.
+#[test]
+fn what_half_a_push_has_told_ends_as_well() {
+    let mut series = Series::new(&dialect(Temporality::Cumulative));
+    let domains = |parts: &[Part]| {
+        let of_ends = parts[1..].iter().flat_map(samples).filter_map(|sample| sample.0.1);
+        of_ends.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    let mut half = |seconds, names: &[&'static str]| {
+        let domains_of: Vec<Domain> = names.iter().map(|name| running(name, 1)).collect();
+        let mut batch = batch(seconds, &domains_of);
+        let parts = series.parts(&mut batch);
+        let ends = domains(&parts);
+        let mut chunks = Chunks::new(dialect(Temporality::Cumulative), parts);
+        series.taken(&chunks.next_chunk().expect("a chunk"));
+        series.given_up(&batch);
+        ends
+    };
+    assert!(half(10, &["a", "b"]).is_empty());
+    assert_eq!(half(20, &["b", "c"]), ["a"]);
+    assert_eq!(half(30, &["c"]), ["a", "b"]);
+    assert_eq!(half(40, &["a"]), ["b", "c"], "it is back");
+    for seconds in 50..80 {
+        half(seconds, &["a"]);
+    }
+    assert_eq!(half(90, &[]), ["a", "b", "c"]);
 }
 
 #[test]

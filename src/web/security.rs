@@ -1,6 +1,6 @@
 //! The web configuration file in effect.
 //!
-//! It is looked at for every connection and every request: if it, or a file that it names, is another one than it was, it is
+//! It is looked at for every connection, every request and every push: if it, or a file that it names, is another one than it was, it is
 //! read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used, the last
 //! good one stays in effect: a typing error neither opens the server to everybody nor takes it down. That is logged once, and
 //! `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
@@ -100,16 +100,20 @@ impl Security {
     /// Why the files as they are now are not in effect.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
+        self.refreshed().fault.clone()
     }
 
     /// What is in effect now. A handful of `stat` calls, and a few milliseconds after a change.
     pub(super) fn current(&self) -> Arc<Policy> {
+        Arc::clone(&self.refreshed().policy)
+    }
+
+    fn refreshed(&self) -> MutexGuard<'_, Loaded> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.path.is_some() && state.stamps.iter().any(|(path, stamp)| Stamp::of(path) != *stamp) {
             state.refresh(&self.checks);
         }
-        Arc::clone(&state.policy)
+        state
     }
 }
 

@@ -20,9 +20,9 @@ pub(super) const TABLE: Table = Table {
             "The vCPUs that a memory bandwidth monitor watches"),
         Row::gauge(&["memory.bandwidth.monitor.<n>.node.count"], "libvirt_domain_memory_bandwidth_monitor_nodes", of("node"), ("libvirt.domain.memory.bandwidth.monitor.node.count", NONE),
             "Memory controllers that a memory bandwidth monitor watches"),
-        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.local"], "libvirt_domain_memory_bandwidth_local_bytes_total", BYTES, ("libvirt.domain.memory.bandwidth.local", NONE),
+        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.local"], "libvirt_domain_memory_bandwidth_local_bytes_total", BYTES, ("libvirt.domain.memory.local_io", NONE),
             "Bytes that the monitored vCPUs moved through the memory controller of their own node"),
-        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.total"], "libvirt_domain_memory_bandwidth_bytes_total", BYTES, ("libvirt.domain.memory.bandwidth", NONE),
+        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.total"], "libvirt_domain_memory_bandwidth_bytes_total", BYTES, ("libvirt.domain.memory.io", NONE),
             "Bytes that the monitored vCPUs moved through all memory controllers"),
     ],
 };

@@ -90,8 +90,8 @@ pub const OF_EXPORTER: &[Attribute] = &[
     text("libvirt", "libvirt.version"),
     text("hypervisor", "libvirt.hypervisor.version"),
     text("driver", "libvirt.driver"),
-    text("version", semconv::SERVICE_VERSION),
-    text("rustversion", "process.runtime.version"),
+    text("version", "libvirt.exporter.version"),
+    text("rustversion", "libvirt.exporter.rust_version"),
     text("reason", semconv::ERROR_TYPE),
     text("path", semconv::HTTP_ROUTE),
     Attribute { label: "code", name: semconv::HTTP_RESPONSE_STATUS_CODE, is_number: true },
@@ -159,7 +159,8 @@ pub(super) fn constant(tag: u32, naming: Naming, meta: &Meta) -> Vec<u8> {
     out
 }
 
-fn write_set(
+/// The labels of a set as attributes.
+pub(super) fn write_set(
     out: &mut Vec<u8>,
     tag: u32,
     naming: Naming,
