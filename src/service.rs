@@ -198,7 +198,7 @@ impl push::Source for Pushed {
 
 fn with_collection(overview: Overview, last: &Last) -> Overview {
     let connection = match (&last.error, &last.versions) {
-        (Some(error), _) => Connection::Bad { error: error.to_string() },
+        (Some(error), _) => Connection::Bad { error: error.to_string(), remedy: error.remedy(&overview.uri) },
         (None, Some(versions)) => Connection::Good {
             daemon: versions.libvirt.clone(),
             hypervisor: format!("{} {}", versions.driver, versions.hypervisor),
