@@ -60,7 +60,7 @@ fn silent_connections_make_room_where_there_are_no_descriptors() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let server = Server::start(folder(), "{}", "");
     server.get("/metrics");
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count() as u64;
+    let open = u64::try_from(std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count()).unwrap();
     let limit = Rlimit { current: Some(open + 20), maximum: Some(open + 20) };
     let process = Pid::from_child(&server.process);
     prlimit(Some(process), Resource::Nofile, limit).unwrap();

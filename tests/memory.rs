@@ -491,7 +491,7 @@ mod exercises {
         let blocked = Mutex::new(blocked);
         let sink: EventSink = Arc::new(move |_| {
             entered.send(()).unwrap();
-            drop(blocked.lock().unwrap().recv());
+            let _unblocked = blocked.lock().unwrap().recv();
         });
         connection.watch_events(sink).unwrap();
         daemon.events().send("vm-1", Sent::Reboot).unwrap();

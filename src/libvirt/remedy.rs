@@ -119,8 +119,8 @@ impl LibvirtError {
                 socket.display()
             );
         }
-        let driver = uri.split([':', '+']).next().unwrap_or_default();
-        if self.class == ErrorClass::ConnectFailed && !DRIVERS.contains(&driver) {
+        let driver = uri.split([':', '+']).next().unwrap_or_default().to_ascii_lowercase();
+        if self.class == ErrorClass::ConnectFailed && !DRIVERS.contains(&driver.as_str()) {
             return format!("libvirt has no driver {driver}: correct the scheme of libvirt.uri (qemu, lxc, xen, ch)");
         }
         let fits = |marks: &[&str]| marks.iter().all(|mark| self.message.contains(mark));
