@@ -10,7 +10,7 @@ demo:
 test: SHELL := /bin/bash
 test: .SHELLFLAGS := -o pipefail -c
 test: install lint
-	cargo test --workspace --locked --no-fail-fast 2>&1 | awk -f tests/lab/summary.awk
+	cargo test --workspace --locked --no-fail-fast 2>&1 | tests/lab/summary.sh
 	@$(MAKE) --no-print-directory demo-once
 
 build:

@@ -185,7 +185,9 @@ impl Cli {
         let paths = config.check_paths();
         paths.map_err(|source| ConfigError::Flag { flag: "--web.telemetry-path", source })?;
         config.apply_environment(&|name| std::env::var(name).ok())?;
-        config.check(flags.config_file.as_deref())?;
+        let file = flags.config_file.as_deref();
+        config.check_uri(file.filter(|_| flags.libvirt_uri.is_none()))?;
+        config.check(file)?;
         Ok(config)
     }
 }

@@ -194,6 +194,11 @@ fn a_uri_that_could_start_a_program_is_refused() {
     let file = config("libvirt:\n  uri: qemu+ext:///\n");
     let (code, message) = failure(&run(&["check", "--config.file", file.path().to_str().expect("UTF-8")]));
     assert!(code == Some(2) && message.contains(":2:8: libvirt.uri: the transport ext"), "{message}");
+    // The URI of a flag has no place in the file.
+    let file = config("libvirt: {uri: 'test:///default'}\n");
+    let flags = ["check", "--libvirt.uri", "qemu+ext:///", "--config.file", file.path().to_str().expect("UTF-8")];
+    let (code, message) = failure(&run(&flags));
+    assert!(code == Some(2) && message.starts_with("domstats-exporter: libvirt.uri: the transport ext"), "{message}");
 }
 
 /// The client library's own words for each cause, and what to do about it.

@@ -275,26 +275,39 @@ impl Config {
         environment::apply(&mut self.otlp, variable)
     }
 
+    /// Whether the URI, which is that of the file at `file` if there is one, may do what it does.
+    pub fn check_uri(&self, file: Option<&Path>) -> Result<(), ConfigError> {
+        match self.libvirt.uri.program() {
+            Some(what) if !self.libvirt.allow_programs => {
+                let fault =
+                    "has libvirt's client library run a program on this host: set libvirt.allow_programs to allow it";
+                Err(contradiction(file, "libvirt.uri", format!("{what} {fault}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether what the file (at `file`, if there is one), environment and flags say goes together.
     pub fn check(&self, file: Option<&Path>) -> Result<(), ConfigError> {
-        let silent = self.web.listen_addresses.is_empty() && !self.web.systemd_socket;
-        let program = self.libvirt.uri.program().filter(|_| !self.libvirt.allow_programs);
-        let program = program.map(|what| {
-            let fault =
-                "has libvirt's client library run a program on this host: set libvirt.allow_programs to allow it";
-            ("libvirt.uri", format!("{what} {fault}"))
-        });
-        let contradiction = program.or_else(|| self.otlp.contradiction()).or_else(|| {
-            let fault = "the list is empty and otlp.endpoint is not set: nothing could be scraped or pushed";
-            (silent && self.otlp.receiver().is_none()).then_some(("web.listen_addresses", fault.to_owned()))
-        });
-        let Some((key, fault)) = contradiction else { return Ok(()) };
-        match file.map(|path| (path, read_text(path, "configuration"))) {
-            Some((path, Ok(text))) if place::of(&text, key).is_some() => {
-                Err(ConfigError::contradiction(&path.display().to_string(), &text, key, &fault))
-            }
-            _ => Err(ConfigError::Contradiction { key, fault }),
+        if let Some((key, fault)) = self.otlp.contradiction() {
+            return Err(contradiction(file, key, fault));
         }
+        let silent = self.web.listen_addresses.is_empty() && !self.web.systemd_socket;
+        if silent && self.otlp.receiver().is_none() {
+            let fault = "the list is empty and otlp.endpoint is not set: nothing could be scraped or pushed";
+            return Err(contradiction(file, "web.listen_addresses", fault.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// With the place of the key, if the file has it.
+fn contradiction(file: Option<&Path>, key: &'static str, fault: String) -> ConfigError {
+    match file.map(|path| (path, read_text(path, "configuration"))) {
+        Some((path, Ok(text))) if place::of(&text, key).is_some() => {
+            ConfigError::contradiction(&path.display().to_string(), &text, key, &fault)
+        }
+        _ => ConfigError::Contradiction { key, fault },
     }
 }
 
