@@ -6,8 +6,11 @@ demo:
 	@tests/lab/demo.sh
 
 # Everything: lints, all tests (with real libvirt, QEMU and Prometheus; see tests/lab), and the demo.
+# A failing test binary does not keep those after it from running; the last lines name it.
+test: SHELL := /bin/bash
+test: .SHELLFLAGS := -o pipefail -c
 test: install lint
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast 2>&1 | tests/lab/summary.sh
 	@$(MAKE) --no-print-directory demo-once
 
 build:

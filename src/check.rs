@@ -12,7 +12,7 @@ use crate::collect::{Collection, Selection, Shortcomings, group_of};
 use crate::config::{AnchoredRegex, Config, Group, HeaderName, Naming, Otlp};
 use crate::discovery::build_target_groups;
 use crate::exporter::Exporter;
-use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::libvirt::ErrorClass;
 use crate::targets::{Definition, DefinitionFailure, Target};
 
 /// How many domains are asked for each group alone: as many as one call has.
@@ -47,7 +47,7 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Fai
     }
     if let Some(error) = &collection.error {
         line(&mut report, "connection", &error.to_string());
-        line(&mut report, "remedy", remedy(error));
+        line(&mut report, "remedy", &error.remedy(config.libvirt.uri.redacted().as_str()));
         return Err(Failure { report, is_configuration: is_bad_uri });
     }
     line(&mut report, "connection", "ok");
@@ -140,30 +140,6 @@ fn push_settings(report: &mut String, otlp: &Otlp) {
         };
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             line(report, "", &format!("{key}: {value} ({origin})"));
-        }
-    }
-}
-
-/// What an operator can do about a failure.
-#[must_use]
-pub fn remedy(error: &LibvirtError) -> &'static str {
-    match error.class {
-        ErrorClass::ConnectFailed => {
-            "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens; over TLS \
-             or ssh, give the exporter's user the certificates or keys that the line above misses"
-        }
-        ErrorClass::BadUri => "set libvirt.uri to one that `virsh --connect URI list` can open as the exporter's user",
-        // The message itself names the user and the settings.
-        ErrorClass::PermissionDenied => "grant what the line above names, or run the exporter as a user who has it",
-        ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
-        ErrorClass::TimedOut => {
-            "see whether `virsh -r --connect URI list` answers with the URI above: if not, the daemon is frozen, at its \
-             client limit or out of reach; if it does, a guest does not answer or collection.deadline is too short"
-        }
-        ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
-        ErrorClass::NotSupported => "this driver does not know the call: see whether `virsh list` works with this URI",
-        ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
-            "try again; if it stays, report it with `scrape --format params`"
         }
     }
 }

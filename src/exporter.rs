@@ -161,6 +161,13 @@ impl Exporter {
         collection
     }
 
+    /// One collection for a command that makes no other: the domains' definitions, which a server reads little by little between
+    /// scrapes, are waited for.
+    pub async fn collect_once(&self) -> Arc<Collection> {
+        let collector = Arc::clone(&self.settings().collector);
+        collector.collect_once().await
+    }
+
     /// The landing page shows the whole, as far as anybody asks for it.
     fn remember(&self, collection: &Collection, selection: &Selection) {
         let seen = Arc::new(Last::of(collection));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
-use domstats_exporter::collect::{Collection, Selection};
+use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
@@ -44,6 +44,7 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         };
         return print(text.as_bytes());
     }
+    web::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -128,18 +129,10 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
         }
         ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
-    let collection = collect_once(&exporter).await;
+    let collection = exporter.collect_once().await;
     print(&format.encode(&exporter.exposition(&collection, &everything, format)))?;
     // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
     collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
-}
-
-/// A collection for a command that has only one: the domains' definitions, which a server reads little by little between
-/// scrapes, are waited for, as long as a scrape may take.
-async fn collect_once(exporter: &Exporter) -> Arc<Collection> {
-    // If libvirt is away, the collection says so too.
-    let _snapshot = exporter.discover(None).await;
-    exporter.collect(None, &Selection::default()).await
 }
 
 async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
@@ -149,7 +142,7 @@ async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
 
 /// What a first push would send, whether anything is pushed or not.
 async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
-    let collection = collect_once(exporter).await;
+    let collection = exporter.collect_once().await;
     let families = Arc::new(exporter.families(&collection, &Selection::default()));
     let mut batch = Batch { families, taken: taken(&collection) };
     let dialect = push::dialect(config);

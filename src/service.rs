@@ -206,7 +206,7 @@ fn families(exporter: &Exporter, security: &Security, collection: &Collection, s
 
 fn with_collection(overview: Overview, last: &Last) -> Overview {
     let connection = match (&last.error, &last.versions) {
-        (Some(error), _) => Connection::Bad { error: error.to_string() },
+        (Some(error), _) => Connection::Bad { error: error.to_string(), remedy: error.remedy(&overview.uri) },
         (None, Some(versions)) => Connection::Good {
             daemon: versions.libvirt.clone(),
             hypervisor: format!("{} {}", versions.driver, versions.hypervisor),

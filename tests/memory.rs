@@ -25,6 +25,7 @@ fn valgrind(module: &str, mistake: &str) -> Output {
     // Memory that is still in somebody's hands at the end is none of the mistakes that are looked for: statics, and threads
     // that run for ever.
     valgrind.args(["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]);
+    valgrind.arg(concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/support/valgrind.supp"));
     // One thread runs at a time, and each gets its turn.
     valgrind.arg("--fair-sched=try");
     valgrind.arg(std::env::current_exe().unwrap()).args([&format!("{module}::"), "--test-threads=1"]);
@@ -474,6 +475,35 @@ mod exercises {
         let (first, second) = (open(&daemon), open(&daemon));
         abort();
         drop((first, second));
+        all_closed(&daemon);
+    }
+
+    /// The event loop learns at once that a keepalive ping is due and that the daemon has left: the ping cannot be written,
+    /// and libvirt loses it (tests/support/valgrind.supp).
+    #[test]
+    fn a_keepalive_ping_is_due_when_the_daemon_has_left() {
+        // More than the interval of the pings.
+        const SILENCE: Duration = Duration::from_millis(6500);
+        let _alone = alone();
+        let daemon = start_small();
+        let (connection, on_close) = open_watched(&daemon);
+        let (entered, is_blocked) = channel();
+        let (unblock, blocked) = channel::<()>();
+        let blocked = Mutex::new(blocked);
+        let sink: EventSink = Arc::new(move |_| {
+            entered.send(()).unwrap();
+            let _unblocked = blocked.lock().unwrap().recv();
+        });
+        connection.watch_events(sink).unwrap();
+        daemon.events().send("vm-1", Sent::Reboot).unwrap();
+        is_blocked.recv_timeout(SOON).unwrap();
+        // The reply sets the timer of the ping, and the socket is watched again after that: GLib serves the timer first.
+        drop(handles(&connection));
+        daemon.disconnect_all();
+        std::thread::sleep(SILENCE);
+        drop(unblock);
+        assert!(wait_for(SOON, || on_close.calls() == 1));
+        within(SOON, move || drop(connection));
         all_closed(&daemon);
     }
 

@@ -503,7 +503,7 @@ fn without_a_server_or_a_receiver_there_is_nothing_to_do() {
     let output = pushing::command(&folder, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("web: listen_addresses is empty and otlp.endpoint is not set"), "{said}");
+    assert!(said.contains("web.listen_addresses: the list is empty and otlp.endpoint is not set"), "{said}");
 }
 
 #[test]

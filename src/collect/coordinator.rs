@@ -349,7 +349,8 @@ impl Coordinator {
     fn log_failure(&mut self, what: &str, error: &LibvirtError) {
         let text = error.to_string();
         if self.logged.as_ref() != Some(&text) {
-            tracing::warn!(%error, reason = error.class.as_str(), "{what}");
+            let remedy = error.remedy(self.config.libvirt.uri.redacted().as_str());
+            tracing::warn!(%error, reason = error.class.as_str(), remedy, "{what}");
             self.logged = Some(text);
         }
     }

@@ -261,6 +261,16 @@ impl Collector {
         Arc::new(Collection::failed(error, asked.elapsed()))
     }
 
+    /// One collection of everything with all definitions, for a program that makes no other. Where it is not known in time who
+    /// exists, the daemon is not waited for a second time, and the failure counts once.
+    pub async fn collect_once(&self) -> Arc<Collection> {
+        let asked = Instant::now();
+        match self.discover(None, false).await {
+            Ok(_) => self.collect(None, Selection::default()).await,
+            Err(error) => Arc::new(Collection::failed(error, asked.elapsed())),
+        }
+    }
+
     /// How it stands with the daemon, in the words of the thread that decides: it answers at once, or is stuck. `None` if
     /// that thread has ended.
     pub async fn standing(&self) -> Option<Standing> {

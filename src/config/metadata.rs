@@ -49,10 +49,10 @@ pub struct Metadata {
     #[serde(deserialize_with = "count::up_to::<_, 10_000>")]
     pub rate: usize,
     /// After how long a definition is read again even if nothing was heard of a change.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
     pub refresh_interval: Duration,
     /// How long the reading of one definition may take.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 100>", serialize_with = "duration::serialize")]
     pub timeout: Duration,
     /// Labels of `libvirt_domain_info` beyond those that it has of itself.
     pub labels: MetadataLabels,

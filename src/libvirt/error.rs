@@ -87,6 +87,9 @@ impl fmt::Display for LibvirtError {
                 Access::ReadOnly => ("unix_sock_ro_perms", "org.libvirt.unix.monitor"),
                 Access::ReadWrite => ("unix_sock_rw_perms", "org.libvirt.unix.manage"),
             };
+            if let Some(folder) = self.closed_folder() {
+                return write!(f, " ({user} may not enter the folder {})", folder.display());
+            }
             write!(f, " ({user} needs access to the {access} socket: {setting} in the daemon's configuration, or a ")?;
             write!(f, "polkit rule for {action})")?;
         }

@@ -14,6 +14,7 @@ mod keepalive;
 mod keys;
 mod list;
 mod param;
+mod remedy;
 mod reply;
 mod sockets;
 mod stats;

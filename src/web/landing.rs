@@ -83,7 +83,10 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
             facts.push(("libvirt", daemon.clone()));
             facts.push(("Hypervisor", hypervisor.clone()));
         }
-        Connection::Bad { error } => facts.push(("Because", error.clone())),
+        Connection::Bad { error, remedy } => {
+            facts.push(("Because", error.clone()));
+            facts.push(("Remedy", remedy.clone()));
+        }
         Connection::NotTried => {}
     }
     if let Some((at, took)) = overview.last {
@@ -255,7 +258,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
         let evil = "<script>\"a\" & 'b'</script>".to_owned();
         let overview = Overview {
-            connection: Connection::Bad { error: evil.clone() },
+            connection: Connection::Bad { error: evil.clone(), remedy: evil.clone() },
             uri: evil.clone(),
             quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
             efforts: vec![Effort {
@@ -269,7 +272,7 @@ mod tests {
             ..Overview::default()
         };
         let page = page(&overview, now);
-        assert_eq!(page.matches("&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;").count(), 8);
+        assert_eq!(page.matches("&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;").count(), 9);
         assert!(page.contains("<li><b>12 ms</b> <span>domains &lt;"), "{page}");
         assert!(page.contains("</span> <small>at most 3.0 s, last just now</small>"), "{page}");
         assert!(page.contains("<a href=\"/a&#39;b&amp;c\">Metrics</a>"));

@@ -173,6 +173,9 @@ fn load(path: Option<&Path>, checks: &Arc<Semaphore>) -> Result<Loaded, Security
     // Before they are read: what changes from here on is seen the next time.
     let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
     let file = load_web_file(path)?;
+    for warning in &file.warnings {
+        tracing::warn!(file = %path.display(), "{warning}");
+    }
     stamps.extend(file.tls.iter().flat_map(files).map(|file| (file.to_owned(), Stamp::of(file))));
     let policy = Arc::new(Policy::new(file, path, checks)?);
     Ok(Loaded { path: Some(path.to_owned()), stamps, policy, fault: None })

@@ -211,6 +211,7 @@ impl Coordinator {
                 None if late => {
                     let message = "libvirt did not answer in time";
                     let error = LibvirtError::own("cannot tell who exists", ErrorClass::TimedOut, message);
+                    self.count_failure(&error);
                     let _gone = discovery.reply.send(Err(error));
                 }
                 Some(all) if all || late => {
