@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{domain_link, events, host_link};
+use super::{ANSWERS, domain_link, events, host_link};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, falling, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
 };
@@ -12,7 +12,7 @@ pub(super) fn dashboard() -> Value {
     let about = "All hosts with libvirt: how many domains run, what they were given of the hosts and what they use, and who uses \
         most. Needs the recording rules of alerts/rules.yaml.";
     Dashboard::new("libvirt-fleet", "Libvirt / Fleet", about)
-        .hosts()
+        .hosts(false)
         .annotation(
             "Crashes",
             "red",
@@ -43,7 +43,7 @@ fn now() -> Vec<Panel> {
                  LibvirtExporterDown and LibvirtDown.",
             Unit::Count,
         )
-        .query("(count(libvirt_up{%host} == 0) or vector(0)) + (count(up{%host} == 0) or vector(0))", "hosts")
+        .query(&format!("(count(libvirt_up{{%host}} == 0) or vector(0)) + (count({ANSWERS} == 0) or vector(0))"), "hosts")
         .size(4, 4)
         .thresholds(none_is_good("red")),
         stat("Domains running", "Domains in the state running.", Unit::Short)
