@@ -200,6 +200,18 @@ fn domains() -> Vec<Rule> {
             ],
         ),
         alert(
+            "LibvirtDomainPausedByFault",
+            Critical,
+            "1m",
+            // KVM that gives up is an unknown reason to libvirt. Crashes and I/O errors have alerts of their own.
+            "libvirt_domain_state_reason{state=\"paused\",reason=~\"unknown|watchdog|api_error|postcopy_failed\"} == 1"
+                .into(),
+            [
+                "The domain {domain} is paused by a fault.",
+                "{domain} is paused ({{ $labels.reason }}), which is not done on purpose, and does not go on by itself.",
+            ],
+        ),
+        alert(
             "LibvirtDomainIoErrors",
             Warning,
             "0m",

@@ -51,13 +51,14 @@ fn now() -> Vec<Panel> {
             .size(4, 4)
             .thresholds(plain()),
         stat(
-            "Crashed, I/O errors",
-            "Domains that crashed, and domains that were paused because a write failed: most often the storage is full. Alerts \
-             LibvirtDomainCrashed and LibvirtDomainPausedByIoError.",
+            "Crashed or paused",
+            "Domains that crashed, and domains that a failed write (most often the storage is full) or another fault has paused. \
+             Alerts LibvirtDomainCrashed, LibvirtDomainPausedByIoError and LibvirtDomainPausedByFault.",
             Unit::Count,
         )
-        .query("count(libvirt_domain_state_reason{%host,state=~\"crashed|paused|shutoff\",reason=~\"panicked|crashed|ioerror\"}) \
-             or vector(0)", "domains")
+        .query("count(libvirt_domain_state_reason{%host,state=~\"crashed|shutoff\",reason=~\"panicked|crashed\"} or \
+             libvirt_domain_state_reason{%host,state=\"paused\",\
+             reason=~\"crashed|ioerror|unknown|watchdog|api_error|postcopy_failed\"}) or vector(0)", "domains")
         .size(4, 4)
         .thresholds(none_is_good("red")),
         stat(
