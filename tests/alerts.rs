@@ -75,7 +75,7 @@ fn alerts_do_not_depend_on_the_jobs_that_scrape_a_host() {
         Some(_) => vec![JOB],
         None => vec![JOB, SLOW_JOB],
     };
-    let layouts: [(&str, &Jobs); 2] = [("twice", &twice), ("split", &split)];
+    let layouts: [(&str, &Jobs<'_>); 2] = [("twice", &twice), ("split", &split)];
     let written = tempfile::tempdir().unwrap();
     for (layout, jobs) in layouts {
         let files: Vec<PathBuf> = tests()
@@ -94,13 +94,13 @@ fn alerts_do_not_depend_on_the_jobs_that_scrape_a_host() {
 }
 
 /// The jobs that scrape a metric.
-type Jobs = dyn Fn(&str) -> Vec<&'static str>;
+type Jobs<'a> = dyn Fn(&str) -> Vec<&'static str> + 'a;
 
 const JOB: &str = "libvirt";
 const SLOW_JOB: &str = "libvirt-slow";
 
 /// A file of promtool's tests, with each series of the exporter in the jobs that `jobs` says for its metric.
-fn in_jobs(file: &Path, jobs: &Jobs) -> Value {
+fn in_jobs(file: &Path, jobs: &Jobs<'_>) -> Value {
     let mut parsed: Value = serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     parsed["rule_files"] = serde_yaml::to_value(["rules.yaml", "alerts.yaml"].map(|name| folder().join(name))).unwrap();
     let label = format!("job=\"{JOB}\"");

@@ -106,7 +106,7 @@ impl Prometheus {
                 *instance = instance.trim_start_matches("two:").to_owned();
             }
             let points = one["values"].as_array().unwrap().iter();
-            let points = points.map(|point| (point[0].as_f64().unwrap().round() as u64, number(point))).collect();
+            let points = points.map(|point| (point[0].as_u64().unwrap(), number(point))).collect();
             assert!(lines.insert(labels, points).is_none(), "{expression}: two lines of one host and one name");
         }
         lines
