@@ -19,7 +19,7 @@ deb:
 	@tests/lab/install.sh deb
 	@$(MAKE) --no-print-directory cargo-deb
 	cargo run --quiet --locked --example manual -- target/manual
-	cargo deb --locked --quiet --dbgsym --fast --output target/debian/
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y Cargo.toml) cargo deb --locked --quiet --dbgsym --fast --output target/debian/
 
 lint:
 	cargo fmt --all --check
