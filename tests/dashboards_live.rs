@@ -100,8 +100,9 @@ fn every_panel_and_variable_has_data() {
     let exporters = [&machine.uri_ro, &newest.uri_ro, &fake.uri()].map(|uri| serve(machine.folder(), uri));
     let real = [exporters[0].address, exporters[1].address];
     let all = exporters.iter().map(|exporter| exporter.address).collect::<Vec<_>>();
-    let prometheus = Prometheus::start(machine.folder(), &all);
+    // On a busy machine a guest takes long to boot, and longer while it is scraped.
     newest.wait_for_disk_reads(&timed).unwrap();
+    let prometheus = Prometheus::start(machine.folder(), &all);
     // A domain freezes while it is scraped, as they do, another one starts, and a daemon is away for a few seconds.
     fake.faults().hang_domain("frozen-3");
     prometheus.scrape_for(Duration::from_secs(15));

@@ -195,10 +195,60 @@ fn the_package_asks_for_the_libvirt_that_it_uses() {
 }
 
 #[test]
+fn rpmlint_finds_no_fault_in_the_rpm() {
+    let mut rpmlint = Command::new("rpmlint");
+    let said = run(
+        rpmlint
+            .arg("--strict")
+            .arg("--config")
+            .arg(root().join("packaging/rpm/rpmlint.toml"))
+            .arg(package::build_rpm("1")),
+        "rpmlint",
+    );
+    assert!(said.contains(" 0 errors, 0 warnings"), "{said}");
+}
+
+/// The same files as in the Debian package, but for those that only one of the two has, and the library by its newest symbol.
+#[test]
+fn the_rpm_has_what_the_debian_package_has() {
+    let rpm =
+        |what: &str| run(Command::new("rpm").args(["--query", "--package", what]).arg(package::build_rpm("1")), "rpm");
+    let contents = run(Command::new("dpkg-deb").arg("--contents").arg(package::build("1")), "dpkg");
+    let deb: BTreeSet<&str> =
+        contents.lines().filter_map(|line| line.split(" .").last()).filter(|path| !path.ends_with('/')).collect();
+    let listed = rpm("--list");
+    let rpm_has: BTreeSet<&str> = listed.lines().collect();
+    // Where the two families of distributions have another place for it.
+    let places = [
+        ("/etc/default/", "/etc/sysconfig/"),
+        ("/usr/share/zsh/vendor-completions/", "/usr/share/zsh/site-functions/"),
+        (
+            "/usr/share/doc/domstats-exporter/third-party-licences.gz",
+            "/usr/share/licenses/domstats-exporter/third-party-licences.gz",
+        ),
+    ];
+    let only_deb = [
+        "/usr/share/lintian/",
+        "/usr/share/doc/domstats-exporter/copyright",
+        "/usr/share/doc/domstats-exporter/changelog",
+    ];
+    let mut missing = deb.iter().filter(|path| !only_deb.iter().any(|only| path.starts_with(only)));
+    let place = |path: &str| {
+        places.iter().fold(path.to_owned(), |path, (deb, rpm)| path.replace(deb, rpm).replace(".md.gz", ".md"))
+    };
+    let missing = missing.find(|path| !rpm_has.contains(place(path).as_str()));
+    assert_eq!(missing, None, "{listed}");
+    assert!(rpm("--requires").contains("libvirt.so.0(LIBVIRT_1.2.14)"), "{}", rpm("--requires"));
+}
+
+#[test]
 fn two_builds_of_the_package_are_the_same_bytes() {
     let [first, second] =
+        [package::build_rpm("1"), package::build_rpm_in("rpm-again", "1")].map(|file| fs::read(file).unwrap());
+    assert!(first == second, "the rpms differ");
+    let [first, second] =
         [package::build("1"), package::build_in("package-again", "1")].map(|file| fs::read(file).unwrap());
-    assert!(first == second, "they differ");
+    assert!(first == second, "the Debian packages differ");
 }
 
 /// cargo's own list of what is linked, and texts that none of them may lack.
