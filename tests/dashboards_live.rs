@@ -50,12 +50,15 @@ const RATE_INTERVAL: &str = "16s";
 const ONE_JOB: &str = "127.+";
 const TWO_JOBS: &str = "two:127.+";
 
-/// Parts of expressions whose values depend on what a job asks for, and why. Their lines are compared all the same.
+/// Parts of expressions whose values depend on when and for what a job asks, and why. Their lines are compared all the same.
 const OF_EACH_SCRAPE: &[(&str, &str)] = &[
     ("_collect_duration_", "less is faster"),
     ("scrape_duration_", "likewise"),
     ("_batches", "fewer calls"),
     ("_last_collect_timestamp_", "a time since the last scrape"),
+    ("_latency_avg_", "of the second before the scrape"),
+    ("_latency_max_", "likewise"),
+    ("_queue_depth_", "likewise"),
 ];
 
 /// Parts of the names of metrics that no guest of the lab has, and why. Queries that ask for one of them have their data
