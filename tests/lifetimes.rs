@@ -126,7 +126,7 @@ fn the_first_delta_of_a_guest_that_moves_in_is_none() {
     let daemon = everything();
     let asked = Asked::new(&daemon);
     let config = config::parse("otlp: {temporality: delta}", "test").unwrap();
-    let mut series = Series::new(&dialect(&config.otlp));
+    let mut series = Series::new(&dialect(&config));
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
     asked.until("it is shut off", |families| place(families, CPU, "vm-1", "").is_none());
     asked.push(&mut series);
@@ -172,7 +172,7 @@ fn what_falls_begins_again_and_what_does_not_goes_on() {
     let daemon = FakeLibvirtd::start(Scenario::builder().domain(guest(1000, 5)).build()).expect("a fake daemon");
     let asked = Asked::new(&daemon);
     let config = config::parse("", "test").unwrap();
-    let mut series = Series::new(&dialect(&config.otlp));
+    let mut series = Series::new(&dialect(&config));
     let start_of = |part: &Part, name: &str| {
         let (number, position) = place(&part.families, name, "g", "").expect("a sample");
         (
@@ -198,7 +198,7 @@ fn what_falls_begins_again_and_what_does_not_goes_on() {
     // An exporter that is started again knows nothing of that, and says so.
     let again = Asked::new(&daemon);
     assert_eq!(began(&again.scrape(), FAULTS, "g", ""), None);
-    let (part, at) = again.push(&mut Series::new(&dialect(&config.otlp)));
+    let (part, at) = again.push(&mut Series::new(&dialect(&config)));
     assert_eq!(start_of(&part, FAULTS), (Start::Seen(at), Some(at)), "the first point is where it begins");
 }
 
