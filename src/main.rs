@@ -19,8 +19,8 @@ use domstats_exporter::web::{Listener, Security, Source as _};
 use domstats_exporter::{check, log, reference, roster, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Threads that build and encode expositions: more would only fight over the processors of the guests.
-const BLOCKING_THREADS: usize = 4;
+/// Threads for what may block: who may build, encode or check a password at a time is decided before.
+const BLOCKING_THREADS: usize = 8;
 /// A flag or the configuration is wrong.
 const USAGE: u8 = 2;
 
@@ -81,7 +81,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let exporter = Exporter::start(config)?;
     let pulses = listeners.iter().map(Listener::pulse).collect();
     let supervisor = Arc::new(Supervisor::new(Arc::clone(&exporter), pulses));
-    let service = Service::new(exporter, Arc::clone(&security), log, Box::new(move || cli.config()));
+    let service = Service::new(exporter, Arc::clone(&security), log, Arc::new(move || cli.config()));
     let service = Arc::new(service);
     service.push(push);
     let reloaded = Arc::clone(&service);
@@ -93,10 +93,17 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => {
-                    supervisor.reloading();
-                    // How it went is in the log.
-                    let _logged = reloaded.reload().await;
-                    supervisor.ready().await;
+                    let reload = async {
+                        supervisor.reloading();
+                        // How it went is in the log.
+                        let _logged = reloaded.reload().await;
+                        supervisor.ready().await;
+                    };
+                    tokio::select! {
+                        _ = terminate.recv() => break,
+                        _ = interrupt.recv() => break,
+                        () = reload => {}
+                    }
                 }
             }
         }

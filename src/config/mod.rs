@@ -10,18 +10,19 @@ mod domain_rule;
 mod duration;
 mod environment;
 mod error;
+mod file;
 mod list;
 mod listen_address;
 mod metadata;
 mod otlp;
+mod regex;
 mod tls;
 mod unique_keys;
 mod value;
 mod web_file;
 mod word;
 
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,14 +34,16 @@ pub use domain_rule::{DomainRule, DomainUuid};
 pub use duration::Span;
 pub(crate) use error::escape_controls;
 pub use error::{ConfigError, ValueError};
+pub(crate) use file::read_pem;
 pub use list::List;
 pub use listen_address::ListenAddress;
 pub use metadata::{LabelName, Metadata, MetadataLabels, XmlPath};
 pub use otlp::{
     Endpoint, HeaderName, HeaderSecret, Headers, Naming, Otlp, OtlpCompression, OtlpProtocol, OtlpTls, Temporality,
 };
+pub use regex::{AnchoredRegex, NamePatterns};
 pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
-pub use value::{AnchoredRegex, PagePath, Uri};
+pub use value::{PagePath, Uri};
 pub use web_file::{BcryptHash, RateLimit, UserName, WebFile, load_web_file, parse_web_file};
 pub use word::{
     ActiveState, AddressFamily, DiscoverySource, DomainLabel, DomainState, Group, InactiveDomains, LogFormat, LogLevel,
@@ -184,6 +187,8 @@ pub struct Web {
     pub openmetrics_created: bool,
     /// How many scrapes are answered at a time; 0 is no limit.
     pub max_requests: usize,
+    /// How many bytes the answers on their way to clients may have; 0 is no limit.
+    pub max_response_bytes: usize,
     /// Whether `POST /-/reload` reads the configuration anew.
     pub enable_lifecycle: bool,
 }
@@ -197,6 +202,7 @@ impl Default for Web {
             config_file: None,
             openmetrics_created: false,
             max_requests: 40,
+            max_response_bytes: 256 << 20,
             enable_lifecycle: false,
         }
     }
@@ -281,13 +287,10 @@ fn parse_document<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Conf
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let file = path.display().to_string();
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| ConfigError::Unreadable { file: file.clone(), source })?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
-        return Err(ConfigError::TooLarge { file });
-    }
+    let bytes = file::read_file(path, MAX_FILE_BYTES).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => ConfigError::TooLarge { file: file.clone() },
+        _ => ConfigError::Unreadable { file: file.clone(), source },
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         ConfigError::not_utf8(file, &error.as_bytes()[..valid])
