@@ -117,9 +117,9 @@ impl Drop for Server {
     }
 }
 
-/// The exporter's binary.
+/// The exporter's binary, or another build of it that `EXPORTER` names.
 pub fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_domstats-exporter"))
+    Command::new(std::env::var_os("EXPORTER").unwrap_or_else(|| env!("CARGO_BIN_EXE_domstats-exporter").into()))
 }
 
 /// Writes a file beside `path` and renames it there.
