@@ -16,7 +16,7 @@ use domstats_exporter::push::{self, Batch, Series, Settings};
 use domstats_exporter::service::{Service, sentence};
 use domstats_exporter::supervisor::Supervisor;
 use domstats_exporter::web::{Listener, Security, Source as _};
-use domstats_exporter::{check, log, reference, roster, web};
+use domstats_exporter::{check, libvirt, log, reference, roster, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for what may block: who may build, encode or check a password at a time is decided before.
@@ -25,6 +25,7 @@ const BLOCKING_THREADS: usize = 8;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    libvirt::give_back_large_blocks();
     let cli = Cli::parse();
     let config = match cli.config() {
         Ok(config) => config,

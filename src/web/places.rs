@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::connections::Connection;
 use super::limits::Peer;
 
 /// An answer has this time before it may have to make room.
 const LEAST_TIME: Duration = Duration::from_millis(300);
+/// How long a body that is made waits for room, and how often it looks for it.
+const ROOM_TIME: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The places that are taken.
 #[derive(Debug, Default)]
@@ -128,26 +131,44 @@ impl State {
 
 impl Place {
     /// The bytes of `body`, which keep the place until the last of them is dropped, when `gone` is told how long that took;
-    /// `None` if the bodies on their way would have more than `limit` bytes (0 is no limit). One alone may have more.
-    pub(super) fn hold(self, body: Bytes, limit: usize, gone: impl FnOnce(Duration) + Send + 'static) -> Option<Bytes> {
-        let since = Instant::now();
-        {
-            let mut state = self.places.state();
-            let peer = state.taken.iter().find(|taken| taken.number == self.number).map(|taken| taken.peer)?;
-            while limit != 0 && state.bytes_with(&body) > limit && state.bytes_with(&body) > body.len() {
-                let bytes = state.by_peer(|taken| taken.body.map_or(0, |body| body.bytes));
-                let own = bytes.get(&peer).copied().unwrap_or_default();
-                state.evict(peer, (own, body.len()), &bytes)?;
+    /// `None` if the bodies on their way would have more than `limit` bytes (0 is no limit) for some time. One alone may have
+    /// more.
+    pub(super) async fn hold(
+        self,
+        body: Bytes,
+        limit: usize,
+        gone: impl FnOnce(Duration) + Send + 'static,
+    ) -> Option<Bytes> {
+        let asked = Instant::now();
+        while !self.reserve(&body, limit) {
+            if asked.elapsed() >= ROOM_TIME {
+                return None;
             }
-            let (address, bytes) = (body.as_ptr().addr(), body.len());
-            let held = Body { address, bytes, since };
-            state
-                .taken
-                .iter_mut()
-                .filter(|taken| taken.number == self.number)
-                .for_each(|taken| taken.body = Some(held));
+            sleep(PAUSE).await;
         }
-        Some(Bytes::from_owner(Placed { body, since, gone: Some(gone), _place: self }))
+        Some(self.keep(body, gone))
+    }
+
+    fn keep(self, body: Bytes, gone: impl FnOnce(Duration) + Send + 'static) -> Bytes {
+        Bytes::from_owner(Placed { body, since: Instant::now(), gone: Some(gone), _place: self })
+    }
+
+    /// Whether there is room for `body`, which it has from then on.
+    fn reserve(&self, body: &Bytes, limit: usize) -> bool {
+        let mut state = self.places.state();
+        let Some(peer) = state.taken.iter().find(|taken| taken.number == self.number).map(|taken| taken.peer) else {
+            return false;
+        };
+        while limit != 0 && state.bytes_with(body) > limit.max(body.len()) {
+            let bytes = state.by_peer(|taken| taken.body.map_or(0, |body| body.bytes));
+            let own = bytes.get(&peer).copied().unwrap_or_default();
+            if state.evict(peer, (own, body.len()), &bytes).is_none() {
+                return false;
+            }
+        }
+        let held = Body { address: body.as_ptr().addr(), bytes: body.len(), since: Instant::now() };
+        state.taken.iter_mut().filter(|taken| taken.number == self.number).for_each(|taken| taken.body = Some(held));
+        true
     }
 }
 
@@ -176,6 +197,11 @@ mod tests {
         connection
     }
 
+    /// A body in its place, if there is room for it now.
+    fn keep(place: Place, body: Bytes, limit: usize) -> Option<Bytes> {
+        place.reserve(&body, limit).then(|| place.keep(body, |_| {}))
+    }
+
     fn body(bytes: usize) -> Bytes {
         vec![b'x'; bytes].into()
     }
@@ -197,7 +223,7 @@ mod tests {
     async fn the_place_belongs_to_the_body_until_its_last_byte_is_gone() {
         let places = Arc::new(Places::default());
         let enter = || places.enter(1, peer("192.0.2.1"), &connection());
-        let mut held = enter().expect("a place").hold(body(100), 0, |_| {}).expect("room");
+        let mut held = keep(enter().expect("a place"), body(100), 0).expect("room");
         let last = held.split_off(99);
         drop(held);
         assert!(enter().is_none());
@@ -208,9 +234,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bodies_have_a_budget_and_shared_ones_count_once() {
         let places = Arc::new(Places::default());
-        let hold = |from: &str, body: &Bytes| {
-            places.enter(0, peer(from), &connection()).expect("a place").hold(body.clone(), 1000, |_| {})
-        };
+        let enter = |from: &str| places.enter(0, peer(from), &connection()).expect("a place");
+        let hold = |from: &str, body: &Bytes| keep(enter(from), body.clone(), 1000);
         let shared = body(600);
         let held: Vec<_> = (0..20).map(|_| hold("192.0.2.1", &shared).expect("the same bytes")).collect();
         assert!(hold("192.0.2.1", &body(600)).is_none() && hold("192.0.2.1", &body(5000)).is_none());
@@ -228,20 +253,18 @@ mod tests {
         let places = Arc::new(Places::default());
         let (slow, quick) = (connection(), connection());
         let hold = |connection: &Arc<Connection>, bytes: usize| {
-            let place = places.enter(3, peer("192.0.2.1"), connection)?;
-            place.hold(body(bytes), 1000, |_| {})
+            keep(places.enter(3, peer("192.0.2.1"), connection)?, body(bytes), 1000)
         };
         let held = [hold(&quick, 400).expect("room"), hold(&slow, 400).expect("room")];
         let enter = |from: &str| places.enter(3, peer(from), &connection());
         // Both are new, but after a while the one that nobody takes can go.
         let last = enter("192.0.2.2").expect("the last place");
-        assert!(enter("192.0.2.3").is_none() && last.hold(body(300), 1000, |_| {}).is_none());
+        assert!(enter("192.0.2.3").is_none() && keep(last, body(300), 1000).is_none());
         advance(LEAST_TIME * 2).await;
         quick.written();
-        let newcomer = enter("192.0.2.2").expect("still a place").hold(body(300), 1000, |_| {}).expect("room is made");
+        let newcomer = keep(enter("192.0.2.2").expect("still a place"), body(300), 1000).expect("room is made");
         timeout(Duration::ZERO, slow.evicted()).await.expect("this one had to go");
         assert!(timeout(Duration::ZERO, quick.evicted()).await.is_err());
-        // Who has as much as all others stays, also when he is slow to the point of standing still.
         assert_eq!(places.state().taken.len(), 2);
         drop((held, newcomer));
     }
@@ -251,7 +274,7 @@ mod tests {
         let places = Arc::new(Places::default());
         let greedy: Vec<_> = (0..3).map(|_| connection()).collect();
         let enter = |from: &str, connection: &Arc<Connection>| places.enter(4, peer(from), connection);
-        let hold = |one: &Arc<Connection>| enter("192.0.2.1", one).and_then(|place| place.hold(body(10), 0, |_| {}));
+        let hold = |one: &Arc<Connection>| enter("192.0.2.1", one).and_then(|place| keep(place, body(10), 0));
         let held: Vec<_> = greedy.iter().map(|one| hold(one).expect("room")).collect();
         let _other = enter("192.0.2.2", &connection()).expect("the last place");
         advance(LEAST_TIME * 2).await;
@@ -261,5 +284,21 @@ mod tests {
         assert!(newcomer.is_some());
         timeout(Duration::ZERO, greedy[0].evicted()).await.expect("the oldest had to go");
         drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_for_room_and_what_it_took_is_told() {
+        let places = Arc::new(Places::default());
+        let enter = || places.enter(0, peer("192.0.2.1"), &connection()).expect("a place");
+        let first = keep(enter(), body(900), 1000).expect("room");
+        let (told, took) = tokio::sync::oneshot::channel();
+        let second = enter().hold(body(200), 1000, |time| told.send(time).expect("awaited"));
+        let (second, ()) = tokio::join!(second, async {
+            sleep(Duration::from_millis(100)).await;
+            drop(first);
+        });
+        advance(Duration::from_secs(3)).await;
+        drop(second.expect("room, after a while"));
+        assert_eq!(took.await, Ok(Duration::from_secs(3)));
     }
 }

@@ -193,7 +193,7 @@ impl<S: Source> Site<S> {
         match body {
             Ok(body) => {
                 let paces = Arc::clone(&self.paces);
-                let held = place.hold(body, config.web.max_response_bytes, move |time| paces.sent(number, time));
+                let held = place.hold(body, config.web.max_response_bytes, move |time| paces.sent(number, time)).await;
                 let Some(body) = held else { return too_large(config) };
                 let answer = coded(answer(StatusCode::OK, &negotiated.content_type(), body), coding);
                 with_header(answer, header::VARY, "Accept, Accept-Encoding")
@@ -209,7 +209,7 @@ impl<S: Source> Site<S> {
         let Some(_turn) = self.turn(client, Work::Targets { coding }, timeout).await else { return too_busy() };
         match self.source.target_groups(coding, timeout).await {
             Ok(body) => {
-                let held = place.hold(body, config.web.max_response_bytes, |_| {});
+                let held = place.hold(body, config.web.max_response_bytes, |_| {}).await;
                 let Some(body) = held else { return too_large(config) };
                 let answer = coded(answer(StatusCode::OK, JSON, body), coding);
                 with_header(answer, header::VARY, "Accept-Encoding")
