@@ -142,7 +142,7 @@ fn certificates_are_rotated_under_load() {
         }
         drop(ending);
     });
-    assert!(done.load(Ordering::Relaxed) > 50, "{done:?}");
+    assert!(done.load(Ordering::Relaxed) > 10, "{done:?}");
     // The last one is in effect: its authority is another.
     let new = Authority::new();
     let (certificate, key) = new.sign(&["localhost"]);
@@ -215,7 +215,7 @@ fn a_reload_under_load_fails_no_scrape() {
         }
         drop(ending);
     });
-    assert!(done.load(Ordering::Relaxed) > 50, "{done:?}");
+    assert!(done.load(Ordering::Relaxed) > 10, "{done:?}");
 }
 
 #[test]
