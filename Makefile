@@ -1,13 +1,16 @@
 # What there is to do here; README.md says more.
-.PHONY: demo test build deb lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
+.PHONY: demo test build deb rpm lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:
 	@tests/lab/demo.sh
 
 # Everything: lints, all tests (with real libvirt, QEMU and Prometheus; see tests/lab), and the demo.
+# A failing test binary does not keep those after it from running; the last lines name it.
+test: SHELL := /bin/bash
+test: .SHELLFLAGS := -o pipefail -c
 test: install lint
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast 2>&1 | tests/lab/summary.sh
 	@$(MAKE) --no-print-directory demo-once
 
 build:
@@ -19,13 +22,21 @@ deb:
 	@tests/lab/install.sh deb
 	@$(MAKE) --no-print-directory cargo-deb
 	cargo run --quiet --locked --example manual -- target/manual
-	cargo deb --locked --quiet --dbgsym --fast --output target/debian/
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y Cargo.toml) cargo deb --locked --quiet --dbgsym --fast --output target/debian/
+
+# The rpm, in target/rpm, of a program that runs where the C library is not older than this machine's.
+rpm:
+	@tests/lab/install.sh rpm
+	cargo build --release --locked
+	cargo run --quiet --locked --example manual -- target/manual
+	@mkdir -p target/rpm
+	packaging/rpm/build.sh target/release/domstats-exporter 1 target/rpm
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	shellcheck -x tests/lab/*.sh tests/systemd/*.sh dashboards/renderer/*.sh benches/*.sh benches/support/*.sh .ci/run
+	shellcheck -x tests/lab/*.sh tests/systemd/*.sh packaging/rpm/*.sh dashboards/renderer/*.sh benches/*.sh benches/support/*.sh .ci/run
 
 # Advisories (where the database can be reached), licences, duplicates and sources of all dependencies.
 deny:

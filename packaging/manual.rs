@@ -1,15 +1,23 @@
-//! Writes the manual pages and the shells' completions into a folder: `cargo run --locked --example manual -- FOLDER`.
+//! Writes the manual pages, the shells' completions, the pages of the documentation and the licences into a folder:
+//! `cargo run --locked --example manual -- FOLDER`.
 //!
 //! Nothing is said twice: domstats-exporter(8) is the definition of the command line, domstats-exporter.yaml(5) is
 //! config.example.yaml. Only what stands in neither is written here.
 
+#[path = "licences.rs"]
+pub mod licences;
+#[path = "pages.rs"]
+mod pages;
+
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use domstats_exporter::cli::Cli;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use roff::{Inline, Roff, bold, italic, line_break, roman};
 
 /// The source of domstats-exporter.yaml(5).
@@ -23,10 +31,11 @@ fn main() -> io::Result<()> {
     write_all(Path::new(&folder))
 }
 
-/// Writes `domstats-exporter.8`, `domstats-exporter.yaml.5` and the completions for bash, zsh and fish.
+/// Writes `domstats-exporter.8`, `domstats-exporter.yaml.5`, the completions for bash, zsh and fish, the pages of the
+/// documentation, and `third-party-licences.gz`.
 ///
 /// # Errors
-/// If the folder cannot be written to.
+/// If the folder cannot be written to, or a licence is not there.
 pub fn write_all(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join(format!("{NAME}.8")), program_page(&command()))?;
@@ -36,7 +45,11 @@ pub fn write_all(folder: &Path) -> io::Result<()> {
     }
     let mut fish = Vec::new();
     clap_complete::generate(Shell::Fish, &mut command(), NAME, &mut fish);
-    fs::write(folder.join(format!("{NAME}.fish")), fish_completions(&String::from_utf8_lossy(&fish)))
+    fs::write(folder.join(format!("{NAME}.fish")), fish_completions(&String::from_utf8_lossy(&fish)))?;
+    pages::write_all(folder)?;
+    let mut licences = GzEncoder::new(Vec::new(), Compression::best());
+    licences.write_all(licences::text()?.as_bytes())?;
+    fs::write(folder.join("third-party-licences.gz"), licences.finish()?)
 }
 
 /// clap_complete finds the command in a line by fish's `argparse`, which refuses names of flags with a dot: it is looked for by

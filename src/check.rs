@@ -5,26 +5,39 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::catalogue::Families;
 use crate::collect::{Collection, Selection, Shortcomings, group_of};
 use crate::config::{Config, Group, HeaderName, NamePatterns, Naming, Otlp};
 use crate::discovery::build_target_groups;
 use crate::exporter::Exporter;
-use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::libvirt::ErrorClass;
+use crate::targets::{Definition, DefinitionFailure, Target};
 
 /// How many domains are asked for each group alone: as many as one call has.
 const TIMED: usize = 16;
-/// How many families the report names.
+/// How many families, and unreadable domains, the report names.
 const LARGEST: usize = 10;
 
-/// Collects once and reports; `Err` is the report of a failure with what to do about it.
+/// What is reported where libvirt could not be asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// The report, with what to do about it.
+    pub report: String,
+    /// Whether the configuration is to blame.
+    pub is_configuration: bool,
+}
+
+/// Collects once and reports.
 ///
 /// # Errors
-/// The same report, where libvirt could not be asked.
-pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, String> {
+/// Where libvirt could not be asked.
+pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Failure> {
     let collection = exporter.collect(None, &Selection::default()).await;
     let mut report = String::new();
-    line(&mut report, "configuration", "ok");
+    let is_bad_uri = collection.error.as_ref().is_some_and(|error| error.class == ErrorClass::BadUri);
+    line(&mut report, "configuration", if is_bad_uri { "libvirt.uri is none that can be opened" } else { "ok" });
     line(&mut report, "libvirt URI", config.libvirt.uri.as_str());
     push_settings(&mut report, &config.otlp);
     if let Some(versions) = &collection.versions {
@@ -34,14 +47,15 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     }
     if let Some(error) = &collection.error {
         line(&mut report, "connection", &error.to_string());
-        line(&mut report, "remedy", remedy(error));
-        return Err(report);
+        line(&mut report, "remedy", &error.remedy(config.libvirt.uri.redacted().as_str()));
+        return Err(Failure { report, is_configuration: is_bad_uri });
     }
     line(&mut report, "connection", "ok");
     let active = collection.domains.len();
     let all = || collection.batches.iter().flat_map(|records| records.domains());
     let inactive = all().filter(|domain| !domain.is_active()).count();
     line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
+    unreadable(&mut report, &exporter, &collection).await;
     for (verdict, groups) in groups_by_verdict(config, &collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
@@ -71,6 +85,28 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Str
     Ok(report)
 }
 
+/// The domains that libvirt lists and does not let this user read, once every definition has been asked for.
+async fn unreadable(report: &mut String, exporter: &Exporter, collection: &Collection) {
+    let Ok(snapshot) = exporter.discover(None).await else { return };
+    let records = collection.batches.iter().flat_map(|records| records.domains());
+    let answered: BTreeSet<Uuid> = records.map(|record| record.uuid).collect();
+    let is_unreadable = |target: &&Arc<Target>| {
+        let denied = target.definition == Definition::Failed(DefinitionFailure::PermissionDenied);
+        denied && target.selected && !answered.contains(&target.identity.uuid)
+    };
+    let mut names: Vec<&str> =
+        snapshot.targets.iter().filter(is_unreadable).map(|target| target.identity.name.as_str()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let count = names.len();
+    names.sort_unstable();
+    names.truncate(LARGEST);
+    let more = if count > names.len() { ", ..." } else { "" };
+    line(report, "domains not readable", &format!("{count}, without samples: {}{more}", names.join(", ")));
+    line(report, "remedy", "a polkit rule that allows this user org.libvirt.api.domain.read");
+}
+
 /// Where metrics are pushed, and which settings of that come from the environment.
 fn push_settings(report: &mut String, otlp: &Otlp) {
     let Some(url) = otlp.url() else {
@@ -91,6 +127,7 @@ fn push_settings(report: &mut String, otlp: &Otlp) {
         ("compression", Some(otlp.compression().to_string()), otlp.compression.is_some()),
         ("temporality", Some(otlp.temporality().to_string()), otlp.temporality.is_some()),
         ("naming", Some(otlp.naming.to_string()), otlp.naming != Naming::default()),
+        ("domain_resource", otlp.domain_resource.then(|| "true".to_owned()), true),
         ("tls.ca_file", file(&otlp.tls.ca_file), true),
         ("tls.cert_file", file(&otlp.tls.cert_file), true),
         ("tls.key_file", file(&otlp.tls.key_file), true),
@@ -103,28 +140,6 @@ fn push_settings(report: &mut String, otlp: &Otlp) {
         };
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             line(report, "", &format!("{key}: {value} ({origin})"));
-        }
-    }
-}
-
-/// What an operator can do about a failure.
-#[must_use]
-pub fn remedy(error: &LibvirtError) -> &'static str {
-    match error.class {
-        ErrorClass::ConnectFailed => {
-            "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens"
-        }
-        // The message itself names the user and the settings.
-        ErrorClass::PermissionDenied => "grant what the line above names, or run the exporter as a user who has it",
-        ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
-        ErrorClass::TimedOut => {
-            "see whether `virsh -r list` answers: if not, the daemon is frozen or at its client limit; if it does, a \
-             guest does not answer or collection.deadline is too short"
-        }
-        ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
-        ErrorClass::NotSupported => "this driver does not know the call: see whether `virsh list` works with this URI",
-        ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
-            "try again; if it stays, report it with `scrape --format params`"
         }
     }
 }
@@ -177,7 +192,7 @@ async fn guests(config: &Config, exporter: &Exporter) -> String {
 /// How many domains were asked, and the milliseconds that each group took for one of them, the slowest group first. A call has a
 /// cost of its own, which the group that takes the least shows.
 async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collection) -> (u32, Vec<(Group, f64)>) {
-    let complete = collection.domains.iter().filter(|domain| domain.complete);
+    let complete = collection.domains.iter().filter(|domain| domain.is_complete());
     let names: Vec<String> = complete.take(TIMED).map(|domain| regex_syntax::escape(&domain.identity.name)).collect();
     let (Ok(asked), Ok(domains)) = (u32::try_from(names.len()), NamePatterns::new(names)) else {
         return (0, Vec::new());

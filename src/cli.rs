@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    self, Config, ConfigError, Group, List, ListenAddress, LogFormat, LogLevel, PagePath, Uri, ValueError,
+    self, Config, ConfigError, Group, List, ListenAddress, LogFormat, LogLevel, MAX_REQUESTS, PagePath, Uri, ValueError,
 };
 
 const EXAMPLES: &str = "\
@@ -133,7 +133,13 @@ struct Flags {
     web_openmetrics_created: bool,
 
     /// How many scrapes to answer at a time; 0 is no limit [default: 40]
-    #[arg(long = "web.max-requests", value_name = "NUMBER", global = true, help_heading = "HTTP server")]
+    #[arg(
+        long = "web.max-requests",
+        value_name = "NUMBER",
+        global = true,
+        help_heading = "HTTP server",
+        value_parser = max_requests
+    )]
     web_max_requests: Option<usize>,
 
     /// Let `POST /-/reload` read the configuration anew, as SIGHUP always does
@@ -179,9 +185,16 @@ impl Cli {
         let paths = config.check_paths();
         paths.map_err(|source| ConfigError::Flag { flag: "--web.telemetry-path", source })?;
         config.apply_environment(&|name| std::env::var(name).ok())?;
-        config.check()?;
+        let file = flags.config_file.as_deref();
+        config.check_uri(file.filter(|_| flags.libvirt_uri.is_none()))?;
+        config.check(file)?;
         Ok(config)
     }
+}
+
+fn max_requests(text: &str) -> Result<usize, ValueError> {
+    let number = text.parse().ok().filter(|number| *number <= MAX_REQUESTS);
+    number.ok_or_else(|| ValueError::CountRange { number: text.to_owned(), least: 0, most: MAX_REQUESTS })
 }
 
 fn set<T: Clone>(setting: &mut T, flag: &Option<T>) {

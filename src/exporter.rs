@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use crate::catalogue::{Catalogue, Families, LabelSet, Started};
+use crate::catalogue::{Catalogue, Families, LabelSet, Lifetimes, Started, Taken};
 use crate::collect::{Collection, Collector, Efforts, Quarantined, Selection, Shortcomings, Standing};
 use crate::config::{Config, Group};
+use crate::encode::Format;
 use crate::health::{self, Facts};
 use crate::inventory;
 use crate::libvirt::{Identity, LibvirtError, Records, Versions};
@@ -29,6 +30,8 @@ pub struct Exporter {
     reloaded: Mutex<SystemTime>,
     web_config_good: AtomicBool,
     pushes: Arc<Journal>,
+    /// What scrapers have seen, in the formats that say since when a counter counts.
+    lifetimes: Mutex<Lifetimes>,
 }
 
 /// The last collection that anybody asked for, without its records: a large host has better use for their memory than to keep
@@ -99,6 +102,7 @@ impl Exporter {
             reloaded: Mutex::new(started),
             web_config_good: AtomicBool::new(true),
             pushes: Arc::default(),
+            lifetimes: Mutex::default(),
         }))
     }
 
@@ -157,6 +161,13 @@ impl Exporter {
         collection
     }
 
+    /// One collection for a command that makes no other: the domains' definitions, which a server reads little by little between
+    /// scrapes, are waited for.
+    pub async fn collect_once(&self) -> Arc<Collection> {
+        let collector = Arc::clone(&self.settings().collector);
+        collector.collect_once().await
+    }
+
     /// The landing page shows the whole, as far as anybody asks for it.
     fn remember(&self, collection: &Collection, selection: &Selection) {
         let seen = Arc::new(Last::of(collection));
@@ -204,8 +215,19 @@ impl Exporter {
         self.settings().collector.stats().shortcomings
     }
 
+    /// The families that are shown in `format`, as [`Exporter::families`] has them.
+    #[must_use]
+    pub fn exposition(&self, collection: &Collection, selection: &Selection, format: Format) -> Families {
+        let mut families = self.families(collection, selection);
+        if format.shows_starts(&families) {
+            let mut lifetimes = self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner);
+            lifetimes.follow(&mut families, &taken(collection));
+        }
+        families
+    }
+
     /// The families that `selection` wants of a collection, the exporter's own in front; it is the last one from then on.
-    /// Takes a while for many domains: not for async threads.
+    /// Their starts are those of whole domains and devices: the readers of the samples follow each series. Takes a while for many domains: not for async threads.
     #[must_use]
     pub fn families(&self, collection: &Collection, selection: &Selection) -> Families {
         self.remember(collection, selection);
@@ -216,7 +238,8 @@ impl Exporter {
             None => Vec::new(),
         };
         let records = if selection.groups.is_some() { narrowed.iter().collect() } else { collection.records() };
-        let mut built = settings.catalogue.build(&records);
+        let in_chain = |uuid, disk: &str, image| collection.targets.is_in_chain(uuid, disk, image);
+        let mut built = settings.catalogue.build_with(&records, &in_chain);
         let subjects = collection.domains.iter().map(|status| {
             let identity = &status.identity;
             (settings.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
@@ -238,8 +261,14 @@ impl Exporter {
         };
         let mut families = built.families;
         health::prepend(&mut families, &facts);
-        families.started.insert(LabelSet::EMPTY, Started { run: None, first_seen: self.started });
+        families.started.insert(LabelSet::EMPTY, Started { exporter: Some(self.started), ..Started::default() });
         families.openmetrics_created = settings.config.web.openmetrics_created;
         families
     }
+}
+
+/// When the values of a collection were taken.
+#[must_use]
+pub fn taken(collection: &Collection) -> Taken {
+    Taken { span: collection.span(), at: collection.at }
 }

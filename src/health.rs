@@ -8,10 +8,11 @@ use procfs::process::{LimitValue, Process};
 
 use crate::catalogue::{Families, LabelSet, Unit, Value, states};
 use crate::collect::{Collection, CollectorStats, DomainStatus};
+use crate::config::Group;
 use crate::libvirt::ErrorClass;
 use crate::push::PushStats;
-use crate::rows::{Filling, boolean, count, rows, unix_seconds};
-use crate::targets::{DefinitionError, Snapshot};
+use crate::rows::{Filled, Filling, boolean, count, rows, unix_seconds};
+use crate::targets::{DefinitionFailure, Snapshot};
 
 /// Everything that the families of this module are made from.
 #[derive(Debug)]
@@ -45,13 +46,15 @@ rows! {
     VERSIONS = Info, Unit::None, "libvirt_versions_info", "libvirt.versions", ["library", "libvirt", "hypervisor", "driver"],
         "Versions of libvirt's client library, the daemon and the hypervisor, and the driver's name";
     HOST_CPUS = Gauge, Unit::Of("cpu"), "libvirt_host_cpus", "libvirt.host.cpu.count", [],
-        "Logical processors of the host that are online, when the exporter connected to libvirt";
+        "Logical CPUs of the host that are online, as of the last listing of the domains";
     HOST_MEMORY = Gauge, Unit::Bytes, "libvirt_host_memory_bytes", "libvirt.host.memory", [],
-        "Memory of the host, when the exporter connected to libvirt";
+        "Memory of the host, as of the last listing of the domains";
     DOMAINS = Gauge, Unit::Of("domain"), "libvirt_domains", "libvirt.domain.count", ["state"],
         "Domains by state, as far as they are exported";
     COMPLETE = Gauge, Unit::None, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
         "Whether the last collection has all that was asked for of a running domain: 1 yes, 0 if what its hypervisor would say is missing";
+    MISSING = Gauge, Unit::None, "libvirt_domain_stats_missing", "libvirt.domain.stats_missing", ["group", "reason"],
+        "A statistics group that the last collection lacks of a running domain, or has in part: always 1, no sample where all is there. Reasons: busy (another client or a job of libvirt held the domain), quarantined, deadline, refused (libvirt answered with an error, or without the group), stuck_calls (too many calls wait for domains that do not answer)";
     QUARANTINED = Gauge, Unit::None, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
         "Whether the domain's hypervisor is left alone because it did not answer: 1, or no sample";
     BUILD = Info, Unit::None, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "rustversion"],
@@ -76,6 +79,8 @@ rows! {
         "Domains whose definition has not been read yet";
     METADATA_FAILURES = Counter, Unit::Of("definition"), "libvirt_exporter_metadata_failures_total", "libvirt.exporter.metadata.failures", ["reason"],
         "Definitions of domains that could not be read, by reason";
+    UNREADABLE = Gauge, Unit::Of("domain"), "libvirt_exporter_unreadable_domains", "libvirt.exporter.unreadable_domains", [],
+        "Domains that libvirt lists but does not let the exporter's user read: they have no samples";
     UNMAPPED_KEYS = Gauge, Unit::Of("key"), "libvirt_exporter_unmapped_keys", "libvirt.exporter.unmapped_keys", [],
         "Different keys of the last collection that this version has no metric for";
     DUPLICATES = Counter, Unit::Of("sample"), "libvirt_exporter_duplicate_samples_total", "libvirt.exporter.duplicate_samples", [],
@@ -98,18 +103,25 @@ rows! {
         "Resident memory of the exporter";
     PROCESS_FDS = Gauge, Unit::Of("file_descriptor"), "process_open_fds", "process.unix.file_descriptor.count", [],
         "Open file descriptors of the exporter";
-    PROCESS_MAX_FDS = Gauge, Unit::Of("file_descriptor"), "process_max_fds", "process.unix.file_descriptor.limit", [],
+    PROCESS_MAX_FDS = Gauge, Unit::Of("file_descriptor"), "process_max_fds", "libvirt.exporter.file_descriptor.limit", [],
         "File descriptors that the exporter may open at most";
     PROCESS_THREADS = Gauge, Unit::Of("thread"), "process_threads", "process.thread.count", [],
         "Threads of the exporter";
-    PROCESS_START = Gauge, Unit::Seconds, "process_start_time_seconds", "process.start_time", [],
+    PROCESS_START = Gauge, Unit::Seconds, "process_start_time_seconds", "libvirt.exporter.start_time", [],
         "When the exporter started, as a Unix time";
+}
+
+/// A sample for each group that is not there of a domain.
+fn missing(subject: LabelSet, status: &DomainStatus) -> Vec<Filled<'static>> {
+    let Some(missing) = &status.missing else { return Vec::new() };
+    let labels = |group: &Group| vec![("group", group.as_str().into()), ("reason", missing.reason.as_str().into())];
+    missing.groups.iter().map(|group| (subject, labels(group), Value::Unsigned(1))).collect()
 }
 
 /// Puts the exporter's own families in front of those of the domains.
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
-    let mut health = Filling::new(&mut families.labels, &|_| true);
+    let mut health = Filling::new(families, &|_| true);
     let collection = facts.collection;
     health.number(&UP, boolean(collection.error.is_none()));
     if let Some(versions) = &collection.versions {
@@ -123,7 +135,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let domains = domains_by_state(collection);
     health.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
     let domains = facts.domains.iter();
-    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.complete))));
+    health.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.is_complete()))));
+    health.add(&MISSING, facts.domains.iter().flat_map(|(subject, status)| missing(*subject, status)));
     let quarantined = domains.filter(|(_, status)| status.quarantined.is_some());
     health.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, Value::Unsigned(1))));
     let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];
@@ -142,8 +155,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     health.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));
     health.number(&METADATA_PENDING, count(targets.metadata_pending));
     let failures = metadata_failures(targets);
-    health
-        .labelled(&METADATA_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
+    health.labelled(&METADATA_FAILURES, failures.map(|(reason, count)| (vec![reason], Value::Unsigned(count))));
+    health.number(&UNREADABLE, count(targets.unreadable.len()));
     health.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     health.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
     health.number(&SERIES, count(series));
@@ -219,10 +232,10 @@ fn failures_by_reason(stats: &CollectorStats) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-/// Likewise; reasons that are none of the definition's own come from whoever counts.
-fn metadata_failures(targets: &Snapshot) -> BTreeMap<&'static str, u64> {
-    let known = DefinitionError::REASONS.into_iter().map(|reason| (reason, 0));
-    known.chain(targets.metadata_failures.iter().map(|(reason, count)| (*reason, *count))).collect()
+/// Likewise.
+fn metadata_failures(targets: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let count = |reason| targets.metadata_failures.get(&reason).copied().unwrap_or(0);
+    DefinitionFailure::ALL.into_iter().map(move |reason| (reason.as_str(), count(reason)))
 }
 
 #[cfg(test)]
@@ -242,7 +255,8 @@ mod tests {
             resyncs: BTreeMap::from([("overflow", 2)]),
             events_dropped: 7,
             metadata_pending: 3,
-            metadata_failures: BTreeMap::from([("dtd", 1), ("timed_out", 4)]),
+            metadata_failures: BTreeMap::from([(DefinitionFailure::Dtd, 1), (DefinitionFailure::TimedOut, 4)]),
+            unreadable: vec![Uuid::nil()],
             ..Snapshot::default()
         };
         let collection = Collection {
@@ -251,6 +265,7 @@ mod tests {
             domains: Vec::new(),
             versions: None,
             at: UNIX_EPOCH,
+            ended: std::time::Instant::now(),
             duration: Duration::ZERO,
             calls: 0,
             error: None,
@@ -278,10 +293,12 @@ mod tests {
             "libvirt_exporter_metadata_failures_total{reason=\"dtd\"} 1",
             "libvirt_exporter_metadata_failures_total{reason=\"timed_out\"} 4",
             "libvirt_exporter_metadata_failures_total{reason=\"too_deep\"} 0",
+            "libvirt_exporter_unreadable_domains 1",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
-        assert_eq!(text.matches("libvirt_exporter_metadata_failures_total{").count(), 6, "{text}");
+        let reasons = text.matches("libvirt_exporter_metadata_failures_total{").count();
+        assert_eq!(reasons, DefinitionFailure::ALL.len(), "each reason has a sample from the start: {text}");
     }
 
     #[test]
@@ -300,6 +317,7 @@ mod tests {
             domains: Vec::new(),
             versions: None,
             at: SystemTime::now(),
+            ended: std::time::Instant::now(),
             duration: Duration::ZERO,
             calls: 2,
             error: None,

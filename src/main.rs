@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
-use domstats_exporter::collect::{Collection, Selection};
+use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
-use domstats_exporter::exporter::Exporter;
+use domstats_exporter::exporter::{Exporter, taken};
 use domstats_exporter::push::{self, Batch, Series, Settings};
 use domstats_exporter::service::{Service, sentence};
 use domstats_exporter::supervisor::Supervisor;
@@ -45,6 +45,7 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         };
         return print(text.as_bytes());
     }
+    web::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -75,7 +76,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Ok(listeners) => listeners,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
-    let push = match Settings::new(&config.otlp) {
+    let push = match Settings::new(config) {
         Ok(push) => push,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
@@ -136,18 +137,10 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
         }
         ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
-    let collection = collect_once(&exporter).await;
-    print(&format.encode(&exporter.families(&collection, &everything)))?;
+    let collection = exporter.collect_once().await;
+    print(&format.encode(&exporter.exposition(&collection, &everything, format)))?;
     // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
     collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
-}
-
-/// A collection for a command that has only one: the domains' definitions, which a server reads little by little between
-/// scrapes, are waited for, as long as a scrape may take.
-async fn collect_once(exporter: &Exporter) -> Arc<Collection> {
-    // If libvirt is away, the collection says so too.
-    let _snapshot = exporter.discover(None).await;
-    exporter.collect(None, &Selection::default()).await
 }
 
 async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
@@ -157,11 +150,11 @@ async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
 
 /// What a first push would send, whether anything is pushed or not.
 async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
-    let collection = collect_once(exporter).await;
+    let collection = exporter.collect_once().await;
     let families = Arc::new(exporter.families(&collection, &Selection::default()));
-    let batch = Batch { families, at: collection.at, reached: collection.error.is_none(), began: collection.at };
-    let dialect = push::dialect(&config.otlp);
-    let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&batch));
+    let mut batch = Batch { families, taken: taken(&collection) };
+    let dialect = push::dialect(config);
+    let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&mut batch));
     while let Some(chunk) = chunks.next_chunk() {
         print(otlp::to_json(&chunk.body)?.as_bytes())?;
     }
@@ -172,15 +165,15 @@ async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
-    if let Err(error) = Settings::new(&config.otlp) {
+    if let Err(error) = Settings::new(config) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
     let exporter = Exporter::start(config)?;
     match check::run(config, exporter).await {
         Ok(report) => print(report.as_bytes()),
-        Err(report) => {
-            print(report.as_bytes())?;
-            Ok(ExitCode::FAILURE)
+        Err(failure) => {
+            print(failure.report.as_bytes())?;
+            Ok(if failure.is_configuration { ExitCode::from(USAGE) } else { ExitCode::FAILURE })
         }
     }
 }

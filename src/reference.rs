@@ -1,5 +1,6 @@
 //! The reference of all metrics: what `domstats-exporter metrics` prints, and METRICS.md.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::catalogue::{Listed, listed};
@@ -60,15 +61,15 @@ pub fn markdown() -> String {
         let keys: Vec<String> = metric.keys.iter().map(|key| format!("`{key}`")).collect();
         let attributes: String =
             metric.otel_attributes.iter().map(|(name, value)| format!(" `{name}={value}`")).collect();
+        let unit = if metric.otel_unit.is_empty() { String::new() } else { format!(" ({})", metric.otel_unit) };
         let row = writeln!(
             out,
-            "| `{}` | {} | {} | {} | `{}`{attributes} ({}) | {} |",
+            "| `{}` | {} | {} | {} | `{}`{attributes}{unit} | {} |",
             metric.name,
             metric.kind,
             labels.join(", "),
             keys.join(", "),
             metric.otel_name,
-            metric.otel_unit,
             metric.help,
         );
         debug_assert!(row.is_ok());
@@ -78,6 +79,14 @@ pub fn markdown() -> String {
         for Attribute { label, name, is_number: _ } in table {
             out.push_str(&format!("| `{label}` | {of} | `{name}` |\n"));
         }
+    }
+    out.push_str(TRANSLATED);
+    let mut seen = BTreeSet::new();
+    for metric in metrics.iter().filter(|metric| seen.insert(&metric.otel_name)) {
+        // `<name>` stands for letters.
+        let name = metric.otel_name.replace("<name>", "NAME");
+        let translated = otlp::prometheus_name(&name, &metric.otel_unit, metric.kind == "counter");
+        out.push_str(&format!("| `{}` | `{}` |\n", metric.otel_name, translated.replace("NAME", "<name>")));
     }
     out
 }
@@ -100,14 +109,22 @@ In a push over OTLP (`otlp.naming: otel`) a counter is a monotonic Sum, a gauge 
 |---|---|---|
 ";
 
+const TRANSLATED: &str = "
+Where such a metric ends up in Prometheus (through its own OTLP receiver, or a Prometheus exporter of the OpenTelemetry
+Collector), it is translated: dots become underscores, the unit is appended, `_total` marks a counter. With
+`otlp.naming: prometheus` the names are those of `/metrics` and stay as they are.
+
+| OpenTelemetry | translated for Prometheus |
+|---|---|
+";
+
 const HEAD: &str = "\
 # Metrics
 
 This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
-`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; only the two that count the
-events of all domains carry neither. A section is a group of
-`collection.groups`; what comes from definitions and events rather than from a key of libvirt stands in the group that it is
-about. A key that libvirt does not send yields no sample, never a zero.
+`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; only those that
+count the events and jobs of all domains carry neither. A section is a group of `collection.groups`; what comes from
+definitions and events rather than from a key of libvirt stands in the group that it is about. A key that libvirt does not send yields no sample, never a zero.
 
 `<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
 `.name` key of the same number, or are the number itself where libvirt sends no name.

@@ -146,6 +146,7 @@ mod tests {
             domains: Vec::new(),
             versions: None,
             at: std::time::UNIX_EPOCH,
+            ended: std::time::Instant::now(),
             duration: Duration::ZERO,
             calls: 0,
             targets: Arc::default(),

@@ -62,7 +62,7 @@ fn domain(target: &Target) -> Domain<'_> {
         agent_connected: target.agent_connected,
         definition: target.metadata(),
         definition_error: match &target.definition {
-            Definition::Failed(reason) => Some(reason),
+            Definition::Failed(reason) => Some(reason.as_str()),
             Definition::Pending | Definition::Known(_) => None,
         },
         addresses: addresses(target),
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::libvirt::{EventKind, Identity, JobOutcome};
-    use crate::targets::{self, AddressSource, InterfaceAddresses, RunState, ScrapeTarget};
+    use crate::targets::{self, AddressSource, DefinitionFailure, InterfaceAddresses, RunState, ScrapeTarget};
 
     fn target(number: u8, definition: Definition) -> Target {
         let name = format!("vm-{number}");
@@ -137,6 +137,8 @@ mod tests {
             flags: None,
             first_seen: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250),
             started: None,
+            booted: None,
+            attached: std::collections::BTreeMap::new(),
             definition,
             agent_connected: None,
             counts: Arc::default(),
@@ -170,7 +172,7 @@ mod tests {
         };
         let known = targets::Addresses { source: AddressSource::Arp, interfaces: vec![interface] };
         running.addresses = Some(Some(Arc::new(known)));
-        let mut failed = target(2, Definition::Failed("no element `domain`".into()));
+        let mut failed = target(2, Definition::Failed(DefinitionFailure::NoDomain));
         failed.addresses = Some(None);
         failed.selected = false;
         let objects = objects(vec![running, failed, target(3, Definition::Pending)]);
@@ -201,7 +203,7 @@ mod tests {
             assert_eq!(running.pointer(pointer), Some(&expected), "{pointer}");
         }
         let (failed, pending) = (&objects[1], &objects[2]);
-        assert_eq!(failed["definition_error"], "no element `domain`");
+        assert_eq!(failed["definition_error"], "no_domain");
         assert_eq!(failed["addresses"], json!({"source": null, "interfaces": []}));
         assert_eq!((&failed["selected"], &failed["definition"]), (&json!(false), &Value::Null));
         assert_eq!((&pending["addresses"], &pending["definition_error"]), (&Value::Null, &Value::Null));
@@ -231,7 +233,7 @@ mod tests {
             EventKind::BlockThreshold { device: "vdb".into() },
             EventKind::MigrationIteration { iteration: 3 },
         ] {
-            counts.count(&event);
+            counts.count(&event, SystemTime::UNIX_EPOCH);
         }
         let target = Target { counts: Arc::new(counts), ..target(1, Definition::Pending) };
         assert_eq!(

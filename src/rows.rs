@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::catalogue::{Family, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Unit, Value};
+use crate::catalogue::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Unit, Value};
 use crate::config::Group;
 
 /// The description of one family.
@@ -61,6 +61,7 @@ pub(crate) use rows;
 /// Families being filled, one after the other.
 pub(crate) struct Filling<'a> {
     labels: &'a mut LabelTable,
+    histograms: &'a mut Vec<Histogram>,
     wanted: &'a dyn Fn(&Row) -> bool,
     families: Vec<Family>,
 }
@@ -73,8 +74,8 @@ pub(crate) type Labels<'v> = Vec<(&'v str, Cow<'v, str>)>;
 
 impl<'a> Filling<'a> {
     /// Families that `wanted` turns down are left out.
-    pub(crate) fn new(labels: &'a mut LabelTable, wanted: &'a dyn Fn(&Row) -> bool) -> Self {
-        Self { labels, wanted, families: Vec::new() }
+    pub(crate) fn new(of: &'a mut Families, wanted: &'a dyn Fn(&Row) -> bool) -> Self {
+        Self { labels: &mut of.labels, histograms: &mut of.histograms, wanted, families: Vec::new() }
     }
 
     /// One sample without labels.
@@ -94,6 +95,19 @@ impl<'a> Filling<'a> {
         self.add(row, values.into_iter().map(|(subject, value)| (subject, Vec::new(), value)));
     }
 
+    /// One histogram of the host for each set of labels.
+    pub(crate) fn histograms<'v>(&mut self, row: &Row, histograms: impl IntoIterator<Item = (Labels<'v>, Histogram)>) {
+        if !(self.wanted)(row) {
+            return;
+        }
+        let mut samples = Vec::new();
+        for (labels, histogram) in histograms {
+            samples.push((LabelSet::EMPTY, labels, Value::Histogram(self.histograms.len())));
+            self.histograms.push(histogram);
+        }
+        self.add(row, samples);
+    }
+
     /// The family of `row`, if there is any sample. A label without a value is none.
     pub(crate) fn add<'v>(&mut self, row: &Row, samples: impl IntoIterator<Item = Filled<'v>>) {
         if !(self.wanted)(row) {
@@ -108,7 +122,7 @@ impl<'a> Filling<'a> {
         };
         let samples: Vec<Sample> = samples.into_iter().map(sample).collect();
         if !samples.is_empty() {
-            self.families.push(Family { meta: Arc::new(row.meta.clone()), origin: Origin::FirstSeen, samples });
+            self.families.push(Family::new(Arc::new(row.meta.clone()), Origin::Exporter, samples));
         }
     }
 

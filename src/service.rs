@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use crate::catalogue::Families;
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, ConfigError};
 use crate::discovery;
 use crate::encode::{Coding, Format};
-use crate::exporter::{Exporter, Last};
+use crate::exporter::{Exporter, Last, taken};
 use crate::files::FileThread;
 use crate::log::LogSwitch;
 use crate::push::{self, Batch, Pusher, Settings};
@@ -62,7 +63,8 @@ impl Service {
                 *pusher = Some(running);
             }
             (Some(settings), None) => {
-                let source = Arc::new(Pushed { exporter: Arc::clone(&self.exporter), began: self.started });
+                let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
+                let source = Arc::new(Pushed { exporter, security });
                 *pusher = Some(Pusher::start(settings, source, Arc::clone(self.exporter.pushes())));
             }
             (None, Some(running)) => drop(tokio::spawn(running.stop(false))),
@@ -115,7 +117,7 @@ fn prepare(read: &ReadConfig, security: &Security, old: &Config) -> Result<Prepa
     config.web.listen_addresses = old.web.listen_addresses.clone();
     config.web.systemd_socket = old.web.systemd_socket;
     let security = security.prepare(config.web.config_file.as_deref()).map_err(|error| sentence(&error))?;
-    let push = Settings::new(&config.otlp).map_err(|error| sentence(&error))?;
+    let push = Settings::new(&config).map_err(|error| sentence(&error))?;
     Ok(Prepared { config, security, push })
 }
 
@@ -128,11 +130,11 @@ impl web::Source for Service {
 
     async fn render(&self, collected: Self::Collected, format: Format, coding: Coding) -> Result<Bytes, String> {
         let (collection, selection) = collected;
-        self.exporter.set_web_config_good(self.security.fault().is_none());
-        let exporter = Arc::clone(&self.exporter);
+        let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
         let wanted = Wanted { collection, config: exporter.config(), format, coding };
         let render = move |Wanted { collection, format, coding, .. }: Wanted| {
-            let families = exporter.families(&collection, &selection);
+            exporter.set_web_config_good(security.fault().is_none());
+            let families = exporter.exposition(&collection, &selection, format);
             // Records, families and body together would be too much on a large host.
             drop(collection);
             let body = format.encode(&families);
@@ -205,24 +207,31 @@ impl web::Source for Service {
 /// What is pushed: everything, as at `/metrics`.
 struct Pushed {
     exporter: Arc<Exporter>,
-    began: SystemTime,
+    security: Arc<Security>,
 }
 
 impl push::Source for Pushed {
     async fn batch(&self) -> Result<Batch, String> {
         let everything = Selection::default();
         let collection = self.exporter.collect(None, &everything).await;
-        let (at, reached) = (collection.at, collection.error.is_none());
-        let exporter = Arc::clone(&self.exporter);
-        let built = tokio::task::spawn_blocking(move || exporter.families(&collection, &everything));
+        self.security.refresh().await;
+        let taken = taken(&collection);
+        let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
+        let built = tokio::task::spawn_blocking(move || families(&exporter, &security, &collection, &everything));
         let families = built.await.map_err(|error| format!("the families could not be built: {error}"))?;
-        Ok(Batch { families: Arc::new(families), at, reached, began: self.began })
+        Ok(Batch { families: Arc::new(families), taken })
     }
+}
+
+/// The families of a collection, with the state of the web configuration as it is now.
+fn families(exporter: &Exporter, security: &Security, collection: &Collection, selection: &Selection) -> Families {
+    exporter.set_web_config_good(security.fault().is_none());
+    exporter.families(collection, selection)
 }
 
 fn with_collection(overview: Overview, last: &Last) -> Overview {
     let connection = match (&last.error, &last.versions) {
-        (Some(error), _) => Connection::Bad { error: error.to_string() },
+        (Some(error), _) => Connection::Bad { error: error.to_string(), remedy: error.remedy(&overview.uri) },
         (None, Some(versions)) => Connection::Good {
             daemon: versions.libvirt.clone(),
             hypervisor: format!("{} {}", versions.driver, versions.hypervisor),

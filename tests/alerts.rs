@@ -13,17 +13,20 @@
 
 #[path = "support/lab.rs"]
 mod lab;
+#[path = "support/layouts.rs"]
+mod layouts;
 #[path = "support/metrics.rs"]
 mod metrics;
 #[path = "support/promql.rs"]
 mod promql;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dashboards::rules::Rule;
+use domstats_exporter::reference;
 use lab::{filter, need};
 use serde_yaml::Value;
 
@@ -56,6 +59,64 @@ fn alerts_fire_when_they_should_and_not_otherwise() {
     need("promtool", "prometheus").unwrap();
     let mut command = Command::new("promtool");
     filter(command.args(["test", "rules"]).args(tests()), "").unwrap();
+}
+
+/// Each file of tests again, with the same alerts expected of the same hosts, which two jobs scrape: both have everything, or each
+/// has its groups as in examples/prometheus.yml and both have what belongs to no group.
+#[test]
+fn alerts_do_not_depend_on_the_jobs_that_scrape_a_host() {
+    need("promtool", "prometheus").unwrap();
+    let slow = layouts::slow_groups();
+    let groups: BTreeMap<String, String> =
+        reference::all().into_iter().filter_map(|metric| Some((metric.name, metric.group?.to_owned()))).collect();
+    let twice = |_: &str| vec![JOB, SLOW_JOB];
+    let split = |metric: &str| match groups.get(metric) {
+        Some(group) if slow.contains(group) => vec![SLOW_JOB],
+        Some(_) => vec![JOB],
+        None => vec![JOB, SLOW_JOB],
+    };
+    let layouts: [(&str, &Jobs<'_>); 2] = [("twice", &twice), ("split", &split)];
+    let written = tempfile::tempdir().unwrap();
+    for (layout, jobs) in layouts {
+        let files: Vec<PathBuf> = tests()
+            .iter()
+            .map(|file| {
+                let path = written.path().join(format!("{layout}-{}", file.file_name().unwrap().display()));
+                fs::write(&path, serde_yaml::to_string(&in_jobs(file, jobs)).unwrap()).unwrap();
+                path
+            })
+            .collect();
+        let moved = files.iter().any(|file| fs::read_to_string(file).unwrap().contains(SLOW_JOB));
+        assert!(moved, "{layout}: nothing is in the slow job");
+        let mut command = Command::new("promtool");
+        filter(command.args(["test", "rules"]).args(files), "").unwrap_or_else(|error| panic!("{layout}: {error}"));
+    }
+}
+
+/// The jobs that scrape a metric.
+type Jobs<'a> = dyn Fn(&str) -> Vec<&'static str> + 'a;
+
+const JOB: &str = "libvirt";
+const SLOW_JOB: &str = "libvirt-slow";
+
+/// A file of promtool's tests, with each series of the exporter in the jobs that `jobs` says for its metric.
+fn in_jobs(file: &Path, jobs: &Jobs<'_>) -> Value {
+    let mut parsed: Value = serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    parsed["rule_files"] = serde_yaml::to_value(["rules.yaml", "alerts.yaml"].map(|name| folder().join(name))).unwrap();
+    let label = format!("job=\"{JOB}\"");
+    for test in parsed["tests"].as_sequence_mut().unwrap() {
+        let input = test["input_series"].as_sequence_mut().unwrap();
+        for given in std::mem::take(input) {
+            let series = given["series"].as_str().unwrap();
+            let jobs = if series.contains(&label) { jobs(series.split('{').next().unwrap()) } else { vec![""] };
+            for job in jobs {
+                let mut copy = given.clone();
+                copy["series"] = series.replace(&label, &format!("job=\"{job}\"")).into();
+                input.push(copy);
+            }
+        }
+    }
+    parsed
 }
 
 #[test]

@@ -1,16 +1,27 @@
-//! Opens that hang. A test binary of its own: opens run one at a time in a process, and so would those of other tests.
+//! Opens that hang. A test binary of its own, whose tests run one at a time: so do the opens of a process.
 #![allow(clippy::expect_used)]
 
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/scraper.rs"]
 mod scraper;
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use domstats_exporter::config;
 use domstats_exporter::libvirt::ErrorClass;
-use scraper::{Scraper, daemon};
+use proxy::Proxy;
+use scraper::{Scrape, Scraper, daemon};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[test]
 fn a_daemon_that_never_answers_an_open_is_left_and_found_again() {
+    let _alone = alone();
     let daemon = daemon(5);
     daemon.faults().freeze();
     let scraper = Scraper::new(&daemon, "");
@@ -25,4 +36,55 @@ fn a_daemon_that_never_answers_an_open_is_left_and_found_again() {
     assert!(error.message.contains("frozen, or at its limit of clients"), "{error}");
     daemon.faults().thaw();
     assert_eq!(scraper.until("libvirt answers", |scrape| scrape.class().is_none()).complete(), 5);
+}
+
+/// A collector that reaches its daemon through the proxy, at a port that libvirt does not know.
+fn through(proxy: &Proxy) -> Scraper {
+    let text = format!("libvirt: {{uri: 'qemu+tcp://{}/system'}}\ncollection: {{deadline: 4s}}\n", proxy.address);
+    Scraper::start(&config::parse(&text, "test").expect("a valid configuration"))
+}
+
+/// Scrapes until it is `good`, for as long as keepalive and some attempts to connect take.
+fn until(scraper: &Scraper, what: &str, good: impl Fn(&Scrape) -> bool) -> Scrape {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let scrape = scraper.scrape();
+        if good(&scrape) {
+            return scrape;
+        }
+        assert!(Instant::now() < deadline, "{what}: {:?}", scrape.collection.error);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_daemon_at_a_port_of_its_own_that_never_answers_an_open_is_left_and_found_again() {
+    let _alone = alone();
+    let daemon = daemon(5);
+    let proxy = Proxy::start(daemon.socket());
+    proxy.freeze();
+    let scraper = through(&proxy);
+    assert_eq!(scraper.scrape().class(), Some(ErrorClass::TimedOut));
+    let told = until(&scraper, "the open has been given up", |scrape| {
+        scrape.collection.error.as_ref().is_some_and(|error| error.message.contains("at its limit of clients"))
+    });
+    assert_eq!(told.class(), Some(ErrorClass::TimedOut));
+    until(&scraper, "another attempt", |_| proxy.held() >= 2);
+    let later = scraper.scrape();
+    assert!(later.class().is_some() && later.took < Duration::from_secs(1), "{:?}", later.took);
+    proxy.thaw();
+    assert_eq!(until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()).complete(), 5);
+}
+
+#[test]
+fn a_connection_that_froze_is_replaced_although_the_next_ones_freeze_too() {
+    let _alone = alone();
+    let daemon = daemon(5);
+    let proxy = Proxy::start(daemon.socket());
+    let scraper = through(&proxy);
+    assert_eq!(until(&scraper, "the first connection", |scrape| scrape.class().is_none()).complete(), 5);
+    proxy.freeze();
+    until(&scraper, "keepalive has ended the connection, and the next attempt hangs", |_| proxy.held() >= 1);
+    proxy.thaw();
+    assert_eq!(until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()).complete(), 5);
 }

@@ -3,6 +3,8 @@
 
 #[path = "support/golden.rs"]
 mod golden;
+#[path = "support/registry.rs"]
+mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -129,6 +131,86 @@ fn every_label_has_an_opentelemetry_attribute() {
     }
 }
 
+/// Where a metric of ours is not what the semantic conventions have for the like, and why.
+const BY_NEED: &[(&str, &str)] = &[
+    ("libvirt.domain.cpu.mode_time", "beside the total in cpu.time, user and system would make the sum twice as much"),
+    ("process.cpu.time", "process_cpu_seconds_total is one number, without cpu.mode"),
+];
+
+/// What is in a namespace of OpenTelemetry is in its registry and is what that says; all else is in a namespace of ours.
+/// Where the conventions have a metric of the same name for containers, pods or systems, ours has its unit and instrument.
+#[test]
+fn opentelemetry_names_conform_to_the_registry_or_are_ours_by_need() {
+    let registry = registry::Registry::read(&package("opentelemetry-semantic-conventions"));
+    assert!(registry.metrics.len() > 400 && registry.attributes.len() > 600, "the crate is written otherwise now");
+    let mut faults: BTreeSet<(String, String)> = BTreeSet::new();
+    for metric in reference::all() {
+        let name = metric.otel_name.clone();
+        let mut fault = |text: String| {
+            faults.insert((name.clone(), text));
+        };
+        let constant = metric.otel_attributes.iter().map(|(name, _)| *name);
+        let labels = metric.labels.iter().flat_map(|label| [true, false].map(|own| otlp::attribute_of(label, own)));
+        let attributes: Vec<&str> = labels.flatten().map(|attribute| attribute.name).chain(constant).collect();
+        for attribute in &attributes {
+            if !attribute.starts_with("libvirt.") && !registry.attributes.contains(*attribute) {
+                fault(format!("{attribute} is in no registry"));
+            }
+            // These say what produces the metrics, which the resource does.
+            if ["service.", "host.", "process.", "telemetry."].iter().any(|of| attribute.starts_with(of)) {
+                fault(format!("{attribute} belongs to the resource"));
+            }
+            if *attribute == "cpu.mode" && !name.ends_with(".cpu.time") {
+                fault(format!("{attribute} is for cpu.time"));
+            }
+        }
+        let tail = ["libvirt.domain.", "libvirt.host."].iter().find_map(|ours| name.strip_prefix(ours));
+        let models = match tail {
+            Some(tail) => ["container", "k8s.pod", "system"].map(|of| format!("{of}.{tail}")).to_vec(),
+            None if name.starts_with("libvirt.") => continue,
+            None => vec![name.clone()],
+        };
+        match models.iter().find_map(|model| registry.metrics.get(model)) {
+            Some(model) => {
+                let instrument = match (metric.kind, metric.otel_unit.as_str()) {
+                    ("counter", _) => "counter",
+                    ("histogram", _) => "histogram",
+                    ("gauge", unit) if unit == "By" || unit.starts_with('{') => "updowncounter",
+                    _ => "gauge",
+                };
+                if (&*model.instrument, &model.unit) != (instrument, &metric.otel_unit) {
+                    fault(format!("{instrument} and {:?} are not {model:?}", metric.otel_unit));
+                }
+                if !model.required.iter().all(|required| attributes.contains(&required.as_str())) {
+                    fault(format!("it lacks attributes of {model:?}"));
+                }
+            }
+            None if tail.is_none() => fault("it is in no registry".to_owned()),
+            None => {}
+        }
+    }
+    let needed: BTreeSet<&str> = BY_NEED.iter().map(|(name, _)| *name).collect();
+    let found: BTreeSet<&str> = faults.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(found, needed, "{faults:#?}");
+}
+
+/// Under Prometheus' names a push stays as it is there; under OpenTelemetry's nothing becomes a ratio that is none, and no
+/// two metrics become one.
+#[test]
+fn names_stay_themselves_in_the_translation_for_prometheus() {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for metric in reference::all() {
+        let is_counter = metric.kind == "counter";
+        // Units are not sent with those names.
+        let name = metric.name.replace("<name>", "x");
+        assert_eq!(otlp::prometheus_name(&name, "", is_counter), name);
+        let translated = otlp::prometheus_name(&metric.otel_name.replace("<name>", "x"), &metric.otel_unit, is_counter);
+        assert!(!translated.ends_with("_ratio") && metric.otel_unit != "1", "{translated}");
+        let other = seen.entry(translated).or_insert_with(|| metric.otel_name.clone());
+        assert_eq!(*other, metric.otel_name);
+    }
+}
+
 /// Every key pattern that the catalogue maps, uses as a label, or names by rule.
 fn known_patterns() -> BTreeSet<String> {
     listed().into_iter().flat_map(|metric| metric.keys).collect()
@@ -209,6 +291,15 @@ fn prefixes(constants: &BTreeMap<String, String>, owner: &str) -> Option<Vec<Str
 
 /// The string constants of the headers that crate `virt-sys` was made from, without `VIR_DOMAIN_STATS_`.
 fn virt_sys_constants() -> BTreeMap<String, String> {
+    let bindings = package("virt-sys").join("bindgen").join("bindings.rs");
+    let bindings = fs::read_to_string(&bindings).expect("the bindings of virt-sys");
+    let declaration = regex::Regex::new(r#"VIR_DOMAIN_STATS_(\w+): &::std::ffi::CStr = [^"]*b"([^"\\]*)\\0""#);
+    let declaration = declaration.expect("a valid expression");
+    declaration.captures_iter(&bindings).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+}
+
+/// The folder of a dependency's sources.
+fn package(name: &str) -> PathBuf {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
         .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
@@ -217,13 +308,9 @@ fn virt_sys_constants() -> BTreeMap<String, String> {
         .expect("cargo runs");
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).expect("cargo's metadata is JSON");
     let packages = metadata["packages"].as_array().expect("cargo lists packages");
-    let package = packages.iter().find(|package| package["name"] == "virt-sys").expect("virt-sys is a dependency");
+    let package = packages.iter().find(|package| package["name"] == name).expect("it is a dependency");
     let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a path"));
-    let bindings = manifest.with_file_name("bindgen").join("bindings.rs");
-    let bindings = fs::read_to_string(&bindings).expect("the bindings of virt-sys");
-    let declaration = regex::Regex::new(r#"VIR_DOMAIN_STATS_(\w+): &::std::ffi::CStr = [^"]*b"([^"\\]*)\\0""#);
-    let declaration = declaration.expect("a valid expression");
-    declaration.captures_iter(&bindings).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+    manifest.parent().expect("a folder").to_owned()
 }
 
 #[test]
@@ -275,6 +362,8 @@ fn a_family_has_no_labels_but_those_of_its_row() {
         let text = String::from_utf8(Format::Text.encode(&golden::families(&case))).expect("UTF-8");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().expect("a name");
+            // A histogram has no sample under its own name.
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
             let Some((name, labels)) = listed.get_key_value(name) else { continue };
             for found in pair.captures_iter(line) {
                 let label = &found[1];

@@ -161,7 +161,8 @@ fn check_templating(title: &str, dashboard: &Value) {
     assert_eq!((&list[0]["type"], &list[0]["name"]), (&json!("datasource"), &json!("datasource")), "{title}");
     assert_eq!((&list[0]["label"], &list[0]["query"]), (&json!("Data source"), &json!("prometheus")), "{title}");
     let names: Vec<String> = list[1..].iter().map(|variable| text(&variable["name"])).collect();
-    assert_eq!(names[..2], ["job", "instance"], "{title}");
+    // No `job`, which the linter would like: a host is not split by the jobs that scrape it.
+    assert_eq!(names[0], "instance", "{title}");
     for (index, variable) in list[1..].iter().enumerate() {
         let name = text(&variable["name"]);
         assert_eq!(variable["label"], json!(name), "{title}: {name}");
@@ -183,9 +184,10 @@ fn check_templating(title: &str, dashboard: &Value) {
 fn check_selectors(place: &str, expression: &str) {
     for (name, matchers) in promql::selectors(&interpolate(expression, &[])).unwrap_or_else(|e| panic!("{place}: {e}"))
     {
-        for variable in ["job=~\"$job\"", "instance=~\"$instance\""] {
-            assert!(matchers.contains(variable), "{place}: {name} {matchers:?} lacks {variable}");
-        }
+        // What tells the exporter's jobs from others, also where all chosen hosts are down.
+        let of_jobs = expression.contains(&format!("group by (job) ({name})")) && matchers.is_empty();
+        let chosen = matchers.contains("instance=~\"$instance\"");
+        assert!(chosen || of_jobs, "{place}: {name} {matchers:?} is not narrowed to the chosen hosts");
     }
     for function in ["rate(", "increase("] {
         for (start, _) in expression.match_indices(function) {
@@ -225,8 +227,7 @@ fn every_query_means_what_its_panel_says() {
             wrong.extend(checked.err().map(|error| format!("{}: {name}: {error}", dashboard["title"])));
         }
         for (series, label) in variables(&dashboard) {
-            let checked = metrics.check(&interpolate(&series, &[]));
-            let has = checked.map(|what| what.labels.unwrap_or_default().contains(&label));
+            let has = metrics.labels(&interpolate(&series, &[])).map(|labels| labels.contains(&label));
             if has != Ok(true) {
                 wrong.push(format!("{}: {label} of {series}: {has:?}", dashboard["title"]));
             }
@@ -234,6 +235,28 @@ fn every_query_means_what_its_panel_says() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 150, "only {count} queries");
+}
+
+/// What the number of scrape jobs of a host would change is refused.
+#[test]
+fn no_query_may_depend_on_the_jobs_that_scrape_a_host() {
+    let metrics = metrics::with_rules();
+    for (expression, fault) in [
+        ("sum(libvirt_up)", "each series as often as there are jobs"),
+        ("avg by (instance) (libvirt_host_cpus)", "each series as often as there are jobs"),
+        ("libvirt_up == 0", "as many results as there are jobs"),
+        ("rate(libvirt_domain_cpu_time_seconds_total[5m])", "as many results as there are jobs"),
+        (
+            "max without (job) (libvirt_host_cpus and on (instance) libvirt_up)",
+            "a match of series that may be of different jobs",
+        ),
+    ] {
+        let found = metrics.check(expression);
+        assert!(found.as_ref().is_err_and(|error| error.contains(fault)), "{expression}: {found:?}");
+    }
+    for expression in ["sum(max without (job) (libvirt_up))", "sum without (job) (libvirt_exporter_series)"] {
+        assert!(metrics.check(expression).is_ok(), "{expression}: {:?}", metrics.check(expression));
+    }
 }
 
 /// What is wrong with the names of a query's lines.
@@ -248,9 +271,9 @@ fn naming(query: &grafana::Query, labels: &BTreeSet<String>) -> Option<String> {
     }
     // One host has one domain of a name, and it is chosen above the panels which hosts these are.
     let known = if query.place.starts_with("Libvirt / Fleet") || query.place.starts_with("Libvirt / Exporter") {
-        vec!["job", "uuid"]
+        vec!["uuid"]
     } else {
-        vec!["job", "instance", "uuid"]
+        vec!["instance", "uuid"]
     };
     let extra: Vec<&String> =
         labels.iter().filter(|label| !named.contains(*label) && !known.contains(&label.as_str())).collect();

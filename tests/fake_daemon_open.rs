@@ -1,48 +1,72 @@
 //! Opens that hang, on the fake daemon, and what is left behind after every fault.
 //!
-//! Both concern the whole process: [`abort_open`] ends the open that is under way, whosesoever it is, and descriptors and
-//! threads are counted. So these tests run one at a time, apart from those of `fake_daemon.rs`.
+//! Both concern the whole process: opens run one at a time, and descriptors and threads are counted. So these tests run one
+//! at a time, apart from those of `fake_daemon.rs`.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "support/fake.rs"]
 mod fake;
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use domstats_exporter::libvirt::{Connection, ErrorClass, LibvirtError, Records, abort_open};
+use domstats_exporter::libvirt::{Connection, ErrorClass, LibvirtError, OpenGuard, Records};
 use fake::{
     OnClose, SOON, STATS, UnderWay, assert_recovered, assert_serves, everything, fetch, open, open_watched,
-    shut_sockets, small, start, start_fetch, start_small, try_open, wait_for, within,
+    shut_sockets, small, start, start_fetch, start_small, try_open, try_open_guarded, wait_for, within,
 };
 use fake_libvirtd::{FakeLibvirtd, Limits, ParamFault, Procedure, RecordFault, ReplyFault, Scenario, Template, Times};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type Opening = UnderWay<(Result<Connection, LibvirtError>, OnClose)>;
+/// An open that is under way, with what can end it.
+struct Opening {
+    guard: OpenGuard,
+    open: UnderWay<(Result<Connection, LibvirtError>, OnClose)>,
+}
+
+impl Opening {
+    fn start(uri: String) -> Self {
+        let guard = OpenGuard::default();
+        let own = guard.clone();
+        Self { guard, open: UnderWay::start(move || try_open_guarded(&uri, &own)) }
+    }
+}
 
 /// An open that hangs.
 fn start_open(daemon: &FakeLibvirtd) -> Opening {
-    let uri = daemon.uri();
-    let opening = UnderWay::start(move || try_open(&uri));
-    assert!(opening.blocks_for(Duration::from_millis(500)));
+    hanging_open(daemon.uri())
+}
+
+fn hanging_open(uri: String) -> Opening {
+    let opening = Opening::start(uri);
+    assert!(opening.open.blocks_for(Duration::from_millis(500)));
     opening
 }
 
-/// Aborts an open, which must end within a second.
+/// Aborts an open, which must end within a second, as one that could not connect.
 fn abort(opening: Opening) -> LibvirtError {
-    let began = Instant::now();
-    assert!(wait_for(SOON, abort_open));
-    let ((result, on_close), _) = opening.result(Duration::from_secs(1));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert!(on_close.is_freed() && on_close.calls() == 0);
-    assert!(!abort_open());
-    let error = result.unwrap_err();
+    let error = end(opening);
     assert_eq!(error.class, ErrorClass::ConnectFailed, "{error}");
     error
+}
+
+/// Aborts an open, which must end within a second.
+fn end(Opening { guard, open }: Opening) -> LibvirtError {
+    let began = Instant::now();
+    assert!(wait_for(SOON, || guard.abort()));
+    let ((result, on_close), _) = open.result(Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(on_close.is_freed() && on_close.calls() == 0);
+    assert!(!guard.abort());
+    result.unwrap_err()
 }
 
 #[test]
@@ -96,7 +120,7 @@ fn an_open_of_a_full_daemon_hangs_until_aborted_or_there_is_room() {
     let first = assert_serves(first, &daemon);
     let waiting = start_open(&daemon);
     drop(first);
-    let ((second, _), _) = waiting.result(SOON);
+    let ((second, _), _) = waiting.open.result(SOON);
     drop(assert_serves(second.unwrap(), &daemon));
 }
 
@@ -108,42 +132,76 @@ fn an_open_that_waits_for_another_goes_on_when_that_is_aborted() {
     let first = start_open(&hanging);
     // Opens run one at a time.
     let second = start_open(&serving);
-    abort_first(first);
-    let ((connection, _), _) = second.result(SOON);
+    assert!(!second.guard.abort(), "the socket is that of the first");
+    abort(first);
+    let ((connection, _), _) = second.open.result(SOON);
     drop(assert_serves(connection.unwrap(), &serving));
 }
 
-/// As [`abort`], where another open begins at once.
-fn abort_first(opening: Opening) {
-    assert!(abort_open());
-    let ((result, _), _) = opening.result(Duration::from_secs(1));
-    assert_eq!(result.unwrap_err().class, ErrorClass::ConnectFailed);
+#[test]
+fn an_open_over_tcp_that_hangs_can_be_aborted_whatever_its_port() {
+    let _alone = alone();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = |transport: &str| format!("qemu+{transport}://{}/system", held.local_addr().unwrap());
+    // A client that this process serves is none of libvirt's, even where it comes from libvirt's port.
+    let served = TcpListener::bind("127.0.0.1:0").unwrap();
+    let opening = hanging_open(uri("tcp"));
+    let mut client = TcpStream::connect(served.local_addr().unwrap()).unwrap();
+    let (mut accepted, _) = served.accept().unwrap();
+    abort(opening);
+    accepted.write_all(b"!").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    // TLS, where the handshake is what is never answered.
+    let pki = tempfile::tempdir().unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = authority.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(pki.path().join("cacert.pem"), authority.pem()).unwrap();
+    end(hanging_open(format!("{}?no_verify=1&pkipath={}", uri("tls"), pki.path().display())));
+}
+
+/// A listener whose queue is full answers no further SYN.
+#[test]
+fn an_open_that_waits_for_a_connection_can_be_aborted() {
+    let _alone = alone();
+    let full = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&full, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&full, 0).unwrap();
+    let address = SocketAddr::try_from(getsockname(&full).unwrap()).unwrap();
+    let _queued = TcpStream::connect(address).unwrap();
+    let error = abort(hanging_open(format!("qemu+tcp://{address}/system")));
+    assert!(error.message.contains("unable to connect to server"), "{error}");
 }
 
 #[test]
 fn there_is_nothing_to_abort_where_no_open_is_under_way() {
     let _alone = alone();
-    assert!(!abort_open());
+    let guard = OpenGuard::default();
+    assert!(!guard.abort());
     let daemon = start_small();
-    let (connection, on_close) = open_watched(&daemon);
-    assert!(!abort_open());
-    drop(assert_serves(connection, &daemon));
+    let (own, uri) = (guard.clone(), daemon.uri());
+    let (connection, on_close) = within(SOON, move || try_open_guarded(&uri, &own));
+    assert!(!guard.abort());
+    drop(assert_serves(connection.unwrap(), &daemon));
     assert_eq!(on_close.calls(), 0);
-    let (result, _) = within(SOON, || try_open("qemu+unix:///system?socket=/nowhere"));
+    let own = guard.clone();
+    let (result, _) = within(SOON, move || try_open_guarded("qemu+unix:///system?socket=/nowhere", &own));
     assert_eq!(result.unwrap_err().class, ErrorClass::ConnectFailed);
-    assert!(!abort_open());
+    assert!(!guard.abort());
 }
 
 #[test]
 fn uris_that_cannot_be_opened_fail_at_once() {
     let _alone = alone();
-    for (uri, message) in [
-        ("", ""),
-        ("nonsense", ""),
-        ("nosuch:///system", ""),
-        ("qemu+unix://host/system?socket=/nowhere", ""),
-        ("qemu+unix:///system?socket=/nowhere", "No such file or directory"),
-        ("qemu:///system\0", "NUL"),
+    let (bad, failed) = (ErrorClass::BadUri, ErrorClass::ConnectFailed);
+    for (uri, message, class) in [
+        ("", "", failed),
+        ("not a uri", "parse", bad),
+        ("qemu+nosuch://host/system", "transport", bad),
+        ("qemu+unix://host/system?socket=/nowhere", "not supported", bad),
+        ("qemu+unix:///system?socket=/nowhere", "No such file or directory", failed),
+        ("qemu+tls://127.0.0.1:1/system?pkipath=/nowhere", "CA certificate", failed),
+        ("qemu:///system\0", "NUL", bad),
     ] {
         // The empty URI means "whatever there is"; there may be one.
         if uri.is_empty() {
@@ -151,7 +209,7 @@ fn uris_that_cannot_be_opened_fail_at_once() {
         }
         let (result, on_close) = within(SOON, move || try_open(uri));
         let error = result.unwrap_err();
-        assert_eq!(error.class, ErrorClass::ConnectFailed, "{error}");
+        assert_eq!(error.class, class, "{error}");
         assert!(error.message.contains(message) && !error.message.is_empty(), "{error}");
         assert!(on_close.is_freed() && on_close.calls() == 0);
     }
@@ -324,8 +382,7 @@ fn opens_that_fail_leave_nothing_behind() {
     });
     leaves_nothing("aborted", 20, |daemon| {
         daemon.faults().reply(Procedure::AuthList, ReplyFault::Swallow, Times::Next(1));
-        let uri = daemon.uri();
-        let opening = UnderWay::start(move || try_open(&uri));
+        let opening = Opening::start(daemon.uri());
         assert!(daemon.counters().wait_until(SOON, |all| all.calls(Procedure::AuthList) == 1));
         abort(opening);
     });

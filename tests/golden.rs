@@ -21,10 +21,15 @@ const FORMATS: [(Format, &str); 2] = [(Format::OpenMetrics, "om"), (Format::Text
 /// What a push of `families` would send at a fixed time, from a fixed resource.
 fn otlp_json(families: Arc<Families>) -> String {
     let [start, at] = [1_700_000_000, 1_700_000_060].map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
-    let starts = Starts::BySubject(vec![start; families.labels.len()]);
+    let mut families = Arc::unwrap_or_clone(families);
+    for set in families.labels.sets() {
+        families.started.entry(set).or_default().seen = Some(start);
+    }
     let resource = vec![("service.name".to_owned(), "domstats-exporter".to_owned())];
-    let dialect = Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource };
-    let mut chunks = Chunks::new(dialect, vec![Part { families, starts, at, ended: false }]);
+    let dialect =
+        Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource, domain_resource: false };
+    let mut chunks =
+        Chunks::new(dialect, vec![Part { families: Arc::new(families), starts: Starts::OfFamilies, at, ended: false }]);
     let json = |chunk: Chunk| otlp::to_json(&chunk.body).expect("a request");
     std::iter::from_fn(|| chunks.next_chunk()).map(json).collect()
 }
@@ -102,7 +107,7 @@ fn a_subject_knows_when_it_started() {
     let started: Vec<_> = families
         .started
         .iter()
-        .map(|(subject, started)| (families.labels.get(*subject).next().expect("a name").1, started.run))
+        .map(|(subject, started)| (families.labels.get(*subject).next().expect("a name").1, started.process))
         .collect();
     // Of the others it is not known.
     assert_eq!(started, [("instance-0000002a", None), ("web", Some(golden::started())), ("new", None)]);

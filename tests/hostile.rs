@@ -54,6 +54,25 @@ fn a_scraper_is_served_among_hostile_connections() {
     assert_eq!(server.stop().0, Some(0));
 }
 
+/// The limit on descriptors falls below what the server counted on, as where the whole machine has none left.
+#[test]
+fn silent_connections_make_room_where_there_are_no_descriptors() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let server = Server::start(folder(), "{}", "");
+    server.get("/metrics");
+    let open = u64::try_from(std::fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count()).unwrap();
+    let limit = Rlimit { current: Some(open + 20), maximum: Some(open + 20) };
+    let process = Pid::from_child(&server.process);
+    prlimit(Some(process), Resource::Nofile, limit).unwrap();
+    let silent: Vec<_> = (0..60).filter_map(|_| std::net::TcpStream::connect(server.address).ok()).collect();
+    server.wait_for_log("Too many open files");
+    for _ in 0..20 {
+        assert!(server.get("/metrics").contains("\nlibvirt_up 1\n"));
+    }
+    assert_eq!(silent.len(), 60);
+    assert_eq!(server.stop().0, Some(0));
+}
+
 /// Times of scrapes.
 struct Times {
     median: Duration,

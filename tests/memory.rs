@@ -25,6 +25,7 @@ fn valgrind(module: &str, mistake: &str) -> Output {
     // Memory that is still in somebody's hands at the end is none of the mistakes that are looked for: statics, and threads
     // that run for ever.
     valgrind.args(["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]);
+    valgrind.arg(concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/support/valgrind.supp"));
     // One thread runs at a time, and each gets its turn.
     valgrind.arg("--fair-sched=try");
     valgrind.arg(std::env::current_exe().unwrap()).args([&format!("{module}::"), "--test-threads=1"]);
@@ -93,8 +94,7 @@ mod exercises {
     use std::time::Duration;
 
     use domstats_exporter::libvirt::{
-        Access, AddressSource, Connection, DomainList, Event, EventSink, LibvirtError, Records, StatsRequest,
-        abort_open,
+        Access, AddressSource, Connection, DomainList, Event, EventSink, LibvirtError, OpenGuard, Records, StatsRequest,
     };
     use fake_libvirtd::domain::Interface;
     use fake_libvirtd::params::Value;
@@ -106,12 +106,12 @@ mod exercises {
 
     use crate::fake::{
         SOON, STATS, UnderWay, everything, fetch, handles, open, open_watched, shut_sockets, small, start, start_fetch,
-        start_small, try_open, wait_for, within,
+        start_small, try_open, try_open_guarded, wait_for, within,
     };
     use crate::frames::frames;
     use crate::scraper::{self, Scraper};
 
-    /// `abort_open` ends the open that is under way in this process, whosesoever it is, and its socket must not be inherited.
+    /// Opens run one at a time in a process, and the socket of one must not be inherited.
     pub(super) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -450,9 +450,11 @@ mod exercises {
         let daemon = start(small().limits(Limits { max_clients: 2, ..Limits::default() }));
         let abort = || {
             let uri = daemon.uri();
-            let opening = UnderWay::start(move || try_open(&uri));
+            let guard = OpenGuard::default();
+            let own = guard.clone();
+            let opening = UnderWay::start(move || try_open_guarded(&uri, &own));
             assert!(opening.blocks_for(Duration::from_millis(200)));
-            assert!(wait_for(SOON, abort_open));
+            assert!(wait_for(SOON, || guard.abort()));
             let ((result, on_close), _) = opening.result(SOON);
             result.unwrap_err();
             assert!(on_close.is_freed());
@@ -473,6 +475,35 @@ mod exercises {
         let (first, second) = (open(&daemon), open(&daemon));
         abort();
         drop((first, second));
+        all_closed(&daemon);
+    }
+
+    /// The event loop learns at once that a keepalive ping is due and that the daemon has left: the ping cannot be written,
+    /// and libvirt loses it (tests/support/valgrind.supp).
+    #[test]
+    fn a_keepalive_ping_is_due_when_the_daemon_has_left() {
+        // More than the interval of the pings.
+        const SILENCE: Duration = Duration::from_millis(6500);
+        let _alone = alone();
+        let daemon = start_small();
+        let (connection, on_close) = open_watched(&daemon);
+        let (entered, is_blocked) = channel();
+        let (unblock, blocked) = channel::<()>();
+        let blocked = Mutex::new(blocked);
+        let sink: EventSink = Arc::new(move |_| {
+            entered.send(()).unwrap();
+            let _unblocked = blocked.lock().unwrap().recv();
+        });
+        connection.watch_events(sink).unwrap();
+        daemon.events().send("vm-1", Sent::Reboot).unwrap();
+        is_blocked.recv_timeout(SOON).unwrap();
+        // The reply sets the timer of the ping, and the socket is watched again after that: GLib serves the timer first.
+        drop(handles(&connection));
+        daemon.disconnect_all();
+        std::thread::sleep(SILENCE);
+        drop(unblock);
+        assert!(wait_for(SOON, || on_close.calls() == 1));
+        within(SOON, move || drop(connection));
         all_closed(&daemon);
     }
 

@@ -72,7 +72,7 @@ fn both_transports_carry_names_units_and_resource() {
         let resource = resource(&received.request);
         let of = |name: &str| resource[name].as_str();
         assert_eq!((of("service.name"), of("service.namespace"), of("team")), ("named", "lab", "y"));
-        assert_eq!(of("service.instance.id"), of("host.name"));
+        assert_eq!(of("service.instance.id"), format!("{}/test:///default", of("host.name")));
         let points = points(&received.request);
         let domain = r#"libvirt.domain.name="test",libvirt.domain.uuid="6695eb01-f6a4-8304-79aa-97f2502e193f""#;
         let status = format!("libvirt.domain.status{{{domain},libvirt.domain.state=\"running\"}}");
@@ -128,7 +128,7 @@ fn a_push_says_what_a_scrape_says() {
 fn what_may_pass_is_sent_again_and_nothing_else() {
     const BUSY: &[(&str, &str)] = &[("retry-after", "1")];
     let delay = Duration::from_millis(700);
-    let passing: [(&str, Behaviour, Duration); 9] = [
+    let passing: [(&str, Behaviour, Duration); 11] = [
         ("http/protobuf", Behaviour::Status(429, BUSY), Duration::from_secs(1)),
         ("http/protobuf", Behaviour::Status(503, &[]), Duration::from_millis(250)),
         ("http/protobuf", Behaviour::Status(502, &[]), Duration::from_millis(250)),
@@ -136,6 +136,8 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
         ("http/protobuf", Behaviour::Reset, Duration::ZERO),
         ("grpc", Behaviour::GrpcStatus(14, Some(delay)), delay),
         ("grpc", Behaviour::GrpcStatus(8, Some(delay)), delay),
+        ("grpc", Behaviour::Slow(Duration::from_secs(3)), Duration::from_millis(250)),
+        ("grpc", Behaviour::Reset, Duration::ZERO),
         ("grpc", Behaviour::GrpcStatus(4, None), Duration::from_millis(250)),
         ("grpc", Behaviour::Status(503, &[]), Duration::from_millis(250)),
     ];
@@ -194,6 +196,21 @@ fn rejected_points_are_counted() {
         let log = exporter.log();
         assert_eq!(log.matches("rejected=").count(), 1, "{log}");
         assert!(log.contains("words=\"out of space\"") && log.contains("rejected=7"), "{log}");
+    }
+}
+
+/// What the receiver has accepted is not sent again, whatever its message looks like.
+#[test]
+fn an_answer_that_cannot_be_read_is_an_answer() {
+    for protocol in BOTH {
+        let receiver = Receiver::start(None);
+        receiver.script([Behaviour::Garbled, Behaviour::Garbled, Behaviour::Plain]);
+        let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
+        exporter.wait_for_log("message=\"the receiver takes what is pushed\" ");
+        assert_eq!(exports(&receiver.next(), "success"), Some(3.0));
+        let log = exporter.log();
+        assert_eq!(log.matches("its answer cannot be read").count(), 1, "{log}");
+        assert!(!log.contains("level=error"), "{log}");
     }
 }
 
@@ -385,6 +402,52 @@ fn a_reload_changes_where_and_how() {
     assert!(first.received().is_empty());
 }
 
+/// A web configuration that goes bad, and good again, is known to the next push, without a request in between.
+#[test]
+fn a_push_says_whether_the_web_configuration_is_good() {
+    let receiver = Receiver::start(None);
+    let config = format!("otlp: {{endpoint: '{}', interval: 1s}}\n", url(&receiver));
+    let server = Server::start(folder(), &config, "rate_limit: {interval: 1ms, burst: 1000}\n");
+    let says = |good: f64| {
+        let name = "libvirt.exporter.config.last_reload_successful{}";
+        let said = |one: &Received| points(&one.request).get(name).and_then(number);
+        receiver.forget();
+        receiver.wait(name, |received| received.iter().any(|one| said(one) == Some(good)));
+    };
+    says(1.0);
+    server.replace("web.yaml", "rate_limit: 5\n");
+    says(0.0);
+    server.replace("web.yaml", "rate_limit: {interval: 1ms, burst: 1000}\n");
+    says(1.0);
+}
+
+/// Without an answer the receiver may have taken a delta: it is not sent again as part of a later one.
+#[test]
+fn a_delta_that_may_have_been_taken_is_not_counted_twice() {
+    const OF_VM0: &str = "libvirt.domain.cpu.time{libvirt.domain.name=\"vm-0\"";
+    let daemon = FakeLibvirtd::start(Scenario::builder().domains(1, Template::small()).build()).unwrap();
+    let receiver = Receiver::start(None);
+    let more = ", timeout: 500ms, export_timeout: 700ms, temporality: delta";
+    let config = pushing_to(&url(&receiver), "grpc", more).replace("test:///default", &daemon.uri());
+    let mut exporter = Pushing::start(folder(), &config, &[]);
+    let deltas = |received: &[Received]| -> Vec<f64> {
+        let of_vm0 = |one: &Received| points(&one.request).into_iter().find(|(name, _)| name.starts_with(OF_VM0));
+        received.iter().filter_map(|one| number(&of_vm0(one)?.1)).collect()
+    };
+    receiver.wait("a delta", |received| !deltas(received).is_empty());
+    receiver.script([Behaviour::Silent, Behaviour::Silent]);
+    daemon.advance(Duration::from_secs(10));
+    exporter.wait_for_log("it did not answer in time");
+    let is_grown = |one: &Received| deltas(std::slice::from_ref(one)).iter().any(|delta| *delta > 0.0);
+    let received = receiver.wait("the growth, and what comes after", |received| {
+        received.iter().skip_while(|one| !is_grown(one)).skip_while(|one| is_grown(one)).count() > 1
+    });
+    let of_pushes = received.iter().filter(|one| is_grown(one)).flat_map(|one| points(&one.request).into_iter());
+    let of_vm0 = of_pushes.filter(|(name, _)| name.starts_with(OF_VM0));
+    let pushes: std::collections::BTreeSet<u64> = of_vm0.map(|(_, point)| point.time_unix_nano).collect();
+    assert_eq!(pushes.len(), 1, "a push that was not answered, sent again at most");
+}
+
 #[test]
 fn reloads_that_come_faster_than_a_push_ends_lose_none() {
     let receiver = Receiver::start(None);
@@ -440,7 +503,7 @@ fn without_a_server_or_a_receiver_there_is_nothing_to_do() {
     let output = pushing::command(&folder, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("web: listen_addresses is empty and otlp.endpoint is not set"), "{said}");
+    assert!(said.contains("web.listen_addresses: the list is empty and otlp.endpoint is not set"), "{said}");
 }
 
 #[test]

@@ -134,13 +134,14 @@ fn the_package_has_everything_that_the_documentation_names() {
         "usr/bin/domstats-exporter",
         "etc/domstats-exporter/config.yaml",
         "etc/default/domstats-exporter",
-        "lib/systemd/system/domstats-exporter.service",
-        "lib/systemd/system/domstats-exporter.socket",
+        "usr/lib/systemd/system/domstats-exporter.service",
+        "usr/lib/systemd/system/domstats-exporter.socket",
         "usr/share/man/man8/domstats-exporter.8.gz",
         "usr/share/man/man5/domstats-exporter.yaml.5.gz",
         "usr/share/bash-completion/completions/domstats-exporter",
         "usr/share/zsh/vendor-completions/_domstats-exporter",
         "usr/share/fish/vendor_completions.d/domstats-exporter.fish",
+        "usr/share/doc/domstats-exporter/third-party-licences.gz",
     ]
     .map(str::to_owned)
     .into();
@@ -159,6 +160,117 @@ fn the_package_has_everything_that_the_documentation_names() {
     }
     let missing: Vec<_> = expected.iter().filter(|path| !has(path)).collect();
     assert!(missing.is_empty(), "{missing:?} not in\n{contents}");
+}
+
+/// The pages in the package have links to each other and to the world, and none that leads nowhere.
+#[test]
+fn links_of_the_installed_pages_lead_somewhere() {
+    let installed = tempfile::tempdir().unwrap();
+    run(Command::new("dpkg-deb").arg("--extract").arg(package::build("1")).arg(installed.path()), "dpkg");
+    let link = regex::Regex::new(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)").unwrap();
+    let share = installed.path().join("usr/share");
+    let pages = ["doc/domstats-exporter", "doc/domstats-exporter/docs", "domstats-exporter/alerts"];
+    let pages = pages.iter().flat_map(|folder| files(share.join(folder).to_str().unwrap()));
+    let mut checked = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in link.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()) {
+            assert!(page.parent().unwrap().join(target).exists(), "{}: {target}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 5, "{checked}");
+}
+
+/// What the newest symbol asks for that the program uses: dpkg's list of them says since which version each is there.
+#[test]
+fn the_package_asks_for_the_libvirt_that_it_uses() {
+    let symbols = run(Command::new("objdump").arg("-T").arg(env!("CARGO_BIN_EXE_domstats-exporter")), "binutils");
+    let version = regex::Regex::new(r"\(?LIBVIRT_(\d+)\.(\d+)\.(\d+)\)?").unwrap();
+    let number = |found: regex::Captures<'_>| [1, 2, 3].map(|part| found[part].parse::<u32>().unwrap());
+    let newest = version.captures_iter(&symbols).map(number).max().unwrap();
+    let depends = run(Command::new("dpkg-deb").args(["--field"]).arg(package::build("1")).arg("Depends"), "dpkg");
+    let [major, minor, patch] = newest;
+    assert!(depends.contains(&format!("libvirt0 (>= {major}.{minor}.{patch}")), "{newest:?}: {depends}");
+}
+
+#[test]
+fn rpmlint_finds_no_fault_in_the_rpm() {
+    let mut rpmlint = Command::new("rpmlint");
+    let said = run(
+        rpmlint
+            .arg("--strict")
+            .arg("--config")
+            .arg(root().join("packaging/rpm/rpmlint.toml"))
+            .arg(package::build_rpm("1")),
+        "rpmlint",
+    );
+    assert!(said.contains(" 0 errors, 0 warnings"), "{said}");
+}
+
+/// The same files as in the Debian package, but for those that only one of the two has, and the library by its newest symbol.
+#[test]
+fn the_rpm_has_what_the_debian_package_has() {
+    let rpm =
+        |what: &str| run(Command::new("rpm").args(["--query", "--package", what]).arg(package::build_rpm("1")), "rpm");
+    let contents = run(Command::new("dpkg-deb").arg("--contents").arg(package::build("1")), "dpkg");
+    let deb: BTreeSet<&str> =
+        contents.lines().filter_map(|line| line.split(" .").last()).filter(|path| !path.ends_with('/')).collect();
+    let listed = rpm("--list");
+    let rpm_has: BTreeSet<&str> = listed.lines().collect();
+    // Where the two families of distributions have another place for it.
+    let places = [
+        ("/etc/default/", "/etc/sysconfig/"),
+        ("/usr/share/zsh/vendor-completions/", "/usr/share/zsh/site-functions/"),
+        (
+            "/usr/share/doc/domstats-exporter/third-party-licences.gz",
+            "/usr/share/licenses/domstats-exporter/third-party-licences.gz",
+        ),
+    ];
+    let only_deb = [
+        "/usr/share/lintian/",
+        "/usr/share/doc/domstats-exporter/copyright",
+        "/usr/share/doc/domstats-exporter/changelog",
+    ];
+    let mut missing = deb.iter().filter(|path| !only_deb.iter().any(|only| path.starts_with(only)));
+    let place = |path: &str| {
+        places.iter().fold(path.to_owned(), |path, (deb, rpm)| path.replace(deb, rpm).replace(".md.gz", ".md"))
+    };
+    let missing = missing.find(|path| !rpm_has.contains(place(path).as_str()));
+    assert_eq!(missing, None, "{listed}");
+    assert!(rpm("--requires").contains("libvirt.so.0(LIBVIRT_1.2.14)"), "{}", rpm("--requires"));
+}
+
+#[test]
+fn two_builds_of_the_package_are_the_same_bytes() {
+    let [first, second] =
+        [package::build_rpm("1"), package::build_rpm_in("rpm-again", "1")].map(|file| fs::read(file).unwrap());
+    assert!(first == second, "the rpms differ");
+    let [first, second] =
+        [package::build("1"), package::build_in("package-again", "1")].map(|file| fs::read(file).unwrap());
+    assert!(first == second, "the Debian packages differ");
+}
+
+/// cargo's own list of what is linked, and texts that none of them may lack.
+#[test]
+fn the_licences_of_everything_linked_are_there() {
+    let licences = manual::licences::text().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--edges=normal,no-proc-macro", "--prefix=none", "--no-dedupe", "--format={p}"]);
+    let tree = run(cargo.current_dir(root()), "cargo");
+    let linked: BTreeSet<&str> = tree.lines().filter(|line| !line.contains('(') && line.contains(" v")).collect();
+    assert!(linked.len() > 100, "{tree}");
+    let (list, texts) = licences.split_once("\n====").unwrap();
+    for name in linked.iter().map(|line| line.replacen(" v", " ", 1)) {
+        assert!(list.contains(&format!("\n{name}: ")), "{name} is not in the list");
+        assert!(texts.contains(&format!("\n{name}\n")), "{name} has no text");
+    }
+    for text in
+        ["GNU LESSER GENERAL PUBLIC LICENSE", "Meta Platforms", "fiat-crypto authors", "TERMS AND CONDITIONS FOR USE"]
+    {
+        assert!(texts.contains(text), "{text}");
+    }
+    assert!(!licences.contains(env!("CARGO_MANIFEST_DIR")), "a path of this machine");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fake_libvirtd::{Change, DomainState, FakeLibvirtd, Scenario, Template};
 use lab::{Lab, Running, Suite, fetch, get, need};
 use server::{Authority, Server, folder, free_address};
 
@@ -98,6 +99,53 @@ fn a_real_prometheus_learns_when_counters_began() {
         assert_eq!(prometheus.query(&zero).len(), 1, "{protocol}: {:?}", prometheus.query(&format!("{requests}[5m]")));
         let series = format!("{{job=\"{job}\",__name__=~\".+_created\"}}");
         assert_eq!(prometheus.query(&series), Vec::<serde_json::Value>::new(), "{protocol}");
+    }
+}
+
+/// It inserts a zero where a counter began, and none where a guest that has counted for long moved in.
+#[test]
+fn a_guest_that_moves_in_is_no_increase_to_a_real_prometheus() {
+    let daemon = FakeLibvirtd::start(Scenario::builder().domains(3, Template::everything()).build()).unwrap();
+    for name in ["vm-1", "vm-2"] {
+        daemon.domains().change(name, Change::Destroy).unwrap();
+    }
+    let folder = folder();
+    Authority::new().write_all(folder.path());
+    let web = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
+    let server = Server::start_on(folder, Some(&daemon.uri()), "web: {openmetrics_created: true}\n", web);
+    let newer = fetch("sid", "prometheus").unwrap().join("usr/bin/prometheus");
+    let protocols = ["OpenMetricsText1.0.0", "PrometheusProto", "PrometheusText0.0.4"];
+    let prometheus =
+        Prometheus::start(&newer, &["--enable-feature=created-timestamp-zero-ingestion"], &protocols, &server);
+    for job in 0..protocols.len() {
+        prometheus.samples(job);
+    }
+    // One boots, one migrates here.
+    for (name, detail) in [("vm-1", 0), ("vm-2", 1)] {
+        daemon.domains().update(name, |domain| domain.set_state(DomainState::Running, 1)).unwrap();
+        daemon.events().lifecycle(name, 2, detail).unwrap();
+    }
+    for (job, protocol) in protocols.iter().enumerate() {
+        let faults =
+            |domain: &str| format!("libvirt_domain_memory_minor_faults_total{{job=\"{job}\",domain=\"{domain}\"}}");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while ["vm-1", "vm-2"]
+            .iter()
+            .any(|domain| prometheus.query(&format!("count_over_time({}[5m]) >= 3", faults(domain))).is_empty())
+        {
+            assert!(Instant::now() < deadline, "{protocol}: {}", prometheus.targets());
+            thread::sleep(Duration::from_millis(200));
+        }
+        let least_is_zero =
+            |domain: &str| prometheus.query(&format!("min_over_time({}[5m]) == 0", faults(domain))).len();
+        let says_starts = usize::from(job < 2);
+        assert_eq!((least_is_zero("vm-1"), least_is_zero("vm-2")), (says_starts, 0), "{protocol}");
+        let increase = |domain: &str| {
+            let found = prometheus.query(&format!("increase({}[5m])", faults(domain)));
+            found[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap()
+        };
+        assert!(increase("vm-2").abs() < 0.5, "{protocol}: {}", increase("vm-2"));
+        assert!(job == 2 || increase("vm-1") >= 900.0, "{protocol}: {}", increase("vm-1"));
     }
 }
 

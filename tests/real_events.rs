@@ -96,9 +96,9 @@ fn tell(suite: Suite) {
     let device = lab.folder().join("device.xml");
     fs::write(&device, "<input type='mouse' bus='usb'/>").unwrap();
     lab.virsh(&["attach-device", &name, device.to_str().unwrap(), "--live"]).unwrap();
-    one(EventKind::DeviceAdded);
+    one(EventKind::DeviceAdded { alias: "input0".to_owned() });
     lab.virsh(&["detach-device", &name, device.to_str().unwrap(), "--live"]).unwrap();
-    one(EventKind::DeviceRemoved);
+    one(EventKind::DeviceRemoved { alias: "input0".to_owned() });
 
     let copy = lab.folder().join("disks/copy");
     let copy = copy.to_str().unwrap();

@@ -4,42 +4,14 @@
 
 #[path = "support/lab.rs"]
 mod lab;
+#[path = "support/paused.rs"]
+mod paused;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::{Exporter, Lab, Suite, qemu, signal};
-
-/// A lab with ten paused guests of nearly nothing, whose QEMUs answer all the same.
-fn ten_guests() -> (Lab, Vec<String>) {
-    let lab = Lab::start(Suite::Machine).unwrap();
-    let kvm = lab.virsh(&["domcapabilities", "--virttype", "kvm", "--arch", "x86_64"]).is_ok();
-    let kind = if kvm { "kvm" } else { "qemu" };
-    // Control groups are named after guests, and shared by all libvirtds of the machine.
-    static LABS: AtomicU32 = AtomicU32::new(0);
-    let lab_number = LABS.fetch_add(1, Ordering::Relaxed);
-    let names: Vec<String> =
-        (0..10).map(|number| format!("frozen-{}-{lab_number}-{number}", std::process::id())).collect();
-    for name in &names {
-        let disk = lab.folder().join("disks").join(name);
-        fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
-        fs::set_permissions(&disk, fs::Permissions::from_mode(0o666)).unwrap();
-        let disk = disk.display();
-        let xml = format!(
-            "<domain type='{kind}'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
-             <os><type arch='x86_64' machine='pc'>hvm</type></os>\
-             <devices><controller type='usb' model='none'/><memballoon model='virtio'/>\
-             <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk}'/>\
-             <target dev='vda' bus='virtio'/></disk></devices></domain>"
-        );
-        let file = lab.folder().join(format!("{name}.xml"));
-        fs::write(&file, xml).unwrap();
-        lab.virsh(&["create", file.to_str().unwrap(), "--paused"]).unwrap();
-    }
-    (lab, names)
-}
+use lab::{Exporter, qemu, signal};
+use paused::paused_guests;
 
 /// What one scrape says, and how long it took.
 #[derive(Debug)]
@@ -78,7 +50,7 @@ fn until(exporter: &Exporter, what: &str, good: impl Fn(&Scrape) -> bool) -> Scr
 
 #[test]
 fn frozen_thawed_and_killed_guests_cost_only_themselves() {
-    let (lab, names) = ten_guests();
+    let (lab, names) = paused_guests(10);
     let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
     until(&exporter, "all ten are complete", |scrape| scrape.complete == 10);
 
@@ -111,7 +83,7 @@ fn frozen_thawed_and_killed_guests_cost_only_themselves() {
 
 #[test]
 fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
-    let (lab, names) = ten_guests();
+    let (lab, names) = paused_guests(10);
     let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
     until(&exporter, "all ten are complete", |scrape| scrape.complete == 10);
     let pid_file = lab.folder().join("libvirtd.pid");
@@ -119,7 +91,8 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
 
     signal(daemon(), "-STOP");
     let first = scrape(&exporter);
-    assert!(!first.up && first.took < Duration::from_secs(8), "{first:?}");
+    // It waits for its deadline of 8 s: libvirtd may only be slow.
+    assert!(!first.up && first.took < Duration::from_secs(12), "{first:?}");
     let later = scrape(&exporter);
     assert!(!later.up && later.took < Duration::from_millis(300), "{later:?}");
     signal(daemon(), "-CONT");
@@ -137,7 +110,7 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
 
 #[test]
 fn guests_that_are_saved_or_come_and_go_are_no_errors() {
-    let (lab, names) = ten_guests();
+    let (lab, names) = paused_guests(10);
     let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
     let saved = lab.folder().join("saved");
     lab.virsh(&["save", &names[0], saved.to_str().unwrap()]).unwrap();

@@ -224,19 +224,21 @@ fn changes(scene: &Scene, name: &str) {
         "nic.xml",
         "<interface type='user'><mac address='52:54:00:00:AA:01'/><model type='virtio'/><rom enabled='no'/></interface>",
     );
-    let devices: [(&str, Asks<Metadata>); 2] = [
-        (&disk, |xml| xml.disks.iter().any(|disk| disk.serial == "S-1")),
-        (&nic, |xml| xml.interfaces.iter().any(|nic| nic.mac == "52:54:00:00:aa:01" && !nic.alias.is_empty())),
+    let devices: [(&str, &str, Asks<Metadata>); 2] = [
+        (&disk, "virtio-disk1", |xml| xml.disks.iter().any(|disk| disk.serial == "S-1")),
+        (&nic, "net1", |xml| xml.interfaces.iter().any(|nic| nic.mac == "52:54:00:00:aa:01" && !nic.alias.is_empty())),
     ];
-    for (file, has) in devices {
-        scene.act(&["attach-device", name, file, "--live"], &EventKind::DeviceAdded, name, says(has));
+    for (file, alias, has) in devices {
+        let alias = alias.to_owned();
+        let added = EventKind::DeviceAdded { alias: alias.clone() };
+        scene.act(&["attach-device", name, file, "--live"], &added, name, says(has));
         // The guest has no system that could let the device go, but a reset takes it.
         let detach = || {
             scene.lab.virsh(&["detach-device", name, file, "--live"]).unwrap();
             scene.lab.virsh(&["reset", name]).unwrap();
         };
         let what = format!("detach-device {file}, reset");
-        scene.act_by(&what, detach, &EventKind::DeviceRemoved, name, says(move |xml| !has(xml)));
+        scene.act_by(&what, detach, &EventKind::DeviceRemoved { alias }, name, says(move |xml| !has(xml)));
     }
 
     // A new layer above the disk: libvirt has no event for it, the statistics of the next scrape show it.
@@ -254,7 +256,17 @@ fn changes(scene: &Scene, name: &str) {
         fresh.scrape().lines().any(|line| line.starts_with("libvirt_domain_has_snapshots") && line.ends_with(" 1"))
     );
     scene.lab.virsh(&["snapshot-delete", name, "s1", "--metadata"]).unwrap();
-    scene.metrics_agree("a snapshot that has gone again");
+    // An exporter that has read the definition, and seen no statistics yet, takes a snapshot without a trace from the first.
+    let late = Observer::start(&scene.lab.uri_ro, SETTINGS);
+    late.since(Instant::now(), "the definition", |snapshot| layered(named(snapshot, name)));
+    let layer = scene.lab.folder().join("disks/layer-2");
+    let spec = format!("vda,snapshot=external,file={}", layer.display());
+    scene.lab.virsh(&["snapshot-create-as", name, "s2", "--disk-only", "--no-metadata", "--diskspec", &spec]).unwrap();
+    late.scrape();
+    late.since(Instant::now(), "a snapshot before the first scrape", |snapshot| {
+        says(|xml| xml.disks[0].source == layer.to_str().unwrap())(named(snapshot, name))
+    });
+    scene.metrics_agree("a snapshot that has gone again, and one without a trace");
 }
 
 /// Managed save, save, restore.
@@ -263,6 +275,13 @@ fn is_saved(scene: &Scene, name: &str) {
     assert_eq!(scene.value("libvirt_domain_managed_save", name), Some(1.0));
     scene.act(&["start", name], &lifecycle(2, 2), name, is(RunState::Running));
     assert_eq!(scene.value("libvirt_domain_managed_save", name), Some(0.0));
+    let samples = scene.samples();
+    let save = |metric: &str| {
+        let is_it = |sample: &&Sample| sample.name == metric && sample.label("operation") == "save";
+        samples.iter().find(is_it).map(|sample| sample.value)
+    };
+    let (jobs, times) = (save("libvirt_host_jobs_total"), save("libvirt_host_job_duration_seconds_count"));
+    assert_eq!((jobs, times), (Some(1.0), Some(1.0)));
     let image = scene.lab.folder().join("saved");
     let image = image.to_str().unwrap();
     scene.act(&["save", name, image], &lifecycle(5, 4), name, is(RunState::ShutOff));

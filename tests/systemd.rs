@@ -1,4 +1,4 @@
-//! The Debian package under real systemd, with a real libvirtd: each script of `tests/systemd` in a container of its own.
+//! The Debian package, and the rpm on Debian, under real systemd, with a real libvirtd: each script of `tests/systemd` in a container of its own.
 //!
 //! Where no container can be booted, each test says so by its name and why, and is passed over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, dead_code, unreachable_pub)]
@@ -16,6 +16,11 @@ fn root() -> &'static Path {
 }
 
 fn boot(test: &str) {
+    boot_with(test, || [(package::build("1"), "/root/old.deb"), (package::build("2"), "/root/new.deb")]);
+}
+
+/// Boots with these packages, which are built only where a container can be booted.
+fn boot_with(test: &str, packages: impl FnOnce() -> [(PathBuf, &'static str); 2]) {
     let program = root().join("tests/lab/boot.sh");
     let check = Command::new(&program).arg("--check").output().expect("boot.sh runs");
     if !check.status.success() {
@@ -26,8 +31,7 @@ fn boot(test: &str) {
     let done = Command::new(&program)
         .arg(root().join(format!("tests/systemd/{test}.sh")))
         .arg(at(root().join("tests/systemd/lib.sh"), "/root/lib.sh"))
-        .arg(at(package::build("1"), "/root/old.deb"))
-        .arg(at(package::build("2"), "/root/new.deb"))
+        .args(packages().map(|(file, path)| at(file, path)))
         .output()
         .expect("boot.sh runs");
     let (said, failed) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -38,6 +42,11 @@ fn boot(test: &str) {
 #[test]
 fn the_package_is_installed_upgraded_removed_and_purged() {
     boot("package");
+}
+
+#[test]
+fn the_rpm_is_installed_upgraded_and_erased() {
+    boot_with("rpm", || [(package::build_rpm("1"), "/root/old.rpm"), (package::build_rpm("2"), "/root/new.rpm")]);
 }
 
 #[test]

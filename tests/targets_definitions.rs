@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use domstats_exporter::targets::{Definition, Metadata};
-use fake_libvirtd::{Change, Event, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
+use domstats_exporter::targets::{Definition, DefinitionFailure, Metadata};
+use fake_libvirtd::{Change, Event, FakeLibvirtd, Procedure, RecordFault, ReplyFault, Scenario, Template, Times};
 use scraper::{Scrape, Scraper, configuration, daemon};
 
 const XML: Procedure = Procedure::DomainGetXmlDesc;
@@ -79,12 +79,13 @@ fn definitions_that_hang_are_given_up_on_and_read_again_when_one_returns() {
     let settings = "metadata: {rate: 5000, timeout: 500ms}\n";
     daemon.faults().reply(XML, ReplyFault::Delay(Duration::from_secs(4)), Times::Next(2));
     let scraper = Scraper::configured(&daemon, settings);
-    let scrape =
-        scraper.until("two hang", |scrape| scrape.collection.targets.metadata_failures.get("timeout") == Some(&2));
+    let scrape = scraper.until("two hang", |scrape| {
+        scrape.collection.targets.metadata_failures.get(&DefinitionFailure::TimedOut) == Some(&2)
+    });
     assert_eq!(scrape.collection.targets.metadata_pending, 4);
     let failed = |target: &&Arc<_>| {
         let target: &domstats_exporter::targets::Target = target;
-        target.definition == Definition::Failed("timeout".into())
+        target.definition == Definition::Failed(DefinitionFailure::TimedOut)
     };
     assert_eq!(scrape.collection.targets.targets.iter().filter(failed).count(), 2);
     for _ in 0..20 {
@@ -102,7 +103,7 @@ fn definitions_that_hang_are_given_up_on_and_read_again_when_one_returns() {
     let healed = scraper.until("they have returned", |scrape| {
         scrape.collection.targets.targets.iter().all(|target| target.metadata().is_some())
     });
-    assert_eq!(healed.collection.targets.metadata_failures["timeout"], 2);
+    assert_eq!(healed.collection.targets.metadata_failures[&DefinitionFailure::TimedOut], 2);
 }
 
 /// While one is under way that will hang.
@@ -123,11 +124,19 @@ fn a_reload_does_not_lose_sight_of_a_definition_that_hangs() {
 fn definitions_that_cannot_be_read_are_counted_by_why() {
     let daemon = daemon(6);
     let documents = [
-        ("vm-0", "malformed", "<domain><name>vm-0</name".to_owned()),
-        ("vm-1", "dtd", "<!DOCTYPE domain [<!ENTITY a 'b'>]><domain>&a;</domain>".to_owned()),
-        ("vm-2", "too_deep", format!("<domain>{}{}</domain>", "<a>".repeat(100_000), "</a>".repeat(100_000))),
-        ("vm-3", "too_large", format!("<domain><description>{}</description></domain>", "x".repeat(5 << 20))),
-        ("vm-4", "no_domain", "<network/>".to_owned()),
+        ("vm-0", DefinitionFailure::Malformed, "<domain><name>vm-0</name".to_owned()),
+        ("vm-1", DefinitionFailure::Dtd, "<!DOCTYPE domain [<!ENTITY a 'b'>]><domain>&a;</domain>".to_owned()),
+        (
+            "vm-2",
+            DefinitionFailure::TooDeep,
+            format!("<domain>{}{}</domain>", "<a>".repeat(100_000), "</a>".repeat(100_000)),
+        ),
+        (
+            "vm-3",
+            DefinitionFailure::TooLarge,
+            format!("<domain><description>{}</description></domain>", "x".repeat(5 << 20)),
+        ),
+        ("vm-4", DefinitionFailure::NoDomain, "<network/>".to_owned()),
     ];
     for (name, _, xml) in &documents {
         daemon.domains().update(name, |domain| domain.xml = Some(xml.clone())).unwrap();
@@ -135,7 +144,7 @@ fn definitions_that_cannot_be_read_are_counted_by_why() {
     let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000}\n");
     let scrape = all_read(&scraper);
     for (name, reason, _) in &documents {
-        assert_eq!(scrape.target(name).unwrap().definition, Definition::Failed((*reason).into()));
+        assert_eq!(scrape.target(name).unwrap().definition, Definition::Failed(*reason));
         assert_eq!(scrape.collection.targets.metadata_failures.get(reason), Some(&1), "{reason}");
     }
     assert!(scrape.target("vm-5").unwrap().metadata().is_some());
@@ -147,7 +156,7 @@ fn definitions_that_cannot_be_read_are_counted_by_why() {
     }
     let scrape = scraper.until("both have been read", |scrape| {
         scrape.target("vm-0").unwrap().metadata().is_some()
-            && scrape.collection.targets.metadata_failures["malformed"] == 2
+            && scrape.collection.targets.metadata_failures[&DefinitionFailure::Malformed] == 2
     });
     assert_ne!(scrape.target("vm-5").unwrap().metadata(), None::<&Metadata>);
     // An error of the daemon's is counted by its class.
@@ -155,7 +164,7 @@ fn definitions_that_cannot_be_read_are_counted_by_why() {
     daemon.faults().reply(XML, denied, Times::Next(1));
     daemon.events().send("vm-0", Event::MetadataChange { kind: 1, nsuri: None }).unwrap();
     scraper.until("it is counted", |scrape| {
-        scrape.collection.targets.metadata_failures.get("permission_denied") == Some(&1)
+        scrape.collection.targets.metadata_failures.get(&DefinitionFailure::PermissionDenied) == Some(&1)
     });
 }
 
@@ -202,17 +211,60 @@ fn definitions_are_read_again_when_an_event_or_a_record_tells_of_a_change() {
     assert_eq!(daemon.counters().calls(XML), 0);
     // A snapshot sends no event, but the disk has another source then.
     set_title(&daemon, "vm-2", "after the snapshot");
-    daemon
-        .domains()
-        .update("vm-2", |domain| {
-            let mut params = domain.params(false);
-            let path = params.iter_mut().find(|(key, _)| key == "block.0.path").unwrap();
-            path.1 = fake_libvirtd::params::Value::String("/snapshot.qcow2".into());
-            domain.source = fake_libvirtd::domain::Source::Params(Arc::new(params));
-        })
-        .unwrap();
+    take_snapshot(&daemon, "vm-2");
     scraper.until("it has been read", |scrape| title(scrape, "vm-2") == "after the snapshot");
     assert_eq!(daemon.counters().calls(XML), 1);
+}
+
+/// Lets the records of a domain name another image.
+fn take_snapshot(daemon: &FakeLibvirtd, name: &str) {
+    let snapshot = |domain: &mut fake_libvirtd::Domain| {
+        let mut params = domain.params(false);
+        let path = params.iter_mut().find(|(key, _)| key == "block.0.path").unwrap();
+        path.1 = fake_libvirtd::params::Value::String("/snapshot.qcow2".into());
+        domain.source = fake_libvirtd::domain::Source::Params(Arc::new(params));
+    };
+    daemon.domains().update(name, snapshot).unwrap();
+}
+
+#[test]
+fn the_first_record_is_compared_with_the_definition() {
+    let daemon = daemon(3);
+    let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000, refresh_interval: 1h}\n");
+    scraper.runtime.block_on(scraper.collector.discover(None, false)).unwrap();
+    assert_eq!(daemon.counters().calls(XML), 3);
+    daemon.counters().reset();
+    set_title(&daemon, "vm-1", "after the snapshot");
+    take_snapshot(&daemon, "vm-1");
+    scraper.until("it has been read", |scrape| title(scrape, "vm-1") == "after the snapshot");
+    // Where the two never agree, that is no reason to read it again and again.
+    for _ in 0..20 {
+        scraper.scrape();
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(daemon.counters().calls(XML), 1);
+}
+
+#[test]
+fn a_domain_that_must_not_be_read_is_told_of_and_not_asked_about() {
+    let daemon = daemon(3);
+    let denied = ReplyFault::Error { code: 88, message: "access denied".into() };
+    daemon.faults().reply(XML, denied, Times::Always);
+    daemon.faults().record("vm-1", RecordFault::Missing);
+    let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000}\n");
+    let scrape = scraper.until("it is told of", |scrape| !scrape.collection.targets.unreadable.is_empty());
+    let uuid = scrape.target("vm-1").unwrap().identity.uuid;
+    assert_eq!(scrape.collection.targets.unreadable, [uuid], "the others have records");
+    let listings = daemon.counters().calls(Procedure::ConnectListAllDomains);
+    let scrapes: Vec<Scrape> = (0..5).map(|_| scraper.scrape()).collect();
+    assert!(scrapes.iter().all(|scrape| scrape.class().is_none() && scrape.complete() == 2));
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(daemon.counters().calls(Procedure::ConnectListAllDomains), listings, "no listing would tell more");
+    // Once that is allowed, the definition is read at the next occasion.
+    daemon.faults().clear();
+    daemon.events().send("vm-1", Event::MetadataChange { kind: 1, nsuri: None }).unwrap();
+    let scrape = scraper.until("it is asked about again", |scrape| scrape.complete() == 3);
+    assert!(scrape.collection.targets.unreadable.is_empty());
 }
 
 #[test]
@@ -222,6 +274,19 @@ fn definitions_are_read_again_after_a_while() {
     all_read(&scraper);
     set_title(&daemon, "vm-0", "changed without a word");
     scraper.until("it has been read", |scrape| title(scrape, "vm-0") == "changed without a word");
+    // One that is still the same is not parsed again, and stays.
+    let before = scraper.scrape();
+    daemon.counters().reset();
+    scraper.until("all have been read again", |_| daemon.counters().calls(XML) >= 3);
+    let after = scraper.scrape();
+    let same = |name: &str| {
+        let definition = |scrape: &'_ Scrape| match &scrape.target(name).unwrap().definition {
+            Definition::Known(metadata) => Arc::clone(metadata),
+            other => panic!("{other:?}"),
+        };
+        Arc::ptr_eq(&definition(&before), &definition(&after))
+    };
+    assert!(same("vm-0") && same("vm-1") && same("vm-2"));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fake_libvirtd::domain::Interface;
+use fake_libvirtd::params::Value as Param;
 use fake_libvirtd::{
     Change, Domain, DomainState, Event, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times,
 };
@@ -88,6 +89,29 @@ fn the_crash_of_a_transient_domain_is_counted_after_it_is_gone() {
     let body = until(&server, "/metrics", |_, body| (sample(body, series) == Some(1.0)).then(|| body.to_owned()));
     assert!(!body.contains("fleeting"), "{body}");
     assert!(!server.get("/metrics").contains("fleeting"));
+}
+
+#[test]
+fn a_migration_is_counted_after_its_domain_has_been_undefined() {
+    let daemon = daemon(1);
+    let server = serve(&daemon, "");
+    daemon.domains().define(Domain { persistent: false, ..Domain::new("moves", Template::small()) });
+    until(&server, "/metrics", |_, body| body.contains("libvirt_domain_info{domain=\"moves\"").then_some(()));
+    let params = [("operation", Param::Int(5)), ("time_elapsed", Param::ULLong(2100)), ("downtime", Param::ULLong(19))];
+    let params = params.map(|(key, value)| (key.to_owned(), value)).to_vec();
+    daemon.events().send("moves", Event::JobCompleted { params }).unwrap();
+    daemon.domains().change("moves", Change::Destroy).unwrap();
+    let body = until(&server, "/metrics", |_, body| (!body.contains("moves")).then(|| body.to_owned()));
+    for (series, value) in [
+        ("libvirt_host_jobs_total{operation=\"migration_out\"}", 1.0),
+        ("libvirt_host_job_duration_seconds_bucket{operation=\"migration_out\",le=\"1.0\"}", 0.0),
+        ("libvirt_host_job_duration_seconds_bucket{operation=\"migration_out\",le=\"2.5\"}", 1.0),
+        ("libvirt_host_job_duration_seconds_sum{operation=\"migration_out\"}", 2.1),
+        ("libvirt_host_job_downtime_seconds_bucket{operation=\"migration_out\",le=\"0.05\"}", 1.0),
+        ("libvirt_host_job_downtime_seconds_count{operation=\"migration_out\"}", 1.0),
+    ] {
+        assert_eq!(sample(&body, series), Some(value), "{series}: {body}");
+    }
 }
 
 #[test]

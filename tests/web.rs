@@ -54,7 +54,7 @@ fn only_clients_with_a_good_certificate_are_let_in() {
         let answer = get(&client);
         assert!(answer.is_err(), "a client {who} got {answer:?}");
     }
-    assert!(server.request(None, "GET", "/", "").is_err(), "plain HTTP was answered");
+    assert_eq!(server.request(None, "GET", "/", "").unwrap().code, 400, "plain HTTP");
     // The names of the good certificate are looked at from the next connection on.
     let sans = |names: &str| MUTUAL_TLS.replace("}", &format!(", client_allowed_sans: [{names}]}}"));
     for (names, allowed) in [
@@ -132,7 +132,11 @@ fn certificates_are_rotated_under_load() {
             });
         }
         let ending = Ending(&stop);
-        for _ in 0..20 {
+        // As often as it takes for enough requests to meet it, on a machine under load too.
+        for round in 0.. {
+            if round >= 20 && done.load(Ordering::Relaxed) > 50 {
+                break;
+            }
             // One after the other: for a moment they do not belong together, and the ones before stay in effect.
             let (certificate, key) = authority.sign(&["localhost"]);
             server.replace("server.crt", &certificate);
@@ -142,7 +146,6 @@ fn certificates_are_rotated_under_load() {
         }
         drop(ending);
     });
-    assert!(done.load(Ordering::Relaxed) > 10, "{done:?}");
     // The last one is in effect: its authority is another.
     let new = Authority::new();
     let (certificate, key) = new.sign(&["localhost"]);

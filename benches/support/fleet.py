@@ -131,7 +131,7 @@ def panels(of):
     for panel in of:
         for target in panel.get("targets", []):
             # Every host is chosen: what the variables then stand for.
-            yield panel["title"], target["expr"].replace("$job", ".+").replace("$instance", ".+"), panel["type"] == "table"
+            yield panel["title"], target["expr"].replace("$instance", ".+"), panel["type"] == "table"
         yield from panels(panel.get("panels", []))
 
 

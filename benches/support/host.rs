@@ -33,7 +33,14 @@ pub(crate) fn host(domains: u32, of: &Records) -> Vec<Records> {
 
 /// A push of all of it.
 pub(crate) fn push(families: &Arc<Families>) -> Chunks {
-    let dialect = Dialect { naming: Naming::Otel, temporality: Temporality::Cumulative, resource: Vec::new() };
-    let starts = Starts::BySubject(vec![UNIX_EPOCH; families.labels.len()]);
-    Chunks::new(dialect, vec![Part { families: Arc::clone(families), starts, at: UNIX_EPOCH, ended: false }])
+    let dialect = Dialect {
+        naming: Naming::Otel,
+        temporality: Temporality::Cumulative,
+        resource: Vec::new(),
+        domain_resource: false,
+    };
+    Chunks::new(
+        dialect,
+        vec![Part { families: Arc::clone(families), starts: Starts::OfFamilies, at: UNIX_EPOCH, ended: false }],
+    )
 }

@@ -29,7 +29,7 @@ const to = Math.floor(Date.now() / 1000), from = to - minutes * 60;
 for (const want of wanted) {
   const [name, assignments, rows] = want.split('|');
   const dashboard = JSON.parse(fs.readFileSync(path.join(here, '..', `${name}.json`)));
-  const variables = { job: '.+', instance: '.+', domain: '.+' };
+  const variables = { instance: '.+', domain: '.+' };
   for (const assignment of (assignments ?? '').split(',').filter(Boolean)) {
     const [variable, ...value] = assignment.split('=');
     variables[variable] = value.join('=');

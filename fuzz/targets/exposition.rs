@@ -175,9 +175,6 @@ fn read_histogram(samples: &mut Samples, name: &str, labels: &[(String, String)]
         labels.push(("le".to_owned(), bucket.bound.to_string()));
         insert(samples, format!("{name}_bucket"), labels, float(bucket.count));
     }
-    // A sum that is not known is left out of the text formats, and the count with it.
-    if !histogram.sum.is_nan() {
-        insert(samples, format!("{name}_sum"), labels.to_vec(), histogram.sum);
-        insert(samples, format!("{name}_count"), labels.to_vec(), float(histogram.count));
-    }
+    insert(samples, format!("{name}_sum"), labels.to_vec(), histogram.sum);
+    insert(samples, format!("{name}_count"), labels.to_vec(), float(histogram.count));
 }

@@ -196,9 +196,13 @@ fn check(families: &Arc<Families>) {
 
 /// How many points a push has.
 fn pushed(families: &Arc<Families>, naming: Naming) -> usize {
-    let dialect = Dialect { naming, temporality: Temporality::Cumulative, resource: Vec::new() };
-    let starts = Starts::BySubject(vec![UNIX_EPOCH; families.labels.len()]);
-    let part = Part { families: Arc::clone(families), starts, at: UNIX_EPOCH, ended: false };
+    let dialect = Dialect {
+        naming,
+        temporality: Temporality::Cumulative,
+        resource: Vec::new(),
+        domain_resource: naming == Naming::Prometheus,
+    };
+    let part = Part { families: Arc::clone(families), starts: Starts::OfFamilies, at: UNIX_EPOCH, ended: false };
     let mut chunks = Chunks::new(dialect, vec![part]);
     let mut all = 0;
     while let Some(chunk) = chunks.next_chunk() {

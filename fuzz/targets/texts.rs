@@ -24,7 +24,7 @@ pub(crate) fn config(data: &[u8]) {
             let public = config.to_public_yaml().expect("a configuration that can be shown");
             assert!(!public.is_empty());
             // The other checks, which need more than the file.
-            if let Err(error) = config.check() {
+            if let Err(error) = config.check(None) {
                 one_line(&error);
             }
         }

@@ -7,16 +7,16 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::columns::Column;
-use super::family::{Families, Kind, LabelSet, LabelTable, Meta, Unit, Value};
+use super::family::{Families, Kind, LabelSet, Meta, Origin, Unit, Value};
 use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
-use super::instances::{Instances, Place};
+use super::instances::{self, Instances, Place, push_subject};
 use super::matcher::{Match, Meaning, Resolved};
-use super::number::{is_valid, scaled, whole};
+use super::number::{is_valid, scaled, text, whole};
 use super::row::{Row, Scale, Shape};
 use super::tables::STATES;
-use crate::config::{Config, DomainLabel, UnmappedKeys};
-use crate::libvirt::{DomainRecord, Param, ParamValue};
+use crate::config::{Config, UnmappedKeys};
+use crate::libvirt::{DomainRecord, Param};
 
 /// What becomes of keys that no row and no rule knows.
 pub(super) const UNMAPPED: Meta = Meta {
@@ -30,6 +30,9 @@ pub(super) const UNMAPPED: Meta = Meta {
 
 /// A row and the labels of the thing that it measures.
 type RowInstance = (usize, LabelSet);
+
+/// Whether the image with a number is in the image chain of a domain's disk; `None` if that chain is not known.
+pub type Chains<'c> = &'c dyn Fn(Uuid, &str, u32) -> Option<bool>;
 
 /// What one pass over the records gave.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub(super) struct Builder<'a, 'r> {
     index: &'a Index,
     resolved: Resolved<'a>,
     config: &'a Config,
+    chains: Chains<'a>,
     families: Families,
     columns: Vec<Column>,
     ruled: Vec<Column>,
@@ -69,17 +73,18 @@ pub(super) struct Builder<'a, 'r> {
 }
 
 impl<'a, 'r> Builder<'a, 'r> {
-    pub(super) fn new(index: &'a Index, resolved: Resolved<'a>, config: &'a Config) -> Self {
+    pub(super) fn new(index: &'a Index, resolved: Resolved<'a>, config: &'a Config, chains: Chains<'a>) -> Self {
         let mut families = Families::default();
         let state_labels = STATES.iter().map(|state| families.labels.push([("state", *state)])).collect();
         Self {
             index,
             resolved,
             config,
+            chains,
             families,
-            columns: index.rows.iter().map(|indexed| Column::new(&indexed.meta)).collect(),
-            ruled: resolved.ruled.iter().map(|family| Column::new(&family.meta)).collect(),
-            unmapped: Column::new(&UNMAPPED.into()),
+            columns: index.rows.iter().map(|row| Column::new(&row.meta, row.origin)).collect(),
+            ruled: resolved.ruled.iter().map(|family| Column::new(&family.meta, family.origin)).collect(),
+            unmapped: Column::new(&UNMAPPED.into(), Origin::Process),
             subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
             state_labels,
@@ -102,11 +107,13 @@ impl<'a, 'r> Builder<'a, 'r> {
         self.subjects.insert(domain.uuid, self.subject);
         self.instances.clear();
         self.read_names(domain, numbers);
+        let chains = self.chains;
+        let in_chain = |disk: &str, image: u32| chains(domain.uuid, disk, image);
         for position in 0..self.names.len() {
             let (place, name) = self.names[position].clone();
             let layer =
                 (Some(place.scope) == self.index.disk_scope).then(|| self.layers.get(&place.n)).flatten().copied();
-            self.instances.name(self.index, &mut self.families.labels, place, name, layer);
+            self.instances.name(self.index, &mut self.families.labels, place, name, layer, &in_chain);
         }
         let resolved = self.resolved;
         for param in domain.params() {
@@ -115,7 +122,9 @@ impl<'a, 'r> Builder<'a, 'r> {
         self.add_reason();
         self.add_infos();
         self.add_histograms(domain, numbers);
-        self.add_layer_counts();
+        if domain.is_active() {
+            self.add_layer_counts();
+        }
         self.unmapped_here.clear();
     }
 
@@ -167,25 +176,25 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    fn labels_of(&mut self, scope: Option<usize>, found: &Match) -> (LabelSet, bool) {
+    fn labels_of(&mut self, scope: Option<usize>, found: &Match) -> (LabelSet, instances::Kind) {
         let Some(scope) = scope else {
-            return (LabelSet::EMPTY, false);
+            return (LabelSet::EMPTY, instances::Kind::Itself);
         };
         let place = self.place(scope, found);
         let instance = self.instances.get(self.index, &mut self.families.labels, place);
-        (instance.labels, instance.is_layer)
+        (instance.labels, instance.kind)
     }
 
     fn add_mapped(&mut self, domain: &DomainRecord<'r>, target: Target, found: &Match, param: Param<'r>) {
         let Some(candidate) = target.row.map(|(row, _)| row).or(target.backing_row) else {
             return;
         };
-        let (labels, is_layer) = self.labels_of(self.index.rows[candidate].scope, found);
-        let (row, part) = match (is_layer, target.row, target.backing_row) {
-            (true, _, Some(row)) => (row, 0),
-            (false, Some(target), _) => target,
-            (true, Some(_), None) => return self.add_unmapped(param),
-            (_, None, _) => return,
+        let (labels, kind) = self.labels_of(self.index.rows[candidate].scope, found);
+        let (row, part) = match (kind, target.row, target.backing_row) {
+            (instances::Kind::Layer, _, Some(row)) => (row, 0),
+            (instances::Kind::Itself, Some(target), _) => target,
+            (instances::Kind::Layer, Some(_), None) => return self.add_unmapped(param),
+            (instances::Kind::Other, ..) | (_, None, _) => return,
         };
         let index: &'a Index = self.index;
         let indexed = &index.rows[row];
@@ -363,33 +372,11 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 }
 
-/// The labels of a domain, as the configuration wants them.
-pub(super) fn push_subject(labels: &mut LabelTable, config: &Config, name: &str, uuid: Uuid) -> LabelSet {
-    let uuid = uuid.hyphenated().to_string();
-    labels.push(config.domains.labels.iter().map(|label| match label {
-        DomainLabel::Domain => ("domain", name),
-        DomainLabel::Uuid => ("uuid", uuid.as_str()),
-    }))
-}
-
-/// The value as a label: names are strings, ids and intervals are numbers.
-fn text(value: ParamValue<'_>) -> Option<Cow<'_, str>> {
-    match value {
-        ParamValue::String(text) => Some(text.into()),
-        ParamValue::Double(number) => Some(number.to_string().into()),
-        other => match scaled(other, Scale::One)? {
-            Value::Unsigned(number) => Some(number.to_string().into()),
-            Value::Signed(number) => Some(number.to_string().into()),
-            Value::Float(_) | Value::Histogram(_) => None,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalogue::Catalogue;
-    use crate::libvirt::Records;
+    use crate::libvirt::{ParamValue, Records};
 
     #[test]
     fn of_two_states_the_first_counts() {

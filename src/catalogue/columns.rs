@@ -9,13 +9,14 @@ use super::family::{Family, LabelSet, Meta, Origin, Sample, Value};
 #[derive(Debug)]
 pub(super) struct Column {
     meta: Arc<Meta>,
+    origin: Origin,
     samples: Vec<Sample>,
     ordered: bool,
 }
 
 impl Column {
-    pub(super) fn new(meta: &Arc<Meta>) -> Self {
-        Self { meta: Arc::clone(meta), samples: Vec::new(), ordered: true }
+    pub(super) fn new(meta: &Arc<Meta>, origin: Origin) -> Self {
+        Self { meta: Arc::clone(meta), origin, samples: Vec::new(), ordered: true }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -41,7 +42,7 @@ impl Column {
         }
         let dropped = u64::try_from(before - self.samples.len()).unwrap_or(u64::MAX);
         let is_empty = self.samples.is_empty();
-        let family = (!is_empty).then_some(Family { meta: self.meta, origin: Origin::Run, samples: self.samples });
+        let family = (!is_empty).then(|| Family::new(self.meta, self.origin, self.samples));
         (family, dropped)
     }
 }

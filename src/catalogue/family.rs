@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use uuid::Uuid;
+
 /// What a metric measures over time (OpenMetrics 1.0, metric types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -50,7 +52,8 @@ pub enum Unit {
     Joules,
     /// A count of something, named in the singular: no suffix, UCUM annotation `{thing}`.
     Of(&'static str),
-    /// A bare number, such as a code, a ratio or a boolean: no suffix, UCUM `1`.
+    /// A bare number, such as a code or a boolean: no suffix, and no unit in OpenTelemetry either. `1` is for ratios, and receivers
+    /// that translate names for Prometheus append `_ratio` for it.
     None,
 }
 
@@ -76,7 +79,7 @@ impl Unit {
             Self::BytesPerSecond => "By/s".into(),
             Self::Joules => "J".into(),
             Self::Of(thing) => format!("{{{thing}}}").into(),
-            Self::None => "1".into(),
+            Self::None => "".into(),
         }
     }
 }
@@ -111,22 +114,85 @@ impl Meta {
     }
 }
 
-/// When a counter was at zero.
+/// Whose life a counter shares: it was at zero when that began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// When its domain's hypervisor process began: libvirt counts, and the next run begins anew.
-    Run,
-    /// When this process began to count.
-    FirstSeen,
+    /// The domain's hypervisor process: the next run begins at zero.
+    Process,
+    /// The guest's own kernel. It outlives the process where the guest migrates, or is saved and restored.
+    Guest,
+    /// A disk, NIC, vCPU or monitor: it begins with the process, or when it is attached.
+    Device,
+    /// This exporter, which counts events.
+    Exporter,
 }
 
-/// When the counters of a subject began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When the counters of a subject began; what is not known is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Started {
-    /// Those of [`Origin::Run`], if that was seen.
-    pub run: Option<SystemTime>,
-    /// Those of [`Origin::FirstSeen`].
-    pub first_seen: SystemTime,
+    /// Which run of which domain the samples are of; `None` for the exporter and for a domain that is shut off.
+    pub run: Option<(Uuid, u32)>,
+    /// Those of [`Origin::Process`], and of the devices that are not in `devices`.
+    pub process: Option<SystemTime>,
+    /// Those of [`Origin::Guest`].
+    pub guest: Option<SystemTime>,
+    /// Those of [`Origin::Exporter`].
+    pub exporter: Option<SystemTime>,
+    /// Devices that did not begin with the process.
+    pub devices: Vec<DeviceStart>,
+    /// When the subject was first seen, once [`Lifetimes`](super::Lifetimes) has followed it.
+    pub seen: Option<SystemTime>,
+}
+
+impl Started {
+    /// When the counters of `origin` began.
+    #[must_use]
+    pub fn of(&self, origin: Origin) -> Option<SystemTime> {
+        match origin {
+            Origin::Process | Origin::Device => self.process,
+            Origin::Guest => self.guest,
+            Origin::Exporter => self.exporter,
+        }
+    }
+}
+
+/// When the counters of one device began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceStart {
+    /// The label that names such devices, `device` or `interface`.
+    pub label: &'static str,
+    /// Its value.
+    pub name: String,
+    /// When it was attached; `None` for a device of the host, which counts on from one run to the next.
+    pub at: Option<SystemTime>,
+}
+
+/// Since when a sample counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It was at zero then.
+    Known(SystemTime),
+    /// It was first seen then, and may have counted for long.
+    Seen(SystemTime),
+}
+
+impl Start {
+    /// The moment.
+    #[must_use]
+    pub fn at(self) -> SystemTime {
+        match self {
+            Self::Known(at) | Self::Seen(at) => at,
+        }
+    }
+
+    /// The moment, if the sample was at zero then.
+    #[must_use]
+    pub fn known(self) -> Option<SystemTime> {
+        match self {
+            Self::Known(at) => Some(at),
+            Self::Seen(_) => None,
+        }
+    }
 }
 
 /// One metric with its samples.
@@ -134,10 +200,26 @@ pub struct Started {
 pub struct Family {
     /// Name, help, kind and unit.
     pub meta: Arc<Meta>,
-    /// Where its counters begin.
+    /// Whose life its counters share.
     pub origin: Origin,
     /// The samples, those of one domain next to each other.
     pub samples: Vec<Sample>,
+    /// The samples that began at another time than their subject, by their position, in order.
+    pub starts: Vec<(usize, Start)>,
+}
+
+impl Family {
+    /// A family whose samples all began with their subjects.
+    #[must_use]
+    pub fn new(meta: Arc<Meta>, origin: Origin, samples: Vec<Sample>) -> Self {
+        Self { meta, origin, samples, starts: Vec::new() }
+    }
+
+    /// Whether its samples only grow, until they begin again.
+    #[must_use]
+    pub fn is_total(&self) -> bool {
+        matches!(self.meta.kind, Kind::Counter | Kind::Histogram)
+    }
 }
 
 /// One sample: whose it is, which labels it carries beyond that, and its value.
@@ -275,24 +357,27 @@ pub struct Families {
     pub families: Vec<Family>,
     /// The histograms that [`Value::Histogram`] refers to.
     pub histograms: Vec<Histogram>,
-    /// When the counters of each subject began. [`Families::start_of`] says it of one sample.
+    /// When the counters of each subject began. [`Families::start_of`] answers for one sample.
     pub started: BTreeMap<LabelSet, Started>,
     /// Whether OpenMetrics shows that too, as one more series beside each counter. Protobuf has a field for it.
     pub openmetrics_created: bool,
 }
 
 impl Families {
-    /// When a sample of `family` was at zero; `None` if that is not known, or the sample is not one that only grows.
+    /// Since when the sample at `position` of `family` counts; `None` if nothing is known of its subject.
     #[must_use]
-    pub fn start_of(&self, family: &Family, sample: &Sample) -> Option<SystemTime> {
-        if !matches!(family.meta.kind, Kind::Counter | Kind::Histogram) {
-            return None;
+    pub fn start_of(&self, family: &Family, position: usize) -> Option<Start> {
+        if let Ok(found) = family.starts.binary_search_by_key(&position, |(position, _)| *position) {
+            return Some(family.starts[found].1);
         }
-        let started = self.started.get(&sample.subject)?;
-        match family.origin {
-            Origin::Run => started.run,
-            Origin::FirstSeen => Some(started.first_seen),
-        }
+        let started = self.started.get(&family.samples.get(position)?.subject)?;
+        started.of(family.origin).map(Start::Known).or_else(|| started.seen.map(Start::Seen))
+    }
+
+    /// When the sample at `position` of `family` was at zero; `None` if that is not known, or it is not one that only grows.
+    #[must_use]
+    pub fn known_start_of(&self, family: &Family, position: usize) -> Option<SystemTime> {
+        self.start_of(family, position).filter(|_| family.is_total())?.known()
     }
 
     /// How many series the exposition has: one for each sample; for a histogram its buckets, and sum and count if there is

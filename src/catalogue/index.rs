@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::family::Meta;
-use super::row::{Row, Scope, Shape};
+use super::family::{Meta, Origin};
+use super::row::{Row, Scope, Shape, Table};
 use super::tables::TABLES;
 use crate::config::{Config, Group};
 
@@ -21,6 +21,7 @@ pub(super) struct IndexedRow {
     /// The innermost numbered part of its keys.
     pub(super) scope: Option<usize>,
     pub(super) group: Group,
+    pub(super) origin: Origin,
     pub(super) active_only: bool,
     /// Whether the configuration wants it.
     pub(super) enabled: bool,
@@ -81,8 +82,8 @@ impl Index {
                 let derived = matches!(row.shape, Shape::BackingLayers);
                 let scope = if derived { index.disk_scope } else { scope };
                 let enabled = config.collection.groups.contains(&table.group) && config.metrics.selects(row.name);
-                let (group, active_only) = (table.group, table.active_only);
-                index.rows.push(IndexedRow { row, meta, scope, group, active_only, enabled });
+                let Table { group, origin, active_only, .. } = *table;
+                index.rows.push(IndexedRow { row, meta, scope, group, origin, active_only, enabled });
             }
         }
         for (number, indexed) in index.scopes.iter().enumerate() {

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
+use uuid::Uuid;
 
 use super::family::{LabelSet, LabelTable};
 use super::index::Index;
+use crate::config::{Config, DomainLabel};
 
 /// A numbered part of a key: its scope, and the first and second number of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,9 +23,23 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Instance {
     pub(super) labels: LabelSet,
-    /// Whether it is, or lies in, a layer below the top image of a disk.
-    pub(super) is_layer: bool,
+    pub(super) kind: Kind,
 }
+
+/// What a numbered part of a key is, or lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A thing of its own.
+    Itself,
+    /// A layer below the top image of a disk.
+    Layer,
+    /// An image that libvirt reports under a disk's name and that is none of its layers: the target of a copy, the scratch file
+    /// of a backup, or one that the definition does not tell of.
+    Other,
+}
+
+/// Whether the image with a number is in the image chain of the disk with a name; `None` if its chain is not known.
+pub(super) type InChain<'c> = &'c dyn Fn(&str, u32) -> Option<bool>;
 
 /// The instances of one domain.
 #[derive(Debug, Default)]
@@ -32,7 +48,7 @@ pub(super) struct Instances<'r> {
     /// Label values given out within a scope and the labels around it: no two instances may share one.
     taken: HashMap<(usize, LabelSet, Cow<'r, str>), LabelSet, RandomState>,
     last: Option<(Place, Instance)>,
-    /// The disks in the order of their first records, each with its number of layers below the top image.
+    /// The disks whose chain is known, in the order of their first records, each with its number of layers below the top image.
     pub(super) disks: Vec<(LabelSet, u64)>,
 }
 
@@ -46,7 +62,8 @@ impl<'r> Instances<'r> {
     }
 
     /// Gives the instance at `place` its name; `layer` is its place in a disk's image chain. The first instance of a name
-    /// is the thing itself; a later one with a layer number is a layer below it; any other is told apart by its number.
+    /// is the thing itself; a later one with a layer number is a layer below it if it is `in_chain`, and else no part of it; any
+    /// other is told apart by its number.
     pub(super) fn name(
         &mut self,
         index: &Index,
@@ -54,6 +71,7 @@ impl<'r> Instances<'r> {
         place: Place,
         name: Cow<'r, str>,
         layer: Option<u32>,
+        in_chain: InChain<'_>,
     ) -> Instance {
         if let Some(&instance) = self.known.get(&place) {
             return instance;
@@ -64,18 +82,26 @@ impl<'r> Instances<'r> {
         let top = self.taken.get(&(place.scope, around, Cow::Borrowed(name.as_ref()))).copied();
         let instance = match (top, layer) {
             (Some(top), Some(layer)) => {
-                let labels = self.distinct(labels, place, top, "backing_index", layer.to_string().into());
-                if let Some(disk) = self.disks.iter_mut().find(|disk| disk.0 == top) {
-                    disk.1 += 1;
+                let number = Cow::Owned(layer.to_string());
+                // The base of an active commit is in the chain, and reported as the target of the job again.
+                let is_new = !self.taken.contains_key(&(place.scope, top, Cow::clone(&number)));
+                if is_new && in_chain(&name, layer) == Some(true) {
+                    if let Some(disk) = self.disks.iter_mut().find(|disk| disk.0 == top) {
+                        disk.1 += 1;
+                    }
+                    let labels = self.distinct(labels, place, top, "backing_index", number);
+                    Instance { labels, kind: Kind::Layer }
+                } else {
+                    Instance { labels: top, kind: Kind::Other }
                 }
-                Instance { labels, is_layer: true }
             }
             _ => {
+                let is_known = layer.is_some_and(|layer| in_chain(&name, layer).is_some());
                 let labels = self.distinct(labels, place, around, scope.scope.label, name);
-                if Some(place.scope) == index.disk_scope {
+                if Some(place.scope) == index.disk_scope && is_known {
                     self.disks.push((labels, 0));
                 }
-                Instance { labels, is_layer: outer.is_some_and(|outer| outer.is_layer) }
+                Instance { labels, kind: outer.map_or(Kind::Itself, |outer| outer.kind) }
             }
         };
         self.known.insert(place, instance);
@@ -92,7 +118,7 @@ impl<'r> Instances<'r> {
         let number = if index.scopes[place.scope].parent.is_some() { place.m } else { place.n };
         let instance = match self.known.get(&place) {
             Some(&instance) => instance,
-            None => self.name(index, labels, place, number.to_string().into(), None),
+            None => self.name(index, labels, place, number.to_string().into(), None, &|_, _| None),
         };
         self.last = Some((place, instance));
         instance
@@ -114,5 +140,70 @@ impl<'r> Instances<'r> {
         let set = labels.extend(around, label, &value);
         self.taken.insert((place.scope, around, value), set);
         set
+    }
+}
+
+/// The labels of a domain, as the configuration wants them.
+pub(super) fn push_subject(labels: &mut LabelTable, config: &Config, name: &str, uuid: Uuid) -> LabelSet {
+    let uuid = uuid.hyphenated().to_string();
+    labels.push(config.domains.labels.iter().map(|label| match label {
+        DomainLabel::Domain => ("domain", name),
+        DomainLabel::Uuid => ("uuid", uuid.as_str()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::{Catalogue, Families};
+    use crate::libvirt::{ParamValue, Records};
+
+    /// Name, labels and value of what is shown of the images below the disks of a domain.
+    fn layers(families: &Families) -> Vec<String> {
+        let shown = families.families.iter().filter(|family| family.meta.name.contains("_backing_"));
+        let line = |name: &str, set, value| {
+            let labels: Vec<String> = families.labels.get(set).map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{name} {} {value:?}", labels.join(" "))
+        };
+        shown
+            .flat_map(|family| family.samples.iter().map(move |sample| (family, sample)))
+            .map(|(family, sample)| line(&family.meta.name, sample.labels, sample.value))
+            .collect()
+    }
+
+    #[test]
+    fn only_the_images_of_its_chain_are_layers_of_a_disk() {
+        let mut records = Records::default();
+        let image = |records: &mut Records, number: u32, disk: &str, index: u32, path: &str| {
+            records.push(&format!("block.{number}.name"), ParamValue::String(disk));
+            records.push(&format!("block.{number}.path"), ParamValue::String(path));
+            records.push(&format!("block.{number}.backingIndex"), ParamValue::UInt(index));
+        };
+        for id in [Some(1), None] {
+            records.push_domain(if id.is_some() { "on" } else { "off" }, Uuid::from_u128(id.unwrap_or(0).into()), id);
+            image(&mut records, 0, "vda", 1, "/top");
+            image(&mut records, 1, "vda", 3, "/base");
+            // The base is the target of an active commit; the others are those of a copy and of a backup.
+            image(&mut records, 2, "vda", 3, "/base");
+            image(&mut records, 3, "vda", 10, "/copy");
+            records.push("block.3.physical", ParamValue::ULLong(7));
+            image(&mut records, 4, "vdb", 2, "/alone");
+            image(&mut records, 5, "vdb", 11, "/scratch");
+            // Of this one the definition has not been read.
+            image(&mut records, 6, "vdc", 4, "/c");
+            image(&mut records, 7, "vdc", 5, "/d");
+        }
+        let config = crate::config::parse("collection: {backing_chain: true}", "test").expect("a configuration");
+        let in_chain = |_, disk: &str, image: u32| match disk {
+            "vda" => Some([1, 3].contains(&image)),
+            "vdb" => Some(image == 2),
+            _ => None,
+        };
+        let built = Catalogue::new(&config).build_with(&[&records], &in_chain);
+        let info = "libvirt_domain_block_backing_info device=vda backing_index=3 path=/base Unsigned(1)";
+        let count = |disk, layers| format!("libvirt_domain_block_backing_layers device={disk} Unsigned({layers})");
+        let expected = [info.to_owned(), info.to_owned(), count("vda", 1), count("vdb", 0)];
+        assert_eq!(layers(&built.families), expected, "of one that is shut off the chain is not known");
+        assert_eq!(built.duplicates, 0);
     }
 }

@@ -91,7 +91,7 @@ fn ruled(group: Group, prefix: &str, name: &str, otel: &str, labels: &[&str]) ->
             scale: Scale::One.as_str(),
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             otel_name: format!("libvirt.domain.{otel}.<name>{otel_ending}"),
-            otel_unit: "1".into(),
+            otel_unit: String::new(),
             otel_attributes: Vec::new(),
             help: "A statistic of the host's KVM by its name there; a name in _ns becomes seconds".into(),
         },

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::family::{Kind, Meta, Unit};
+use super::family::{Kind, Meta, Origin, Unit};
 use super::index::{Index, Target};
 use super::row::Scale;
 use crate::config::{Config, Group};
@@ -45,6 +45,7 @@ pub(super) enum Meaning {
 #[derive(Debug)]
 pub(super) struct RuledFamily {
     pub(super) meta: Arc<Meta>,
+    pub(super) origin: Origin,
     pub(super) scale: Scale,
 }
 
@@ -138,7 +139,8 @@ impl Matcher {
             None if self.ruled.len() == RULED_FAMILIES => return Meaning::Unmapped,
             None => {
                 self.ruled_names.insert(family_name, self.ruled.len());
-                self.ruled.push(RuledFamily { meta: Arc::new(meta), scale });
+                let origin = if per_vcpu { Origin::Device } else { Origin::Process };
+                self.ruled.push(RuledFamily { meta: Arc::new(meta), origin, scale });
                 self.ruled.len() - 1
             }
         };

@@ -1,7 +1,8 @@
 //! What each dotted key means: one const table per statistics group, and what turns records into families with them.
 //!
 //! `tables/` holds the truth, `row` its shape. `index` makes the tables ready for look-up, `matcher` interprets a key
-//! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns.
+//! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns. `lifetimes` follows
+//! the counters over several collections.
 
 mod build;
 mod columns;
@@ -9,6 +10,7 @@ mod family;
 mod histogram;
 mod index;
 mod instances;
+mod lifetimes;
 mod listing;
 mod matcher;
 mod number;
@@ -21,8 +23,12 @@ use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-pub use build::Built;
-pub use family::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Started, Unit, Value};
+pub use build::{Built, Chains};
+pub use family::{
+    DeviceStart, Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Start, Started, Unit,
+    Value,
+};
+pub use lifetimes::{Lifetimes, Taken};
 pub use listing::{Listed, listed};
 pub(crate) use number::float;
 
@@ -52,9 +58,15 @@ impl Catalogue {
         Self { config: config.clone(), index: Index::new(config), matcher: Mutex::new(Matcher::new(config)) }
     }
 
-    /// Builds the families of all domains in `batches`, ordered by name. A domain that is in several records, because it
-    /// stopped between two calls, counts once: as the first says.
+    /// Builds the families of all domains in `batches` whose disks' image chains are not known.
     pub fn build(&self, batches: &[&Records]) -> Built {
+        self.build_with(batches, &|_, _, _| None)
+    }
+
+    /// Builds the families of all domains in `batches`, ordered by name. A domain that is in several records, because it
+    /// stopped between two calls, counts once: as the first says. What a record tells of the layers of a disk is shown for those
+    /// that are in its image chain according to `chains`.
+    pub fn build_with(&self, batches: &[&Records], chains: Chains<'_>) -> Built {
         // A panic while the lock was held cannot leave a wrong cache behind: entries are added whole.
         let mut matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
         matcher.limit();
@@ -65,7 +77,7 @@ impl Catalogue {
         }
         domains.sort_by(|(a, _), (b, _)| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
         domains.dedup_by(|(later, _), (earlier, _)| later.uuid == earlier.uuid);
-        let mut builder = Builder::new(&self.index, matcher.resolved(), &self.config);
+        let mut builder = Builder::new(&self.index, matcher.resolved(), &self.config, chains);
         for (domain, numbers) in &domains {
             builder.add(domain, numbers);
         }
@@ -75,7 +87,7 @@ impl Catalogue {
     /// The labels of a domain of `built`, or of one that has no record there.
     pub fn subject(&self, built: &mut Built, name: &str, uuid: Uuid) -> LabelSet {
         let labels = &mut built.families.labels;
-        *built.subjects.entry(uuid).or_insert_with(|| build::push_subject(labels, &self.config, name, uuid))
+        *built.subjects.entry(uuid).or_insert_with(|| instances::push_subject(labels, &self.config, name, uuid))
     }
 }
 

@@ -1,5 +1,7 @@
 //! From libvirt's value and unit to the exported ones.
 
+use std::borrow::Cow;
+
 use super::family::{Kind, Value};
 use super::row::Scale;
 use crate::libvirt::ParamValue;
@@ -68,6 +70,19 @@ pub(crate) fn float(value: Value) -> f64 {
         Value::Signed(v) => v as f64,
         Value::Float(v) => v,
         Value::Histogram(_) => f64::NAN,
+    }
+}
+
+/// The value as a label: names are strings, ids and intervals are numbers.
+pub(super) fn text(value: ParamValue<'_>) -> Option<Cow<'_, str>> {
+    match value {
+        ParamValue::String(text) => Some(text.into()),
+        ParamValue::Double(number) => Some(number.to_string().into()),
+        other => match scaled(other, Scale::One)? {
+            Value::Unsigned(number) => Some(number.to_string().into()),
+            Value::Signed(number) => Some(number.to_string().into()),
+            Value::Float(_) | Value::Histogram(_) => None,
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! The shape of the catalogue's tables: one row is the whole truth about one metric.
 
-use super::family::{Kind, Unit};
+use super::family::{Kind, Origin, Unit};
 use crate::config::Group;
 
 /// The metrics of one statistics group and the indices in its keys.
@@ -8,6 +8,8 @@ use crate::config::Group;
 pub(crate) struct Table {
     /// The group that libvirt is asked for.
     pub group: Group,
+    /// Whose life the group's counters share.
+    pub origin: Origin,
     /// What the numbers in the group's keys stand for.
     pub scopes: &'static [Scope],
     /// The metrics.

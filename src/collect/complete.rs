@@ -1,61 +1,236 @@
-//! Whether a record has all that was asked for: a busy domain yields only what needs no hypervisor, and nothing says so.
+//! Whether a record has all that was asked for, judged by group. libvirt leaves out what it could not ask a domain's
+//! monitor for, because another client has the domain's job, and nothing in the reply says so. What has to be there is
+//! therefore taken from what the domain is known to have: its earlier records, its definition, other domains of the host.
 
-use crate::libvirt::{DomainRecord, Param, ParamValue, StatsGroups};
+use std::collections::HashMap;
 
-/// Whether `record` has what its hypervisor had to be asked for, as far as `asked` contained something of it.
-pub(super) fn is_complete(record: &DomainRecord<'_>, asked: StatsGroups) -> bool {
-    let mut expected = false;
-    for param in record.params() {
-        if shows_an_answer(param.key) {
-            return true;
+use uuid::Uuid;
+
+use super::shape::Shape;
+use crate::libvirt::StatsGroups;
+use crate::targets::Metadata;
+
+/// What a domain has answered in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Known {
+    /// Groups that it has answered.
+    answered: StatsGroups,
+    /// Groups that it had nothing for although its monitor was asked.
+    empty: StatsGroups,
+}
+
+/// Which groups each domain answers.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    domains: HashMap<Uuid, Known>,
+    /// What any domain on KVM has answered, of what depends on KVM alone.
+    kvm: StatsGroups,
+    /// Whether any domain has answered for its dirty rate: then this libvirt and QEMU know it.
+    dirtyrate: bool,
+}
+
+/// What a record lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Lack {
+    /// Groups that should be there and are not.
+    pub(super) missing: StatsGroups,
+    /// Groups to ask for again; more than are missing where it is not known what the domain has.
+    pub(super) again: StatsGroups,
+    /// Whether libvirt had the domain's job, and left the groups out all the same.
+    pub(super) had_job: bool,
+}
+
+impl Answers {
+    /// What `record` lacks of the groups `asked`; learns from it what to expect of the next. A call that `waited` for the
+    /// job has had it.
+    pub(super) fn judge(
+        &mut self,
+        record: &Shape,
+        asked: StatsGroups,
+        definition: Option<&Metadata>,
+        waited: bool,
+    ) -> Lack {
+        if !record.active {
+            return Lack::default();
         }
-        expected |= has_disks(param);
+        let asked = asked.and(StatsGroups::MONITOR);
+        let answered = asked.and(record.answers);
+        let silent = asked.without(answered);
+        let had_job = waited || !answered.and(StatsGroups::SHOWS_JOB).is_empty();
+        let on_kvm = definition.is_some_and(|metadata| metadata.virt_type == "kvm");
+        let without_iothreads = definition.is_some_and(|metadata| metadata.iothreads == 0);
+        let known = self.domains.entry(record.uuid).or_default();
+        known.answered |= answered;
+        known.empty = known.empty.without(answered);
+        if had_job {
+            known.empty |= silent.without(known.answered);
+        }
+        let mut expected = known.answered;
+        if without_iothreads {
+            expected = expected.without(StatsGroups::IOTHREAD);
+        }
+        if !record.has_disks {
+            expected = expected.without(StatsGroups::BLOCK);
+        }
+        if !had_job {
+            // Every QEMU has a resident size.
+            expected |= StatsGroups::BALLOON;
+            if self.dirtyrate {
+                expected |= StatsGroups::DIRTYRATE;
+            }
+            if record.has_disks {
+                expected |= StatsGroups::BLOCK;
+            }
+            if definition.is_some() && !without_iothreads {
+                expected |= StatsGroups::IOTHREAD;
+            }
+            if on_kvm {
+                expected |= self.kvm;
+            }
+            expected = expected.without(known.empty);
+        }
+        let missing = silent.and(expected);
+        let again = if had_job || missing.is_empty() { missing } else { silent.without(known.empty) };
+        if on_kvm {
+            self.kvm |= answered.and(StatsGroups::KVM);
+        }
+        self.dirtyrate |= !answered.and(StatsGroups::DIRTYRATE).is_empty();
+        Lack { missing, again, had_job }
     }
-    // A running QEMU always has a resident size; disks have counters.
-    expected |= asked.contains(StatsGroups::BALLOON);
-    expected &= asked.contains(StatsGroups::BALLOON) || asked.contains(StatsGroups::BLOCK);
-    !(expected && record.is_active())
-}
 
-/// Keys that only come once the hypervisor has been asked.
-fn shows_an_answer(key: &str) -> bool {
-    key == "balloon.rss"
-        || key == "dirtyrate.calc_status"
-        || key.starts_with("vm.")
-        || (key.starts_with("block.") && key.ends_with(".rd.reqs"))
-}
+    /// Forgets a domain that was stopped or started again.
+    pub(super) fn forget(&mut self, uuid: Uuid) {
+        self.domains.remove(&uuid);
+    }
 
-fn has_disks(param: Param<'_>) -> bool {
-    param.key == "block.count" && !matches!(param.value, ParamValue::UInt(0))
+    /// Forgets domains that are not `known`.
+    pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
+        self.domains.retain(|uuid, _| known(*uuid));
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::libvirt::Records;
+    use crate::collect::shape::shapes_of;
+    use crate::libvirt::{ParamValue, Records};
 
-    fn complete(params: &[(&str, u64)], id: Option<u32>, asked: StatsGroups) -> bool {
+    const EVERYTHING: StatsGroups = StatsGroups::MONITOR;
+
+    /// What a busy domain still says.
+    const BUSY: [&str; 7] =
+        ["state.state", "cpu.time", "balloon.current", "vcpu.0.time", "block.count", "block.0.name", "net.count"];
+    /// For each group what its monitor adds.
+    const MONITOR: [(StatsGroups, &str); 7] = [
+        (StatsGroups::CPU_TOTAL, "cpu.haltpoll.fail.time"),
+        (StatsGroups::BALLOON, "balloon.rss"),
+        (StatsGroups::VCPU, "vcpu.0.exits.sum"),
+        (StatsGroups::BLOCK, "block.0.rd.reqs"),
+        (StatsGroups::IOTHREAD, "iothread.count"),
+        (StatsGroups::DIRTYRATE, "dirtyrate.calc_status"),
+        (StatsGroups::VM, "vm.remote_tlb_flush.sum"),
+    ];
+
+    fn missing(
+        answers: &mut Answers,
+        record: &Shape,
+        asked: StatsGroups,
+        definition: Option<&Metadata>,
+    ) -> StatsGroups {
+        answers.judge(record, asked, definition, false).missing
+    }
+
+    fn record(keys: &[&str]) -> Shape {
         let mut records = Records::default();
-        records.push_domain("x", Uuid::nil(), id);
-        for (key, value) in params {
-            let value = if *key == "block.count" { ParamValue::UInt(1) } else { ParamValue::ULLong(*value) };
-            records.push(key, value);
-        }
-        is_complete(&records.domain(0), asked)
+        records.push_domain("x", Uuid::nil(), Some(1));
+        keys.iter().for_each(|key| records.push(key, ParamValue::UInt(1)));
+        shapes_of(&records).domains.remove(0)
+    }
+
+    fn whole(without: StatsGroups) -> Shape {
+        let monitor = MONITOR.iter().filter(|(group, _)| !without.contains(*group)).map(|(_, key)| *key);
+        record(&BUSY.into_iter().chain(monitor).collect::<Vec<_>>())
+    }
+
+    fn kvm(iothreads: u32) -> Metadata {
+        Metadata { virt_type: "kvm".into(), iothreads, ..Metadata::default() }
     }
 
     #[test]
-    fn a_busy_domain_is_recognised() {
-        let asked = StatsGroups::STATE | StatsGroups::BALLOON | StatsGroups::BLOCK;
-        let busy = [("state.state", 1), ("balloon.current", 1), ("block.count", 1), ("block.0.capacity", 1)];
-        assert!(!complete(&busy, Some(1), asked));
-        assert!(!complete(&busy, Some(1), StatsGroups::BLOCK));
-        assert!(complete(&busy, None, asked), "shut off");
-        assert!(complete(&busy, Some(1), StatsGroups::STATE | StatsGroups::INTERFACE), "nothing of it was asked for");
-        assert!(complete(&[("balloon.rss", 1)], Some(1), asked));
-        assert!(complete(&[("block.count", 1), ("block.0.rd.reqs", 0)], Some(1), StatsGroups::BLOCK));
-        assert!(complete(&[("state.state", 1)], Some(1), StatsGroups::BLOCK), "a guest without disks");
+    fn each_group_that_is_left_out_is_missing() {
+        for (group, _) in MONITOR {
+            let mut answers = Answers::default();
+            assert!(missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1))).is_empty());
+            assert_eq!(missing(&mut answers, &whole(group), EVERYTHING, Some(&kvm(1))), group, "beside others");
+            assert_eq!(missing(&mut answers, &record(&BUSY), group, Some(&kvm(1))), group, "asked for alone");
+        }
+    }
+
+    #[test]
+    fn each_group_is_expected_of_a_domain_that_was_never_whole() {
+        let other = Shape { uuid: Uuid::max(), ..whole(StatsGroups::default()) };
+        for (group, _) in MONITOR {
+            let mut answers = Answers::default();
+            missing(&mut answers, &other, EVERYTHING, Some(&kvm(1)));
+            assert_eq!(missing(&mut answers, &record(&BUSY), group, Some(&kvm(2))), group);
+        }
+    }
+
+    #[test]
+    fn what_a_domain_does_not_have_is_not_missing() {
+        let mut answers = Answers::default();
+        let tcg = Metadata { virt_type: "qemu".into(), ..Metadata::default() };
+        let of_kvm = StatsGroups::CPU_TOTAL | StatsGroups::VCPU | StatsGroups::VM | StatsGroups::IOTHREAD;
+        assert!(missing(&mut answers, &whole(of_kvm), EVERYTHING, Some(&tcg)).is_empty());
+        assert!(missing(&mut answers, &record(&BUSY), of_kvm, Some(&tcg)).is_empty());
+        let busy = missing(&mut answers, &record(&BUSY), EVERYTHING, Some(&tcg));
+        assert_eq!(busy, StatsGroups::BALLOON | StatsGroups::BLOCK | StatsGroups::DIRTYRATE);
+        // An older QEMU on the same host.
+        let old = Shape { uuid: Uuid::max(), ..whole(StatsGroups::VM) };
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)));
+        assert!(missing(&mut answers, &old, EVERYTHING, Some(&kvm(0))).is_empty());
+        assert!(
+            missing(&mut answers, &Shape { answers: StatsGroups::default(), ..old }, StatsGroups::VM, None).is_empty()
+        );
+    }
+
+    #[test]
+    fn devices_that_were_removed_are_not_missing() {
+        let mut answers = Answers::default();
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1)));
+        let without = Shape { has_disks: false, ..whole(StatsGroups::BLOCK | StatsGroups::IOTHREAD) };
+        assert!(missing(&mut answers, &without, EVERYTHING, Some(&kvm(0))).is_empty());
+    }
+
+    #[test]
+    fn a_domain_that_is_shut_off_misses_nothing_and_another_run_is_unknown() {
+        let mut answers = Answers::default();
+        let off = Shape { active: false, ..record(&["state.state"]) };
+        assert!(missing(&mut answers, &off, EVERYTHING, None).is_empty());
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, None);
+        assert_eq!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None), StatsGroups::VM);
+        answers.forget(Uuid::nil());
+        assert!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None).is_empty());
+        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, None);
+        answers.retain(|_| false);
+        assert!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None).is_empty());
+    }
+
+    #[test]
+    fn a_domain_that_was_never_whole_is_asked_again_for_all() {
+        let mut answers = Answers::default();
+        let lack = answers.judge(&record(&BUSY), EVERYTHING, None, false);
+        assert_eq!((lack.missing, lack.again), (StatsGroups::BALLOON | StatsGroups::BLOCK, EVERYTHING));
+    }
+
+    #[test]
+    fn what_a_call_that_waited_for_the_job_did_not_bring_is_not_there() {
+        let mut answers = Answers::default();
+        answers.judge(&whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)), false);
+        assert_eq!(missing(&mut answers, &whole(StatsGroups::VM), EVERYTHING, None), StatsGroups::VM);
+        let other = Shape { uuid: Uuid::max(), ..record(&BUSY) };
+        assert!(answers.judge(&other, StatsGroups::VM, Some(&kvm(0)), true).missing.is_empty());
+        let busy = missing(&mut answers, &other, EVERYTHING, Some(&kvm(0)));
+        assert!(!busy.contains(StatsGroups::VM) && busy.contains(StatsGroups::BLOCK));
     }
 }

@@ -4,6 +4,7 @@
 //! here, so that nothing can keep this thread from answering at a deadline.
 
 mod answer;
+mod busy;
 mod connection;
 mod dispatch;
 mod outcome;
@@ -11,14 +12,16 @@ mod planning;
 mod reading;
 mod registering;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::flight::{Flight, FlightId, Waiter};
+use super::busy::WaitingCalls;
+use super::complete::Answers;
+use super::flight::{Flight, FlightId, Kind, Waiter};
 use super::link::{Keeper, Link, Standing};
 use super::plan::Planner;
 use super::pool::{JobId, Pool};
@@ -28,12 +31,10 @@ use super::relist::Relisting;
 use super::shape::Devices;
 use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
-use crate::config::{Config, Group};
-use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups, Versions};
-use crate::targets::{Inbox, Registry, Snapshot};
+use crate::config::Config;
+use crate::libvirt::{ErrorClass, LibvirtError, Versions};
+use crate::targets::{DefinitionFailure, Inbox, Registry, Snapshot};
 
-/// How long a connection may take to open.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the daemon may take for what it serves at high priority and without any hypervisor.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
 /// What a domain takes until it is known better.
@@ -87,13 +88,17 @@ enum Errand {
     Suspects(FlightId, JobId),
     /// Who of a flight has begun to answer again while it lasted.
     Recheck(FlightId),
+    /// How the busy domains of a flight are, before they are asked again.
+    Busy(FlightId),
 }
 
 impl Errand {
     fn flight(self) -> Option<FlightId> {
         match self {
             Self::List => None,
-            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) => Some(flight),
+            Self::Release(flight) | Self::Suspects(flight, _) | Self::Recheck(flight) | Self::Busy(flight) => {
+                Some(flight)
+            }
         }
     }
 }
@@ -122,16 +127,15 @@ pub(super) struct Coordinator {
     control: Option<WorkerId>,
     control_queue: VecDeque<(Errand, Task)>,
     control_job: Option<(JobId, Errand, Instant)>,
-    /// Whether the open that is under way was given up on.
-    open_given_up: bool,
-    /// When to try once more to end an open, if its socket could not be found.
-    abort_after: Option<Instant>,
     /// When another worker may be tried, after one could not connect.
     workers_after: Option<Instant>,
     flights: BTreeMap<FlightId, Flight>,
     next_flight: FlightId,
     planner: Planner,
     quarantine: Quarantine,
+    /// Which groups each domain answers.
+    answers: Answers,
+    waiting_calls: WaitingCalls,
     /// Who exists.
     registry: Registry,
     inbox: Arc<Inbox>,
@@ -145,7 +149,7 @@ pub(super) struct Coordinator {
     reading_after: Option<Instant>,
     /// Whether a read-write connection for the guest agent was refused.
     agent_refused: bool,
-    definition_failures: BTreeMap<&'static str, u64>,
+    definition_failures: BTreeMap<DefinitionFailure, u64>,
     /// When a domain's addresses were looked up last.
     located: HashMap<Uuid, Instant>,
     discoveries: Vec<Discovery>,
@@ -182,13 +186,13 @@ impl Coordinator {
             control: None,
             control_queue: VecDeque::new(),
             control_job: None,
-            open_given_up: false,
-            abort_after: None,
             workers_after: None,
             flights: BTreeMap::new(),
             next_flight: 0,
             planner,
             quarantine: Quarantine::default(),
+            answers: Answers::default(),
+            waiting_calls: WaitingCalls::default(),
             registry,
             inbox,
             relisting: Relisting::default(),
@@ -259,9 +263,12 @@ impl Coordinator {
     }
 
     fn request(&mut self, selection: Selection, waiter: Waiter, now: Instant) {
+        if self.keeper.demand(now) {
+            self.connect(now);
+        }
         if let Some(error) = self.keeper.refusal(now) {
             self.count_failure(&error);
-            let refused = Flight::new(0, selection, StatsGroups::default(), now);
+            let refused = Flight::new(0, selection, BTreeSet::new(), now);
             let snapshot = self.snapshot_of(&refused, now, Some(error));
             // Whoever has given up meanwhile does not hear it; so with every answer.
             let _gone = waiter.reply.send(snapshot);
@@ -279,9 +286,8 @@ impl Coordinator {
             return;
         }
         self.next_flight += 1;
-        let wanted = self.config.collection.groups.iter().filter(|group| selection.wants(**group));
-        let groups = wanted.map(|group| asked_for(*group)).collect();
-        let mut flight = Flight::new(self.next_flight, selection, groups, now);
+        let wanted = self.config.collection.groups.iter().filter(|group| selection.wants(**group)).copied().collect();
+        let mut flight = Flight::new(self.next_flight, selection, wanted, now);
         flight.waiters.push(waiter);
         self.flights.insert(flight.id, flight);
     }
@@ -311,18 +317,20 @@ impl Coordinator {
         if self.keeper.take_retry(now) {
             self.connect(now);
         }
-        self.end_hung_open(now);
+        self.end_hung_opens(now);
         self.relist(now);
         self.plan_flights(now);
         self.run_errand(now);
         self.notice_silence(now);
         self.answer_deadlines(now);
         self.look_into_delays(now);
+        self.ask_busy_again(now);
         self.dispatch(now);
         self.finish(now);
         self.dispatch(now);
         self.read(now);
         self.answer_discoveries(now);
+        self.let_idle_go(now);
         self.publish();
     }
 
@@ -341,7 +349,8 @@ impl Coordinator {
     fn log_failure(&mut self, what: &str, error: &LibvirtError) {
         let text = error.to_string();
         if self.logged.as_ref() != Some(&text) {
-            tracing::warn!(%error, reason = error.class.as_str(), "{what}");
+            let remedy = error.remedy(self.config.libvirt.uri.redacted().as_str());
+            tracing::warn!(%error, reason = error.class.as_str(), remedy, "{what}");
             self.logged = Some(text);
         }
     }
@@ -351,35 +360,23 @@ impl Coordinator {
         let batch_size = u32::try_from(self.config.collection.batch_size).unwrap_or(u32::MAX);
         let usual = self.usual.saturating_mul(batch_size);
         let retry = if let Link::Down { retry_at, .. } = self.keeper.link { Some(retry_at) } else { None };
-        let opening = self.hung_open_at();
+        let opening = self.pool.next_abort();
         let errand = self.control_job.as_ref().map(|(_, _, since)| *since + self.control_patience());
         let errand = errand.filter(|_| matches!(self.keeper.link, Link::Up));
         let workers = self.workers_after.filter(|after| *after > Instant::now() && !self.flights.is_empty());
         let flights = self.flights.values().flat_map(|flight| {
             let patience = flight.patience(usual);
-            let checks = flight.running.values().map(move |running| running.since + patience * (running.checks + 1));
-            flight.deadline().into_iter().chain(checks)
+            let checked = flight.running.values().filter(|running| running.batch.kind != Kind::Wait);
+            let checks = checked.map(move |running| running.since + patience * (running.checks + 1));
+            let given_up = flight.busy_until().filter(|_| !flight.busy.is_empty());
+            let is_up = matches!(self.keeper.link, Link::Up);
+            let busy = flight.busy.due().into_iter().chain(given_up).filter(move |_| is_up);
+            flight.deadline().into_iter().chain(checks).chain(busy)
         });
         let discoveries = self.discoveries.iter().map(|discovery| discovery.deadline);
         let (relist, read) = (self.next_relist(), self.next_reading());
-        flights.chain(discoveries).chain([retry, opening, errand, workers, relist, read].into_iter().flatten()).min()
-    }
-}
-
-/// The group of libvirt that yields a group of the configuration.
-fn asked_for(group: Group) -> StatsGroups {
-    match group {
-        Group::State => StatsGroups::STATE,
-        Group::CpuTotal => StatsGroups::CPU_TOTAL,
-        Group::Balloon => StatsGroups::BALLOON,
-        // KVM's statistics of vCPUs come with the group of vCPUs, asked for or not.
-        Group::Vcpu | Group::VcpuKvm => StatsGroups::VCPU,
-        Group::Interface => StatsGroups::INTERFACE,
-        Group::Block => StatsGroups::BLOCK,
-        Group::Perf => StatsGroups::PERF,
-        Group::Iothread => StatsGroups::IOTHREAD,
-        Group::Memory => StatsGroups::MEMORY,
-        Group::Dirtyrate => StatsGroups::DIRTYRATE,
-        Group::Vm => StatsGroups::VM,
+        let idle = self.pool.next_idle(self.config.collection.idle_timeout, self.control);
+        let others = [retry, opening, errand, workers, relist, read, idle];
+        flights.chain(discoveries).chain(others.into_iter().flatten()).min()
     }
 }

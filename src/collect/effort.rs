@@ -92,6 +92,7 @@ mod tests {
             domains: Vec::new(),
             versions: None,
             at: SystemTime::UNIX_EPOCH,
+            ended: std::time::Instant::now(),
             duration: Duration::from_millis(millis),
             calls: 1,
             targets: Arc::default(),

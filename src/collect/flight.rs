@@ -1,17 +1,19 @@
 //! One collection under way: what has been asked, what has arrived, and who waits for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::complete::is_complete;
+use super::busy::Busy;
+use super::complete::Lack;
 use super::pool::JobId;
-use super::{Collection, DomainStatus, Selection};
+use super::selection::{asked_for, group_of};
+use super::{Collection, DomainStatus, Missing, MissingReason, Quarantined, Selection};
 use crate::config::Group;
-use crate::libvirt::{Identity, LibvirtError, Records, StatsGroups, Versions};
+use crate::libvirt::{DomainRecord, Identity, LibvirtError, Records, StatsGroups, Versions};
 use crate::targets::Snapshot;
 
 /// The number of a flight; never used twice.
@@ -27,8 +29,12 @@ pub(super) struct Waiter {
 /// What a batch asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Everything, of running domains.
+    /// Everything, of running domains, without waiting for one whose job another client holds.
     Full,
+    /// The same of one domain, waiting for its job.
+    Wait,
+    /// Everything, of domains whose job a stuck call of ours holds: libvirt gives what needs no monitor at once.
+    BehindStuckCall,
     /// What needs no hypervisor, of running domains.
     WithoutMonitor,
     /// Domains that are shut off.
@@ -46,6 +52,16 @@ pub(super) struct Batch {
     pub(super) domains: Vec<Uuid>,
     /// How often it has been asked in vain.
     pub(super) attempts: u8,
+    /// Whether its domains are asked again for what earlier records lack.
+    pub(super) again: bool,
+    /// Why a domain lacks groups once this batch has been answered.
+    pub(super) reason: MissingReason,
+}
+
+impl Batch {
+    pub(super) fn new(kind: Kind, groups: StatsGroups, domains: Vec<Uuid>) -> Self {
+        Self { kind, groups, domains, attempts: 0, again: false, reason: MissingReason::Busy }
+    }
 }
 
 /// A batch that a worker is asking for.
@@ -58,10 +74,21 @@ pub(super) struct Running {
 }
 
 /// How far a domain is.
+#[derive(Debug)]
+struct Progress {
+    identity: Identity,
+    state: State,
+    /// Groups that libvirt was asked for.
+    asked: StatsGroups,
+    /// Groups that are not there, or not all of them.
+    missing: StatsGroups,
+    reason: MissingReason,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum State {
     Waiting,
-    Answered { complete: bool },
+    Answered,
     Gone,
 }
 
@@ -70,6 +97,9 @@ enum Progress {
 pub(super) struct Flight {
     pub(super) id: FlightId,
     pub(super) selection: Selection,
+    /// What the selection wants of what is configured.
+    wanted: BTreeSet<Group>,
+    /// What libvirt is asked for.
     pub(super) groups: StatsGroups,
     pub(super) started: Instant,
     pub(super) waiters: Vec<Waiter>,
@@ -86,16 +116,22 @@ pub(super) struct Flight {
     pub(super) rechecking: bool,
     /// How often domains were added that had been started meanwhile.
     pub(super) extensions: u8,
-    domains: BTreeMap<Uuid, (Identity, Progress)>,
+    /// Domains that are asked again.
+    pub(super) busy: Busy,
+    /// When the last answer came to a call that did not ask again.
+    last_first_answer: Instant,
+    domains: BTreeMap<Uuid, Progress>,
     batches: Vec<Arc<Records>>,
     parameters: BTreeMap<Group, usize>,
 }
 
 impl Flight {
-    pub(super) fn new(id: FlightId, selection: Selection, groups: StatsGroups, now: Instant) -> Self {
+    pub(super) fn new(id: FlightId, selection: Selection, wanted: BTreeSet<Group>, now: Instant) -> Self {
+        let groups = wanted.iter().map(|group| asked_for(*group)).collect();
         Self {
             id,
             selection,
+            wanted,
             groups,
             started: now,
             waiters: Vec::new(),
@@ -107,6 +143,8 @@ impl Flight {
             rechecked: false,
             rechecking: false,
             extensions: 0,
+            busy: Busy::default(),
+            last_first_answer: now,
             domains: BTreeMap::new(),
             batches: Vec::new(),
             parameters: BTreeMap::new(),
@@ -116,7 +154,7 @@ impl Flight {
     /// Forgets everything but who waits: the connection broke, and there will be another.
     pub(super) fn start_over(&mut self) {
         let waiters = std::mem::take(&mut self.waiters);
-        *self = Self { waiters, ..Self::new(self.id, self.selection.clone(), self.groups, self.started) };
+        *self = Self { waiters, ..Self::new(self.id, self.selection.clone(), self.wanted.clone(), self.started) };
     }
 
     /// Whether it asks for this running domain.
@@ -126,33 +164,95 @@ impl Flight {
 
     /// Running domains that it asks for.
     pub(super) fn add(&mut self, domains: Vec<Identity>) {
-        let waiting = |identity: Identity| (identity.uuid, (identity, Progress::Waiting));
-        self.domains.extend(domains.into_iter().map(waiting));
+        let (state, asked, missing) = (State::Waiting, StatsGroups::default(), self.groups);
+        let waiting = |identity| Progress { identity, state, asked, missing, reason: MissingReason::Deadline };
+        self.domains.extend(domains.into_iter().map(|identity| (identity.uuid, waiting(identity))));
     }
 
-    /// Takes the answer of a batch, and gives the domains of it that are complete. Only QEMU's driver leaves things out of
-    /// the record of a busy domain.
-    pub(super) fn answer(&mut self, batch: &Batch, records: Records, is_qemu: bool) -> Vec<Uuid> {
+    /// Takes the answer of a batch. `lacks` says what each record lacks of the groups of the batch, by its position. Gives
+    /// the domains that are complete now.
+    pub(super) fn answer(&mut self, batch: &Batch, records: Records, lacks: &[Lack], now: Instant) -> Vec<Uuid> {
         let mut complete = Vec::new();
-        for uuid in &batch.domains {
-            // libvirt leaves out domains that have vanished since they were listed.
-            self.progress(*uuid, Progress::Gone);
-        }
-        for record in records.domains() {
-            if !record.is_active() {
-                // It has stopped since; what its record says is still true.
+        let mut gone: BTreeSet<Uuid> = batch.domains.iter().copied().collect();
+        for (record, lack) in records.domains().zip(lacks) {
+            // Of one that has stopped since, what its record says is still true.
+            if !record.is_active() || !gone.remove(&record.uuid) {
                 continue;
             }
-            let is_complete = batch.kind == Kind::Full && (!is_qemu || is_complete(&record, batch.groups));
-            self.progress(record.uuid, Progress::Answered { complete: is_complete });
-            if is_complete {
-                complete.push(record.uuid);
+            let Some(progress) = self.domains.get_mut(&record.uuid) else { continue };
+            let not_asked = progress.missing.without(batch.groups);
+            progress.state = State::Answered;
+            progress.asked |= batch.groups;
+            progress.missing = not_asked | lack.missing;
+            progress.reason = if lack.had_job { MissingReason::Refused } else { batch.reason };
+            match batch.kind {
+                _ if progress.missing.is_empty() => {
+                    self.busy.remove(record.uuid);
+                    complete.push(record.uuid);
+                }
+                Kind::Full | Kind::Wait => self.busy.note(record.uuid, not_asked | lack.again, now, super::chance()),
+                _ => self.busy.remove(record.uuid),
             }
         }
-        // Of a domain that is in two records the first counts: the one with everything.
-        let position = if batch.kind == Kind::Full { 0 } else { self.batches.len() };
+        // libvirt leaves out domains that have vanished since they were listed.
+        for uuid in gone {
+            self.busy.remove(uuid);
+            if let Some(progress) = self.domains.get_mut(&uuid) {
+                progress.state = State::Gone;
+            }
+        }
+        let records = if batch.again {
+            self.completed(&records)
+        } else {
+            self.last_first_answer = now;
+            records
+        };
+        // Of a domain that is in two records the first counts: the one with more.
+        let position = if batch.again || batch.kind == Kind::Full { 0 } else { self.batches.len() };
         self.batches.insert(position, Arc::new(records));
         complete
+    }
+
+    /// The records of domains that were asked again, each with what the one before has of other groups.
+    fn completed(&mut self, again: &Records) -> Records {
+        let uuids: BTreeSet<Uuid> = again.domains().map(|record| record.uuid).collect();
+        let mut before: BTreeMap<Uuid, DomainRecord<'_>> = BTreeMap::new();
+        for record in self.batches.iter().flat_map(|records| records.domains()) {
+            if uuids.contains(&record.uuid) {
+                before.entry(record.uuid).or_insert(record);
+            }
+        }
+        let mut completed = Records::default();
+        // A domain that was started again meanwhile has a record of its earlier run, which is not mixed with this one.
+        let same_run = |record: &DomainRecord<'_>| before.get(&record.uuid).is_none_or(|before| before.id == record.id);
+        for record in again.domains().filter(same_run) {
+            completed.push_domain(record.name, record.uuid, record.id);
+            record.params().for_each(|param| completed.push(param.key, param.value));
+            let answered: BTreeSet<Option<Group>> = record.params().map(|param| group_of(param.key)).collect();
+            // Both groups of vCPUs come together.
+            let came = |group: Option<Group>| match group {
+                Some(Group::VcpuKvm) => answered.contains(&Some(Group::Vcpu)),
+                group => answered.contains(&group),
+            };
+            let Some(before) = before.get(&record.uuid) else { continue };
+            for param in before.params() {
+                match group_of(param.key) {
+                    group if !came(group) => completed.push(param.key, param.value),
+                    // The newer record counts it.
+                    Some(group) => {
+                        self.parameters.entry(group).and_modify(|count| *count = count.saturating_sub(1));
+                    }
+                    None => {}
+                }
+            }
+        }
+        completed
+    }
+
+    /// The daemon was silent until now, not what it was asked about.
+    pub(super) fn daemon_resumed(&mut self, now: Instant) {
+        self.last_first_answer = now;
+        self.running.values_mut().for_each(|running| (running.since, running.checks) = (now, 0));
     }
 
     /// Adds to the number of parameters that have arrived.
@@ -166,26 +266,42 @@ impl Flight {
     }
 
     /// Nothing more will come of this batch.
-    pub(super) fn give_up(&mut self, batch: &Batch) {
+    pub(super) fn give_up(&mut self, batch: &Batch, reason: MissingReason) {
         for uuid in &batch.domains {
-            self.progress(*uuid, Progress::Answered { complete: false });
-        }
-    }
-
-    fn progress(&mut self, uuid: Uuid, progress: Progress) {
-        if let Some(domain) = self.domains.get_mut(&uuid) {
-            domain.1 = progress;
+            self.busy.remove(*uuid);
+            if let Some(progress) = self.domains.get_mut(uuid) {
+                progress.state = State::Answered;
+                progress.reason = reason;
+            }
         }
     }
 
     /// Whether all has been answered or given up.
     pub(super) fn is_done(&self) -> bool {
-        self.planned && self.queue.is_empty() && self.running.is_empty() && !self.rechecking
+        self.planned && self.queue.is_empty() && self.running.is_empty() && self.busy.is_empty() && !self.rechecking
     }
 
     /// Whether every domain was answered for.
     pub(super) fn is_whole(&self) -> bool {
-        self.is_done() && !self.domains.values().any(|domain| domain.1 == Progress::Waiting)
+        self.is_done() && !self.domains.values().any(|progress| progress.state == State::Waiting)
+    }
+
+    /// What is judged of a record that was asked for `groups`. Of the group of vCPUs, only KVM's statistics need the
+    /// monitor.
+    pub(super) fn judged(&self, groups: StatsGroups) -> StatsGroups {
+        let unwanted = if self.wanted.contains(&Group::VcpuKvm) { StatsGroups::default() } else { StatsGroups::VCPU };
+        groups.and(StatsGroups::MONITOR).without(unwanted)
+    }
+
+    /// Until when busy domains are asked again: for a share of the time that the most impatient waiter gives, from the
+    /// moment that the other domains have answered.
+    pub(super) fn busy_until(&self) -> Option<Instant> {
+        const SHARE: u32 = 2;
+        let mut batches = self.queue.iter().chain(self.running.values().map(|running| &running.batch));
+        if batches.any(|batch| !batch.again) {
+            return None;
+        }
+        Some(self.last_first_answer + self.deadline()?.saturating_duration_since(self.started) / SHARE)
     }
 
     /// How long a call may take before it is looked into: a fifth of the time that the most impatient waiter gives, or eight
@@ -195,6 +311,18 @@ impl Flight {
         const LEAST: Duration = Duration::from_secs(1);
         let given = self.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(self.started));
         (usual * 8).max(LEAST).min(given / 5)
+    }
+
+    /// What is not there of a domain. KVM's statistics of vCPUs come with their group: once that was asked for, only they
+    /// can be missing.
+    fn missing_of(&self, progress: &Progress, quarantined: bool) -> Missing {
+        let is_missing = |group: &Group| {
+            let needs = asked_for(*group);
+            let partly = *group == Group::Vcpu && progress.asked.contains(needs);
+            progress.missing.contains(needs) && !partly
+        };
+        let reason = if quarantined { MissingReason::Quarantined } else { progress.reason };
+        Missing { groups: self.wanted.iter().copied().filter(is_missing).collect(), reason }
     }
 
     /// When the most impatient waiter leaves.
@@ -209,15 +337,13 @@ impl Flight {
         versions: Option<&Versions>,
         error: Option<LibvirtError>,
         targets: Arc<Snapshot>,
-        quarantined: impl Fn(Uuid) -> Option<super::Quarantined>,
+        quarantined: impl Fn(Uuid) -> Option<Quarantined>,
     ) -> Arc<Collection> {
-        let status = |(identity, progress): &(Identity, Progress)| {
-            let complete = match progress {
-                Progress::Gone => return None,
-                Progress::Waiting => false,
-                Progress::Answered { complete } => *complete,
-            };
-            Some(DomainStatus { identity: identity.clone(), complete, quarantined: quarantined(identity.uuid) })
+        let status = |progress: &Progress| {
+            let identity = progress.identity.clone();
+            let quarantined = quarantined(identity.uuid);
+            let missing = (!progress.missing.is_empty()).then(|| self.missing_of(progress, quarantined.is_some()));
+            (progress.state != State::Gone).then_some(DomainStatus { identity, missing, quarantined })
         };
         Arc::new(Collection {
             batches: self.batches.clone(),
@@ -225,6 +351,7 @@ impl Flight {
             domains: self.domains.values().filter_map(status).collect(),
             versions: versions.cloned(),
             at: SystemTime::now(),
+            ended: now,
             duration: now.saturating_duration_since(self.started),
             calls: self.calls,
             targets,

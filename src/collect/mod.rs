@@ -7,6 +7,7 @@
 //! from harming others (`quarantine`); a daemon that does not answer is told from that by questions that it serves
 //! without waiting for any hypervisor (`link`).
 
+mod busy;
 mod complete;
 mod coordinator;
 mod effort;
@@ -21,8 +22,9 @@ mod selection;
 mod shape;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
@@ -53,6 +55,8 @@ pub struct Collection {
     pub versions: Option<Versions>,
     /// When the collection ended.
     pub at: SystemTime,
+    /// The same moment on the clock that is never set.
+    pub ended: Instant,
     /// How long it took.
     pub duration: Duration,
     /// Calls for statistics that it took.
@@ -70,10 +74,27 @@ impl Collection {
         self.batches.iter().map(AsRef::as_ref).collect()
     }
 
+    /// From its beginning to its end: its values are from between.
+    #[must_use]
+    pub fn span(&self) -> Range<Instant> {
+        self.ended.checked_sub(self.duration).unwrap_or(self.ended)..self.ended
+    }
+
     fn failed(error: LibvirtError, duration: Duration) -> Self {
         let (batches, parameters, domains) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let (at, targets) = (SystemTime::now(), Arc::default());
-        Self { batches, parameters, domains, versions: None, at, duration, calls: 0, targets, error: Some(error) }
+        let (at, ended, targets) = (SystemTime::now(), Instant::now(), Arc::default());
+        Self {
+            batches,
+            parameters,
+            domains,
+            versions: None,
+            at,
+            ended,
+            duration,
+            calls: 0,
+            targets,
+            error: Some(error),
+        }
     }
 }
 
@@ -82,10 +103,56 @@ impl Collection {
 pub struct DomainStatus {
     /// Who it is.
     pub identity: Identity,
-    /// Whether all that was asked for has arrived, what needs its hypervisor included.
-    pub complete: bool,
+    /// What has not arrived of all that was asked for.
+    pub missing: Option<Missing>,
     /// Since when and why its hypervisor is left alone.
     pub quarantined: Option<Quarantined>,
+}
+
+impl DomainStatus {
+    /// Whether all that was asked for has arrived, what needs its hypervisor included.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_none()
+    }
+}
+
+/// What a collection lacks of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The groups that are not there, or not all of them.
+    pub groups: BTreeSet<Group>,
+    /// Why.
+    pub reason: MissingReason,
+}
+
+/// Why a collection lacks statistics of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingReason {
+    /// Another client or a job of libvirt, such as a dump, held the domain each time that it was asked.
+    Busy,
+    /// The domain is in quarantine.
+    Quarantined,
+    /// No answer came before the deadline.
+    Deadline,
+    /// libvirt answered with an error, or left the group out although it had the domain's job.
+    Refused,
+    /// As many calls as may be at a time wait for other domains that do not answer.
+    StuckCalls,
+}
+
+impl MissingReason {
+    /// For labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Quarantined => "quarantined",
+            Self::Deadline => "deadline",
+            Self::Refused => "refused",
+            Self::StuckCalls => "stuck_calls",
+        }
+    }
 }
 
 /// What the collector counts.
@@ -194,6 +261,16 @@ impl Collector {
         Arc::new(Collection::failed(error, asked.elapsed()))
     }
 
+    /// One collection of everything with all definitions, for a program that makes no other. Where it is not known in time who
+    /// exists, the daemon is not waited for a second time, and the failure counts once.
+    pub async fn collect_once(&self) -> Arc<Collection> {
+        let asked = Instant::now();
+        match self.discover(None, false).await {
+            Ok(_) => self.collect(None, Selection::default()).await,
+            Err(error) => Arc::new(Collection::failed(error, asked.elapsed())),
+        }
+    }
+
     /// How it stands with the daemon, in the words of the thread that decides: it answers at once, or is stuck. `None` if
     /// that thread has ended.
     pub async fn standing(&self) -> Option<Standing> {
@@ -257,7 +334,7 @@ mod tests {
             assert_eq!(collection.error, None);
             let names: Vec<_> = collection.domains.iter().map(|domain| domain.identity.name.as_str()).collect();
             assert_eq!(names, ["test"]);
-            assert!(collection.domains.iter().all(|domain| domain.complete));
+            assert!(collection.domains.iter().all(DomainStatus::is_complete));
             assert!(collection.batches.iter().any(|records| records.domains().any(|domain| domain.name == "test")));
             let versions = collection.versions.as_ref().expect("versions");
             assert_eq!(versions.driver, "TEST");

@@ -27,13 +27,21 @@ impl Planner {
     /// Divides the domains into batches. Each worker gets several, so that one slow batch does not make the others wait,
     /// and so that a frozen domain takes few others with it.
     pub(super) fn plan(&self, domains: &[Uuid]) -> Vec<Vec<Uuid>> {
-        let fair = domains.len().div_ceil(self.workers * 3).clamp(1, self.batch_size);
-        let mut batches: Vec<Vec<Uuid>> = Vec::with_capacity(domains.len().div_ceil(fair));
+        self.divide(domains, domains.len().div_ceil(self.workers * 3).clamp(1, self.batch_size))
+    }
+
+    /// Divides the domains into as few batches as may be.
+    pub(super) fn pack(&self, domains: &[Uuid]) -> Vec<Vec<Uuid>> {
+        self.divide(domains, self.batch_size)
+    }
+
+    fn divide(&self, domains: &[Uuid], most: usize) -> Vec<Vec<Uuid>> {
+        let mut batches: Vec<Vec<Uuid>> = Vec::with_capacity(domains.len().div_ceil(most));
         let mut room = 0;
         for uuid in domains {
             let size = self.sizes.get(uuid).copied().unwrap_or(UNSEEN_BYTES);
             match batches.last_mut() {
-                Some(batch) if batch.len() < fair && size <= room => {
+                Some(batch) if batch.len() < most && size <= room => {
                     batch.push(*uuid);
                     room -= size;
                 }
@@ -58,7 +66,7 @@ impl Planner {
 
     /// A reply of `domains` domains was too large.
     pub(super) fn too_large(&mut self, domains: usize) {
-        self.batch_size = (domains / 2).max(1);
+        self.batch_size = self.batch_size.min(domains / 2).max(1);
     }
 
     /// The daemon may be another one.

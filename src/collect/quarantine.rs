@@ -80,6 +80,12 @@ impl Quarantine {
         self.domains.contains_key(&uuid) || self.stuck.values().any(|suspects| suspects.contains(&uuid))
     }
 
+    /// Whether a call of ours that hangs in its monitor holds the job of `uuid`.
+    pub(super) fn holds_job(&self, uuid: Uuid) -> bool {
+        let frozen = self.domains.get(&uuid).is_some_and(|quarantined| quarantined.cause == Cause::Frozen);
+        frozen && self.stuck.values().any(|suspects| suspects.contains(&uuid))
+    }
+
     /// How a batch of `domains`, none of them closed, may be asked for everything.
     pub(super) fn permission(&self, domains: &[Uuid]) -> Permission {
         let proven = || domains.iter().all(|uuid| self.proven.contains(uuid));

@@ -3,7 +3,7 @@
 //! Neither is ever waited for by a scrape. One is read at a time, definitions at most so many a second. A reading that
 //! hangs is left alone; after a few of those nothing more is read until one of them returns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -43,6 +43,8 @@ pub(super) struct Reader {
     not_before: Option<Instant>,
     current: Option<Reading>,
     hung: BTreeSet<JobId>,
+    /// Domains whose definition the daemon does not let this user read, and whether it leaves them out of statistics too.
+    denied: BTreeMap<Uuid, bool>,
 }
 
 /// Domains by when they are due.
@@ -62,6 +64,7 @@ impl Reader {
             not_before: None,
             current: None,
             hung: BTreeSet::new(),
+            denied: BTreeMap::new(),
         }
     }
 
@@ -88,6 +91,37 @@ impl Reader {
     pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
         self.addresses.retain(&known);
         self.definitions.retain(&known);
+        self.denied.retain(|uuid, _| known(*uuid));
+    }
+
+    /// The daemon does not let this user read the domain's definition.
+    pub(super) fn deny(&mut self, uuid: Uuid) {
+        self.denied.entry(uuid).or_default();
+    }
+
+    /// The daemon lets this user read the domain.
+    pub(super) fn allow(&mut self, uuid: Uuid) {
+        self.denied.remove(&uuid);
+    }
+
+    /// The domain was left out of an answer. `Some` if that is because it must not be read, and whether that is news.
+    pub(super) fn explain_silence(&mut self, uuid: Uuid) -> Option<bool> {
+        self.denied.get_mut(&uuid).map(|silent| !std::mem::replace(silent, true))
+    }
+
+    /// Whether the domain must not be read, so that there is no use in asking for its statistics.
+    pub(super) fn is_unreadable(&self, uuid: Uuid) -> bool {
+        self.denied.get(&uuid).is_some_and(|silent| *silent)
+    }
+
+    /// The domains that must not be read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = Uuid> {
+        self.denied.iter().filter(|(_, silent)| **silent).map(|(uuid, _)| *uuid)
+    }
+
+    /// How long so many definitions take at their rate.
+    pub(super) fn time_for(&self, definitions: usize) -> Duration {
+        self.pace.saturating_mul(u32::try_from(definitions).unwrap_or(u32::MAX))
     }
 
     /// What is to be read now, taken off the list. Domains that are not `allowed` come later.
@@ -135,6 +169,7 @@ impl Reader {
     pub(super) fn disconnected(&mut self) {
         self.current = None;
         self.hung.clear();
+        self.denied.clear();
     }
 
     /// When something has to be done: a reading to begin, or one to give up on.
@@ -232,6 +267,26 @@ mod tests {
         assert_eq!(reader.next_wake(Duration::ZERO), Some(now + LATER));
         assert!(reader.next(now + LATER, |_, _| true).is_some());
         assert_eq!(reader.next_wake(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_domain_is_denied_until_it_can_be_read() {
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut reader = Reader::new(50);
+        reader.deny(a);
+        assert!(!reader.is_unreadable(a), "its statistics may come");
+        assert_eq!((reader.explain_silence(b), reader.explain_silence(a)), (None, Some(true)));
+        reader.deny(a);
+        assert_eq!(reader.explain_silence(a), Some(false));
+        assert!(reader.is_unreadable(a) && !reader.is_unreadable(b));
+        assert_eq!(reader.unreadable().collect::<Vec<_>>(), [a]);
+        reader.allow(a);
+        assert!(!reader.is_unreadable(a));
+        reader.deny(b);
+        assert_eq!((reader.unreadable().count(), reader.explain_silence(b)), (0, Some(true)));
+        reader.retain(|uuid| uuid == a);
+        assert_eq!(reader.unreadable().count(), 0);
+        assert_eq!(reader.time_for(100), Duration::from_secs(2));
     }
 
     #[test]

@@ -14,6 +14,10 @@ const LEAST_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_FACTOR: u32 = 20;
 /// The longest such pause: a daemon that was slow once is asked again after that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How many times longer than a listing usually is the interval between two is at the least.
+const INTERVAL_FACTOR: u32 = 100;
+/// The longest interval that comes of that.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(600);
 /// The least time between two listings because records did not agree with the registry: they may never agree.
 const RECORDS_PAUSE: Duration = Duration::from_secs(30);
 
@@ -132,7 +136,8 @@ impl Relisting {
         }
     }
 
-    /// The listing has arrived: the events since it was asked for. The next one comes after `interval` at the latest.
+    /// The listing has arrived: the events since it was asked for. The next one comes after `interval` at the latest, or
+    /// later where listings take long.
     pub(super) fn succeeded(&mut self, now: Instant, interval: Duration) -> Vec<Event> {
         let Some(running) = self.running.take() else { return Vec::new() };
         self.listed = Some(running.since);
@@ -141,7 +146,7 @@ impl Relisting {
         // shorter tells what they cost.
         let usual = self.took.replace(took).map_or(took, |last| last.min(took));
         self.not_before = Some(now + (usual * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE));
-        self.want_at(Cause::Interval, now + interval);
+        self.want_at(Cause::Interval, now + interval.max((usual * INTERVAL_FACTOR).min(LONGEST_INTERVAL)));
         if running.missed {
             self.want(Cause::Overflow, now);
         }
@@ -245,6 +250,21 @@ mod tests {
         assert_eq!(relisting.next_wake(), Some(now + INTERVAL));
         relisting.want(Cause::Records, now + RECORDS_PAUSE);
         assert_eq!(relisting.next_wake(), Some(now + RECORDS_PAUSE));
+    }
+
+    #[test]
+    fn listings_take_a_small_part_of_the_time() {
+        let now = Instant::now();
+        let next = |took: Duration| {
+            let mut relisting = Relisting::default();
+            relisting.want(Cause::Connect, now);
+            assert!(relisting.begin(now));
+            relisting.succeeded(now + took, Duration::from_secs(60));
+            relisting.next_wake().map(|at| at - (now + took))
+        };
+        assert_eq!(next(Duration::from_millis(100)), Some(Duration::from_secs(60)));
+        assert_eq!(next(Duration::from_millis(800)), Some(Duration::from_secs(80)));
+        assert_eq!(next(Duration::from_secs(9)), Some(LONGEST_INTERVAL));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the coordinator has to know of a record without looking through all of it: found out by the worker that fetched it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use foldhash::fast::FixedState;
@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::selection::group_of;
 use crate::config::Group;
-use crate::libvirt::{DomainRecord, Param, ParamValue, Records};
+use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
+use crate::targets::{Disk, Metadata};
 
 /// The records of a reply in short.
 #[derive(Debug, Default)]
@@ -26,29 +27,103 @@ pub(super) struct Shape {
     /// Its size on the wire in bytes.
     pub(super) size: usize,
     pub(super) devices: Devices,
+    /// Whether the domain had a hypervisor process.
+    pub(super) active: bool,
+    /// The groups of which it has what only the hypervisor's answer can have given.
+    pub(super) answers: StatsGroups,
+    /// Whether `block.count` says that there are disks.
+    pub(super) has_disks: bool,
 }
 
-/// Numbers that change with the names and sources of a domain's disks, and with the names of its NICs; `None` where the
-/// record does not tell.
+/// Numbers that change with the names and sources of a domain's disks, with the names of its NICs, and with the most vCPUs
+/// and memory that it can have; `None` where the record does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Devices {
     pub(super) disks: Option<u64>,
     pub(super) interfaces: Option<u64>,
+    pub(super) sizes: Option<u64>,
+}
+
+/// What a record tells that those before it did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct News {
+    /// Something for the first time.
+    pub(super) first: bool,
+    /// Something else than before.
+    pub(super) changed: bool,
+    /// Other disks, or other images of them, than before.
+    pub(super) other_disks: bool,
 }
 
 impl Devices {
-    /// Takes over what `newer` tells; `true` if that is something else than what was told before.
-    pub(super) fn update(&mut self, newer: Self) -> bool {
-        let changed = |old: &mut Option<u64>, new: Option<u64>| match (*old, new) {
-            (_, None) => false,
-            (old_one, Some(_)) => {
-                *old = new;
-                old_one.is_some_and(|old_one| Some(old_one) != new)
-            }
+    /// Takes over what `newer` tells.
+    pub(super) fn update(&mut self, newer: Self) -> News {
+        let mut news = News::default();
+        let mut take = |old: &mut Option<u64>, new: Option<u64>| {
+            let old_one = std::mem::replace(old, new.or(*old));
+            news.first |= old_one.is_none() && new.is_some();
+            let changed = old_one.is_some() && new.is_some() && old_one != new;
+            news.changed |= changed;
+            changed
         };
-        // Both are updated.
-        changed(&mut self.disks, newer.disks) | changed(&mut self.interfaces, newer.interfaces)
+        let other_disks = take(&mut self.disks, newer.disks);
+        take(&mut self.interfaces, newer.interfaces);
+        take(&mut self.sizes, newer.sizes);
+        News { other_disks, ..news }
     }
+}
+
+/// Whether a record tells something else of a domain's disks, NICs and sizes than its definition does: that is older then. A
+/// part of which the record tells nothing contradicts nothing.
+pub(super) fn contradicts(record: &DomainRecord<'_>, metadata: &Metadata) -> bool {
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut interfaces: BTreeSet<&str> = BTreeSet::new();
+    let mut other_size = false;
+    for param in record.params() {
+        let number = |prefix: &str, suffix: &str| param.key.strip_prefix(prefix)?.strip_suffix(suffix);
+        match param.value {
+            ParamValue::String(value) => {
+                if let Some(number) = number("block.", ".name") {
+                    names.insert(number, value);
+                } else if let Some(number) = number("block.", ".path") {
+                    paths.insert(number, value);
+                } else if number("net.", ".name").is_some() {
+                    interfaces.insert(value);
+                }
+            }
+            ParamValue::UInt(most) => {
+                other_size |= param.key == "vcpu.maximum" && metadata.vcpus.is_some_and(|vcpus| vcpus != most);
+            }
+            ParamValue::ULLong(most) => {
+                let is_other = |bytes: u64| bytes / 1024 != most;
+                other_size |= param.key == "balloon.maximum" && metadata.memory_bytes.is_some_and(is_other);
+            }
+            _ => {}
+        }
+    }
+    let known = metadata.interfaces.iter().map(|interface| interface.device.as_str());
+    let known: BTreeSet<&str> = known.filter(|device| !device.is_empty()).collect();
+    other_size
+        || (!interfaces.is_empty() && interfaces != known)
+        || (!names.is_empty() && other_disks(&names, &paths, &metadata.disks))
+}
+
+/// Whether these are other disks, or other images, than those of the definition. Layers below an image have the same name, and
+/// come after it. Only of local images do records have a path.
+fn other_disks(names: &BTreeMap<&str, &str>, paths: &BTreeMap<&str, &str>, disks: &[Disk]) -> bool {
+    let mut tops: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut numbers: Vec<(&str, usize)> =
+        names.keys().filter_map(|number| Some((*number, number.parse().ok()?))).collect();
+    numbers.sort_by_key(|(_, place)| *place);
+    for (number, _) in numbers {
+        tops.entry(names[number]).or_insert_with(|| paths.get(number).copied().unwrap_or_default());
+    }
+    let is_other = |disk: &Disk| {
+        let local = ["file", "block", "dir"].contains(&disk.source_type.as_str());
+        tops.get(disk.device.as_str()).is_none_or(|path| local && *path != disk.source)
+    };
+    tops.len() != disks.len() || disks.iter().any(is_other)
 }
 
 /// What a key alone tells of its parameters.
@@ -59,6 +134,11 @@ struct KeyFacts {
     /// Whether the value is what a disk is called or where it lies, or what a NIC is called.
     names_disk: bool,
     names_interface: bool,
+    counts_disks: bool,
+    /// The group whose answer from the hypervisor it shows.
+    answers: StatsGroups,
+    /// Whether the value is how many vCPUs, or how much memory, the domain can have at most.
+    is_size: bool,
 }
 
 /// The records in short.
@@ -83,18 +163,38 @@ fn facts_of(key: &str) -> KeyFacts {
         size: 8 + padded(key.len()),
         names_disk: group == Some(Group::Block) && ends_with(&[".name", ".path", ".backingIndex"]),
         names_interface: group == Some(Group::Interface) && ends_with(&[".name"]),
+        counts_disks: key == "block.count",
+        answers: answers_of(group, key),
+        is_size: ["vcpu.maximum", "balloon.maximum"].contains(&key),
+    }
+}
+
+/// The group of which `key` is only there once the hypervisor has been asked.
+fn answers_of(group: Option<Group>, key: &str) -> StatsGroups {
+    match group {
+        Some(Group::CpuTotal) if key.starts_with("cpu.haltpoll.") => StatsGroups::CPU_TOTAL,
+        Some(Group::Balloon) if key == "balloon.rss" => StatsGroups::BALLOON,
+        Some(Group::VcpuKvm) => StatsGroups::VCPU,
+        Some(Group::Block) if key.ends_with(".rd.reqs") => StatsGroups::BLOCK,
+        Some(Group::Iothread) => StatsGroups::IOTHREAD,
+        Some(Group::Dirtyrate) if key == "dirtyrate.calc_status" => StatsGroups::DIRTYRATE,
+        Some(Group::Vm) => StatsGroups::VM,
+        _ => StatsGroups::default(),
     }
 }
 
 fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) -> Shape {
     let state = FixedState::with_seed(0);
-    let (mut disks, mut interfaces) = (state.build_hasher(), state.build_hasher());
-    let (mut has_disks, mut has_interfaces) = (false, false);
+    let [mut disks, mut interfaces, mut sizes] = [(); 3].map(|()| state.build_hasher());
+    let [mut has_disks, mut has_interfaces, mut has_sizes] = [false; 3];
     let mut size = 28 + padded(record.name.len());
+    let (mut answers, mut counted_disks) = (StatsGroups::default(), false);
     for param in record.params() {
         let facts = &keys[param.number];
         counts[param.number] += 1;
         size += facts.size + size_of(param.value);
+        answers |= facts.answers;
+        counted_disks |= facts.counts_disks && !matches!(param.value, ParamValue::UInt(0));
         if facts.names_disk {
             has_disks = true;
             hash(param, &mut disks);
@@ -103,10 +203,17 @@ fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) 
             has_interfaces = true;
             hash(param, &mut interfaces);
         }
+        if facts.is_size {
+            has_sizes = true;
+            hash(param, &mut sizes);
+        }
     }
-    let devices =
-        Devices { disks: has_disks.then(|| disks.finish()), interfaces: has_interfaces.then(|| interfaces.finish()) };
-    Shape { uuid: record.uuid, size, devices }
+    let devices = Devices {
+        disks: has_disks.then(|| disks.finish()),
+        interfaces: has_interfaces.then(|| interfaces.finish()),
+        sizes: has_sizes.then(|| sizes.finish()),
+    };
+    Shape { uuid: record.uuid, size, devices, active: record.is_active(), answers, has_disks: counted_disks }
 }
 
 fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {
@@ -114,6 +221,7 @@ fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {
     match param.value {
         ParamValue::String(text) => text.hash(hasher),
         ParamValue::UInt(number) => number.hash(hasher),
+        ParamValue::ULLong(number) => number.hash(hasher),
         _ => {}
     }
 }
@@ -157,15 +265,71 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_swapped_is_noticed_and_a_counter_is_not() {
+        let first = News { first: true, ..News::default() };
+        let changed = News { changed: true, ..News::default() };
         let disk = |path| ("block.0.path", ParamValue::String(path));
         let (name, reads) = (("block.0.name", ParamValue::String("vda")), ("block.0.rd.reqs", ParamValue::ULLong(1)));
         let mut known = devices(&[name, disk("/a"), reads]);
         assert!(known.disks.is_some() && known.interfaces.is_none());
-        assert!(!known.update(devices(&[name, disk("/a"), ("block.0.rd.reqs", ParamValue::ULLong(2))])));
-        assert!(!known.update(devices(&[])), "a record without the group");
-        assert!(!known.update(devices(&[("net.0.name", ParamValue::String("vnet0"))])), "the first word on NICs");
-        assert!(known.update(devices(&[("net.0.name", ParamValue::String("vnet1"))])));
-        assert!(known.update(devices(&[name, disk("/snapshot"), reads])));
-        assert!(known.update(devices(&[name, disk("/snapshot"), ("block.0.backingIndex", ParamValue::UInt(3))])));
+        assert_eq!(
+            known.update(devices(&[name, disk("/a"), ("block.0.rd.reqs", ParamValue::ULLong(2))])),
+            News::default()
+        );
+        assert_eq!(known.update(devices(&[])), News::default(), "a record without the group");
+        assert_eq!(known.update(devices(&[("net.0.name", ParamValue::String("vnet0"))])), first);
+        assert_eq!(known.update(devices(&[("net.0.name", ParamValue::String("vnet1"))])), changed);
+        let sizes =
+            |most| devices(&[("vcpu.maximum", ParamValue::UInt(most)), ("balloon.maximum", ParamValue::ULLong(9))]);
+        assert_eq!((known.update(sizes(2)), known.update(sizes(4))), (first, changed));
+        let changed = News { other_disks: true, ..changed };
+        assert_eq!(known.update(devices(&[name, disk("/snapshot"), reads])), changed);
+        assert_eq!(
+            known.update(devices(&[name, disk("/snapshot"), ("block.0.backingIndex", ParamValue::UInt(3))])),
+            changed
+        );
+    }
+
+    #[test]
+    fn a_record_contradicts_a_definition_that_is_older() {
+        let xml = "<domain><memory unit='MiB'>64</memory><vcpu>4</vcpu><devices>\
+                   <disk type='file'><source file='/vda.s1'/><target dev='vda'/></disk>\
+                   <disk type='network'><source protocol='rbd' name='pool/x'/><target dev='vdb'/></disk>\
+                   <disk type='file' device='cdrom'><target dev='sda'/></disk>\
+                   <interface type='bridge'><target dev='vnet0'/></interface><interface type='user'/></devices></domain>";
+        let metadata =
+            crate::targets::parse_definition(xml, &crate::config::MetadataLabels::new()).expect("a definition");
+        let contradicted = |params: &[(&str, ParamValue<'_>)]| {
+            let mut records = Records::default();
+            records.push_domain("x", Uuid::nil(), Some(1));
+            params.iter().for_each(|(key, value)| records.push(key, *value));
+            let record = records.domains().next().expect("a record");
+            contradicts(&record, &metadata)
+        };
+        let text = ParamValue::String;
+        let disks = [
+            ("block.0.name", text("vda")),
+            ("block.0.path", text("/vda.s1")),
+            ("block.1.name", text("vda")),
+            ("block.1.path", text("/vda.img")),
+            ("block.2.name", text("vdb")),
+            ("block.10.name", text("sda")),
+        ];
+        let with = |key: &'static str, value: ParamValue<'static>| {
+            let mut disks = disks.to_vec();
+            disks.retain(|(known, _)| *known != key);
+            disks.push((key, value));
+            contradicted(&disks)
+        };
+        assert!(!contradicted(&disks) && !contradicted(&[]));
+        assert!(with("block.0.path", text("/vda.s2")), "a snapshot");
+        assert!(!with("block.1.path", text("/other.img")), "the layers below are not compared");
+        assert!(!with("block.2.path", text("/dev/rbd0")), "an image on the network has no path in its definition");
+        assert!(with("block.10.path", text("/cd.iso")), "a medium");
+        assert!(with("block.11.name", text("vdc")) && contradicted(&disks[..5]), "one disk more, one less");
+        assert!(!contradicted(&[("net.0.name", text("vnet0"))]) && contradicted(&[("net.0.name", text("vnet1"))]));
+        assert!(!contradicted(&[("vcpu.maximum", ParamValue::UInt(4))]));
+        assert!(contradicted(&[("vcpu.maximum", ParamValue::UInt(2))]));
+        assert!(!contradicted(&[("balloon.maximum", ParamValue::ULLong(65_536))]));
+        assert!(contradicted(&[("balloon.maximum", ParamValue::ULLong(131_072))]));
     }
 }

@@ -10,10 +10,12 @@ use super::coordinator::Message;
 use super::shape::{Shapes, shapes_of};
 use crate::config::MetadataLabels;
 use crate::libvirt::{
-    Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError,
-    ParamValue, Records, StatsRequest, Versions,
+    Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError, OpenGuard,
+    ParamValue, Records, StatsGroups, StatsRequest, Versions,
 };
-use crate::targets::{Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, parse_definition};
+use crate::targets::{
+    Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, fingerprint, parse_definition,
+};
 
 /// Most interfaces that a domain is known by, and most addresses of each.
 const MOST_ADDRESSES: usize = 64;
@@ -46,10 +48,10 @@ pub(super) enum Task {
     Stats { domains: Vec<Uuid>, request: StatsRequest },
     /// Fetch the statistics of all domains of a selection.
     Bulk { request: StatsRequest, wanted: DomainFilter },
-    /// Fetch the basic facts of all domains, for drivers without bulk statistics.
-    Info { inactive: bool, wanted: DomainFilter },
-    /// Read the definition of a domain.
-    Define { uuid: Uuid, labels: Arc<MetadataLabels> },
+    /// Fetch the basic facts of all domains, as far as they belong to these groups, for drivers without bulk statistics.
+    Info { inactive: bool, groups: StatsGroups, wanted: DomainFilter },
+    /// Read the definition of a domain, unless it is the one with the fingerprint that is `known`.
+    Define { uuid: Uuid, labels: Arc<MetadataLabels>, known: Option<u64> },
     /// Look up the addresses of a domain at these sources, in their order.
     Locate { uuid: Uuid, sources: Vec<AddressSource> },
 }
@@ -75,6 +77,8 @@ pub(super) enum Outcome {
     Controlled(Vec<(Uuid, ControlState)>),
     Records(Records, Shapes),
     Defined(Result<Metadata, DefinitionError>),
+    /// The definition is the one that was known.
+    Unchanged,
     Located(Option<Addresses>),
 }
 
@@ -83,6 +87,8 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) role: Role,
     pub(super) uri: String,
+    /// Ends the open that the thread begins with.
+    pub(super) guard: OpenGuard,
     /// Where events go.
     pub(super) inbox: Arc<Inbox>,
     pub(super) tasks: mpsc::Receiver<(u64, Task)>,
@@ -97,7 +103,7 @@ impl Worker {
         let id = self.id;
         let on_close = move || drop(messages.send(Message::Closed(id)));
         let access = if let Role::Reader(access) = self.role { access } else { Access::ReadOnly };
-        let opened = Connection::open(&self.uri, access, on_close).and_then(|connection| {
+        let opened = Connection::open_guarded(&self.uri, access, &self.guard, on_close).and_then(|connection| {
             let greeting = self.greet(&connection)?;
             Ok((connection, greeting))
         });
@@ -169,7 +175,7 @@ impl Desk {
     fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
         match task {
             Task::List => self.list(alive).map(Outcome::Listed),
-            Task::Control(domains) => self.control_states(&domains).map(Outcome::Controlled),
+            Task::Control(domains) => self.control_states(&domains, alive).map(Outcome::Controlled),
             Task::Stats { domains, request } => {
                 self.find(&domains)?;
                 let mut records = Records::default();
@@ -190,15 +196,20 @@ impl Desk {
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
-            Task::Info { inactive, wanted } => {
-                let records = self.basic_facts(inactive, &wanted)?;
+            Task::Info { inactive, groups, wanted } => {
+                let records = self.basic_facts(inactive, groups, &wanted)?;
                 let shapes = shapes_of(&records);
                 Ok(Outcome::Records(records, shapes))
             }
-            Task::Define { uuid, labels } => {
+            Task::Define { uuid, labels, known } => {
                 let domain = self.connection.lookup_domain(uuid)?;
                 let xml = domain.xml_description(&self.connection)?;
-                Ok(Outcome::Defined(parse_definition(&xml, &labels)))
+                let fingerprint = fingerprint(&xml, &labels);
+                if known == Some(fingerprint) {
+                    return Ok(Outcome::Unchanged);
+                }
+                let parsed = parse_definition(&xml, &labels);
+                Ok(Outcome::Defined(parsed.map(|metadata| Metadata { fingerprint, ..metadata })))
             }
             Task::Locate { uuid, sources } => self.addresses(uuid, &sources).map(Outcome::Located),
         }
@@ -235,7 +246,8 @@ impl Desk {
             };
             (identity, state, flags)
         };
-        Ok(Listing { domains: all.into_iter().map(describe).collect() })
+        let host = self.connection.host();
+        Ok(Listing { domains: all.into_iter().map(describe).collect(), host })
     }
 
     /// The addresses from the first source that knows any. A source that this driver does not have knows none; one that
@@ -293,11 +305,20 @@ impl Desk {
         Ok(())
     }
 
-    /// A domain that has stopped has no control state, and is left out.
-    fn control_states(&mut self, domains: &[Uuid]) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
+    /// A domain that has stopped has no control state, and is left out. Each part of the answer is a sign that the daemon is
+    /// `alive`.
+    fn control_states(
+        &mut self,
+        domains: &[Uuid],
+        alive: &dyn Fn(),
+    ) -> Result<Vec<(Uuid, ControlState)>, LibvirtError> {
+        const PART: usize = 64;
         self.find(domains)?;
         let mut states = Vec::with_capacity(domains.len());
-        for uuid in domains {
+        for (number, uuid) in domains.iter().enumerate() {
+            if number % PART == PART - 1 {
+                alive();
+            }
             let Some(domain) = self.handles.get(uuid) else { continue };
             match domain.control_state(&self.connection) {
                 Ok(state) => states.push((*uuid, state)),
@@ -308,8 +329,8 @@ impl Desk {
         Ok(states)
     }
 
-    /// The basic facts under the keys that bulk statistics have for them.
-    fn basic_facts(&self, inactive: bool, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
+    /// The basic facts of these groups, under the keys that bulk statistics have for them.
+    fn basic_facts(&self, inactive: bool, groups: StatsGroups, wanted: &DomainFilter) -> Result<Records, LibvirtError> {
         let mut records = Records::default();
         let list = if inactive { DomainList::Inactive } else { DomainList::Active };
         for domain in self.connection.list_domains(list)? {
@@ -323,11 +344,17 @@ impl Desk {
                 Err(_) => continue,
             };
             records.push_domain(&identity.name, identity.uuid, identity.id);
-            records.push("state.state", ParamValue::Int(info.state));
-            records.push("cpu.time", ParamValue::ULLong(info.cpu_time_nanos));
-            records.push("balloon.current", ParamValue::ULLong(info.memory_kib));
-            records.push("balloon.maximum", ParamValue::ULLong(info.maximum_kib));
-            records.push("vcpu.current", ParamValue::UInt(info.vcpus));
+            for (group, key, value) in [
+                (StatsGroups::STATE, "state.state", ParamValue::Int(info.state)),
+                (StatsGroups::CPU_TOTAL, "cpu.time", ParamValue::ULLong(info.cpu_time_nanos)),
+                (StatsGroups::BALLOON, "balloon.current", ParamValue::ULLong(info.memory_kib)),
+                (StatsGroups::BALLOON, "balloon.maximum", ParamValue::ULLong(info.maximum_kib)),
+                (StatsGroups::VCPU, "vcpu.current", ParamValue::UInt(info.vcpus)),
+            ] {
+                if groups.contains(group) {
+                    records.push(key, value);
+                }
+            }
         }
         Ok(records)
     }

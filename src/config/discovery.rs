@@ -31,7 +31,7 @@ pub struct ServiceDiscovery {
     /// Only interfaces on a network or bridge whose name matches one of these; all if the list is empty.
     pub networks: Vec<AnchoredRegex>,
     /// How long addresses are good.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
     pub refresh_interval: Duration,
 }
 

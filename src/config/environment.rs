@@ -54,10 +54,10 @@ pub(super) fn apply(otlp: &mut Otlp, variable: &dyn Fn(&str) -> Option<String>) 
     note("insecure", environment.fill(&mut otlp.insecure, &names, flag)?);
     let names = ["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
     note("headers", environment.fill(&mut otlp.headers, &names, headers)?);
-    note("interval", environment.fill(&mut otlp.interval, &["OTEL_METRIC_EXPORT_INTERVAL"], milliseconds)?);
+    note("interval", environment.fill(&mut otlp.interval, &["OTEL_METRIC_EXPORT_INTERVAL"], Span::from_millis)?);
     let names = ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
-    note("timeout", environment.fill(&mut otlp.timeout, &names, milliseconds)?);
-    let from = environment.fill(&mut otlp.export_timeout, &["OTEL_METRIC_EXPORT_TIMEOUT"], milliseconds)?;
+    note("timeout", environment.fill(&mut otlp.timeout, &names, Span::from_millis)?);
+    let from = environment.fill(&mut otlp.export_timeout, &["OTEL_METRIC_EXPORT_TIMEOUT"], Span::from_millis)?;
     note("export_timeout", from);
     let names = ["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
     note("compression", environment.fill(&mut otlp.compression, &names, str::parse)?);
@@ -115,13 +115,6 @@ fn temporality(text: &str) -> Result<Temporality, ValueError> {
     match text.to_ascii_lowercase().as_str() {
         "lowmemory" => Ok(Temporality::Cumulative),
         word => word.parse(),
-    }
-}
-
-fn milliseconds(text: &str) -> Result<Span, ValueError> {
-    match u64::from_str(text) {
-        Ok(number) => format!("{number}ms").parse(),
-        Err(_) => Err(ValueError::Milliseconds { text: text.to_owned() }),
     }
 }
 

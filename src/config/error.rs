@@ -4,12 +4,16 @@ use std::io;
 
 use thiserror::Error;
 
+use super::place;
+
 /// Why there is no configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file is not there, or may not be read.
-    #[error("cannot read the configuration file {file}")]
+    #[error("cannot read the {kind} file {file}")]
     Unreadable {
+        /// What the file is.
+        kind: &'static str,
         /// The file as it was asked for.
         file: String,
         /// What the operating system says.
@@ -61,12 +65,12 @@ pub enum ConfigError {
         source: ValueError,
     },
     /// Keys of the configuration, wherever each comes from, that do not go together.
-    #[error("{section}: {fault}")]
+    #[error("{key}: {fault}")]
     Contradiction {
-        /// The section.
-        section: &'static str,
+        /// The key that says what cannot be.
+        key: &'static str,
         /// What does not go together.
-        fault: &'static str,
+        fault: String,
     },
 }
 
@@ -75,6 +79,7 @@ impl ConfigError {
     /// where editors and people look for it. YAML knows keys, not fields.
     pub(super) fn from_yaml(file: &str, error: &serde_yaml::Error) -> Self {
         let text = error.to_string().replace("unknown field `", "unknown key `");
+        let text = text.replace("invalid type: unit value", "invalid type: null");
         let (place, message) = match error.location() {
             Some(at) => (
                 format!("{}:{}: ", at.line(), at.column()),
@@ -85,10 +90,11 @@ impl ConfigError {
         Self::Invalid { file: file.to_owned(), place, message: escape_controls(&message) }
     }
 
-    /// Keys of `section` that do not go together, which no single place in the file is to blame for.
-    pub(super) fn contradiction(file: &str, section: &str, fault: &str) -> Self {
-        let message = escape_controls(&format!("{section}: {fault}"));
-        Self::Invalid { file: file.to_owned(), place: " ".to_owned(), message }
+    /// The value of `key` cannot be, although it is one for itself. The place is that in `text`, the content of `file`, if
+    /// the key is there.
+    pub(super) fn contradiction(file: &str, text: &str, key: &str, fault: &str) -> Self {
+        let place = place::of(text, key).map_or_else(|| " ".to_owned(), |(line, column)| format!("{line}:{column}: "));
+        Self::Invalid { file: file.to_owned(), place, message: escape_controls(&format!("{key}: {fault}")) }
     }
 
     /// `valid` is what comes before the first byte that is not UTF-8.
@@ -134,6 +140,18 @@ pub enum ValueError {
         /// The URI given.
         uri: String,
     },
+    /// No URI. Names from libvirt's `uri_aliases` would hide what they stand for.
+    #[error("bad libvirt URI {uri:?}, expected one such as `qemu:///system`")]
+    Uri {
+        /// The text given.
+        uri: String,
+    },
+    /// A URI that would make a hypervisor daemon of the exporter.
+    #[error("the libvirt URI {uri:?} runs the driver and QEMU within the exporter, expected that of a daemon")]
+    EmbeddedDriver {
+        /// The URI given.
+        uri: String,
+    },
     /// No UUID.
     #[error("`{text}` is not a UUID, expected one such as `f07c280b-269b-4e75-b6b4-da2ff2ea172d`")]
     Uuid {
@@ -151,23 +169,23 @@ pub enum ValueError {
         /// What the compiler says.
         fault: String,
     },
-    /// No duration.
-    #[error("bad duration `{text}`, expected a number and a unit such as `500ms`, `8s` or `2m`")]
+    /// No duration, or one that would stop the exporter from working, or keep it too busy.
+    #[error("bad duration `{text}`, expected a number and a unit such as `500ms` or `8s`, from {least} to {most}")]
     Duration {
         /// The text given.
         text: String,
-    },
-    /// A duration that would stop the exporter from working.
-    #[error("bad duration `{text}`, expected more than zero and at most one hour")]
-    DurationRange {
-        /// The text given.
-        text: String,
+        /// The shortest that the key takes.
+        least: String,
+        /// The longest.
+        most: String,
     },
     /// A number of things that there cannot be.
-    #[error("bad number `{number}`, expected one from 1 to {most}")]
+    #[error("bad number `{number}`, expected one from {least} to {most}")]
     CountRange {
         /// The number given.
         number: String,
+        /// The least there can be.
+        least: usize,
         /// The most there can be.
         most: usize,
     },
@@ -216,6 +234,12 @@ pub enum ValueError {
         /// The path given.
         path: String,
     },
+    /// No path.
+    #[error("the path is empty, expected that of a file")]
+    EmptyPath,
+    /// No text.
+    #[error("the text is empty, expected at least one character")]
+    EmptyText,
     /// A list that may not be empty.
     #[error("the list is empty, expected at least one entry")]
     EmptyList,

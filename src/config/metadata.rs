@@ -49,10 +49,10 @@ pub struct Metadata {
     #[serde(deserialize_with = "count::up_to::<_, 10_000>")]
     pub rate: usize,
     /// After how long a definition is read again even if nothing was heard of a change.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
     pub refresh_interval: Duration,
     /// How long the reading of one definition may take.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 100>", serialize_with = "duration::serialize")]
     pub timeout: Duration,
     /// Labels of `libvirt_domain_info` beyond those that it has of itself.
     pub labels: MetadataLabels,
@@ -65,7 +65,7 @@ impl Default for Metadata {
     fn default() -> Self {
         Self {
             rate: 50,
-            refresh_interval: Duration::from_secs(30 * 60),
+            refresh_interval: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
             labels: MetadataLabels::new(),
         }

@@ -15,9 +15,11 @@ mod list;
 mod listen_address;
 mod metadata;
 mod otlp;
+mod place;
 mod regex;
+mod strict;
 mod tls;
-mod unique_keys;
+mod uri;
 mod value;
 mod web_file;
 mod word;
@@ -42,9 +44,13 @@ pub use otlp::{
     Endpoint, HeaderName, HeaderSecret, Headers, Naming, Otlp, OtlpCompression, OtlpProtocol, OtlpTls, Temporality,
 };
 pub use regex::{AnchoredRegex, NamePatterns};
+use strict::Nulls;
 pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
-pub use value::{PagePath, Uri};
-pub use web_file::{BcryptHash, RateLimit, UserName, WebFile, load_web_file, parse_web_file};
+pub use uri::Uri;
+pub use value::PagePath;
+pub use web_file::{
+    BcryptHash, ContentTypeOptions, FrameOptions, RateLimit, UserName, WebFile, load_web_file, parse_web_file,
+};
 pub use word::{
     ActiveState, AddressFamily, DiscoverySource, DomainLabel, DomainState, Group, InactiveDomains, LogFormat, LogLevel,
     UnmappedKeys,
@@ -52,6 +58,9 @@ pub use word::{
 
 /// A configuration is a page of text; what is larger is some other file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The highest limit of scrapes at a time, which is as good as none.
+pub const MAX_REQUESTS: usize = 10_000;
 
 /// Everything that the configuration file and the flags decide.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -83,6 +92,8 @@ pub struct Config {
 pub struct Libvirt {
     /// The connection URI.
     pub uri: Uri,
+    /// Whether the URI may name a program for the client library to run.
+    pub allow_programs: bool,
 }
 
 /// What one collection asks for, and how long it may take.
@@ -102,17 +113,20 @@ pub struct Collection {
     #[serde(deserialize_with = "count::up_to::<_, 1024>")]
     pub batch_size: usize,
     /// How long a result is good for others who ask for the same; zero is not at all.
-    #[serde(with = "duration::or_zero")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
     pub min_interval: Duration,
     /// How long a collection may take.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 100>", serialize_with = "duration::serialize")]
     pub deadline: Duration,
     /// How much earlier than the scraper's own timeout a collection has to end.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 1>", serialize_with = "duration::serialize")]
     pub timeout_offset: Duration,
     /// After how long the domains are listed anew even if nothing was heard of a change.
-    #[serde(with = "duration")]
+    #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
     pub resync_interval: Duration,
+    /// After how long without a call a connection beyond the first is closed.
+    #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
+    pub idle_timeout: Duration,
 }
 
 impl Default for Collection {
@@ -126,7 +140,8 @@ impl Default for Collection {
             min_interval: Duration::ZERO,
             deadline: Duration::from_secs(8),
             timeout_offset: Duration::from_millis(500),
-            resync_interval: Duration::from_secs(10 * 60),
+            resync_interval: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -182,10 +197,12 @@ pub struct Web {
     /// The path that the metrics are served at.
     pub telemetry_path: PagePath,
     /// The web configuration file, for TLS and passwords.
+    #[serde(deserialize_with = "value::file_path")]
     pub config_file: Option<PathBuf>,
     /// Whether OpenMetrics says when each counter began, by one more series each.
     pub openmetrics_created: bool,
     /// How many scrapes are answered at a time; 0 is no limit.
+    #[serde(deserialize_with = "count::zero_up_to::<_, MAX_REQUESTS>")]
     pub max_requests: usize,
     /// How many bytes the answers on their way to clients may have; 0 is no limit.
     pub max_response_bytes: usize,
@@ -222,15 +239,18 @@ pub struct Log {
 ///
 /// Nothing, or nothing but comments, is the default configuration.
 pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-    let config: Config = parse_document(text, file)?;
-    let fault = |fault: ValueError| ConfigError::contradiction(file, "service_discovery.path", &fault.to_string());
+    // A configuration of this program's own can be written; without its defaults no null would be allowed.
+    let defaults = serde_yaml::to_value(Config::default()).ok();
+    let config: Config = parse_document(text, file, Nulls::Like(defaults.as_ref()))?;
+    let key = "service_discovery.path";
+    let fault = |fault: ValueError| ConfigError::contradiction(file, text, key, &fault.to_string());
     config.check_paths().map_err(fault)?;
     Ok(config)
 }
 
 /// Reads the configuration file at `path`. A path in it is relative to its folder.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let mut config = parse(&read_text(path)?, &path.display().to_string())?;
+    let mut config = parse(&read_text(path, "configuration")?, &path.display().to_string())?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     if let Some(file) = &mut config.web.config_file {
         *file = folder.join(&file);
@@ -265,31 +285,54 @@ impl Config {
         environment::apply(&mut self.otlp, variable)
     }
 
-    /// Whether what file, environment and flags say goes together.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if let Some(fault) = self.otlp.fault() {
-            return Err(ConfigError::Contradiction { section: "otlp", fault });
+    /// Whether the URI, which is that of the file at `file` if there is one, may do what it does.
+    pub fn check_uri(&self, file: Option<&Path>) -> Result<(), ConfigError> {
+        match self.libvirt.uri.program() {
+            Some(what) if !self.libvirt.allow_programs => {
+                let fault =
+                    "has libvirt's client library run a program on this host: set libvirt.allow_programs to allow it";
+                Err(contradiction(file, "libvirt.uri", format!("{what} {fault}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what the file (at `file`, if there is one), environment and flags say goes together.
+    pub fn check(&self, file: Option<&Path>) -> Result<(), ConfigError> {
+        if let Some((key, fault)) = self.otlp.contradiction() {
+            return Err(contradiction(file, key, fault));
         }
         let silent = self.web.listen_addresses.is_empty() && !self.web.systemd_socket;
         if silent && self.otlp.receiver().is_none() {
-            let fault = "listen_addresses is empty and otlp.endpoint is not set: nothing could be scraped or pushed";
-            return Err(ConfigError::Contradiction { section: "web", fault });
+            let fault = "the list is empty and otlp.endpoint is not set: nothing could be scraped or pushed";
+            return Err(contradiction(file, "web.listen_addresses", fault.to_owned()));
         }
         Ok(())
     }
 }
 
-fn parse_document<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, ConfigError> {
-    unique_keys::check(text)
+/// With the place of the key, if the file has it.
+fn contradiction(file: Option<&Path>, key: &'static str, fault: String) -> ConfigError {
+    match file.map(|path| (path, read_text(path, "configuration"))) {
+        Some((path, Ok(text))) if place::of(&text, key).is_some() => {
+            ConfigError::contradiction(&path.display().to_string(), &text, key, &fault)
+        }
+        _ => ConfigError::Contradiction { key, fault },
+    }
+}
+
+fn parse_document<T: DeserializeOwned>(text: &str, file: &str, nulls: Nulls<'_>) -> Result<T, ConfigError> {
+    strict::check(text, nulls)
         .and_then(|()| serde_yaml::from_str(text))
         .map_err(|error| ConfigError::from_yaml(file, &error))
 }
 
-fn read_text(path: &Path) -> Result<String, ConfigError> {
+/// `kind` names the file in errors.
+fn read_text(path: &Path, kind: &'static str) -> Result<String, ConfigError> {
     let file = path.display().to_string();
     let bytes = file::read_file(path, MAX_FILE_BYTES).map_err(|source| match source.kind() {
         ErrorKind::FileTooLarge => ConfigError::TooLarge { file: file.clone() },
-        _ => ConfigError::Unreadable { file: file.clone(), source },
+        _ => ConfigError::Unreadable { kind, file: file.clone(), source },
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -299,6 +342,8 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod otlp_tests;
+#[cfg(test)]
+mod probe_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

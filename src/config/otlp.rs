@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::Span;
 use super::error::ValueError;
-use super::value::scalar;
+use super::value::{self, scalar};
 use super::word::words;
 
 words!(
@@ -202,9 +202,12 @@ pub struct Otlp {
     pub temporality: Option<Temporality>,
     /// What metrics and attributes are called.
     pub naming: Naming,
+    /// Whether each domain is a resource of its own.
+    pub domain_resource: bool,
     /// How connections are encrypted.
     pub tls: OtlpTls,
     /// Attributes of the resource, over those that the exporter finds out.
+    #[serde(deserialize_with = "value::texts")]
     pub resource: BTreeMap<String, String>,
     /// Which keys were taken from the environment, each with its variable.
     #[serde(skip)]
@@ -216,10 +219,13 @@ pub struct Otlp {
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `otlp.tls`")]
 pub struct OtlpTls {
     /// The authorities that the receiver's certificate may come from; those that the system trusts if there are none.
+    #[serde(deserialize_with = "value::file_path")]
     pub ca_file: Option<PathBuf>,
     /// The exporter's own certificate.
+    #[serde(deserialize_with = "value::file_path")]
     pub cert_file: Option<PathBuf>,
     /// Its private key.
+    #[serde(deserialize_with = "value::file_path")]
     pub key_file: Option<PathBuf>,
 }
 
@@ -298,14 +304,18 @@ impl Otlp {
         }
     }
 
-    /// What does not go together, which no single place in the file is to blame for.
-    pub(super) fn fault(&self) -> Option<&'static str> {
+    /// A key whose value does not go together with others, and why.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, String)> {
         if self.enabled == Some(true) && self.endpoint.is_none() {
-            Some("enabled is set, but there is no endpoint to push to")
-        } else if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
-            Some("a client certificate needs both `tls.cert_file` and `tls.key_file`")
-        } else {
-            None
+            let fault = "true, but there is no endpoint to push to, expected one in otlp.endpoint, \
+                         OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT";
+            return Some(("otlp.enabled", fault.to_owned()));
+        }
+        let needs = |other: &str| format!("a client certificate needs otlp.tls.{other} too");
+        match (&self.tls.cert_file, &self.tls.key_file) {
+            (Some(_), None) => Some(("otlp.tls.cert_file", needs("key_file"))),
+            (None, Some(_)) => Some(("otlp.tls.key_file", needs("cert_file"))),
+            _ => None,
         }
     }
 }

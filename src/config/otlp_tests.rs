@@ -10,7 +10,7 @@ fn with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError>
     let mut config = parse(file, "x.yaml")?;
     let value = |name: &str| environment.iter().find(|set| set.0 == name).map(|set| set.1.to_owned());
     config.apply_environment(&value)?;
-    config.check()?;
+    config.check(None)?;
     Ok(config)
 }
 
@@ -112,14 +112,17 @@ fn what_cannot_be_is_refused_in_one_sentence() {
             "otlp: {headers: {a: \"secret\\n\"}}",
             "x.yaml:1:21: otlp.headers.a: bad header field, expected visible ASCII characters (in the environment: `name=value,name=value`, percent-encoded)",
         ),
-        ("otlp: {enabled: true}", "otlp: enabled is set, but there is no endpoint to push to"),
+        (
+            "otlp: {enabled: true}",
+            "otlp.enabled: true, but there is no endpoint to push to, expected one in otlp.endpoint, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
         (
             "otlp: {endpoint: c, tls: {key_file: k}}",
-            "otlp: a client certificate needs both `tls.cert_file` and `tls.key_file`",
+            "otlp.tls.key_file: a client certificate needs otlp.tls.cert_file too",
         ),
         (
             "web: {listen_addresses: []}",
-            "web: listen_addresses is empty and otlp.endpoint is not set: nothing could be scraped or pushed",
+            "web.listen_addresses: the list is empty and otlp.endpoint is not set: nothing could be scraped or pushed",
         ),
         ("web: {listen_addresses: [':1', ':1']}", "x.yaml:1:25: web.listen_addresses: `:1` is listed twice"),
     ] {
@@ -129,6 +132,10 @@ fn what_cannot_be_is_refused_in_one_sentence() {
     assert_eq!(
         bad("OTEL_METRIC_EXPORT_INTERVAL", "1m"),
         "bad OTEL_METRIC_EXPORT_INTERVAL in the environment: bad duration `1m`, expected a number of milliseconds"
+    );
+    assert_eq!(
+        bad("OTEL_METRIC_EXPORT_INTERVAL", "1"),
+        "bad OTEL_METRIC_EXPORT_INTERVAL in the environment: bad duration `1 ms`, expected a number and a unit such as `500ms` or `8s`, from 100ms to 1h"
     );
     assert_eq!(
         bad("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),

@@ -56,6 +56,7 @@ collection:
   inactive_domains: none
   deadline: 1m 30s
   timeout_offset: 250ms
+  idle_timeout: 1m
 domains:
   include: ["web-.*", db]
   exclude: [".*-tmp"]
@@ -98,6 +99,7 @@ otlp:
   compression: none
   temporality: delta
   naming: prometheus
+  domain_resource: true
   tls: {ca_file: ca.pem, cert_file: c.pem, key_file: k.pem}
   resource: {deployment.environment.name: lab}
 log: {level: trace, format: json}
@@ -109,6 +111,7 @@ log: {level: trace, format: json}
     assert_eq!(config.collection.inactive_domains, InactiveDomains::None);
     assert_eq!(config.collection.deadline, Duration::from_secs(90));
     assert_eq!(config.collection.timeout_offset, Duration::from_millis(250));
+    assert_eq!(config.collection.idle_timeout, Duration::from_secs(60));
     let names = |rules: &[DomainRule]| -> Vec<String> {
         rules.iter().filter_map(|rule| rule.name.as_ref()).map(ToString::to_string).collect()
     };
@@ -147,6 +150,7 @@ log: {level: trace, format: json}
     assert_eq!(seconds, [5, 1, 4]);
     assert_eq!((otlp.compression(), otlp.temporality()), (OtlpCompression::None, Temporality::Delta));
     assert_eq!((otlp.naming, otlp.resource.len()), (Naming::Prometheus, 1));
+    assert!(otlp.domain_resource && !Config::default().otlp.domain_resource);
     assert_eq!(otlp.tls.key_file.as_deref(), Some(Path::new("k.pem")));
     let written = serde_yaml::to_string(&config).expect("YAML");
     assert_eq!(parse(&written, "written").expect("valid"), config);
@@ -166,13 +170,27 @@ fn each_bad_document_gets_one_sentence() {
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",
-            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`",
+            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`, `idle_timeout`",
         ),
         (
             "libvirtd:\n  uri: a\n",
             "x.yaml:1:1: unknown key `libvirtd`, expected one of `libvirt`, `collection`, `domains`, `metadata`, `metrics`, `service_discovery`, `web`, `otlp`, `log`",
         ),
         ("log:\n  level: info\n  level: warn\n", "x.yaml:3:3: log: duplicate key `level`"),
+        ("libvirt: {uri: null}", "x.yaml:1:16: libvirt.uri: null is no value, expected one, or no such key"),
+        (
+            "domains: {include: [web, ~]}",
+            "x.yaml:1:26: domains.include[1]: null is no value, expected one, or no such key",
+        ),
+        ("otlp: {resource: {a: null}}", "x.yaml:1:22: otlp.resource.a: null is no value, expected one, or no such key"),
+        (
+            "otlp: {resource: {a: ''}}",
+            "x.yaml:1:22: otlp.resource.a: the text is empty, expected at least one character",
+        ),
+        (
+            "collection: {min_interval: 1000y}",
+            "x.yaml:1:28: collection.min_interval: bad duration `1000y`, expected a number and a unit such as `500ms` or `8s`, from 0s to 1h",
+        ),
         ("web: {}\nlog: {}\nweb: {}\n", "x.yaml:3:1: duplicate key `web`"),
         ("collection:\n  groups:\n    [state, blok]\n", unknown_group.as_str()),
         ("collection: {groups: [vm, vm]}", "x.yaml:1:22: collection.groups: `vm` is listed twice"),
@@ -187,19 +205,19 @@ fn each_bad_document_gets_one_sentence() {
         ),
         (
             "collection:\n  deadline: 8\n",
-            "x.yaml:2:13: collection.deadline: bad duration `8`, expected a number and a unit such as `500ms`, `8s` or `2m`",
+            "x.yaml:2:13: collection.deadline: bad duration `8`, expected a number and a unit such as `500ms` or `8s`, from 100ms to 1h",
         ),
         (
             "collection:\n  deadline: [8s]\n",
-            "x.yaml:2:13: collection.deadline: invalid type: sequence, expected a duration",
+            "x.yaml:2:13: collection.deadline: invalid type: sequence, expected a duration such as `8s`",
         ),
         (
             "collection:\n  timeout_offset: 0s\n",
-            "x.yaml:2:19: collection.timeout_offset: bad duration `0s`, expected more than zero and at most one hour",
+            "x.yaml:2:19: collection.timeout_offset: bad duration `0s`, expected a number and a unit such as `500ms` or `8s`, from 1ms to 1h",
         ),
         (
             "collection:\n  deadline: 61m\n",
-            "x.yaml:2:13: collection.deadline: bad duration `61m`, expected more than zero and at most one hour",
+            "x.yaml:2:13: collection.deadline: bad duration `61m`, expected a number and a unit such as `500ms` or `8s`, from 100ms to 1h",
         ),
         ("collection: {workers: 17}", "x.yaml:1:23: collection.workers: bad number `17`, expected one from 1 to 16"),
         (
@@ -278,7 +296,7 @@ fn each_bad_document_gets_one_sentence() {
         ),
         (
             "service_discovery: {enabled: true, path: /metrics}",
-            "x.yaml: service_discovery.path: `/metrics` is the path of the metrics (web.telemetry_path) too, expected another",
+            "x.yaml:1:42: service_discovery.path: `/metrics` is the path of the metrics (web.telemetry_path) too, expected another",
         ),
         (
             "web: {telemetry_path: /sd}\nservice_discovery: {enabled: true}",
@@ -397,6 +415,14 @@ fn each_bad_file_gets_one_sentence() {
     assert_eq!(load_error(), format!("{name} is larger than 1 MiB, which no configuration file is"));
     fs::write(&file, "#".repeat(1 << 20)).expect("written");
     assert_eq!(load(&file).expect("valid"), Config::default());
+    fs::write(&file, "otlp:\n  enabled: true\n").expect("written");
+    let contradiction = load(&file).expect("good by itself").check(Some(&file)).expect_err("no endpoint");
+    assert!(sentence(&contradiction).starts_with(&format!("{name}:2:12: otlp.enabled: ")), "{contradiction}");
+    let absent = folder.path().join("web.yaml");
+    assert_eq!(
+        sentence(&load_web_file(&absent).expect_err("refused")),
+        format!("cannot read the web configuration file {}: No such file or directory (os error 2)", absent.display())
+    );
     let is_folder = sentence(&load(folder.path()).expect_err("refused"));
     assert!(is_folder.ends_with(": Is a directory (os error 21)"), "{is_folder}");
 }

@@ -1,12 +1,17 @@
 //! `tls_server_config` of the web configuration file: the exporter-toolkit's schema, as far as rustls can honour it.
 //!
-//! TLS 1.0 and 1.1, suites with CBC or RSA key exchange, curves that *ring* lacks, and client certificates that nobody
-//! verifies are no words here, so that a file which asks for them is refused by name instead of being half obeyed.
+//! A file that serves another exporter serves this one: of a list that also has what rustls lacks (suites with CBC or RSA key
+//! exchange, the key exchange over P-521), the rest is used, with a warning by name. A file of which nothing could be used, or
+//! that would let in more clients than it seems to, is refused.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use super::error::ValueError;
+use super::value::{deserialize_text, scalar};
 use super::word::words;
 
 words!(
@@ -16,6 +21,10 @@ words!(
         /// None.
         #[default]
         No = "NoClientCert",
+        /// Any, and nothing of it is verified: as good as none.
+        Request = "RequestClientCert",
+        /// Every client must show one, of whatever authority.
+        RequireAny = "RequireAnyClientCert",
         /// One that a client shows must be good; it need not show one.
         VerifyIfGiven = "VerifyClientCertIfGiven",
         /// Every client must show a good one.
@@ -26,6 +35,10 @@ words!(
 words!(
     /// A version of TLS.
     TlsVersion, "TLS version" {
+        /// TLS 1.0, which does not exist here.
+        Tls10 = "TLS10",
+        /// TLS 1.1, likewise.
+        Tls11 = "TLS11",
         /// TLS 1.2.
         Tls12 = "TLS12",
         /// TLS 1.3.
@@ -69,6 +82,78 @@ words!(
     }
 );
 
+/// A choice that the toolkit has in its lists.
+trait Known: FromStr<Err = ValueError> + Display {
+    /// Those that do not exist here.
+    const MISSING: &'static [&'static str];
+}
+
+impl Known for CipherSuite {
+    const MISSING: &'static [&'static str] = &[
+        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+        "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+        "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+        "TLS_RSA_WITH_AES_128_CBC_SHA",
+        "TLS_RSA_WITH_AES_256_CBC_SHA",
+        "TLS_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    ];
+}
+
+impl Known for Curve {
+    const MISSING: &'static [&'static str] = &["CurveP521"];
+}
+
+/// An entry of a list of choices.
+#[derive(PartialEq)]
+enum Listed<T> {
+    Usable(T),
+    Missing(&'static str),
+}
+
+impl<T: Known> FromStr for Listed<T> {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match T::MISSING.iter().find(|name| **name == text.trim()) {
+            Some(name) => Ok(Self::Missing(name)),
+            None => text.parse().map(Self::Usable),
+        }
+    }
+}
+
+impl<T: Display> Display for Listed<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usable(choice) => choice.fmt(f),
+            Self::Missing(name) => f.write_str(name),
+        }
+    }
+}
+
+scalar!(Listed<CipherSuite>, "a cipher suite");
+scalar!(Listed<Curve>, "a curve");
+
+/// The usable ones; the others are named in a warning.
+fn usable<T>(key: &str, listed: Vec<Listed<T>>, warnings: &mut Vec<String>) -> Result<Vec<T>, String> {
+    let (mut choices, mut missing) = (Vec::new(), Vec::new());
+    for entry in listed {
+        match entry {
+            Listed::Usable(choice) => choices.push(choice),
+            Listed::Missing(name) => missing.push(name),
+        }
+    }
+    let missing = missing.join(", ");
+    if choices.is_empty() && !missing.is_empty() {
+        return Err(format!("{key} has only what is not supported ({missing}), expected at least one that is"));
+    }
+    if !missing.is_empty() {
+        warnings.push(format!("{key}: {missing} is not supported, the others are used"));
+    }
+    Ok(choices)
+}
+
 /// PEM text: in the web configuration file itself, or in a file of its own.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
@@ -95,7 +180,7 @@ pub struct Tls {
     pub cert: Pem,
     /// Its private key.
     pub key: Pem,
-    /// The authorities of client certificates; there is one wherever certificates are asked for.
+    /// The authorities of client certificates; those that the system trusts if there are none.
     pub client_ca: Option<Pem>,
     /// Which client certificates are asked for.
     pub client_auth: ClientAuth,
@@ -123,13 +208,33 @@ pub(super) struct TlsSection {
     key_file: Option<PathBuf>,
     client_ca: Option<String>,
     client_ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "client_auth")]
     client_auth_type: ClientAuth,
     client_allowed_sans: Vec<String>,
     min_version: TlsVersion,
     max_version: TlsVersion,
-    cipher_suites: Vec<CipherSuite>,
+    cipher_suites: Vec<Listed<CipherSuite>>,
     prefer_server_cipher_suites: bool,
-    curve_preferences: Vec<Curve>,
+    curve_preferences: Vec<Listed<Curve>>,
+}
+
+/// Also empty, and an old name.
+fn client_auth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClientAuth, D::Error> {
+    struct Parsed(ClientAuth);
+
+    impl FromStr for Parsed {
+        type Err = ValueError;
+
+        fn from_str(text: &str) -> Result<Self, ValueError> {
+            match text {
+                "" => Ok(Self(ClientAuth::No)),
+                "RequireClientCert" => Ok(Self(ClientAuth::RequireAny)),
+                word => word.parse().map(Self),
+            }
+        }
+    }
+
+    deserialize_text(deserializer, "a client_auth_type").map(|Parsed(auth)| auth)
 }
 
 impl Default for TlsSection {
@@ -154,7 +259,7 @@ impl Default for TlsSection {
 
 impl TlsSection {
     /// The section if its keys go together, else what is wrong; an empty one asks for no TLS. Files are found from `folder`.
-    pub(super) fn check(self, folder: &Path) -> Result<Option<Tls>, String> {
+    pub(super) fn check(self, folder: &Path, warnings: &mut Vec<String>) -> Result<Option<Tls>, String> {
         if self == Self::default() {
             return Ok(None);
         }
@@ -162,31 +267,15 @@ impl TlsSection {
         let cert = required(either(self.cert, self.cert_file, "cert", folder)?, "cert")?;
         let key = required(either(self.key, self.key_file, "key", folder)?, "key")?;
         let client_ca = either(self.client_ca, self.client_ca_file, "client_ca", folder)?;
-        match (&client_ca, self.client_auth_type) {
-            (Some(_), ClientAuth::No) => {
-                return Err(format!(
-                    "there is a client CA, but client_auth_type asks for no certificate; set it to `{}` or `{}`",
-                    ClientAuth::RequireAndVerify,
-                    ClientAuth::VerifyIfGiven
-                ));
-            }
-            (None, ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify) => {
-                return Err(format!(
-                    "client_auth_type `{}` needs `client_ca_file` or `client_ca`",
-                    self.client_auth_type
-                ));
-            }
-            _ => {}
+        check_client_auth(self.client_auth_type, client_ca.as_ref(), &self.client_allowed_sans, warnings)?;
+        if self.max_version < TlsVersion::Tls12 {
+            return Err(format!("max_version `{}` is not supported, expected `TLS12` or `TLS13`", self.max_version));
         }
-        if !self.client_allowed_sans.is_empty() && self.client_auth_type != ClientAuth::RequireAndVerify {
-            return Err(format!("client_allowed_sans needs client_auth_type `{}`", ClientAuth::RequireAndVerify));
+        if self.min_version < TlsVersion::Tls12 {
+            warnings.push(format!("min_version: {} is not supported, the least version is TLS12", self.min_version));
         }
-        if let Some(address) = self.client_allowed_sans.iter().find(|san| san.contains('@') && !san.contains("://")) {
-            return Err(format!(
-                "client_allowed_sans has the e-mail address `{address}`, expected host names, IP addresses and URIs only"
-            ));
-        }
-        if self.min_version > self.max_version {
+        let min_version = self.min_version.max(TlsVersion::Tls12);
+        if min_version > self.max_version {
             return Err("min_version is above max_version".to_owned());
         }
         Ok(Some(Tls {
@@ -194,17 +283,65 @@ impl TlsSection {
             key,
             client_ca,
             client_auth: self.client_auth_type,
-            client_allowed_sans: self.client_allowed_sans,
-            min_version: self.min_version,
+            client_allowed_sans: allowed_sans(self.client_allowed_sans, warnings)?,
+            min_version,
             max_version: self.max_version,
-            cipher_suites: self.cipher_suites,
+            cipher_suites: usable("cipher_suites", self.cipher_suites, warnings)?,
             prefer_server_cipher_suites: self.prefer_server_cipher_suites,
-            curve_preferences: self.curve_preferences,
+            curve_preferences: usable("curve_preferences", self.curve_preferences, warnings)?,
         }))
     }
 }
 
+/// Whether those who are let in are those whom the section seems to let in.
+fn check_client_auth(
+    auth: ClientAuth,
+    authorities: Option<&Pem>,
+    allowed_sans: &[String],
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    let verifies = matches!(auth, ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify);
+    if authorities.is_some() && !verifies {
+        return Err(format!(
+            "there is a client CA, but client_auth_type `{auth}` verifies no certificate; set it to `{}` or `{}`",
+            ClientAuth::RequireAndVerify,
+            ClientAuth::VerifyIfGiven
+        ));
+    }
+    if !allowed_sans.is_empty() && auth != ClientAuth::RequireAndVerify {
+        return Err(format!("client_allowed_sans needs client_auth_type `{}`", ClientAuth::RequireAndVerify));
+    }
+    if verifies && authorities.is_none() {
+        warnings.push(format!(
+            "client_auth_type: {auth} without client_ca_file lets in the certificates of every authority that this system \
+             trusts"
+        ));
+    }
+    if matches!(auth, ClientAuth::Request | ClientAuth::RequireAny) {
+        warnings.push(format!("client_auth_type: {auth} verifies no certificate, and anyone can make one"));
+    }
+    Ok(())
+}
+
+/// Without e-mail addresses, which are not looked at: fewer clients are let in, not more.
+fn allowed_sans(listed: Vec<String>, warnings: &mut Vec<String>) -> Result<Vec<String>, String> {
+    let is_mail = |san: &String| san.contains('@') && !san.contains("://");
+    let (mails, names): (Vec<String>, Vec<String>) = listed.into_iter().partition(is_mail);
+    let mails = mails.join(", ");
+    if !mails.is_empty() && names.is_empty() {
+        return Err(format!(
+            "client_allowed_sans has only e-mail addresses ({mails}), expected host names, IP addresses or URIs"
+        ));
+    }
+    if !mails.is_empty() {
+        warnings.push(format!("client_allowed_sans: e-mail addresses are not supported: {mails}"));
+    }
+    Ok(names)
+}
+
+/// What is empty is not set.
 fn either(inline: Option<String>, file: Option<PathBuf>, name: &str, folder: &Path) -> Result<Option<Pem>, String> {
+    let (inline, file) = (inline.filter(|text| !text.is_empty()), file.filter(|path| !path.as_os_str().is_empty()));
     match (inline, file) {
         (Some(_), Some(_)) => Err(format!("both `{name}` and `{name}_file` are set, expected one of them")),
         (Some(text), None) => Ok(Some(Pem::Inline(text))),

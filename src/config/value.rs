@@ -1,9 +1,12 @@
 //! Settings that have a form of their own, each parsed from text at load time.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 use super::error::ValueError;
@@ -49,58 +52,50 @@ macro_rules! scalar {
 }
 pub(super) use scalar;
 
-/// A libvirt connection URI, as libvirt takes it: not empty, without NUL. What it means is libvirt's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uri(String);
+/// Serde for the path of a file, or none.
+pub(super) fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    struct FilePath(PathBuf);
 
-impl Uri {
-    /// The URI's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+    impl FromStr for FilePath {
+        type Err = ValueError;
 
-    /// The same without user and password, for pages that others may read.
-    #[must_use]
-    pub fn redacted(&self) -> Self {
-        let hide = || {
-            let (scheme, rest) = self.0.split_once("://")?;
-            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            let (_, host) = authority.rsplit_once('@')?;
-            Some(Self(format!("{scheme}://<hidden>@{host}{path}")))
-        };
-        hide().unwrap_or_else(|| self.clone())
-    }
-}
-
-impl Default for Uri {
-    fn default() -> Self {
-        Self("qemu:///system".to_owned())
-    }
-}
-
-impl Display for Uri {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Uri {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let uri = text.trim().to_owned();
-        if uri.is_empty() {
-            Err(ValueError::EmptyUri)
-        } else if uri.contains('\0') {
-            Err(ValueError::NulInUri { uri })
-        } else {
-            Ok(Self(uri))
+        fn from_str(text: &str) -> Result<Self, ValueError> {
+            // Empty, it would be the folder that paths are relative to.
+            if text.is_empty() { Err(ValueError::EmptyPath) } else { Ok(Self(text.into())) }
         }
     }
+
+    impl<'de> Deserialize<'de> for FilePath {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserialize_text(deserializer, "the path of a file")
+        }
+    }
+
+    Ok(Option::<FilePath>::deserialize(deserializer)?.map(|FilePath(path)| path))
 }
 
-scalar!(Uri, "a libvirt URI");
+/// Serde for names with their values, none of them empty.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    struct Text(String);
+
+    impl FromStr for Text {
+        type Err = ValueError;
+
+        fn from_str(text: &str) -> Result<Self, ValueError> {
+            if text.is_empty() { Err(ValueError::EmptyText) } else { Ok(Self(text.to_owned())) }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Text {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserialize_text(deserializer, "a text")
+        }
+    }
+
+    let texts = BTreeMap::<Text, Text>::deserialize(deserializer)?;
+    Ok(texts.into_iter().map(|(name, value)| (name.0, value.0)).collect())
+}
 
 /// The path that a page is served at, which is none of those that are always there.
 #[derive(Debug, Clone, PartialEq, Eq)]

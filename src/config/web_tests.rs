@@ -86,52 +86,63 @@ fn each_bad_web_file_gets_one_sentence() {
             "tls_server_config:\n  cert_fil: c\n",
             "web.yaml:2:3: tls_server_config: unknown key `cert_fil`, expected one of `cert`, `cert_file`, `key`, `key_file`, `client_ca`, `client_ca_file`, `client_auth_type`, `client_allowed_sans`, `min_version`, `max_version`, `cipher_suites`, `prefer_server_cipher_suites`, `curve_preferences`",
         ),
-        ("tls_server_config: {key_file: k}", "web.yaml: tls_server_config: `cert_file` or `cert` is missing"),
-        ("tls_server_config: {cert_file: c}", "web.yaml: tls_server_config: `key_file` or `key` is missing"),
-        (&tls("cert: c"), "web.yaml: tls_server_config: both `cert` and `cert_file` are set, expected one of them"),
+        ("tls_server_config: {key_file: k}", "web.yaml:1:20: tls_server_config: `cert_file` or `cert` is missing"),
+        ("tls_server_config: {cert_file: c}", "web.yaml:1:20: tls_server_config: `key_file` or `key` is missing"),
+        (
+            &tls("cert: c"),
+            "web.yaml:1:20: tls_server_config: both `cert` and `cert_file` are set, expected one of them",
+        ),
         (
             &tls("client_ca_file: a"),
-            "web.yaml: tls_server_config: there is a client CA, but client_auth_type asks for no certificate; set it to `RequireAndVerifyClientCert` or `VerifyClientCertIfGiven`",
+            "web.yaml:1:20: tls_server_config: there is a client CA, but client_auth_type `NoClientCert` verifies no certificate; set it to `RequireAndVerifyClientCert` or `VerifyClientCertIfGiven`",
         ),
         (
-            &tls("client_auth_type: RequireAndVerifyClientCert"),
-            "web.yaml: tls_server_config: client_auth_type `RequireAndVerifyClientCert` needs `client_ca_file` or `client_ca`",
-        ),
-        (
-            &tls("client_auth_type: RequireAnyClientCert"),
-            "web.yaml:1:66: tls_server_config.client_auth_type: unknown client_auth_type `RequireAnyClientCert`, expected one of `NoClientCert`, `VerifyClientCertIfGiven`, `RequireAndVerifyClientCert`",
+            &tls("client_auth_type: Sometimes"),
+            "web.yaml:1:66: tls_server_config.client_auth_type: unknown client_auth_type `Sometimes`, expected one of `NoClientCert`, `RequestClientCert`, `RequireAnyClientCert`, `VerifyClientCertIfGiven`, `RequireAndVerifyClientCert`",
         ),
         (
             &tls("client_allowed_sans: [a]"),
-            "web.yaml: tls_server_config: client_allowed_sans needs client_auth_type `RequireAndVerifyClientCert`",
+            "web.yaml:1:20: tls_server_config: client_allowed_sans needs client_auth_type `RequireAndVerifyClientCert`",
         ),
         (
             &tls("client_ca: a, client_auth_type: RequireAndVerifyClientCert, client_allowed_sans: [a@b.example]"),
-            "web.yaml: tls_server_config: client_allowed_sans has the e-mail address `a@b.example`, expected host names, IP addresses and URIs only",
+            "web.yaml:1:20: tls_server_config: client_allowed_sans has only e-mail addresses (a@b.example), expected host names, IP addresses or URIs",
         ),
         (
-            &tls("min_version: TLS10"),
-            "web.yaml:1:61: tls_server_config.min_version: unknown TLS version `TLS10`, expected one of `TLS12`, `TLS13`",
+            &tls("max_version: TLS11"),
+            "web.yaml:1:20: tls_server_config: max_version `TLS11` is not supported, expected `TLS12` or `TLS13`",
         ),
         (
             &tls("min_version: TLS13, max_version: TLS12"),
-            "web.yaml: tls_server_config: min_version is above max_version",
+            "web.yaml:1:20: tls_server_config: min_version is above max_version",
         ),
         (
             &weak,
-            "web.yaml:1:64: tls_server_config.cipher_suites[0]: unknown cipher suite `TLS_RSA_WITH_AES_128_CBC_SHA`, expected one of `TLS_AES_128_GCM_SHA256`, `TLS_AES_256_GCM_SHA384`, `TLS_CHACHA20_POLY1305_SHA256`, `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`, `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`, `TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256`, `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, `TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384`, `TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256`",
+            "web.yaml:1:20: tls_server_config: cipher_suites has only what is not supported (TLS_RSA_WITH_AES_128_CBC_SHA), expected at least one that is",
+        ),
+        (
+            &tls("cipher_suites: [TLS_AES]"),
+            "web.yaml:1:64: tls_server_config.cipher_suites[0]: unknown cipher suite `TLS_AES`, expected one of `TLS_AES_128_GCM_SHA256`, `TLS_AES_256_GCM_SHA384`, `TLS_CHACHA20_POLY1305_SHA256`, `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`, `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`, `TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256`, `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, `TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384`, `TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256`",
         ),
         (
             &tls("curve_preferences: [CurveP521]"),
-            "web.yaml:1:68: tls_server_config.curve_preferences[0]: unknown curve `CurveP521`, expected one of `CurveP256`, `CurveP384`, `X25519`",
+            "web.yaml:1:20: tls_server_config: curve_preferences has only what is not supported (CurveP521), expected at least one that is",
         ),
         (
             "http_server_config: {headers: {X-Powered-By: us}}",
             "web.yaml:1:32: http_server_config.headers: unknown key `X-Powered-By`, expected one of `Content-Security-Policy`, `Strict-Transport-Security`, `X-Content-Type-Options`, `X-Frame-Options`, `X-XSS-Protection`",
         ),
         (
-            "http_server_config: {headers: {X-Frame-Options: \"a\\r\\nb\"}}",
-            "web.yaml:1:49: http_server_config.headers.X-Frame-Options: bad header field \"a\\r\\nb\", expected visible ASCII characters",
+            "http_server_config: {headers: {X-XSS-Protection: \"a\\r\\nb\"}}",
+            "web.yaml:1:50: http_server_config.headers.X-XSS-Protection: bad header field \"a\\r\\nb\", expected visible ASCII characters",
+        ),
+        (
+            "http_server_config: {headers: {X-Frame-Options: foo}}",
+            "web.yaml:1:49: http_server_config.headers.X-Frame-Options: unknown X-Frame-Options `foo`, expected one of `deny`, `sameorigin`",
+        ),
+        (
+            "http_server_config: {headers: {X-Content-Type-Options: sniff}}",
+            "web.yaml:1:56: http_server_config.headers.X-Content-Type-Options: unknown X-Content-Type-Options `sniff`, expected one of `nosniff`",
         ),
         (
             "basic_auth_users:\n  alice: my password\n",
@@ -139,7 +150,7 @@ fn each_bad_web_file_gets_one_sentence() {
         ),
         (
             &format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$20$")),
-            "web.yaml:1:23: basic_auth_users.a: a check of this bcrypt hash would take too long: its cost is 20, expected at most 16",
+            "web.yaml:1:23: basic_auth_users.a: a check of this bcrypt hash would take too long: its cost is 20, expected at most 18",
         ),
         (
             &format!("basic_auth_users: {{'a:b': {HASH}}}"),
@@ -149,10 +160,10 @@ fn each_bad_web_file_gets_one_sentence() {
             &format!("basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n"),
             "web.yaml:3:3: basic_auth_users: duplicate key `a`",
         ),
-        ("rate_limit: {burst: 1}", "web.yaml:1:13: rate_limit: missing field `interval`"),
+        ("rate_limit: {burst: -1}", "web.yaml:1:21: rate_limit.burst: bad number `-1`, expected one from 0 to 1000000"),
         (
             "rate_limit: {interval: 1}",
-            "web.yaml:1:24: rate_limit.interval: bad duration `1`, expected a number and a unit such as `500ms`, `8s` or `2m`",
+            "web.yaml:1:24: rate_limit.interval: bad duration `1`, expected a number and a unit such as `500ms` or `8s`, from 0s to 1h",
         ),
     ] {
         let refusal = refusal(text);
@@ -161,18 +172,6 @@ fn each_bad_web_file_gets_one_sentence() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn a_uri_is_shown_without_user_and_password() {
-    for (uri, shown) in [
-        ("qemu:///system", "qemu:///system"),
-        ("qemu+ssh://root:a@b@host/system?x=@", "qemu+ssh://<hidden>@host/system?x=@"),
-        ("qemu+ssh://root@host", "qemu+ssh://<hidden>@host"),
-        ("qemu+unix:///system?socket=/a@b", "qemu+unix:///system?socket=/a@b"),
-    ] {
-        assert_eq!(uri.parse::<Uri>().expect(uri).redacted().as_str(), shown);
-    }
 }
 
 #[test]

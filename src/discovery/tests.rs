@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::config;
 use crate::libvirt::{Identity, Versions};
-use crate::targets::{AddressSource, Addresses, Flags, Interface, InterfaceAddresses, Metadata};
+use crate::targets::{AddressSource, Addresses, DefinitionFailure, Flags, Interface, InterfaceAddresses, Metadata};
 
 /// A configuration with the keys of `service_discovery` that `yaml` has.
 fn config(yaml: &str) -> Config {
@@ -53,6 +53,8 @@ fn target(number: u8) -> Target {
         flags: None,
         first_seen: SystemTime::UNIX_EPOCH,
         started: None,
+        booted: None,
+        attached: std::collections::BTreeMap::new(),
         definition: Definition::Known(Arc::new(metadata)),
         agent_connected: None,
         counts: Arc::default(),
@@ -150,7 +152,7 @@ fn a_target_has_every_label_that_something_is_known_for() {
 
 #[test]
 fn what_is_not_known_is_no_label() {
-    let failed = Target { definition: Definition::Failed("no XML".into()), ..target(1) };
+    let failed = Target { definition: Definition::Failed(DefinitionFailure::Malformed), ..target(1) };
     let group = build(vec![failed], "").expect("a complete list").remove(0);
     let names: Vec<&str> = group.labels.keys().map(|name| name.trim_start_matches("__meta_libvirt_")).collect();
     let known = [

@@ -8,12 +8,12 @@ use crate::catalogue::{Families, Family, Histogram, Sample, Value};
 /// All samples of a family; with `created`, when each that only grows began.
 pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Families, family: &Family, created: bool) {
     let (full, name) = (&*family.meta.name, family.meta.family_name());
-    for sample in &family.samples {
+    for (position, sample) in family.samples.iter().enumerate() {
         match sample.value {
             Value::Histogram(number) => write_histogram(out, labels, sample, name, &families.histograms[number]),
             ref value => write_line(out, labels, sample, [full, ""], None, value),
         }
-        if created && let Some(start) = families.start_of(family, sample) {
+        if created && let Some(start) = families.known_start_of(family, position) {
             write_created(out, labels, sample, name, start);
         }
     }
@@ -68,12 +68,24 @@ fn write_float(out: &mut String, number: f64) {
     }
 }
 
+/// The upper bound of a bucket in the canonical form of OpenMetrics, which is how Prometheus writes those of a protobuf
+/// message: another form would be another series.
+pub(super) fn write_bound(out: &mut String, bound: f64) {
+    let scientific = format!("{bound:e}");
+    match scientific.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent)) if !(-4..6).contains(&exponent) => {
+            out.push_str(&format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()));
+        }
+        _ => write_float(out, bound),
+    }
+}
+
 /// The buckets of a histogram, then sum and count: OpenMetrics wants both or none, so without a sum the count is what the
 /// last bucket says.
 fn write_histogram(out: &mut String, labels: &Rendered, sample: &Sample, name: &str, histogram: &Histogram) {
     for &(bound, count) in &histogram.buckets {
         let mut text = String::new();
-        write_float(&mut text, bound);
+        write_bound(&mut text, bound);
         write_line(out, labels, sample, [name, "_bucket"], Some(&text), &Value::Unsigned(count));
     }
     if let Some(sum) = histogram.sum {
@@ -92,6 +104,26 @@ fn write_created(out: &mut String, labels: &Rendered, sample: &Sample, name: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_canonical() {
+        for (bound, text) in [
+            (1e-9, "1e-09"),
+            (0.000_012_5, "1.25e-05"),
+            (0.0001, "0.0001"),
+            (0.25, "0.25"),
+            (1.0, "1.0"),
+            (100_000.0, "100000.0"),
+            (1e6, "1e+06"),
+            (123_456_789.5, "1.234567895e+08"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut out = String::new();
+            write_bound(&mut out, bound);
+            assert_eq!(out, text);
+        }
+    }
 
     #[test]
     fn numbers_print_as_short_as_they_can() {

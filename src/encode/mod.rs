@@ -42,6 +42,16 @@ impl Format {
         }
     }
 
+    /// Whether the exposition of `families` says when each counter began.
+    #[must_use]
+    pub fn shows_starts(self, families: &Families) -> bool {
+        match self {
+            Self::OpenMetrics => families.openmetrics_created,
+            Self::Text => false,
+            Self::Protobuf => true,
+        }
+    }
+
     /// Writes the exposition of `families`. The same families always give the same bytes.
     #[must_use]
     pub fn encode(self, families: &Families) -> Vec<u8> {

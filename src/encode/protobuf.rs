@@ -6,8 +6,9 @@
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::line::write_bound;
 use super::wire;
-use crate::catalogue::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Sample, Value, float};
+use crate::catalogue::{Families, Histogram, Kind, LabelSet, LabelTable, Meta, Value, float};
 
 /// The fields of `MetricFamily`.
 mod family {
@@ -60,36 +61,60 @@ impl Field {
 pub(super) fn encode(families: &Families) -> Vec<u8> {
     let labels = Blocks::new(&families.labels);
     let mut out = Vec::with_capacity(families.series() * super::SERIES_BYTES);
-    let (mut metrics, mut value, mut start, mut tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut metrics, mut buckets, mut value, mut start) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for family in &families.families {
         metrics.clear();
-        for sample in &family.samples {
+        buckets.clear();
+        for (position, sample) in family.samples.iter().enumerate() {
             start.clear();
-            if let Some(at) = families.start_of(family, sample) {
+            if let Some(at) = families.known_start_of(family, position) {
                 write_timestamp(&mut start, at);
             }
-            value.clear();
-            write_value(&mut value, families, family, sample, &start);
             let of_sample = [sample.subject, sample.labels].map(|set| labels.get(set));
-            wire::delimited(&mut metrics, family::METRIC, of_sample[0].len() + of_sample[1].len() + value.len());
-            for part in [of_sample[0], of_sample[1], &value] {
-                metrics.extend_from_slice(part);
+            value.clear();
+            match sample.value {
+                Value::Histogram(number) => {
+                    let histogram = &families.histograms[number];
+                    let Some(sum) = histogram.sum else {
+                        write_buckets(&mut buckets, histogram, of_sample, &start);
+                        continue;
+                    };
+                    write_histogram(&mut value, histogram, sum, &start);
+                }
+                number => write_number(&mut value, Field::of(family.meta.kind), float(number), &start),
             }
+            write_metric(&mut metrics, [of_sample[0], of_sample[1], &value]);
         }
-        let mut head = Vec::new();
-        wire::bytes(&mut head, family::NAME, family.meta.name.as_bytes());
-        wire::bytes(&mut head, family::HELP, family.meta.help.as_bytes());
-        wire::present_varint(&mut head, family::TYPE, Field::of(family.meta.kind).metric_type());
-        tail.clear();
-        if let Some(unit) = family.meta.unit.suffix() {
-            wire::bytes(&mut tail, family::UNIT, unit.as_bytes());
+        let Meta { name, kind, .. } = &*family.meta;
+        if !metrics.is_empty() {
+            write_family(&mut out, &family.meta, name, Field::of(*kind), &metrics);
         }
-        wire::length(&mut out, head.len() + metrics.len() + tail.len());
-        for part in [&head, &metrics, &tail] {
-            out.extend_from_slice(part);
+        if !buckets.is_empty() {
+            write_family(&mut out, &family.meta, &format!("{name}_bucket"), Field::Counter, &buckets);
         }
     }
     out
+}
+
+/// A `MetricFamily` around its metrics.
+fn write_family(out: &mut Vec<u8>, meta: &Meta, name: &str, field: Field, metrics: &[u8]) {
+    let (mut head, mut tail) = (Vec::new(), Vec::new());
+    wire::bytes(&mut head, family::NAME, name.as_bytes());
+    wire::bytes(&mut head, family::HELP, meta.help.as_bytes());
+    wire::present_varint(&mut head, family::TYPE, field.metric_type());
+    if let Some(unit) = meta.unit.suffix() {
+        wire::bytes(&mut tail, family::UNIT, unit.as_bytes());
+    }
+    wire::length(out, head.len() + metrics.len() + tail.len());
+    for part in [&head, metrics, &tail] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// A `Metric` of its labels and its value.
+fn write_metric(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
+    wire::delimited(out, family::METRIC, parts.iter().map(|part| part.len()).sum());
+    parts.into_iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Every label set as the `LabelPair`s of a `Metric`, encoded once.
@@ -103,11 +128,7 @@ impl Blocks {
         let mut bytes = Vec::new();
         let encode = |set| {
             let start = bytes.len();
-            for (name, value) in labels.get(set) {
-                wire::delimited(&mut bytes, 1, wire::delimited_len(name.len()) + wire::delimited_len(value.len()));
-                wire::bytes(&mut bytes, 1, name.as_bytes());
-                wire::bytes(&mut bytes, 2, value.as_bytes());
-            }
+            labels.get(set).for_each(|(name, value)| write_label(&mut bytes, name, value));
             start..bytes.len()
         };
         let sets = labels.sets().map(encode).collect();
@@ -119,36 +140,53 @@ impl Blocks {
     }
 }
 
-/// The field of `Metric` that has the value; `start` is an encoded timestamp, or empty.
-fn write_value(out: &mut Vec<u8>, families: &Families, family: &Family, sample: &Sample, start: &[u8]) {
-    let field = Field::of(family.meta.kind);
-    if let Value::Histogram(number) = sample.value {
-        return wire::bytes(out, field.tag(), &buckets(&families.histograms[number], start));
+/// A `LabelPair`.
+fn write_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    wire::delimited(out, 1, wire::delimited_len(name.len()) + wire::delimited_len(value.len()));
+    wire::bytes(out, 1, name.as_bytes());
+    wire::bytes(out, 2, value.as_bytes());
+}
+
+/// The buckets of a histogram without a sum, each as a counter, which is what the text formats say of it. Of a `Histogram`
+/// Prometheus makes series for sum and count in any case.
+fn write_buckets(out: &mut Vec<u8>, histogram: &Histogram, labels: [&[u8]; 2], start: &[u8]) {
+    let (mut rest, mut bound) = (Vec::new(), String::new());
+    for (upper, count) in &histogram.buckets {
+        rest.clear();
+        bound.clear();
+        write_bound(&mut bound, *upper);
+        write_label(&mut rest, "le", &bound);
+        write_number(&mut rest, Field::Counter, float(Value::Unsigned(*count)), start);
+        write_metric(out, [labels[0], labels[1], &rest]);
     }
-    // A counter, a gauge and an untyped value are one double, of nine bytes with its key.
+}
+
+/// The field of `Metric` with a counter, a gauge or an untyped value, which are one double of nine bytes with its key;
+/// `start` is an encoded timestamp, or empty.
+fn write_number(out: &mut Vec<u8>, field: Field, value: f64, start: &[u8]) {
     let of_start = if start.is_empty() { 0 } else { wire::delimited_len(start.len()) };
     wire::delimited(out, field.tag(), 9 + of_start);
-    wire::fixed(out, 1, float(sample.value).to_le_bytes());
+    wire::fixed(out, 1, value.to_le_bytes());
     if !start.is_empty() {
         wire::bytes(out, 3, start);
     }
 }
 
-fn buckets(histogram: &Histogram, start: &[u8]) -> Vec<u8> {
-    let (mut out, mut bucket) = (Vec::new(), Vec::new());
-    wire::present_varint(&mut out, 1, histogram.count());
-    // Readers take a missing sum for zero, which it is not.
-    wire::fixed(&mut out, 2, histogram.sum.unwrap_or(f64::NAN).to_le_bytes());
+/// Likewise with a histogram.
+fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram, sum: f64, start: &[u8]) {
+    let (mut message, mut bucket) = (Vec::new(), Vec::new());
+    wire::present_varint(&mut message, 1, histogram.count());
+    wire::fixed(&mut message, 2, sum.to_le_bytes());
     for (bound, count) in &histogram.buckets {
         bucket.clear();
         wire::present_varint(&mut bucket, 1, *count);
         wire::fixed(&mut bucket, 2, bound.to_le_bytes());
-        wire::bytes(&mut out, 3, &bucket);
+        wire::bytes(&mut message, 3, &bucket);
     }
     if !start.is_empty() {
-        wire::bytes(&mut out, 15, start);
+        wire::bytes(&mut message, 15, start);
     }
-    out
+    wire::bytes(out, Field::Histogram.tag(), &message);
 }
 
 /// A `google.protobuf.Timestamp`; whoever has a clock before 1970 gets none.
@@ -159,161 +197,4 @@ fn write_timestamp(out: &mut Vec<u8>, at: SystemTime) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use prost::Message;
-
-    use super::*;
-    use crate::catalogue::{Meta, Origin, Started, Unit};
-
-    #[derive(Clone, PartialEq, Message)]
-    struct MetricFamily {
-        #[prost(string, optional, tag = "1")]
-        name: Option<String>,
-        #[prost(string, optional, tag = "2")]
-        help: Option<String>,
-        #[prost(enumeration = "MetricType", optional, tag = "3")]
-        r#type: Option<i32>,
-        #[prost(message, repeated, tag = "4")]
-        metric: Vec<Metric>,
-        #[prost(string, optional, tag = "5")]
-        unit: Option<String>,
-    }
-
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-    enum MetricType {
-        Counter = 0,
-        Gauge = 1,
-        Untyped = 3,
-        Histogram = 4,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Metric {
-        #[prost(message, repeated, tag = "1")]
-        label: Vec<LabelPair>,
-        #[prost(message, optional, tag = "2")]
-        gauge: Option<Number>,
-        #[prost(message, optional, tag = "3")]
-        counter: Option<Counter>,
-        #[prost(message, optional, tag = "5")]
-        untyped: Option<Number>,
-        #[prost(message, optional, tag = "7")]
-        histogram: Option<Buckets>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct LabelPair {
-        #[prost(string, optional, tag = "1")]
-        name: Option<String>,
-        #[prost(string, optional, tag = "2")]
-        value: Option<String>,
-    }
-
-    /// `Gauge` and `Untyped`, which differ by name alone.
-    #[derive(Clone, PartialEq, Message)]
-    struct Number {
-        #[prost(double, optional, tag = "1")]
-        value: Option<f64>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Counter {
-        #[prost(double, optional, tag = "1")]
-        value: Option<f64>,
-        #[prost(message, optional, tag = "3")]
-        start_timestamp: Option<Timestamp>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Buckets {
-        #[prost(uint64, optional, tag = "1")]
-        sample_count: Option<u64>,
-        #[prost(double, optional, tag = "2")]
-        sample_sum: Option<f64>,
-        #[prost(message, repeated, tag = "3")]
-        bucket: Vec<Bucket>,
-        #[prost(message, optional, tag = "15")]
-        start_timestamp: Option<Timestamp>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Bucket {
-        #[prost(uint64, optional, tag = "1")]
-        cumulative_count: Option<u64>,
-        #[prost(double, optional, tag = "2")]
-        upper_bound: Option<f64>,
-    }
-
-    /// `google.protobuf.Timestamp`.
-    #[derive(Clone, Copy, PartialEq, Message)]
-    struct Timestamp {
-        #[prost(int64, tag = "1")]
-        seconds: i64,
-        #[prost(int32, tag = "2")]
-        nanos: i32,
-    }
-
-    fn family(name: &'static str, kind: Kind, unit: Unit, sample: Sample) -> Family {
-        let meta = Meta {
-            name: Cow::Borrowed(name),
-            help: Cow::Borrowed("Help"),
-            kind,
-            unit,
-            otel_name: Cow::Borrowed("x"),
-            otel_attributes: &[],
-        };
-        Family { meta: Arc::new(meta), origin: Origin::Run, samples: vec![sample] }
-    }
-
-    #[test]
-    fn each_kind_is_its_message() {
-        let mut families = Families::default();
-        let subject = families.labels.push([("domain", "a\"b\n")]);
-        let labels = families.labels.push([("device", "vda")]);
-        families.histograms.push(Histogram { buckets: vec![(0.5, 2), (f64::INFINITY, 3)], sum: Some(1.5) });
-        let [run, first_seen] = [1500, 2500].map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
-        families.started.insert(subject, Started { run: Some(run), first_seen });
-        let sample = |value| Sample { subject, labels, value };
-        families.families = vec![
-            family("a_seconds_total", Kind::Counter, Unit::Seconds, sample(Value::Float(0.25))),
-            family("b", Kind::Gauge, Unit::None, sample(Value::Signed(-1))),
-            family("c_info", Kind::Info, Unit::None, sample(Value::Unsigned(1))),
-            family("d", Kind::Unknown, Unit::None, sample(Value::Unsigned(u64::MAX))),
-            family("e", Kind::Histogram, Unit::None, sample(Value::Histogram(0))),
-            family("f_total", Kind::Counter, Unit::None, sample(Value::Unsigned(1))),
-            family("g_total", Kind::Counter, Unit::None, Sample { subject: labels, ..sample(Value::Unsigned(1)) }),
-        ];
-        families.families[5].origin = Origin::FirstSeen;
-        let bytes = encode(&families);
-        let mut rest = &*bytes;
-        let mut read = Vec::new();
-        while !rest.is_empty() {
-            read.push(MetricFamily::decode_length_delimited(&mut rest).expect("a family"));
-        }
-        let names: Vec<_> = read.iter().map(|family| family.name.clone().expect("a name")).collect();
-        assert_eq!(names, ["a_seconds_total", "b", "c_info", "d", "e", "f_total", "g_total"]);
-        let types: Vec<_> = read.iter().map(|family| family.r#type.expect("a type")).collect();
-        assert_eq!(types, [0, 1, 1, 3, 4, 0, 0]);
-        assert_eq!(read[0].unit.as_deref(), Some("seconds"));
-        let metrics: Vec<_> = read.iter().map(|family| family.metric[0].clone()).collect();
-        let label = &metrics[0].label;
-        assert_eq!(label.len(), 2);
-        assert_eq!(label[0].value.as_deref(), Some("a\"b\n"));
-        let start = Some(Timestamp { seconds: 1, nanos: 500_000_000 });
-        assert_eq!(metrics[0].counter, Some(Counter { value: Some(0.25), start_timestamp: start }));
-        assert_eq!(metrics[1].gauge, Some(Number { value: Some(-1.0) }));
-        assert_eq!(metrics[2].gauge, Some(Number { value: Some(1.0) }));
-        assert_eq!(metrics[3].untyped, Some(Number { value: Some(1.844_674_407_370_955_2e19) }));
-        let histogram = metrics[4].histogram.clone().expect("a histogram");
-        assert_eq!((histogram.sample_count, histogram.sample_sum), (Some(3), Some(1.5)));
-        assert_eq!(histogram.bucket[1].upper_bound, Some(f64::INFINITY));
-        assert_eq!(histogram.start_timestamp, start);
-        let counted = Some(Timestamp { seconds: 2, nanos: 500_000_000 });
-        assert_eq!(metrics[5].counter, Some(Counter { value: Some(1.0), start_timestamp: counted }));
-        assert_eq!(metrics[6].counter, Some(Counter { value: Some(1.0), start_timestamp: None }));
-    }
-}
+mod tests;

@@ -4,20 +4,26 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Subject, each, words};
-use crate::catalogue::{LabelSet, Unit, Value};
+use crate::catalogue::{Histogram, LabelSet, Unit, Value};
 use crate::rows::{Filled, Filling, Labels, Row, rows};
-use crate::targets::{Definition, DomainCounts, HostCounts, Target};
+use crate::targets::{Definition, DomainCounts, HostCounts, Target, Times};
 
 #[rustfmt::skip]
 rows! {
     LIFECYCLE = Counter of State, Unit::Of("event"), "libvirt_domain_lifecycle_events_total", "libvirt.domain.lifecycle.events", ["event", "detail"],
-        "Lifecycle events of all domains, those that are gone by now included";
+        "Lifecycle events of all domains, those that are gone by now included; a migration to this host that failed is stopped with arrival_failed";
     EVENTS = Counter of State, Unit::Of("event"), "libvirt_domain_events_total", "libvirt.domain.events", ["event"],
         "Events of all domains other than those of their lifecycle, by libvirt's name of the event";
+    HOST_JOBS = Counter of State, Unit::Of("job"), "libvirt_host_jobs_total", "libvirt.host.jobs", ["operation", "success"],
+        "Background jobs of all domains that ended, those of domains that are gone by now included";
+    HOST_JOB_DURATION = Histogram of State, Unit::Seconds, "libvirt_host_job_duration_seconds", "libvirt.host.job.duration", ["operation", "success", "le"],
+        "How long background jobs of all domains took, where libvirt says it";
+    HOST_JOB_DOWNTIME = Histogram of State, Unit::Seconds, "libvirt_host_job_downtime_seconds", "libvirt.host.job.downtime", ["operation", "success", "le"],
+        "How long guests stood still in background jobs such as migrations, where libvirt says it";
     REBOOTS = Counter of State, Unit::Of("reboot"), "libvirt_domain_reboots_total", "libvirt.domain.reboots", [],
-        "Reboots and resets of the guest; libvirt reports some of them more than once";
+        "Reboots and resets of the guest; those within a second of one another are one, as firmware may reset the guest again";
     CRASHES = Counter of State, Unit::Of("crash"), "libvirt_domain_crashes_total", "libvirt.domain.crashes", [],
-        "Crashes of the guest and of its hypervisor";
+        "Crashes of the guest and of its hypervisor; not migrations to this host that failed";
     WATCHDOGS = Counter of State, Unit::Of("event"), "libvirt_domain_watchdog_events_total", "libvirt.domain.watchdog.events", ["action"],
         "How often the guest's watchdog fired, by what was done about it";
     IO_ERRORS = Counter of Block, Unit::Of("error"), "libvirt_domain_io_errors_total", "libvirt.domain.disk.io_errors", ["device", "action", "reason"],
@@ -50,6 +56,16 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Subject<'_>], host: &Ho
     filling.add(&LIFECYCLE, lifecycle);
     let others = host.others.iter().map(|(event, count)| of_host(vec![("event", Cow::Borrowed(*event))], *count));
     filling.add(&EVENTS, others);
+    let labelled = || host.jobs.iter().map(|((operation, success), jobs)| (job_labels(*operation, *success), jobs));
+    filling.add(&HOST_JOBS, labelled().map(|(labels, jobs)| of_host(labels, jobs.count)));
+    filling.histograms(
+        &HOST_JOB_DURATION,
+        labelled().filter_map(|(labels, jobs)| Some((labels, histogram(&jobs.durations)?))),
+    );
+    filling.histograms(
+        &HOST_JOB_DOWNTIME,
+        labelled().filter_map(|(labels, jobs)| Some((labels, histogram(&jobs.downtimes)?))),
+    );
     let plain = |filling: &mut Filling<'_>, row: &Row, count: fn(&DomainCounts) -> u64| {
         filling.of_domains(row, each(domains, |target| Some(Value::Unsigned(count(&target.counts)))));
     };
@@ -69,14 +85,7 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Subject<'_>], host: &Ho
         },
     );
     filling.add(&BLOCK_JOBS, block_jobs);
-    let jobs = by_key(
-        domains,
-        |target| &target.counts.jobs,
-        |(operation, success)| {
-            let success = success.map_or("", |success| if success { "true" } else { "false" });
-            vec![("operation", words::job_operation(*operation)), ("success", Cow::Borrowed(success))]
-        },
-    );
+    let jobs = by_key(domains, |target| &target.counts.jobs, |(operation, success)| job_labels(*operation, *success));
     filling.add(&JOBS, jobs);
     let seconds = |duration: std::time::Duration| Value::Float(duration.as_secs_f64());
     filling.of_domains(&LAST_JOB_DURATION, each(domains, |target| target.counts.last_job?.duration.map(seconds)));
@@ -103,6 +112,18 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Subject<'_>], host: &Ho
 
 fn of_host(labels: Labels<'_>, count: u64) -> Filled<'_> {
     (LabelSet::EMPTY, labels, Value::Unsigned(count))
+}
+
+/// What a background job was, and whether it succeeded, where libvirt says that.
+fn job_labels(operation: i32, success: Option<bool>) -> Labels<'static> {
+    let success = success.map_or("", |success| if success { "true" } else { "false" });
+    vec![("operation", words::job_operation(operation)), ("success", Cow::Borrowed(success))]
+}
+
+/// `None` if there is no time.
+fn histogram(times: &Times) -> Option<Histogram> {
+    let histogram = Histogram { buckets: times.cumulative().collect(), sum: Some(times.sum.as_secs_f64()) };
+    (histogram.count() > 0).then_some(histogram)
 }
 
 /// One sample for each key that a domain has counted.

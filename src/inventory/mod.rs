@@ -2,6 +2,7 @@
 
 mod definition;
 mod events;
+mod images;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -10,11 +11,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::catalogue::{Built, Catalogue, LabelSet, Started, Value};
+use crate::catalogue::{Built, Catalogue, DeviceStart, LabelSet, Started, Value};
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, DomainLabel};
+use crate::libvirt::Identity;
 use crate::rows::{Filling, Row};
-use crate::targets::Target;
+use crate::targets::{Disk, Interface, Target};
+use images::TopImages;
 
 /// A domain that is shown, with its labels.
 type Subject<'a> = (LabelSet, &'a Target);
@@ -41,8 +44,9 @@ pub fn append(
         let in_group = |group| config.collection.groups.contains(&group) && selection.wants(group);
         row.group.is_none_or(in_group) && config.metrics.selects(&row.meta.name)
     };
-    let mut filling = Filling::new(&mut built.families.labels, &wanted);
-    definition::fill(&mut filling, &shown);
+    let mut filling = Filling::new(&mut built.families, &wanted);
+    let images = TopImages::new(&collection.records());
+    definition::fill(&mut filling, &shown, &images);
     events::fill(&mut filling, &shown, &collection.targets.counts);
     let families = filling.finish();
     built.families.families.extend(families);
@@ -56,10 +60,29 @@ fn started(shown: &[Subject<'_>], collection: &Collection) -> BTreeMap<LabelSet,
     let records = collection.batches.iter().flat_map(|records| records.domains());
     let ids: HashMap<Uuid, Option<u32>> = records.map(|record| (record.uuid, record.id)).collect();
     let of = |(subject, target): &Subject<'_>| {
-        let same_run = ids.get(&target.identity.uuid).is_none_or(|id| *id == target.identity.id);
-        (*subject, Started { run: target.started.filter(|_| same_run), first_seen: target.first_seen })
+        let Identity { uuid, id, .. } = target.identity;
+        let id_of_record = ids.get(&uuid).copied().unwrap_or(id);
+        let started =
+            Started { run: id_of_record.map(|id| (uuid, id)), exporter: Some(target.first_seen), ..Started::default() };
+        let of_run =
+            Started { process: target.started, guest: target.booted, devices: devices(target), ..started.clone() };
+        (*subject, if id_of_record == id { of_run } else { started })
     };
     shown.iter().map(of).collect()
+}
+
+/// The devices that did not begin with the run of their domain: those attached since, and NICs that are the host's own.
+fn devices(target: &Target) -> Vec<DeviceStart> {
+    let Some(metadata) = target.metadata() else { return Vec::new() };
+    let start = |label, name: &str, at| DeviceStart { label, name: name.to_owned(), at };
+    let attached = |alias: &str| target.attached.get(alias).filter(|_| !alias.is_empty()).copied();
+    let disk = |disk: &Disk| Some(start("device", &disk.device, Some(attached(&disk.alias)?)));
+    let interface = |interface: &Interface| match attached(&interface.alias) {
+        _ if interface.is_lasting => Some(start("interface", &interface.device, None)),
+        at => Some(start("interface", &interface.device, Some(at?))),
+    };
+    let disks = metadata.disks.iter().filter_map(disk);
+    disks.chain(metadata.interfaces.iter().filter_map(interface)).collect()
 }
 
 /// The domains that are shown, ordered by name as those with statistics are.

@@ -10,7 +10,7 @@ use crate::collect::DomainStatus;
 use crate::config::{self, Group};
 use crate::encode::Format;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, ParamValue, Records};
-use crate::targets::{Definition, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
+use crate::targets::{Definition, DefinitionFailure, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
 
 fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
     let disk = Disk { device: "vda".into(), alias: "virtio-disk0".into(), ..Disk::default() };
@@ -21,6 +21,8 @@ fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
         flags: None,
         first_seen: UNIX_EPOCH,
         started: None,
+        booted: None,
+        attached: BTreeMap::new(),
         definition: Definition::Known(Arc::new(metadata)),
         agent_connected: None,
         counts: Arc::default(),
@@ -34,7 +36,7 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
     let targets: Arc<[Arc<Target>]> = targets.into_iter().map(Arc::new).collect();
     let running = targets.iter().filter(|target| target.is_active()).map(|target| DomainStatus {
         identity: target.identity.clone(),
-        complete: true,
+        missing: None,
         quarantined: None,
     });
     let domains = running.collect();
@@ -45,6 +47,7 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
         domains,
         versions: None,
         at: UNIX_EPOCH,
+        ended: std::time::Instant::now(),
         duration: Duration::ZERO,
         calls: 0,
         error: None,
@@ -141,7 +144,7 @@ fn errors_wait_for_the_name_of_their_disk() {
         ))
     };
     assert_eq!(errors(target("on", 1, None).definition), with("vda"));
-    assert_eq!(errors(Definition::Failed("malformed".into())), with("virtio-disk0"));
+    assert_eq!(errors(Definition::Failed(DefinitionFailure::Malformed)), with("virtio-disk0"));
     assert_eq!(errors(Definition::Pending), None);
 }
 
@@ -154,7 +157,7 @@ fn counters_begin_with_the_run_that_they_are_of() {
         let catalogue = Catalogue::new(&config);
         let mut built = catalogue.build(&collection.records());
         append(&mut built, &catalogue, &config, collection, &Selection::default());
-        built.families.started.into_values().map(|started| started.run).collect::<Vec<_>>()
+        built.families.started.into_values().map(|started| started.process).collect::<Vec<_>>()
     };
     assert_eq!(run(&collection([on(3)])), [began]);
     let mut records = Records::default();
@@ -164,6 +167,80 @@ fn counters_begin_with_the_run_that_they_are_of() {
     assert_eq!(run(&Collection { batches: batches.clone(), ..collection([on(3)]) }), [began]);
     // It has started anew since the record was made.
     assert_eq!(run(&Collection { batches, ..collection([on(4)]) }), [None]);
+}
+
+#[test]
+fn guests_and_devices_begin_when_they_do() {
+    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    let interface = |device: &str, alias: &str, is_lasting| Interface {
+        device: device.into(),
+        alias: alias.into(),
+        is_lasting,
+        ..Interface::default()
+    };
+    let disk = |device: &str, alias: &str| Disk { device: device.into(), alias: alias.into(), ..Disk::default() };
+    let metadata = Metadata {
+        disks: vec![disk("vda", "virtio-disk0"), disk("vdb", "virtio-disk1")],
+        interfaces: vec![interface("vnet0", "net0", false), interface("vhu1", "net1", true)],
+        ..Metadata::default()
+    };
+    let moved = Target {
+        started: Some(at(7)),
+        attached: BTreeMap::from([("virtio-disk1".to_owned(), at(9)), ("net0".to_owned(), at(8))]),
+        definition: Definition::Known(Arc::new(metadata)),
+        ..target("on", 1, Some(3))
+    };
+    let start = |label, name: &str, at| DeviceStart { label, name: name.to_owned(), at };
+    let expected = Started {
+        run: Some((Uuid::from_u128(1), 3)),
+        process: Some(at(7)),
+        guest: None,
+        exporter: Some(at(0)),
+        devices: vec![
+            start("device", "vdb", Some(at(9))),
+            start("interface", "vnet0", Some(at(8))),
+            start("interface", "vhu1", None),
+        ],
+        seen: None,
+    };
+    let of =
+        |target: &Target| started(&[(LabelSet::EMPTY, target)], &collection([target.clone()])).into_values().next();
+    assert_eq!(of(&moved), Some(expected.clone()));
+    let booted = Target { booted: Some(at(7)), ..moved };
+    assert_eq!(of(&booted), Some(Started { guest: Some(at(7)), ..expected }));
+}
+
+#[test]
+fn the_path_in_a_record_is_newer_than_that_in_the_definition() {
+    let disk = |device: &str, source_type: &str, source: &str| Disk {
+        device: device.into(),
+        source_type: source_type.into(),
+        source: source.into(),
+        driver_type: "raw".into(),
+        ..Disk::default()
+    };
+    let disks = vec![disk("vda", "file", "/old"), disk("vdb", "file", "/same"), disk("vdc", "network", "rbd:x")];
+    let definition = Definition::Known(Arc::new(Metadata { disks, ..Metadata::default() }));
+    let mut records = Records::default();
+    records.push_domain("on", Uuid::from_u128(1), Some(1));
+    let images =
+        [("vda", Some("/new")), ("vda", Some("/old")), ("vdb", Some("/same")), ("vdc", None), ("vdc", Some("/copy"))];
+    for (number, (name, path)) in images.into_iter().enumerate() {
+        records.push(&format!("block.{number}.name"), ParamValue::String(name));
+        if let Some(path) = path {
+            records.push(&format!("block.{number}.path"), ParamValue::String(path));
+        }
+    }
+    let batches = vec![Arc::new(records)];
+    let collection = Collection { batches, ..collection([Target { definition, ..target("on", 1, Some(1)) }]) };
+    let shown: Vec<String> =
+        lines(&collection).into_iter().filter(|line| line.starts_with("libvirt_domain_block_info")).collect();
+    let expected = [
+        "device=\"vda\",path=\"/new\",readonly=\"false\"",
+        "device=\"vdb\",path=\"/same\",driver_type=\"raw\",readonly=\"false\"",
+        "device=\"vdc\",source=\"rbd:x\",driver_type=\"raw\",readonly=\"false\"",
+    ];
+    assert_eq!(shown, expected.map(|labels| format!("libvirt_domain_block_info{{domain=\"on\",{labels}}} 1")));
 }
 
 #[test]

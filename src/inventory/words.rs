@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::targets::STOPPED_ARRIVING;
+
 /// `virDomainEventType`, each with the details of that type.
 const LIFECYCLE: &[(&str, &[&str])] = &[
     ("defined", &["added", "updated", "renamed", "from_snapshot"]),
@@ -32,6 +34,7 @@ const LIFECYCLE: &[(&str, &[&str])] = &[
 /// An event and its detail.
 pub(super) fn lifecycle(event: i32, detail: i32) -> (Cow<'static, str>, Cow<'static, str>) {
     match at(LIFECYCLE, event) {
+        Some((name, _)) if detail == STOPPED_ARRIVING => (Cow::Borrowed(name), Cow::Borrowed("arrival_failed")),
         Some((name, details)) => (Cow::Borrowed(name), word(details, detail, "detail")),
         None => (format!("event_{event}").into(), format!("detail_{detail}").into()),
     }

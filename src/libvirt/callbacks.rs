@@ -76,7 +76,7 @@ callbacks! {
     VIR_DOMAIN_EVENT_ID_PMSUSPEND_DISK "pmsuspend_disk":
         virConnectDomainEventPMSuspendDiskCallback(_reason: c_int) => EventKind::PmSuspendDisk;
     VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED "device_removed":
-        virConnectDomainEventDeviceRemovedCallback(_alias: *const c_char) => EventKind::DeviceRemoved;
+        virConnectDomainEventDeviceRemovedCallback(alias: *const c_char) => EventKind::DeviceRemoved { alias: text(alias) };
     VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2 "block_job_2":
         virConnectDomainEventBlockJobCallback(device: *const c_char, job: c_int, status: c_int) =>
             EventKind::BlockJob { device: text(device), job, status };
@@ -86,7 +86,7 @@ callbacks! {
         virConnectDomainEventAgentLifecycleCallback(state: c_int, _reason: c_int) =>
             EventKind::AgentLifecycle { connected: c_uint::try_from(state) == Ok(AGENT_CONNECTED) };
     VIR_DOMAIN_EVENT_ID_DEVICE_ADDED "device_added":
-        virConnectDomainEventDeviceAddedCallback(_alias: *const c_char) => EventKind::DeviceAdded;
+        virConnectDomainEventDeviceAddedCallback(alias: *const c_char) => EventKind::DeviceAdded { alias: text(alias) };
     VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION "migration_iteration":
         virConnectDomainEventMigrationIterationCallback(iteration: c_int) => EventKind::MigrationIteration { iteration };
     VIR_DOMAIN_EVENT_ID_JOB_COMPLETED "job_completed":

@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
+use super::sockets::OpenGuard;
 use super::text::{OwnedText, text};
 use super::watch::Registration;
-use super::{event_loop, keepalive, sockets};
+use super::{event_loop, keepalive};
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,33 +67,52 @@ pub struct Versions {
     pub host: Option<Host>,
 }
 
-/// What the machine below libvirt has (`virNodeGetInfo`).
+/// More numbers about the memory of the machine than libvirt has (it has four).
+const MOST_MEMORY_STATS: usize = 64;
+/// Room for the name of one (`VIR_NODE_MEMORY_STATS_FIELD_LENGTH`).
+const MEMORY_STATS_FIELD: usize = 80;
+
+/// What the machine below libvirt has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host {
-    /// Logical processors that are online.
+    /// Logical CPUs that are online (`virNodeGetInfo`).
     pub cpus: u32,
-    /// Memory in KiB.
+    /// Memory in KiB (`virNodeGetMemoryStats`, or `virNodeGetInfo` where the driver does not have that).
     pub memory_kib: u64,
 }
 
 impl Connection {
     /// Opens `uri` and turns on keepalive where the transport has it.
     ///
-    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, and end it with
-    /// [`super::abort_open`]. `on_close` is called once when the connection breaks, from any thread, and must not call
-    /// libvirt; it is not called for a drop. What it owns is freed after that call or with the connection.
+    /// May block without limit (a frozen daemon, or one at its client limit): call it on a thread that may, or use
+    /// [`Connection::open_guarded`]. `on_close` is called once when the connection breaks, from any thread, and must not
+    /// call libvirt; it is not called for a drop. What it owns is freed after that call or with the connection.
     ///
     /// A drop says goodbye to the daemon and waits for the answer, or until keepalive ends the connection.
     ///
     /// # Errors
-    /// [`ErrorClass::ConnectFailed`] or [`ErrorClass::PermissionDenied`].
+    /// [`ErrorClass::ConnectFailed`], [`ErrorClass::BadUri`] or [`ErrorClass::PermissionDenied`].
     pub fn open(uri: &str, access: Access, on_close: impl Fn() + Send + 'static) -> Result<Self, LibvirtError> {
+        Self::open_guarded(uri, access, &OpenGuard::default(), on_close)
+    }
+
+    /// As [`Connection::open`], but an open that hangs can be ended by `guard` from another thread.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn open_guarded(
+        uri: &str,
+        access: Access,
+        guard: &OpenGuard,
+        on_close: impl Fn() + Send + 'static,
+    ) -> Result<Self, LibvirtError> {
         event_loop::ensure_started()?;
         let operation = || format!("cannot open {uri} {access}");
         let failure = |message| LibvirtError::own(operation(), ErrorClass::ConnectFailed, message).with_access(access);
-        let c_uri = CString::new(uri).map_err(|_| failure("the URI has a NUL byte"))?;
-        // All calls to the daemon are within reach of `abort_open`.
-        sockets::watched(|| {
+        let c_uri = CString::new(uri)
+            .map_err(|_| LibvirtError::own(operation(), ErrorClass::BadUri, "the URI has a NUL byte"))?;
+        // All calls to the daemon are within reach of the guard.
+        guard.watch(uri, || {
             let pointer = match access {
                 // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
                 Access::ReadOnly => unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) },
@@ -164,14 +184,38 @@ impl Connection {
         })
     }
 
-    fn host(&self) -> Option<Host> {
+    /// The machine as it is now: it may get more memory and CPUs while it runs. `None` where the driver does not say. Two calls,
+    /// served without any hypervisor.
+    #[must_use]
+    pub fn host(&self) -> Option<Host> {
         let mut info = MaybeUninit::<sys::virNodeInfo>::zeroed();
         // SAFETY: an open connection and a valid out-parameter.
         let done = unsafe { sys::virNodeGetInfo(self.as_ptr(), info.as_mut_ptr()) };
         // SAFETY: a struct of integers, for which zero is a valid value too.
         let info = unsafe { info.assume_init() };
         #[allow(clippy::useless_conversion, reason = "C's unsigned long has 32 bits on some machines")]
-        (done == 0).then(|| Host { cpus: info.cpus, memory_kib: info.memory.into() })
+        let at_boot = || info.memory.into();
+        (done == 0).then(|| Host { cpus: info.cpus, memory_kib: self.memory_kib().unwrap_or_else(at_boot) })
+    }
+
+    /// The memory of all NUMA cells together. `virNodeGetInfo` has what was there when the machine booted.
+    fn memory_kib(&self) -> Option<u64> {
+        const TOTAL: &[u8] = sys::VIR_NODE_MEMORY_STATS_TOTAL.to_bytes();
+        let all = sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
+        let mut count = 0;
+        // SAFETY: an open connection; without room for values the call only says how many there are.
+        let done = unsafe { sys::virNodeGetMemoryStats(self.as_ptr(), all, std::ptr::null_mut(), &raw mut count, 0) };
+        let wanted =
+            usize::try_from(count).ok().filter(|wanted| done == 0 && (1..=MOST_MEMORY_STATS).contains(wanted))?;
+        let mut stats = vec![sys::virNodeMemoryStats { field: [0; MEMORY_STATS_FIELD], value: 0 }; wanted];
+        // SAFETY: as above, with room for `count` values.
+        let done = unsafe { sys::virNodeGetMemoryStats(self.as_ptr(), all, stats.as_mut_ptr(), &raw mut count, 0) };
+        let is_total = |stat: &&sys::virNodeMemoryStats| {
+            let name = stat.field.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
+            name.eq(TOTAL.iter().copied())
+        };
+        #[allow(clippy::useless_conversion, reason = "C's unsigned long has 32 bits on some machines")]
+        stats.iter().find(is_total).filter(|_| done == 0).map(|stat| stat.value.into())
     }
 
     /// The host's name, as the daemon has it. One call, served at high priority.

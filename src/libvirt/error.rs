@@ -12,8 +12,10 @@ use super::connection::Access;
 /// `libvirt_exporter_collect_failures_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorClass {
-    /// No connection could be opened: no socket, no daemon, no route, a bad URI.
+    /// No connection could be opened: no socket, no daemon, no route, no certificate.
     ConnectFailed,
+    /// The client library cannot open such a URI: it is none, or names a driver or transport that there is not.
+    BadUri,
     /// The daemon or the file system refuses this user.
     PermissionDenied,
     /// An open connection broke: daemon gone, keepalive unanswered, socket shut.
@@ -32,8 +34,9 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// The classes that stand for themselves, without [`ErrorClass::Other`].
-    pub const NAMED: [Self; 7] = [
+    pub const NAMED: [Self; 8] = [
         Self::ConnectFailed,
+        Self::BadUri,
         Self::PermissionDenied,
         Self::Disconnected,
         Self::TimedOut,
@@ -47,6 +50,7 @@ impl ErrorClass {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConnectFailed => "connect_failed",
+            Self::BadUri => "bad_uri",
             Self::PermissionDenied => "permission_denied",
             Self::Disconnected => "disconnected",
             Self::TimedOut => "timed_out",
@@ -83,6 +87,9 @@ impl fmt::Display for LibvirtError {
                 Access::ReadOnly => ("unix_sock_ro_perms", "org.libvirt.unix.monitor"),
                 Access::ReadWrite => ("unix_sock_rw_perms", "org.libvirt.unix.manage"),
             };
+            if let Some(folder) = self.closed_folder() {
+                return write!(f, " ({user} may not enter the folder {})", folder.display());
+            }
             write!(f, " ({user} needs access to the {access} socket: {setting} in the daemon's configuration, or a ")?;
             write!(f, "polkit rule for {action})")?;
         }
@@ -97,6 +104,9 @@ mod code {
     pub(super) const NO_DOMAIN: sys::virErrorNumber = sys::VIR_ERR_NO_DOMAIN;
     pub(super) const RPC: sys::virErrorNumber = sys::VIR_ERR_RPC;
     pub(super) const SYSTEM_ERROR: sys::virErrorNumber = sys::VIR_ERR_SYSTEM_ERROR;
+    /// What the client library says of a URI before it connects to anything.
+    pub(super) const OF_URIS: [sys::virErrorNumber; 3] =
+        [sys::VIR_ERR_INVALID_ARG, sys::VIR_ERR_NO_CONNECT, sys::VIR_ERR_NO_SUPPORT];
 }
 
 impl LibvirtError {
@@ -124,6 +134,9 @@ impl LibvirtError {
         };
         let number = sys::virErrorNumber::try_from(error.code).unwrap_or_default();
         let mut class = phase.classify(number, error.int1, error.code);
+        if phase == Phase::Connecting && error.code == INTERNAL_ERROR && error.domain == FROM_URI {
+            class = ErrorClass::BadUri;
+        }
         if phase == Phase::Alive && error.code == INTERNAL_ERROR && is_about_the_record_limit(&message) {
             class = ErrorClass::TooLarge;
         }
@@ -151,6 +164,8 @@ const NO_REASON: &str = "libvirt gave no reason";
 
 /// `VIR_ERR_INTERNAL_ERROR`.
 const INTERNAL_ERROR: i32 = 1;
+/// `VIR_FROM_URI`: the part of libvirt that reads URIs.
+const FROM_URI: i32 = 45;
 
 /// More domains than a reply may have are an internal error to the daemon (`Number of domain stats records is 16385, which
 /// exceeds max limit: 16384`, and in listings `Too many domains '16385' for limit '16384'`): only the text tells it from
@@ -186,6 +201,7 @@ impl Phase {
             Self::Dead => ErrorClass::Disconnected,
             _ if DENIED.contains(&number) => ErrorClass::PermissionDenied,
             Self::Connecting if refused_by_kernel => ErrorClass::PermissionDenied,
+            Self::Connecting if code::OF_URIS.contains(&number) => ErrorClass::BadUri,
             Self::Connecting => ErrorClass::ConnectFailed,
             Self::Alive => match number {
                 code::NO_SUPPORT => ErrorClass::NotSupported,
@@ -222,6 +238,8 @@ mod tests {
         assert_eq!(system_error(Phase::Connecting, 2), ErrorClass::ConnectFailed);
         assert_eq!(system_error(Phase::Connecting, 13), ErrorClass::PermissionDenied);
         assert_eq!(system_error(Phase::Alive, 104), ErrorClass::Other(38));
+        assert_eq!(Phase::Connecting.classify(sys::VIR_ERR_INVALID_ARG, 0, 8), ErrorClass::BadUri);
+        assert_eq!(Phase::Alive.classify(sys::VIR_ERR_INVALID_ARG, 0, 8), ErrorClass::Other(8));
         assert_eq!(system_error(Phase::Dead, 104), ErrorClass::Disconnected);
         assert_eq!(Phase::Alive.classify(sys::VIR_ERR_RPC, 0, 39), ErrorClass::TooLarge);
         assert_eq!(Phase::Connecting.classify(sys::VIR_ERR_AUTH_FAILED, 0, 45), ErrorClass::PermissionDenied);

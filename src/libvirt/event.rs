@@ -60,7 +60,10 @@ pub enum EventKind {
     /// The balloon changed its size.
     BalloonChange,
     /// A device was taken out.
-    DeviceRemoved,
+    DeviceRemoved {
+        /// Its alias, such as `virtio-disk1`.
+        alias: String,
+    },
     /// A block job ended or became ready (`VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2`).
     BlockJob {
         /// The target name, such as `vda`.
@@ -78,7 +81,10 @@ pub enum EventKind {
         connected: bool,
     },
     /// A device was put in.
-    DeviceAdded,
+    DeviceAdded {
+        /// Its alias, such as `virtio-disk1`.
+        alias: String,
+    },
     /// A migration began another pass over memory.
     MigrationIteration {
         /// The number of the pass.
@@ -163,11 +169,11 @@ impl EventKind {
             Self::PmSuspend => "pmsuspend",
             Self::PmSuspendDisk => "pmsuspend_disk",
             Self::BalloonChange => "balloon_change",
-            Self::DeviceRemoved => "device_removed",
+            Self::DeviceRemoved { .. } => "device_removed",
             Self::BlockJob { .. } => "block_job_2",
             Self::Tunable => "tunable",
             Self::AgentLifecycle { .. } => "agent_lifecycle",
-            Self::DeviceAdded => "device_added",
+            Self::DeviceAdded { .. } => "device_added",
             Self::MigrationIteration { .. } => "migration_iteration",
             Self::JobCompleted(_) => "job_completed",
             Self::DeviceRemovalFailed => "device_removal_failed",

@@ -15,6 +15,7 @@ mod keepalive;
 mod keys;
 mod list;
 mod param;
+mod remedy;
 mod reply;
 mod sockets;
 mod stats;
@@ -31,6 +32,6 @@ pub use list::DomainList;
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;
-pub use sockets::abort_open;
+pub use sockets::OpenGuard;
 pub use stats::{DomainSelection, StatsGroups, StatsRequest};
 pub use watch::{EventSink, Watched};

@@ -1,7 +1,7 @@
 //! Bulk statistics: `virConnectGetAllDomainStats`, visited borrowed and copied out once.
 
 use std::ffi::{CStr, c_uint};
-use std::ops::BitOr;
+use std::ops::{BitOr, BitOrAssign};
 
 use uuid::Uuid;
 use virt::sys;
@@ -15,7 +15,7 @@ use super::param::{ParamValue, Records};
 pub(super) const FIELD_LENGTH: usize = 80;
 
 /// A set of statistics groups (`virDomainStatsTypes`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct StatsGroups(u32);
 
 impl StatsGroups {
@@ -48,6 +48,21 @@ impl StatsGroups {
         self.0 == 0
     }
 
+    /// Groups of which libvirt has at least a part from the domain's hypervisor process, through its monitor.
+    pub const MONITOR: Self = Self(
+        Self::CPU_TOTAL.0
+            | Self::BALLOON.0
+            | Self::VCPU.0
+            | Self::BLOCK.0
+            | Self::IOTHREAD.0
+            | Self::DIRTYRATE.0
+            | Self::VM.0,
+    );
+    /// Groups whose answer from the monitor comes from KVM: whether one domain on KVM has it tells of all others.
+    pub const KVM: Self = Self(Self::CPU_TOTAL.0 | Self::VCPU.0 | Self::VM.0);
+    /// Groups whose answer shows that the domain's job was had. That of CPU_TOTAL does not: an older QEMU's halt-polling
+    /// times come from the host's debugfs.
+    pub const SHOWS_JOB: Self = Self(Self::MONITOR.0 & !Self::CPU_TOTAL.0);
     /// What libvirt reports without ever asking the domain's hypervisor process.
     pub const WITHOUT_MONITOR: Self = Self(Self::STATE.0 | Self::INTERFACE.0 | Self::PERF.0 | Self::MEMORY.0);
     /// What makes older daemons fail a whole call when one hypervisor process dies during it.
@@ -69,6 +84,12 @@ impl StatsGroups {
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+}
+
+impl BitOrAssign for StatsGroups {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
     }
 }
 

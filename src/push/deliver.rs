@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::transport::Answer;
 use super::{Batch, Series, Settings};
@@ -70,8 +70,18 @@ pub(super) struct Delivery<'a> {
 
 impl Delivery<'_> {
     /// Sends `batch`. What one request carried counts as told as soon as it is taken; after a request that is not, the rest
-    /// is not sent either.
-    pub(super) async fn deliver(&self, series: &mut Series, batch: &Batch) -> Outcome {
+    /// is not sent either. A request that may have been taken counts as told, too: its growth is lost if it was not, but
+    /// never counted twice.
+    pub(super) async fn deliver(&self, series: &mut Series, batch: &mut Batch) -> Outcome {
+        let outcome = self.requests(series, batch).await;
+        match outcome.verdict {
+            Verdict::Success | Verdict::Partial => series.all_taken(batch),
+            Verdict::Refused | Verdict::Dropped => series.given_up(batch),
+        }
+        outcome
+    }
+
+    async fn requests(&self, series: &mut Series, batch: &mut Batch) -> Outcome {
         let mut outcome = Outcome::default();
         let mut chunks = Chunks::new(self.settings.dialect.clone(), series.parts(batch));
         let coding = self.settings.coding;
@@ -103,12 +113,14 @@ impl Delivery<'_> {
                         outcome.words = words;
                     }
                 }
-                Sent::Failed { verdict, words, quiet_until } => {
+                Sent::Failed { verdict, words, quiet_until, maybe_taken } => {
+                    if maybe_taken {
+                        series.taken(&chunk);
+                    }
                     return Outcome { verdict, words, quiet_until, ..outcome };
                 }
             }
         }
-        series.all_taken(batch);
         if outcome.rejected > 0 {
             outcome.verdict = Verdict::Partial;
         }
@@ -116,21 +128,25 @@ impl Delivery<'_> {
     }
 
     async fn send(&self, body: Bytes) -> Sent {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut maybe_taken) = (FIRST_PAUSE, false);
         loop {
             let limit = self.deadline.min(Instant::now() + self.settings.timeout);
-            let answer = timeout_at(limit, self.settings.transport.send(body.clone())).await;
+            let answer = self.settings.transport.send(body.clone(), limit).await;
+            maybe_taken |= matches!(answer, Answer::Lost { .. });
             let (after, words) = match answer {
-                Ok(Answer::Taken { rejected, words }) => return Sent::Taken { rejected, words },
-                Ok(Answer::Refused { reason }) => return Sent::failed(Verdict::Refused, reason),
-                Ok(Answer::Later { after, reason }) => (after, reason),
-                Err(_) => (None, "it did not answer in time".to_owned()),
+                Answer::Taken { rejected, words } => return Sent::Taken { rejected, words },
+                Answer::Refused { reason } => {
+                    let verdict = Verdict::Refused;
+                    return Sent::Failed { verdict, words: reason, quiet_until: None, maybe_taken };
+                }
+                Answer::Later { after, reason } => (after, reason),
+                Answer::Lost { reason } => (None, reason),
             };
             let wait = after.map_or_else(|| jittered(pause), |after| after.min(LONGEST_WISH));
             let until = Instant::now() + wait;
             if until >= self.deadline {
                 let quiet_until = after.map(|_| until);
-                return Sent::Failed { verdict: Verdict::Dropped, words, quiet_until };
+                return Sent::Failed { verdict: Verdict::Dropped, words, quiet_until, maybe_taken };
             }
             sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -139,14 +155,17 @@ impl Delivery<'_> {
 }
 
 enum Sent {
-    Taken { rejected: u64, words: String },
-    Failed { verdict: Verdict, words: String, quiet_until: Option<Instant> },
-}
-
-impl Sent {
-    fn failed(verdict: Verdict, words: String) -> Self {
-        Self::Failed { verdict, words, quiet_until: None }
-    }
+    Taken {
+        rejected: u64,
+        words: String,
+    },
+    Failed {
+        verdict: Verdict,
+        words: String,
+        quiet_until: Option<Instant>,
+        /// Whether it may have been taken even so.
+        maybe_taken: bool,
+    },
 }
 
 /// Between half of `pause` and all of it, so that a thousand hosts do not come back at once.

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
 use super::series::Fingerprint;
-use crate::catalogue::{Families, Family, Histogram, Kind, LabelSet, Sample, Value, float};
+use crate::catalogue::{Families, Family, Histogram, LabelSet, Sample, Start, Value, float};
 
 /// How long a series may be away.
 const KEPT: Duration = Duration::from_secs(3600);
@@ -50,7 +51,6 @@ impl Deltas {
         &mut self,
         families: &Families,
         prints: &[Fingerprint],
-        starts: &[SystemTime],
         at: SystemTime,
         hasher: &RandomState,
     ) -> (Families, Vec<Vec<SystemTime>>) {
@@ -61,11 +61,12 @@ impl Deltas {
         let mut all_starts = Vec::new();
         for family in &families.families {
             let name = hasher.hash_one(&*family.meta.name);
-            let is_total = matches!(family.meta.kind, Kind::Counter | Kind::Histogram);
+            let is_total = family.is_total();
             let (mut samples, mut since, mut pending) = (Vec::new(), Vec::new(), Vec::new());
-            for sample in &family.samples {
-                let known = families.start_of(family, sample);
-                let start = known.unwrap_or_else(|| starts[sample.subject.index()]);
+            for (position, sample) in family.samples.iter().enumerate() {
+                let start = families.start_of(family, position);
+                let known = start.and_then(Start::known);
+                let start = start.map_or(at, Start::at);
                 if !is_total {
                     samples.push(*sample);
                     since.push(start);
@@ -83,7 +84,8 @@ impl Deltas {
                 let delta = match (self.told.get_mut(&key), began) {
                     (Some(old), _) => {
                         old.seen = at;
-                        Some(grown(old, &new.value, start))
+                        let began = known.filter(|began| *began >= old.at);
+                        Some(began.map_or_else(|| grown(old, &new.value, start), |began| (new.value.clone(), began)))
                     }
                     (None, Some(began)) => Some((new.value.clone(), began)),
                     (None, None) => None,
@@ -105,7 +107,7 @@ impl Deltas {
                 }
             }
             if !samples.is_empty() {
-                out.families.push(Family { meta: family.meta.clone(), origin: family.origin, samples });
+                out.families.push(Family::new(Arc::clone(&family.meta), family.origin, samples));
                 all_starts.push(since);
                 self.pending.push(pending);
             }

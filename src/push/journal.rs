@@ -44,8 +44,8 @@ struct Entries {
     exports: [u64; Verdict::ALL.len()],
     rejected_points: u64,
     last: Option<LastPush>,
-    /// What the log has heard of last.
-    told: Option<Verdict>,
+    /// What was logged last: the verdict, and whether the receiver had something to say.
+    told: Option<(Verdict, bool)>,
 }
 
 impl Journal {
@@ -81,7 +81,8 @@ impl Journal {
         let mut entries = self.entries();
         entries.count(verdict);
         entries.rejected_points += rejected;
-        if entries.told.replace(verdict) != Some(verdict) {
+        let state = (verdict, !words.is_empty());
+        if entries.told.replace(state) != Some(state) {
             tell(url, verdict, points, rejected, &words);
         }
         let fault = match (verdict, words.is_empty()) {
@@ -107,7 +108,8 @@ impl Entries {
 /// One line a change of state.
 fn tell(url: &str, verdict: Verdict, points: usize, rejected: u64, words: &str) {
     match verdict {
-        Verdict::Success => tracing::info!(url, points, "the receiver takes what is pushed"),
+        Verdict::Success if words.is_empty() => tracing::info!(url, points, "the receiver takes what is pushed"),
+        Verdict::Success => tracing::warn!(url, points, words, "the receiver takes what is pushed, with a remark"),
         Verdict::Partial => tracing::warn!(url, rejected, words, "the receiver rejects some of the points"),
         Verdict::Refused => tracing::error!(url, reason = words, "the receiver refuses what is pushed"),
         Verdict::Dropped => tracing::warn!(url, reason = words, "nobody takes what is pushed, it is dropped"),

@@ -1,7 +1,7 @@
 //! Pushes the same families as `/metrics` over OTLP, at an interval.
 //!
 //! A push asks its [`Source`] for a collection (shared with whoever scrapes at that moment), `series` adds what only a sender
-//! knows (since when a series counts, which ones have ended, what a delta is), the encoder makes requests one at a time, and
+//! knows (which series are new to the receiver, which ones have ended, what a delta is), the encoder makes requests one at a time, and
 //! `transport` carries each over HTTP or gRPC. A push that does not arrive in its time is dropped and counted: the next has
 //! newer values, and nothing piles up. The journal remembers how it went; the rest of the program is known here only as a
 //! [`Source`].
@@ -9,17 +9,20 @@
 mod deliver;
 mod delta;
 mod grpc;
+mod http;
 mod journal;
+mod reply;
 mod resource;
 mod series;
 mod settings;
+mod status;
 mod tls;
 mod transport;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,7 +32,7 @@ pub use journal::{Journal, LastPush, PushStats};
 pub use series::Series;
 pub use settings::{PushError, Settings, dialect};
 
-use crate::catalogue::Families;
+use crate::catalogue::{Families, Taken};
 use deliver::Delivery;
 
 /// How long the last push may take, which is on its way while the program ends.
@@ -41,11 +44,7 @@ pub struct Batch {
     /// The families.
     pub families: Arc<Families>,
     /// When they were collected.
-    pub at: SystemTime,
-    /// Whether libvirt answered.
-    pub reached: bool,
-    /// When the exporter's own counters began.
-    pub began: SystemTime,
+    pub taken: Taken,
 }
 
 /// Where the metrics come from.
@@ -114,9 +113,7 @@ impl<S: Source> Work<S> {
             };
             match order {
                 Some(Order::Settings(settings)) => {
-                    if settings.dialect.naming != self.settings.dialect.naming
-                        || settings.dialect.temporality != self.settings.dialect.temporality
-                    {
+                    if settings.dialect.names_other_series_than(&self.settings.dialect) {
                         self.series = Series::new(&settings.dialect);
                     }
                     if settings.interval != self.settings.interval {
@@ -159,7 +156,7 @@ impl<S: Source> Work<S> {
         if self.quiet_until.is_some_and(|until| began < until) {
             return self.journal.note_unsent();
         }
-        let batch = match self.source.batch().await {
+        let mut batch = match self.source.batch().await {
             Ok(batch) => batch,
             Err(reason) => {
                 tracing::error!(reason, "there is nothing to push");
@@ -167,9 +164,9 @@ impl<S: Source> Work<S> {
             }
         };
         let delivery = Delivery { settings: &self.settings, deadline: began + limit };
-        let outcome = delivery.deliver(&mut self.series, &batch).await;
+        let outcome = delivery.deliver(&mut self.series, &mut batch).await;
         self.quiet_until = outcome.quiet_until;
-        self.journal.note(&self.settings.url, batch.at, began.elapsed(), outcome);
+        self.journal.note(&self.settings.url, batch.taken.at, began.elapsed(), outcome);
     }
 }
 

@@ -11,16 +11,23 @@ use opentelemetry_semantic_conventions::attribute::{
     HOST_ARCH, HOST_ID, HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION,
 };
 
+use crate::config::Uri;
+
 /// The attributes in the order of their names: what can be found out, over it what the environment says
 /// (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`), over that `configured`.
 ///
-/// The instance is named after its host, since it is what Prometheus calls `instance`.
-pub(super) fn attributes(configured: &BTreeMap<String, String>) -> Vec<(String, String)> {
+/// The instance, which is what Prometheus calls `instance`, is named after its host, and after its libvirt where that is not
+/// the default: a host may have several daemons, with an exporter each.
+pub(super) fn attributes(configured: &BTreeMap<String, String>, uri: &Uri) -> Vec<(String, String)> {
     let host = first_line("/proc/sys/kernel/hostname");
+    let instance = host.clone().map(|host| match uri {
+        uri if *uri == Uri::default() => host,
+        uri => format!("{host}/{}", uri.redacted()),
+    });
     let found = [
         (SERVICE_NAME, Some(env!("CARGO_PKG_NAME").to_owned())),
         (SERVICE_VERSION, Some(env!("CARGO_PKG_VERSION").to_owned())),
-        (SERVICE_INSTANCE_ID, host.clone()),
+        (SERVICE_INSTANCE_ID, instance),
         (HOST_NAME, host),
         (HOST_ID, first_line("/etc/machine-id")),
         (HOST_ARCH, Some(arch(ARCH).to_owned())),
@@ -63,11 +70,19 @@ mod tests {
     fn what_is_configured_comes_before_what_is_found() {
         let configured = [("service.name", "x"), ("deployment.environment.name", "lab")];
         let configured = configured.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let attributes: BTreeMap<String, String> = super::attributes(&configured).into_iter().collect();
+        let of = |uri: &Uri| super::attributes(&configured, uri).into_iter().collect::<BTreeMap<_, _>>();
+        let attributes = of(&Uri::default());
         assert_eq!(attributes["service.name"], "x");
         assert_eq!(attributes["deployment.environment.name"], "lab");
         assert_eq!(attributes["service.version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(attributes["service.instance.id"], attributes["host.name"]);
+        let (host, instance) = (&attributes["host.name"], &attributes["service.instance.id"]);
+        assert_eq!(instance, host);
+        let session = of(&"qemu+ssh://me:secret@other/session?socket=/x".parse().expect("a URI"));
+        assert_eq!(
+            session["service.instance.id"],
+            format!("{host}/qemu+ssh://<hidden>@other/session?socket=/x"),
+            "another daemon of the same host"
+        );
         assert!(["amd64", "arm64"].contains(&attributes["host.arch"].as_str()));
     }
 }

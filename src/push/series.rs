@@ -1,32 +1,44 @@
-//! What only a sender knows of its series: since when each counts, and which have ended since the last push.
+//! What only a sender knows of its series: since when its receiver has seen each, and which have ended since the last push.
+//!
+//! Where it is not known when a counter was at zero, its start is the time of its first point, as OpenTelemetry's data model has
+//! it: a receiver then takes that point's value for the past, and only what comes after it for growth.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 
 use super::Batch;
 use super::delta::Deltas;
-use crate::catalogue::{Families, Family, LabelSet, LabelTable};
+use crate::catalogue::{Families, Family, LabelSet, LabelTable, Lifetimes, Sample, Value};
 use crate::config::Temporality;
 use crate::encode::otlp::{Chunk, Dialect, Part, Starts};
 
-/// The family that has a sample for every running domain.
-pub(super) const OF_RUNNING: &str = "libvirt_domain_stats_complete";
+/// Of more pushes in a row that failed halfway, the ends of series are not told: receivers drop those by themselves after
+/// some minutes.
+const MOST_TOLD: usize = 16;
 
 /// Label sets of different collections are the same if this is: 128 bits of their text, keyed anew in each process.
 pub(super) type Fingerprint = u128;
+
+/// Series that a receiver has.
+#[derive(Debug)]
+struct Told {
+    families: Arc<Families>,
+    prints: Vec<Fingerprint>,
+}
 
 /// The series as of the last push.
 #[derive(Debug)]
 pub struct Series {
     hashers: [RandomState; 2],
-    /// Since when the counters of a domain have been seen, where nobody says since when they count.
-    since: HashMap<Fingerprint, SystemTime>,
-    /// What was in the last push that arrived as a whole.
-    told: Option<(Arc<Families>, Vec<Fingerprint>)>,
+    lifetimes: Lifetimes,
+    /// What receivers have: the last push, and of those before it the series that it had no more and that were not told to
+    /// have ended, since it did not arrive as a whole.
+    told: Vec<Told>,
+    /// Whether part of the push that is under way has arrived.
+    partly: bool,
     deltas: Option<Deltas>,
 }
 
@@ -36,37 +48,39 @@ impl Series {
     pub fn new(dialect: &Dialect) -> Self {
         Self {
             hashers: [RandomState::default(), RandomState::default()],
-            since: HashMap::new(),
-            told: None,
+            lifetimes: Lifetimes::default(),
+            told: Vec::new(),
+            partly: false,
             deltas: (dialect.temporality == Temporality::Delta).then(Deltas::default),
         }
     }
 
     /// What is to be sent of `batch`: its values, and then the ends of series that it does not have any more.
-    pub fn parts(&mut self, batch: &Batch) -> Vec<Part> {
+    pub fn parts(&mut self, batch: &mut Batch) -> Vec<Part> {
+        self.lifetimes.follow(Arc::make_mut(&mut batch.families), &batch.taken);
         let families = &batch.families;
         let prints = self.fingerprints(&families.labels);
-        let starts = self.starts(batch, &prints);
-        let at = batch.at;
+        let at = batch.taken.at;
         let values = match &mut self.deltas {
-            None => Part { families: Arc::clone(families), starts: Starts::BySubject(starts), at, ended: false },
+            None => Part { families: Arc::clone(families), starts: Starts::OfFamilies, at, ended: false },
             Some(deltas) => {
-                let (families, starts) = deltas.take(families, &prints, &starts, at, &self.hashers[0]);
+                let (families, starts) = deltas.take(families, &prints, at, &self.hashers[0]);
                 Part { families: Arc::new(families), starts: Starts::BySample(starts), at, ended: false }
             }
         };
-        let mut parts = vec![values];
-        if let Some((told, told_prints)) = &self.told
-            && let Some(ended) = ended(told, told_prints, families, &prints)
-        {
-            let starts = Starts::BySubject(vec![at; ended.labels.len()]);
-            parts.push(Part { families: Arc::new(ended), starts, at, ended: true });
-        }
-        parts
+        self.partly = false;
+        let ends = self.told.iter().filter_map(|told| told.without(families, &prints)).map(|ended| Part {
+            families: Arc::new(ended),
+            starts: Starts::OfFamilies,
+            at,
+            ended: true,
+        });
+        std::iter::once(values).chain(ends).collect()
     }
 
-    /// A request with part of what [`Series::parts`] gave was taken.
+    /// A request with part of what [`Series::parts`] gave was taken, or may have been.
     pub(super) fn taken(&mut self, chunk: &Chunk) {
+        self.partly = true;
         if let Some(deltas) = &mut self.deltas {
             let of_values = chunk.covers.iter().filter(|(part, _, _)| *part == 0);
             of_values.for_each(|(_, family, range)| deltas.taken(*family, range.clone()));
@@ -75,8 +89,31 @@ impl Series {
 
     /// All requests of `batch` were taken.
     pub(super) fn all_taken(&mut self, batch: &Batch) {
+        self.lifetimes.settle();
+        self.told.clear();
+        self.tell(batch);
+    }
+
+    /// The push of `batch` has ended before all of its requests were taken. If some were, its series are among those that
+    /// receivers have; which of them does not matter, as the end of a series that never was does no harm.
+    pub(super) fn given_up(&mut self, batch: &Batch) {
+        if !self.partly {
+            return;
+        }
         let prints = self.fingerprints(&batch.families.labels);
-        self.told = Some((Arc::clone(&batch.families), prints));
+        let rest = |told: &Told| {
+            let families = Arc::new(told.without(&batch.families, &prints)?);
+            Some(Told { prints: self.fingerprints(&families.labels), families })
+        };
+        self.told = self.told.iter().filter_map(rest).collect();
+        let surplus = (self.told.len() + 1).saturating_sub(MOST_TOLD);
+        self.told.drain(..surplus);
+        self.tell(batch);
+    }
+
+    fn tell(&mut self, batch: &Batch) {
+        let prints = self.fingerprints(&batch.families.labels);
+        self.told.push(Told { families: Arc::clone(&batch.families), prints });
     }
 
     fn fingerprints(&self, labels: &LabelTable) -> Vec<Fingerprint> {
@@ -90,52 +127,39 @@ impl Series {
         };
         labels.sets().map(of).collect()
     }
+}
 
-    /// Since when the counters of each subject count: since it was first seen, where that is all that is known.
-    fn starts(&mut self, batch: &Batch, prints: &[Fingerprint]) -> Vec<SystemTime> {
-        let families = &batch.families;
-        let mut starts = vec![batch.at; families.labels.len()];
-        starts[LabelSet::EMPTY.index()] = batch.began;
-        let running = families.families.iter().find(|family| family.meta.name == OF_RUNNING);
-        let running = || running.iter().flat_map(|family| &family.samples);
-        for sample in running() {
-            let print = prints[sample.subject.index()];
-            starts[sample.subject.index()] = *self.since.entry(print).or_insert(batch.at);
-        }
-        for (subject, started) in &families.started {
-            if let Some(run) = started.run {
-                starts[subject.index()] = run;
+impl Told {
+    /// Those that `new` does not have, or nothing if it has all.
+    fn without(&self, new: &Families, new_prints: &[Fingerprint]) -> Option<Families> {
+        let by_name: HashMap<&str, &Family> = new.families.iter().map(|family| (&*family.meta.name, family)).collect();
+        let old = &*self.families;
+        let mut gone = Families::default();
+        for family in &old.families {
+            let now = by_name.get(&*family.meta.name).map_or(&[][..], |family| &family.samples);
+            let of_old = || family.samples.iter().map(|sample| key(sample.subject, sample.labels, &self.prints));
+            let of_new = || now.iter().map(|sample| key(sample.subject, sample.labels, new_prints));
+            // The usual case: nothing has changed.
+            if of_old().eq(of_new()) {
+                continue;
+            }
+            let present: HashSet<_, RandomState> = of_new().collect();
+            let absent = family.samples.iter().zip(of_old()).filter(|(_, key)| !present.contains(key));
+            let samples: Vec<_> = absent.map(|(sample, _)| move_to(&mut gone, sample, old)).collect();
+            if !samples.is_empty() {
+                gone.families.push(Family::new(Arc::clone(&family.meta), family.origin, samples));
             }
         }
-        // A domain that was shut off begins anew. Of one that libvirt could not be asked about that is not known.
-        if batch.reached {
-            let running: HashSet<Fingerprint> = running().map(|sample| prints[sample.subject.index()]).collect();
-            self.since.retain(|print, _| running.contains(print));
-        }
-        starts
+        gone.labels = old.labels.clone();
+        (!gone.families.is_empty()).then_some(gone)
     }
 }
 
-/// The series of `old` that `new` does not have, or nothing if it has all.
-fn ended(old: &Families, old_prints: &[Fingerprint], new: &Families, new_prints: &[Fingerprint]) -> Option<Families> {
-    let by_name: HashMap<&str, &Family> = new.families.iter().map(|family| (&*family.meta.name, family)).collect();
-    let mut gone = Vec::new();
-    for family in &old.families {
-        let now = by_name.get(&*family.meta.name).map_or(&[][..], |family| &family.samples);
-        let of_old = || family.samples.iter().map(|sample| key(sample.subject, sample.labels, old_prints));
-        let of_new = || now.iter().map(|sample| key(sample.subject, sample.labels, new_prints));
-        // The usual case: nothing has changed.
-        if of_old().eq(of_new()) {
-            continue;
-        }
-        let present: HashSet<_, RandomState> = of_new().collect();
-        let samples = family.samples.iter().zip(of_old());
-        let samples: Vec<_> = samples.filter(|(_, key)| !present.contains(key)).map(|(sample, _)| *sample).collect();
-        if !samples.is_empty() {
-            gone.push(Family { meta: Arc::clone(&family.meta), origin: family.origin, samples });
-        }
-    }
-    (!gone.is_empty()).then(|| Families { labels: old.labels.clone(), families: gone, ..Families::default() })
+/// The sample with its histogram in `families`, if it has one.
+fn move_to(families: &mut Families, sample: &Sample, from: &Families) -> Sample {
+    let Value::Histogram(number) = sample.value else { return *sample };
+    families.histograms.push(from.histograms[number].clone());
+    Sample { value: Value::Histogram(families.histograms.len() - 1), ..*sample }
 }
 
 fn key(subject: LabelSet, labels: LabelSet, prints: &[Fingerprint]) -> (Fingerprint, Fingerprint) {

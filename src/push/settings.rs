@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem;
 
 use super::resource;
 use super::transport::Transport;
-use crate::config::{Otlp, OtlpCompression, OtlpProtocol};
+use crate::config::{Config, Otlp, OtlpCompression, OtlpProtocol};
 use crate::encode::Coding;
 use crate::encode::otlp::Dialect;
 
@@ -84,7 +84,8 @@ pub struct Settings {
 
 impl Settings {
     /// What `otlp` says, or `None` if nothing is to be pushed. Reads the files that it names.
-    pub fn new(otlp: &Otlp) -> Result<Option<Self>, PushError> {
+    pub fn new(config: &Config) -> Result<Option<Self>, PushError> {
+        let otlp = &config.otlp;
         let Some(url) = otlp.url() else { return Ok(None) };
         let uri: Uri = url.parse().map_err(|source| PushError::Url { url: url.clone(), source })?;
         let coding = match otlp.compression() {
@@ -101,7 +102,7 @@ impl Settings {
             timeout,
             export_timeout: otlp.export_timeout(),
             coding,
-            dialect: dialect(otlp),
+            dialect: dialect(config),
             transport,
         }))
     }
@@ -115,8 +116,11 @@ impl Settings {
 
 /// How a push is written.
 #[must_use]
-pub fn dialect(otlp: &Otlp) -> Dialect {
-    Dialect { naming: otlp.naming, temporality: otlp.temporality(), resource: resource::attributes(&otlp.resource) }
+pub fn dialect(config: &Config) -> Dialect {
+    let Config { otlp, libvirt, .. } = config;
+    let resource = resource::attributes(&otlp.resource, &libvirt.uri);
+    let domain_resource = otlp.domain_resource;
+    Dialect { naming: otlp.naming, temporality: otlp.temporality(), resource, domain_resource }
 }
 
 /// Those of the configuration come last, so that `user-agent` can be set, and nothing that makes a request what it is.
@@ -131,12 +135,18 @@ fn headers(otlp: &Otlp, grpc: bool, coding: Coding) -> HeaderMap {
             headers.insert(name, value);
         }
     }
-    let own: &[(&'static str, &'static str)] = match (grpc, coding) {
-        (true, Coding::Identity) => &[("content-type", "application/grpc"), ("te", "trailers")],
-        (true, _) => &[("content-type", "application/grpc"), ("te", "trailers"), ("grpc-encoding", "gzip")],
-        (false, Coding::Identity) => &[("content-type", "application/x-protobuf")],
-        (false, _) => &[("content-type", "application/x-protobuf"), ("content-encoding", "gzip")],
+    let (content, encoding, accept, accepted) = if grpc {
+        ("application/grpc", "grpc-encoding", "grpc-accept-encoding", super::grpc::ACCEPTED)
+    } else {
+        ("application/x-protobuf", "content-encoding", "accept-encoding", "gzip")
     };
+    let mut own = vec![("content-type", content), (accept, accepted)];
+    if grpc {
+        own.push(("te", "trailers"));
+    }
+    if coding == Coding::Gzip {
+        own.push((encoding, Coding::Gzip.as_str()));
+    }
     for (name, value) in own {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }

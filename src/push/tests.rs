@@ -1,10 +1,11 @@
 //! What a sender knows of its series, over several pushes.
 
 use std::borrow::Cow;
-use std::time::UNIX_EPOCH;
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::catalogue::{Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Unit, Value};
+use crate::catalogue::{Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Taken, Unit, Value};
 use crate::config::{Naming, Temporality};
 use crate::encode::otlp::{Chunks, Dialect, Part};
 
@@ -23,6 +24,9 @@ const fn running(name: &'static str, count: u64) -> Domain {
     Domain { name, running: true, count, started: None }
 }
 
+/// When the clock that is never set showed 0.
+static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
@@ -30,11 +34,11 @@ fn at(seconds: u64) -> SystemTime {
 fn family(name: &'static str, kind: Kind, samples: Vec<Sample>) -> Family {
     let (name, otel_name) = (Cow::Borrowed(name), Cow::Borrowed(name));
     let meta = Meta { name, help: "Help".into(), kind, unit: Unit::None, otel_name, otel_attributes: &[] };
-    Family { meta: Arc::new(meta), origin: Origin::Run, samples }
+    Family::new(Arc::new(meta), Origin::Process, samples)
 }
 
 fn dialect(temporality: Temporality) -> Dialect {
-    Dialect { naming: Naming::Otel, temporality, resource: Vec::new() }
+    Dialect { naming: Naming::Otel, temporality, resource: Vec::new(), domain_resource: false }
 }
 
 /// Each domain has a counter, a histogram of as many observations and whether it runs; the exporter has a counter too.
@@ -57,18 +61,27 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
             Histogram { buckets: vec![(1.0, domain.count / 2), (f64::INFINITY, domain.count)], sum: Some(1.0) };
         times.push(sample(labels, Value::Histogram(families.histograms.len())));
         families.histograms.push(histogram);
-        let started = |run| (subject, Started { run: Some(at(run)), first_seen: at(2) });
-        families.started.extend(domain.started.map(started));
+        let id = if domain.running { 1 + domain.started.unwrap_or(0) } else { 0 };
+        let started = Started {
+            run: u32::try_from(id).ok().filter(|id| *id > 0).map(|id| (uuid::Uuid::nil(), id)),
+            process: domain.started.map(at),
+            exporter: Some(at(2)),
+            ..Started::default()
+        };
+        families.started.insert(subject, started);
     }
     let own = Sample { subject: LabelSet::EMPTY, labels: LabelSet::EMPTY, value: Value::Unsigned(seconds) };
     let all = [
-        family("libvirt_domain_stats_complete", Kind::Gauge, complete),
+        family("complete", Kind::Gauge, complete),
         family("own", Kind::Counter, vec![own]),
         family("count", Kind::Counter, counts),
         family("time", Kind::Histogram, times),
     ];
     families.families.extend(all.into_iter().filter(|family| !family.samples.is_empty()));
-    Batch { families: Arc::new(families), at: at(seconds), reached: true, began: at(1) }
+    let own = Started { process: Some(at(1)), ..Started::default() };
+    families.started.insert(LabelSet::EMPTY, own);
+    let end = *ZERO + Duration::from_secs(seconds);
+    Batch { families: Arc::new(families), taken: Taken { span: end..end, at: at(seconds) } }
 }
 
 #[test]
@@ -76,13 +89,13 @@ fn a_counter_of_events_starts_when_its_domain_was_first_seen() {
     let of_run = batch(10, &[Domain { started: Some(7), ..running("a", 1) }]);
     let mut families = Families::clone(&of_run.families);
     let counter = families.families.iter_mut().find(|family| family.meta.name == "count").expect("a counter");
-    counter.origin = Origin::FirstSeen;
+    counter.origin = Origin::Exporter;
     let of_events = Batch { families: Arc::new(families), ..batch(10, &[]) };
-    let start = |batch: &Batch| {
-        let parts = Series::new(&dialect(Temporality::Cumulative)).parts(batch);
+    let start = |mut batch: Batch| {
+        let parts = Series::new(&dialect(Temporality::Cumulative)).parts(&mut batch);
         of(&parts, "count", "a").expect("a sample").1
     };
-    assert_eq!((start(&of_run), start(&of_events)), (7, 2));
+    assert_eq!((start(of_run), start(of_events)), (7, 2));
 }
 
 /// Name and domain of a series.
@@ -118,64 +131,109 @@ fn arrive(series: &mut Series, temporality: Temporality, batch: &Batch, parts: V
     series.all_taken(batch);
 }
 
+/// Pushes `batch`, and all of it arrives.
+fn push(series: &mut Series, mut batch: Batch) -> Vec<Part> {
+    let parts = series.parts(&mut batch);
+    arrive(series, Temporality::Cumulative, &batch, parts.clone());
+    parts
+}
+
 #[test]
-fn a_counter_starts_when_its_domain_did_or_was_first_seen() {
+fn a_counter_starts_when_its_domain_did_or_the_receiver_first_saw_it() {
     let mut series = Series::new(&dialect(Temporality::Cumulative));
-    let start = |series: &mut Series, batch: &Batch| of(&series.parts(batch), "count", "a").expect("a sample").1;
-    assert_eq!(start(&mut series, &batch(10, &[running("a", 1)])), 10);
-    let parts = series.parts(&batch(20, &[running("a", 1), running("b", 1)]));
+    let start = |series: &mut Series, batch: Batch| of(&push(series, batch), "count", "a").expect("a sample").1;
+    // A push that did not arrive was not seen.
+    series.parts(&mut batch(5, &[running("a", 1)]));
+    assert_eq!(start(&mut series, batch(10, &[running("a", 1)])), 10);
+    let parts = push(&mut series, batch(20, &[running("a", 1), running("b", 1)]));
     assert_eq!(
         (of(&parts, "count", "a"), of(&parts, "count", "b")),
         (Some((Value::Unsigned(1), 10)), Some((Value::Unsigned(1), 20)))
     );
     assert_eq!(of(&parts, "own", ""), Some((Value::Unsigned(20), 1)));
-    // Libvirt away, or the domain without a record: nothing is known to have ended.
-    let mut away = batch(30, &[]);
-    away.reached = false;
-    series.parts(&away);
-    assert_eq!(start(&mut series, &batch(40, &[running("a", 1)])), 10);
+    // libvirt away, or the domain without a record: nothing is known to have ended.
+    push(&mut series, batch(30, &[]));
+    assert_eq!(start(&mut series, batch(40, &[running("a", 1)])), 10);
     // Shut off, and started again.
-    series.parts(&batch(50, &[Domain { running: false, ..running("a", 1) }]));
-    assert_eq!(start(&mut series, &batch(60, &[running("a", 1)])), 60);
-    // What is known comes first.
-    assert_eq!(start(&mut series, &batch(70, &[Domain { started: Some(55), ..running("a", 1) }])), 55);
+    push(&mut series, batch(50, &[Domain { running: false, ..running("a", 1) }]));
+    assert_eq!(start(&mut series, batch(60, &[running("a", 1)])), 60);
+    // What is known comes first; then it is reset.
+    assert_eq!(start(&mut series, batch(70, &[Domain { started: Some(55), ..running("a", 2) }])), 55);
+    assert_eq!(start(&mut series, batch(80, &[Domain { started: Some(55), ..running("a", 1) }])), 70);
 }
 
 #[test]
 fn what_has_ended_is_told_once_it_arrives() {
     let cumulative = Temporality::Cumulative;
     let mut series = Series::new(&dialect(cumulative));
-    let both = batch(10, &[running("a", 1), running("b", 1)]);
-    let parts = series.parts(&both);
+    let mut both = batch(10, &[running("a", 1), running("b", 1)]);
+    let parts = series.parts(&mut both);
     assert_eq!(parts.len(), 1);
     arrive(&mut series, cumulative, &both, parts);
-    let one = batch(20, &[running("b", 1)]);
+    let mut one = batch(20, &[running("b", 1)]);
     let ended = |parts: &[Part]| samples(&parts[1]).into_iter().map(|sample| sample.0).collect::<Vec<_>>();
-    let of_a = ["libvirt_domain_stats_complete", "count", "time"].map(|name| (name.to_owned(), Some("a".to_owned())));
+    let of_a = ["complete", "count", "time"].map(|name| (name.to_owned(), Some("a".to_owned())));
     // A push that did not arrive has told nothing.
-    assert_eq!(ended(&series.parts(&one)), of_a);
-    let parts = series.parts(&one);
+    assert_eq!(ended(&series.parts(&mut one)), of_a);
+    let parts = series.parts(&mut one);
     assert!(ended(&parts) == of_a && parts[1].ended);
+    // All buckets that it had are told to have ended.
+    let of_ended = &parts[1].families;
+    let numbers = of_ended.families.iter().flat_map(|family| &family.samples).filter_map(|sample| match sample.value {
+        Value::Histogram(number) => Some(number),
+        _ => None,
+    });
+    assert_eq!(numbers.map(|number| of_ended.histograms[number].buckets.len()).collect::<Vec<_>>(), [2]);
     arrive(&mut series, cumulative, &one, parts);
-    assert_eq!(series.parts(&batch(30, &[running("b", 2)])).len(), 1);
+    assert_eq!(series.parts(&mut batch(30, &[running("b", 2)])).len(), 1);
     // Without any domain there is no family of theirs either.
-    assert_eq!(ended(&series.parts(&batch(30, &[]))).len(), 3);
+    assert_eq!(ended(&series.parts(&mut batch(30, &[]))).len(), 3);
+}
+
+/// What part of a push has told has to be ended, too, even if no push ever arrives as a whole.
+#[test]
+fn what_half_a_push_has_told_ends_as_well() {
+    let mut series = Series::new(&dialect(Temporality::Cumulative));
+    let domains = |parts: &[Part]| {
+        let of_ends = parts[1..].iter().flat_map(samples).filter_map(|sample| sample.0.1);
+        of_ends.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    let mut half = |seconds, names: &[&'static str]| {
+        let domains_of: Vec<Domain> = names.iter().map(|name| running(name, 1)).collect();
+        let mut batch = batch(seconds, &domains_of);
+        let parts = series.parts(&mut batch);
+        let ends = domains(&parts);
+        let mut chunks = Chunks::new(dialect(Temporality::Cumulative), parts);
+        series.taken(&chunks.next_chunk().expect("a chunk"));
+        series.given_up(&batch);
+        ends
+    };
+    assert!(half(10, &["a", "b"]).is_empty());
+    assert_eq!(half(20, &["b", "c"]), ["a"]);
+    assert_eq!(half(30, &["c"]), ["a", "b"]);
+    assert_eq!(half(40, &["a"]), ["b", "c"], "it is back");
+    for seconds in 50..80 {
+        half(seconds, &["a"]);
+    }
+    assert_eq!(half(90, &[]), ["a", "b", "c"]);
 }
 
 #[test]
 fn a_delta_is_what_has_not_been_told() {
     let delta = Temporality::Delta;
     let mut series = Series::new(&dialect(delta));
-    let first = batch(10, &[running("a", 100)]);
-    let parts = series.parts(&first);
+    let mut first = batch(10, &[running("a", 100)]);
+    let parts = series.parts(&mut first);
     // A total is no delta.
     assert_eq!((of(&parts, "count", "a"), of(&parts, "own", "")), (None, None));
     arrive(&mut series, delta, &first, parts);
-    let second = batch(20, &[running("a", 107), Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]);
+    let mut second =
+        batch(20, &[running("a", 107), Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]);
     // This one is dropped.
-    series.parts(&second);
-    let third = batch(30, &[running("a", 110), Domain { started: Some(15), ..running("new", 4) }, running("old", 9)]);
-    let parts = series.parts(&third);
+    series.parts(&mut second);
+    let mut third =
+        batch(30, &[running("a", 110), Domain { started: Some(15), ..running("new", 4) }, running("old", 9)]);
+    let parts = series.parts(&mut third);
     assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(10), 10)));
     assert_eq!(of(&parts, "own", ""), Some((Value::Unsigned(20), 10)));
     assert_eq!(
@@ -188,26 +246,39 @@ fn a_delta_is_what_has_not_been_told() {
     assert_eq!((&*histogram.buckets, histogram.sum), (&[(1.0, 5), (f64::INFINITY, 10)][..], Some(0.0)));
     arrive(&mut series, delta, &third, parts);
     // Away for a push, then begun anew.
-    let fourth = batch(40, &[]);
-    let parts = series.parts(&fourth);
+    let mut fourth = batch(40, &[]);
+    let parts = series.parts(&mut fourth);
     arrive(&mut series, delta, &fourth, parts);
-    let parts = series.parts(&batch(50, &[running("a", 112), Domain { started: Some(45), ..running("old", 2) }]));
+    let parts = series.parts(&mut batch(50, &[running("a", 112), Domain { started: Some(45), ..running("old", 2) }]));
     assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(2), 30)));
     assert_eq!(of(&parts, "count", "old"), Some((Value::Unsigned(2), 45)));
+}
+
+#[test]
+fn what_began_after_the_last_push_is_told_whole_even_if_it_is_more() {
+    let delta = Temporality::Delta;
+    let mut series = Series::new(&dialect(delta));
+    let mut first = batch(10, &[running("a", 100)]);
+    let parts = series.parts(&mut first);
+    arrive(&mut series, delta, &first, parts);
+    let parts = series.parts(&mut batch(20, &[Domain { started: Some(15), ..running("a", 107) }]));
+    assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(107), 15)));
+    let parts = series.parts(&mut batch(20, &[Domain { started: Some(5), ..running("a", 107) }]));
+    assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(7), 10)));
 }
 
 #[test]
 fn a_domain_that_is_known_to_be_new_is_told_whole() {
     let delta = Temporality::Delta;
     let mut series = Series::new(&dialect(delta));
-    let first = batch(10, &[]);
-    let parts = series.parts(&first);
+    let mut first = batch(10, &[]);
+    let parts = series.parts(&mut first);
     arrive(&mut series, delta, &first, parts);
-    let parts = series.parts(&batch(20, &[Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]));
+    let parts = series.parts(&mut batch(20, &[Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]));
     assert_eq!(of(&parts, "count", "new"), Some((Value::Unsigned(3), 15)));
     assert_eq!(of(&parts, "count", "old"), None);
     // Nobody took it, and nothing of it is lost.
-    let parts = series.parts(&batch(30, &[Domain { started: Some(15), ..running("new", 5) }, running("old", 9)]));
+    let parts = series.parts(&mut batch(30, &[Domain { started: Some(15), ..running("new", 5) }, running("old", 9)]));
     assert_eq!(of(&parts, "count", "new"), Some((Value::Unsigned(5), 15)));
 }
 
@@ -215,22 +286,17 @@ fn a_domain_that_is_known_to_be_new_is_told_whole() {
 fn an_outage_of_hours_loses_no_delta() {
     let delta = Temporality::Delta;
     let mut series = Series::new(&dialect(delta));
-    let first = batch(10, &[running("a", 100)]);
-    let parts = series.parts(&first);
+    let mut first = batch(10, &[running("a", 100)]);
+    let parts = series.parts(&mut first);
     arrive(&mut series, delta, &first, parts);
     for minutes in 1..200 {
-        series.parts(&batch(minutes * 60, &[running("a", 100 + minutes)]));
+        series.parts(&mut batch(minutes * 60, &[running("a", 100 + minutes)]));
     }
-    let parts = series.parts(&batch(12_000, &[running("a", 300)]));
+    let parts = series.parts(&mut batch(12_000, &[running("a", 300)]));
     assert_eq!(of(&parts, "count", "a"), Some((Value::Unsigned(200), 10)));
     // A series that is away for as long is forgotten, and is no delta when it comes back.
-    let parts = series.parts(&batch(12_000 + 3600, &[]));
+    let parts = series.parts(&mut batch(12_000 + 3600, &[]));
     assert_eq!(of(&parts, "count", "a"), None);
-    let parts = series.parts(&batch(12_000 + 3660, &[running("a", 400)]));
+    let parts = series.parts(&mut batch(12_000 + 3660, &[running("a", 400)]));
     assert_eq!(of(&parts, "count", "a"), None);
-}
-
-#[test]
-fn the_family_of_running_domains_is_one_of_the_exporters_own() {
-    assert!(crate::health::ROWS.iter().any(|row| row.meta.name == series::OF_RUNNING));
 }

@@ -1,35 +1,37 @@
 //! One request and its answer, over HTTP or gRPC: what the receiver makes of it, and whether to try again.
 
+use std::convert::Infallible;
 use std::error::Error;
-use std::time::{Duration, SystemTime};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{self, HeaderMap};
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::HeaderMap;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
-use prost::Message as _;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::ClientConfig;
 
-use super::grpc;
-
-/// An answer is a few hundred bytes; no receiver gets to fill the host's memory.
-const MAX_ANSWER: usize = 64 << 10;
-/// As much of a receiver's own words as belongs in a log line.
-const MAX_WORDS: usize = 200;
+use super::reply::Reply;
+use super::{grpc, http};
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Taken, except for some points; then the receiver may say why.
     Taken { rejected: u64, words: String },
-    /// It may be taken later.
+    /// It was not taken, and may be taken later.
     Later { after: Option<Duration>, reason: String },
+    /// It may have been taken: it was sent, and no answer says what became of it.
+    Lost { reason: String },
     /// It will not be taken.
     Refused { reason: String },
 }
@@ -37,7 +39,7 @@ pub(super) enum Answer {
 /// A client with its connections.
 #[derive(Debug)]
 pub(super) struct Transport {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
     uri: Uri,
     grpc: bool,
     headers: HeaderMap,
@@ -68,25 +70,48 @@ impl Transport {
         if self.grpc { grpc::frame(&message, compressed).into() } else { message.into() }
     }
 
-    /// Sends a framed message. The future may be dropped at any time.
-    pub(super) async fn send(&self, body: Bytes) -> Answer {
-        let mut request = Request::new(Full::new(body));
+    /// Sends a framed message, and waits until `limit` for the answer. The future may be dropped at any time.
+    pub(super) async fn send(&self, message: Bytes, limit: Instant) -> Answer {
+        let sent = Arc::new(AtomicBool::new(false));
+        let mut request = Request::new(Outgoing { data: Some(message), sent: Arc::clone(&sent) });
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        let response = match self.client.request(request).await {
-            Ok(response) => response,
-            Err(error) => return Answer::Later { after: None, reason: sentence(&error) },
+        let exchange = async { Ok::<_, legacy::Error>(Reply::read(self.client.request(request).await?).await) };
+        let reason = match timeout_at(limit, exchange).await {
+            Ok(Ok(reply)) => return if self.grpc { grpc::answer(&reply) } else { http::answer(&reply) },
+            Ok(Err(error)) => sentence(&error),
+            Err(_) => "it did not answer in time".to_owned(),
         };
-        let (head, body) = response.into_parts();
-        let body: Result<_, Box<dyn Error + Send + Sync>> = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = match body {
-            Ok(body) => body,
-            Err(error) => return Answer::Later { after: None, reason: format!("its answer broke off: {error}") },
-        };
-        let trailers = body.trailers().cloned();
-        let response = Response::from_parts(head, body.to_bytes());
-        if self.grpc { grpc::answer(&response, trailers.as_ref()) } else { http_answer(&response) }
+        if sent.load(Ordering::Relaxed) { Answer::Lost { reason } } else { Answer::Later { after: None, reason } }
+    }
+}
+
+/// A body that notes when a connection takes it: before that the receiver cannot have seen the request.
+#[derive(Debug)]
+struct Outgoing {
+    data: Option<Bytes>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.sent.store(true, Ordering::Relaxed);
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len).try_into().unwrap_or(u64::MAX))
     }
 }
 
@@ -94,70 +119,6 @@ fn with_path(uri: Uri, path: &'static str) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::from_static(path));
     Uri::from_parts(parts).unwrap_or(uri)
-}
-
-fn http_answer(response: &Response<Bytes>) -> Answer {
-    let status = response.status();
-    let content_type = text(response.headers(), header::CONTENT_TYPE.as_str());
-    let body = response.body();
-    if status.is_success() {
-        if body.is_empty() {
-            return Answer::Taken { rejected: 0, words: String::new() };
-        }
-        // Whatever answers in another language has not understood: a login page, a server that is none of OTLP.
-        if !content_type.starts_with("application/x-protobuf") {
-            let reason = format!("it answered {status} with `{content_type}`, which no OTLP receiver does");
-            return Answer::Refused { reason };
-        }
-        return match ExportMetricsServiceResponse::decode(body.clone()) {
-            Ok(response) => taken(response),
-            Err(error) => Answer::Refused { reason: format!("its answer is no OTLP: {error}") },
-        };
-    }
-    let plain = content_type.starts_with("text/") || content_type.starts_with("application/json");
-    let said = if plain { words(&String::from_utf8_lossy(body)) } else { String::new() };
-    let reason =
-        if said.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {said}") };
-    if is_passing(status) {
-        Answer::Later { after: retry_after(response.headers(), SystemTime::now()), reason }
-    } else {
-        Answer::Refused { reason }
-    }
-}
-
-/// What OTLP says may be sent again.
-pub(super) fn is_passing(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 502 | 503 | 504)
-}
-
-/// What a receiver that has decoded the request says of it.
-pub(super) fn taken(response: ExportMetricsServiceResponse) -> Answer {
-    let partial = response.partial_success.unwrap_or_default();
-    let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
-    Answer::Taken { rejected, words: words(&partial.error_message) }
-}
-
-/// Seconds, or a date.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or(Duration::ZERO)),
-    }
-}
-
-/// The text of a header field, or nothing.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// The beginning of what the receiver says, on one line.
-pub(super) fn words(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_WORDS) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
 }
 
 /// An error and its causes.
@@ -172,4 +133,25 @@ fn sentence(error: &dyn Error) -> String {
         cause = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::OtlpTls;
+
+    #[tokio::test]
+    async fn only_what_was_sent_may_have_been_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URI");
+        let tls = crate::push::tls::client_config(&OtlpTls::default(), false).expect("no files");
+        let transport = Transport::new(uri, false, HeaderMap::new(), tls, Duration::from_secs(60));
+        let send = |wait| transport.send(Bytes::from_static(b"x"), Instant::now() + Duration::from_millis(wait));
+        // The kernel takes it, no program answers.
+        assert!(matches!(send(500).await, Answer::Lost { .. }));
+        drop(listener);
+        assert!(matches!(send(60_000).await, Answer::Later { .. }));
+    }
 }

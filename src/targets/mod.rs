@@ -14,14 +14,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use counts::{DomainCounts, HostCounts, JobTimes};
+pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
 pub use inbox::{Arrived, Inbox};
-pub use metadata::{Agent, DefinitionError, Disk, Interface, Metadata, ScrapeTarget, parse_definition};
+pub use lifecycle::STOPPED_ARRIVING;
+pub use metadata::{
+    Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
+};
 pub use registry::{Consequences, Listing, Registry};
 
 pub use crate::libvirt::{AddressSource, InterfaceAddresses};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::libvirt::{Identity, Versions};
 
@@ -61,7 +65,7 @@ pub enum Definition {
     /// What it said when it was last read.
     Known(Arc<Metadata>),
     /// It could not be read, and why.
-    Failed(Arc<str>),
+    Failed(DefinitionFailure),
 }
 
 /// The addresses of a domain, from the first source that knew any.
@@ -86,6 +90,10 @@ pub struct Target {
     pub first_seen: SystemTime,
     /// When this run began, if that was seen as an event.
     pub started: Option<SystemTime>,
+    /// When its guest booted: with this run, or at an unknown time before it moved here or was restored.
+    pub booted: Option<SystemTime>,
+    /// When devices were attached in this run, by alias.
+    pub attached: BTreeMap<String, SystemTime>,
     /// What its definition says.
     pub definition: Definition,
     /// Whether its guest agent is connected; `None` where it has no channel for one.
@@ -132,12 +140,20 @@ impl Target {
             flags: None,
             first_seen,
             started: None,
+            booted: None,
+            attached: BTreeMap::new(),
             definition: Definition::Pending,
             agent_connected: None,
             counts: Arc::default(),
             addresses: None,
             selected: false,
         }
+    }
+
+    /// Another run: its hypervisor began at `started`, and its guest's kernel at `booted`.
+    fn begin_run(&mut self, started: Option<SystemTime>, booted: Option<SystemTime>) {
+        (self.started, self.booted) = (started, booted);
+        self.attached.clear();
     }
 
     /// What the definition says, where it has been read.
@@ -170,9 +186,22 @@ pub struct Snapshot {
     /// Selected domains whose definition has not been read yet.
     pub metadata_pending: usize,
     /// Definitions that could not be read, by why.
-    pub metadata_failures: BTreeMap<&'static str, u64>,
+    pub metadata_failures: BTreeMap<DefinitionFailure, u64>,
+    /// Selected domains that libvirt lists but does not let this user read: they have no samples.
+    pub unreadable: Vec<Uuid>,
     /// The host's name, as libvirt has it.
     pub hostname: String,
     /// What the daemon and its hypervisor are, once there was a connection.
     pub versions: Option<Versions>,
+}
+
+impl Snapshot {
+    /// Whether the image with a number is in the image chain of a domain's disk; `None` if that chain is not known.
+    #[must_use]
+    pub fn is_in_chain(&self, uuid: Uuid, disk: &str, image: u32) -> Option<bool> {
+        let place = self.targets.binary_search_by_key(&uuid, |target| target.identity.uuid).ok()?;
+        let disks = &self.targets[place].metadata()?.disks;
+        let chain = disks.iter().find(|known| known.device == disk)?.chain.as_ref()?;
+        Some(chain.contains(&image))
+    }
 }

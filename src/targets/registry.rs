@@ -14,16 +14,21 @@ use uuid::Uuid;
 use super::selection::is_wanted;
 use super::{Addresses, Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, lifecycle};
 use crate::config::Domains;
-use crate::libvirt::{Event, EventKind, Identity};
+use crate::libvirt::{Event, EventKind, Host, Identity};
 
 /// `VIR_DOMAIN_BLOCK_JOB_COMPLETED` and `VIR_DOMAIN_BLOCK_JOB_READY`: the disk's source is another one afterwards.
 const BLOCK_JOB_CHANGES_SOURCE: [i32; 2] = [0, 3];
+
+/// Most devices of a domain whose attachment is remembered; more than QEMU takes.
+const MOST_ATTACHED: usize = 4096;
 
 /// What a listing found.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     /// All domains.
     pub domains: Vec<(Identity, RunState, Flags)>,
+    /// What the machine below them has.
+    pub host: Option<Host>,
 }
 
 /// What follows from an event.
@@ -74,7 +79,7 @@ impl Registry {
             self.insert(&identity, now);
             self.change(identity.uuid, |target| {
                 if target.identity.id != identity.id {
-                    target.started = None;
+                    target.begin_run(None, None);
                 }
                 target.identity = identity;
                 target.state = state;
@@ -88,11 +93,12 @@ impl Registry {
 
     /// Counts an event and applies it.
     pub fn apply(&mut self, event: &Event) -> Consequences {
-        Arc::make_mut(&mut self.counts).count(&event.kind);
+        let arriving = self.targets.get(&event.domain.uuid).is_some_and(|target| target.counts.is_arriving);
+        Arc::make_mut(&mut self.counts).count(&event.kind, arriving);
         let consequences = self.apply_again(event);
         if let Some(target) = self.targets.get(&event.domain.uuid) {
             let mut counts = DomainCounts::clone(&target.counts);
-            counts.count(&event.kind);
+            counts.count(&event.kind, event.at);
             // Most kinds are counted for the host only.
             if counts != *target.counts {
                 self.change(event.domain.uuid, |target| target.counts = Arc::new(counts));
@@ -113,10 +119,13 @@ impl Registry {
                 // The definition says it too: one that is being read now may say what was before.
                 Consequences { redefined: true, moved: *connected, relist: !known }
             }
-            EventKind::DeviceAdded | EventKind::DeviceRemoved | EventKind::NicMacChange => {
+            EventKind::DeviceAdded { .. } | EventKind::DeviceRemoved { .. } | EventKind::NicMacChange => {
+                self.change(uuid, |target| note_device(target, event));
                 Consequences { redefined: true, moved: true, relist: !known }
             }
             EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
+            // A save, a snapshot or a backup may leave something that only a listing tells of.
+            EventKind::JobCompleted(_) => Consequences { redefined: true, moved: false, relist: true },
             EventKind::BlockJob { status, .. } if BLOCK_JOB_CHANGES_SOURCE.contains(status) => redefined,
             _ => Consequences { relist: !known, ..Consequences::default() },
         }
@@ -158,7 +167,10 @@ impl Registry {
                     target.identity.clone_from(identity);
                     // A guest that wakes up from its own sleep goes on in the process that it slept in.
                     if detail != lifecycle::STARTED_WAKEUP {
-                        target.started = Some(event.at);
+                        // A guest that migrated here or was restored has been counting since it booted.
+                        let boots = [lifecycle::STARTED_BOOTED, lifecycle::STARTED_RECREATED].contains(&detail);
+                        let booted = boots.then_some(event.at);
+                        target.begin_run(Some(event.at), booted);
                     }
                 });
                 Consequences { redefined: true, moved: true, relist: true }
@@ -171,7 +183,7 @@ impl Registry {
                     self.change(uuid, |target| {
                         target.state = RunState::ShutOff;
                         target.identity.id = None;
-                        target.started = None;
+                        target.begin_run(None, None);
                         target.agent_connected = target.agent_connected.map(|_| false);
                         target.addresses = None;
                     });
@@ -197,7 +209,7 @@ impl Registry {
         let begins = known != Some(Some(id));
         self.change(event.domain.uuid, |target| {
             if begins {
-                target.started = None;
+                target.begin_run(None, None);
             }
             target.identity.id = Some(id);
             target.state = state;
@@ -217,6 +229,29 @@ impl Registry {
                 target.definition = definition;
             }
         });
+    }
+
+    /// Its definition was read again, and is the one that is known.
+    pub fn confirm(&mut self, uuid: Uuid) {
+        let Some(target) = self.targets.get(&uuid) else { return };
+        let connected =
+            target.metadata().and_then(|metadata| metadata.agent).map(|agent| agent.connected.unwrap_or(false));
+        // An event may have told of the agent what is not true any more.
+        if target.agent_connected != connected {
+            self.change(uuid, |target| target.agent_connected = connected);
+        }
+    }
+
+    /// How many domains there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there is no domain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
     }
 
     /// The addresses that somebody has looked up.
@@ -269,6 +304,17 @@ impl Registry {
     }
 }
 
+/// Remembers since when a device counts.
+fn note_device(target: &mut Target, event: &Event) {
+    match &event.kind {
+        EventKind::DeviceAdded { alias } if target.attached.len() < MOST_ATTACHED => {
+            target.attached.insert(alias.clone(), event.at);
+        }
+        EventKind::DeviceAdded { alias } | EventKind::DeviceRemoved { alias } => drop(target.attached.remove(alias)),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,5 +348,37 @@ mod tests {
             registry.get(Uuid::nil()).map(|target| (target.state, target.started)),
             Some((RunState::ShutOff, None))
         );
+    }
+
+    #[test]
+    fn a_guest_counts_from_its_boot_and_a_device_from_its_attachment() {
+        let mut registry = Registry::default();
+        let at = SystemTime::UNIX_EPOCH;
+        let mut starts = |events: &[(Option<u32>, EventKind)]| {
+            for (id, kind) in events {
+                registry.apply(&Event { kind: kind.clone(), ..event(*id, 0, 0) });
+            }
+            let target = registry.get(Uuid::nil()).expect("the domain");
+            (target.started, target.booted, target.attached.keys().cloned().collect::<Vec<_>>())
+        };
+        let lifecycle = |event, detail| EventKind::Lifecycle { event, detail };
+        let added = |alias: &str| EventKind::DeviceAdded { alias: alias.to_owned() };
+        let removed = |alias: &str| EventKind::DeviceRemoved { alias: alias.to_owned() };
+        assert_eq!(starts(&[(Some(7), lifecycle(lifecycle::DEFINED, 0))]), (None, None, vec![]));
+        assert_eq!(
+            starts(&[(Some(7), lifecycle(lifecycle::STARTED, 0)), (Some(7), added("net1")), (Some(7), added("net2"))]),
+            (Some(at), Some(at), vec!["net1".to_owned(), "net2".to_owned()])
+        );
+        let wakes_up = lifecycle(lifecycle::STARTED, lifecycle::STARTED_WAKEUP);
+        assert_eq!(
+            starts(&[(Some(7), removed("net1")), (Some(7), wakes_up)]),
+            (Some(at), Some(at), vec!["net2".to_owned()])
+        );
+        for detail in 1..=3 {
+            let stops = lifecycle(lifecycle::STOPPED, 1);
+            let moves = lifecycle(lifecycle::STARTED, detail);
+            let id = Some(7 + u32::try_from(detail).expect("positive"));
+            assert_eq!(starts(&[(None, stops), (id, moves)]), (Some(at), None, vec![]), "{detail}");
+        }
     }
 }

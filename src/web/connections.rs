@@ -10,14 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// Connections at a time, over all listeners. A silent one costs some ten kilobytes.
-const MAX_CONNECTIONS: u64 = 2560;
-/// Descriptors for everything else: listeners, libvirt, files.
-const OTHER_DESCRIPTORS: u64 = 256;
 /// How long a client may take to send the head of a request, from the first byte; for the first request from the connection
 /// on, and the TLS handshake comes out of the same time.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,22 +26,6 @@ const LEAST_WRITE_TIME: Duration = Duration::from_millis(300);
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Between two looks for a place when none has to go.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// How many connections there may be with the descriptors that this process may open. The usual limit of 1,024 is for
-/// programs that call `select`; as far as the hard limit allows it is raised.
-pub(super) fn connection_limit() -> usize {
-    let wanted = MAX_CONNECTIONS + OTHER_DESCRIPTORS;
-    let mut limit = getrlimit(Resource::Nofile);
-    // `None` is no limit.
-    if limit.current.is_some_and(|current| current < wanted) {
-        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_ok() {
-            limit.current = Some(raised);
-        }
-    }
-    let left = limit.current.map_or(MAX_CONNECTIONS, |current| current.saturating_sub(OTHER_DESCRIPTORS));
-    usize::try_from(left.clamp(16, MAX_CONNECTIONS)).unwrap_or(usize::MAX)
-}
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,8 +241,18 @@ impl Connections {
         }
     }
 
+    /// Closes the least useful connection, so that its descriptor becomes free; `false` if none can go.
+    pub(super) fn evict_one(&self) -> bool {
+        let evicted = self.lock().remove_least_useful(Instant::now());
+        evicted.map(|connection| connection.evicted.notify_one()).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn try_admit(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<(Admitted, bool)> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.lock();
         let full = open.connections.len() >= self.limit;
         if full {
             open.remove_least_useful(Instant::now())?.evict();
@@ -284,7 +273,7 @@ pub(super) struct Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.connections.lock();
         if open.connections.remove(&self.number).is_some() {
             self.connections.left.notify_one();
         }
@@ -340,7 +329,11 @@ mod tests {
         places.push(all.try_admit(&newcomer).expect("who does not may not"));
         assert!(all.try_admit(&newcomer).is_none());
         newcomer.slowed_down();
-        assert!(all.try_admit(&newcomer).is_some(), "nor who asks too fast");
+        let fast = all.try_admit(&newcomer);
+        assert!(fast.is_some(), "nor who asks too fast");
+        newcomer.slowed_down();
+        assert!(all.evict_one(), "nor where there are no descriptors");
+        timeout(Duration::ZERO, newcomer.evicted()).await.expect("this one had to go");
     }
 
     #[tokio::test(start_paused = true)]

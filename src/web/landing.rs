@@ -81,7 +81,10 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
             facts.push(("libvirt", daemon.clone()));
             facts.push(("Hypervisor", hypervisor.clone()));
         }
-        Connection::Bad { error } => facts.push(("Because", error.clone())),
+        Connection::Bad { error, remedy } => {
+            facts.push(("Because", error.clone()));
+            facts.push(("Remedy", remedy.clone()));
+        }
         Connection::NotTried => {}
     }
     if let Some((at, took)) = overview.last {
@@ -249,7 +252,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
         let evil = "<script>\"a\" & 'b'</script>\u{1b}[31m\u{9b}".to_owned();
         let overview = Overview {
-            connection: Connection::Bad { error: evil.clone() },
+            connection: Connection::Bad { error: evil.clone(), remedy: evil.clone() },
             uri: evil.clone(),
             quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
             efforts: vec![Effort {
@@ -264,7 +267,7 @@ mod tests {
         };
         let page = page(&overview, now);
         let harmless = "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;\\u{1b}[31m\\u{9b}";
-        assert_eq!(page.matches(harmless).count(), 8);
+        assert_eq!(page.matches(harmless).count(), 9);
         assert!(!page.contains(|character: char| character.is_control() && character != '\n'));
         assert!(page.contains("<li><b>12 ms</b> <span>domains &lt;"), "{page}");
         assert!(page.contains("</span> <small>at most 3.0 s, last just now</small>"), "{page}");

@@ -6,8 +6,10 @@
 //! slow, silent or too many from getting in each other's way. The rest of the program is known here only as a [`Source`].
 
 mod auth;
+mod client_certificates;
 mod coding;
 mod connections;
+mod descriptors;
 mod landing;
 mod limits;
 mod listen;
@@ -17,7 +19,6 @@ mod pace;
 mod places;
 mod pulse;
 mod query;
-mod sans;
 mod security;
 mod server;
 mod site;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
 pub use listen::{Listener, WebError, bind};
 pub use negotiate::{Negotiated, negotiate};
 pub use overview::{Connection, Overview, Push, Quarantined};

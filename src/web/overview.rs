@@ -47,6 +47,8 @@ pub enum Connection {
     Bad {
         /// One sentence why.
         error: String,
+        /// What an operator can do about it.
+        remedy: String,
     },
 }
 

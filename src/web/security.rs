@@ -1,9 +1,9 @@
 //! The web configuration file in effect.
 //!
-//! It is looked at for every connection and every request: if it, or a file that it names, is another one than it was, it is
-//! read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used, or cannot
-//! be read in time, the last good one stays in effect: a typing error neither opens the server to everybody nor takes it down.
-//! That is logged once, and `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
+//! It is looked at for every connection, every request and every push: if it, or a file that it names, is another one than it
+//! was, it is read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used,
+//! or cannot be read in time, the last good one stays in effect: a typing error neither opens the server to everybody nor takes
+//! it down. That is logged once, and `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -103,7 +103,7 @@ impl Security {
         *lock(&self.state) = loaded;
     }
 
-    /// Why the files as they are now are not in effect.
+    /// Why the files, as they were when they were last looked at, are not in effect.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let state = lock(&self.state);
@@ -111,22 +111,25 @@ impl Security {
         path.map(|path| format!("{}: {Stuck}", path.display())).or_else(|| state.fault.clone())
     }
 
-    /// What is in effect now. A handful of `stat` calls, and a few milliseconds after a change, on another thread.
+    /// What is in effect now.
     pub(super) async fn current(&self) -> Arc<Policy> {
-        let file = lock(&self.state).path.clone();
-        if let Some(file) = file {
-            let (state, logins) = (Arc::clone(&self.state), Arc::clone(&self.logins));
-            let stuck = self.files.run(move || look(&state, &logins)).await.is_err();
-            if stuck && !self.stuck.swap(stuck, Ordering::Relaxed) {
-                let file = file.display().to_string();
-                tracing::error!(
-                    file,
-                    "the web configuration cannot be looked at, the last good one stays in effect: {Stuck}"
-                );
-            }
-            self.stuck.store(stuck, Ordering::Relaxed);
-        }
+        self.refresh().await;
         Arc::clone(&lock(&self.state).policy)
+    }
+
+    /// Looks at the files. A handful of `stat` calls, and a few milliseconds after a change, on another thread.
+    pub async fn refresh(&self) {
+        let Some(file) = lock(&self.state).path.clone() else { return };
+        let (state, logins) = (Arc::clone(&self.state), Arc::clone(&self.logins));
+        let stuck = self.files.run(move || look(&state, &logins)).await.is_err();
+        let was_stuck = self.stuck.swap(stuck, Ordering::Relaxed);
+        if stuck && !was_stuck {
+            let file = file.display().to_string();
+            tracing::error!(
+                file,
+                "the web configuration cannot be looked at, the last good one stays in effect: {Stuck}"
+            );
+        }
     }
 }
 
@@ -201,6 +204,9 @@ fn load(path: Option<&Path>, logins: &Arc<Logins>) -> Result<Loaded, SecurityErr
     // Before they are read: what changes from here on is seen the next time.
     let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
     let file = load_web_file(path)?;
+    for warning in &file.warnings {
+        tracing::warn!(file = %path.display(), "{warning}");
+    }
     stamps.extend(file.tls.iter().flat_map(files).map(|file| (file.to_owned(), Stamp::of(file))));
     let policy = Arc::new(Policy::new(file, path, logins)?);
     Ok(Loaded { path: Some(path.to_owned()), stamps: stamps.into(), policy, fault: None })

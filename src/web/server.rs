@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::select;
 use tokio::sync::watch;
@@ -19,7 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Source;
-use super::connections::{Connection, Connections, HEADER_TIMEOUT, connection_limit};
+use super::connections::{Connection, Connections, HEADER_TIMEOUT};
+use super::descriptors::connection_limit;
 use super::limits::{Peer, RateLimiter};
 use super::listen::{Listener, ListeningSocket};
 use super::security::Security;
@@ -44,6 +45,8 @@ const PACE: RateLimit = RateLimit {
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Likewise, after a connection was told to close.
+const EVICTION_PAUSE: Duration = Duration::from_millis(1);
 /// A machine at its limit fails and recovers many times a second; the log hears of it once in this time.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -134,7 +137,9 @@ impl<S: Source> Door<S> {
                         let address = listener.name();
                         tracing::warn!(address, %error, "cannot accept connections, will go on trying");
                     }
-                    sleep(ACCEPT_PAUSE).await;
+                    // A connection that has to go takes a moment to close.
+                    let evicted = is_lack_of_descriptors(&error) && self.connections.evict_one();
+                    sleep(if evicted { EVICTION_PAUSE } else { ACCEPT_PAUSE }).await;
                 }
             }
         }
@@ -167,6 +172,12 @@ impl Warning {
 /// The client is gone before it was accepted; the next one is waiting.
 fn concerns_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
+
+/// Of this process (EMFILE) or of the machine (ENFILE).
+fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    const CODES: [i32; 2] = [24, 23];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
 }
 
 /// A connection that has just been accepted.
@@ -203,10 +214,41 @@ impl Incoming {
     }
 }
 
+/// What a connection comes over.
+trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// The first byte that the client sends, which stays to be read; `None` if it cannot be known.
+    async fn first_byte(&self) -> io::Result<Option<u8>>;
+}
+
+impl Transport for TcpStream {
+    async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.peek(&mut byte).await? > 0).then_some(byte[0]))
+    }
+}
+
+impl Transport for UnixStream {
+    async fn first_byte(&self) -> io::Result<Option<u8>> {
+        Ok(None)
+    }
+}
+
+/// A method begins with a letter, a TLS record never does. What has been sent is read first: bytes that are left unread make
+/// the kernel throw away the answer.
+async fn refuse_plain_http(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+        this port speaks HTTPS, and the request came over plain HTTP\n";
+    let mut request = [0; 4096];
+    let _read = stream.read(&mut request).await?;
+    stream.write_all(ANSWER).await?;
+    stream.shutdown().await
+}
+
 /// Does the TLS handshake, if there is one to do, before it talks.
 async fn greet<T, S>(stream: T, site: Arc<Site<S>>, peer: Peer, connection: &Arc<Connection>, mut closing: Closing)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Transport,
     S: Source,
 {
     let policy = site.security.current().await;
@@ -214,8 +256,15 @@ where
         return talk(stream, site, peer, connection, closing).await;
     };
     connection.looked();
+    let secure = async {
+        if stream.first_byte().await?.is_some_and(|byte| byte.is_ascii_uppercase()) {
+            refuse_plain_http(stream).await?;
+            return Err(io::Error::other("the client speaks plain HTTP"));
+        }
+        TlsAcceptor::from(Arc::clone(tls)).accept(stream).await
+    };
     let handshake = select! {
-        handshake = timeout(HEADER_TIMEOUT, TlsAcceptor::from(Arc::clone(tls)).accept(stream)) => handshake,
+        handshake = timeout(HEADER_TIMEOUT, secure) => handshake,
         () = closing.begun() => return,
     };
     match handshake {
@@ -281,7 +330,7 @@ mod tests {
     #[test]
     fn only_the_clients_own_errors_are_passed_over() {
         assert!(concerns_one_client(&ErrorKind::ConnectionAborted.into()));
-        const EMFILE: i32 = 24;
-        assert!(!concerns_one_client(&io::Error::from_raw_os_error(EMFILE)));
+        let emfile = io::Error::from_raw_os_error(24);
+        assert!(!concerns_one_client(&emfile) && is_lack_of_descriptors(&emfile));
     }
 }

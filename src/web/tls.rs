@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
     self, CipherSuite as Suite, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
-use super::sans::AllowedSans;
+use super::client_certificates::{AnyCertificate, Verifier};
 use crate::config::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion, read_pem};
 
 /// Why there is no TLS.
@@ -143,23 +143,31 @@ fn versions(tls: &Tls) -> Vec<&'static SupportedProtocolVersion> {
 }
 
 fn client_verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-    let Some(authorities) = &tls.client_ca else { return Ok(None) };
+    let optional = match tls.client_auth {
+        ClientAuth::No | ClientAuth::Request => return Ok(None),
+        ClientAuth::RequireAny => return Ok(Some(Arc::new(AnyCertificate(provider)))),
+        ClientAuth::VerifyIfGiven => true,
+        ClientAuth::RequireAndVerify => false,
+    };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(authorities, "client_ca")? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::Authority { place: place(authorities, "client_ca"), source })?;
+    let mut named = Vec::new();
+    match &tls.client_ca {
+        Some(authorities) => {
+            named = certificates(authorities, "client_ca")?;
+            for certificate in &named {
+                roots
+                    .add(certificate.clone())
+                    .map_err(|source| TlsError::Authority { place: place(authorities, "client_ca"), source })?;
+            }
+        }
+        // Single ones that rustls cannot use are no reason to trust none.
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = match tls.client_auth {
-        ClientAuth::No => return Ok(None),
-        ClientAuth::VerifyIfGiven => builder.allow_unauthenticated().build()?,
-        ClientAuth::RequireAndVerify => builder.build()?,
-    };
-    Ok(Some(match tls.client_allowed_sans.as_slice() {
-        [] => verifier,
-        allowed => Arc::new(AllowedSans::new(verifier, allowed.to_vec())),
-    }))
+    let verifier = if optional { builder.allow_unauthenticated().build()? } else { builder.build()? };
+    Ok(Some(Arc::new(Verifier::new(verifier, named, tls.client_allowed_sans.clone()))))
 }
 
 fn certificates(pem: &Pem, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

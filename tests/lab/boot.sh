@@ -10,7 +10,7 @@
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")
-packages=(systemd systemd-sysv libnss-systemd procps dbus polkitd libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients curl)
+packages=(systemd systemd-sysv libnss-systemd procps dbus polkitd libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients curl rpm)
 
 suite=${LAB_SUITE:-$(. /etc/os-release && if [ "$ID" = debian ]; then echo "${VERSION_CODENAME:-}"; fi)}
 obstacle() {
@@ -29,7 +29,7 @@ why=$(obstacle)
 [ -n "${BOOT_INSIDE:-}" ] || exec env BOOT_INSIDE=1 unshare --mount --propagation private "$0" "$@"
 script=$1; shift
 
-tree=$("$here/suite.sh" chroot "$suite-boot" "$suite" "${packages[@]}")
+tree=$("$here/suite.sh" chroot "$suite-systemd" "$suite" "${packages[@]}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/boot.XXXXXX")
 trap 'umount --lazy "$work" 2>/dev/null || true; rmdir "$work" 2>/dev/null || true' EXIT
 mount -t tmpfs -o size=2G,mode=755 "boot:$work" "$work"

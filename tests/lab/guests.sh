@@ -10,6 +10,7 @@
 #                sparse  vCPUs 0 and 2 of 4; three NICs of which only the second has a host device
 #                timed   I/O threads, timed statistics and a latency histogram (libvirt 11.10 and 12.1), title, metadata, perf events,
 #                a write threshold, a measured dirty rate
+#                mover   nothing that another libvirtd of the machine could not take over
 #                odd     shut off, with quotes, spaces, markup and UTF-8 in its name; brackets, comma and UTF-8 in that of:
 #                odd2    the same, running
 # All but old, odd and db run, on KVM where that works. None has an operating system: guest.s is all they execute.
@@ -103,6 +104,11 @@ for guest in "$@"; do
     tcg)
       boot_disk "$disk0" 8
       kind=qemu define "<vcpu>2</vcpu>" "$(disk vda "$disk0" raw) $(nic tcg 0)"
+      lab_virsh "$dir" start "$name" >/dev/null
+      ;;
+    mover)
+      boot_disk "$disk0" 8
+      define "<vcpu>1</vcpu>" "$(disk vda "$disk0" raw) $(user_nic)"
       lab_virsh "$dir" start "$name" >/dev/null
       ;;
     sparse)

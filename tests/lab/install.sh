@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that are missing. install.sh build | deb | demo | test | bench: each needs those of build.
+# Installs the Debian packages that are missing. install.sh build | deb | rpm | demo | test | bench: each needs those of build.
 #
 # No service is started, and none that comes with a package installed here will start at boot: the lab runs its own.
 # shellcheck source=tests/lab/lib.sh
@@ -7,17 +7,19 @@
 
 packages=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
-test=(debootstrap fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv shellcheck systemd systemd-container valgrind zsh)
+test=(debootstrap fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv rpm rpmlint shellcheck systemd systemd-container valgrind zsh)
 deb=(binutils dpkg-dev)
+rpm=(binutils rpm)
 # The peers of benches/real.sh. The two libraries are those of collectd's plugin write_prometheus, which it only suggests.
 bench=(collectd-core libmicrohttpd12 libprotobuf-c1 prometheus-libvirt-exporter python3 python3-venv strace)
 case "${1:-}" in
   build) ;;
   deb) packages+=("${deb[@]}") ;;
+  rpm) packages+=("${rpm[@]}") ;;
   demo) packages+=("${demo[@]}") ;;
   test) packages+=("${deb[@]}" "${demo[@]}" "${test[@]}") ;;
   bench) packages+=("${demo[@]}" "${bench[@]}") ;;
-  *) die "usage: install.sh build | deb | demo | test | bench" ;;
+  *) die "usage: install.sh build | deb | rpm | demo | test | bench" ;;
 esac
 
 if [ "$1" = test ] && command -v rustup >/dev/null; then

@@ -32,6 +32,7 @@ unix_sock_ro_perms = "0777"
 unix_sock_rw_perms = "0777"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
+host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
 log_outputs = "3:file:$dir/libvirtd.log"
 C
   # Logs go to plain files, so that no virtlogd is needed; QEMU stays in the daemon's mount namespace, where stop finds it.

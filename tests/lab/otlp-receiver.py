@@ -57,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
         report("http/protobuf", service.ExportMetricsServiceRequest.FromString(body))
         answer = service.ExportMetricsServiceResponse().SerializeToString()
         self.send_response(200)
+        if "gzip" in self.headers.get("accept-encoding", ""):
+            answer = gzip.compress(answer)
+            self.send_header("content-encoding", "gzip")
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
@@ -66,8 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-# The limit that receivers have by default stays: what is too large for them is refused here too.
-server = grpc.server(futures.ThreadPoolExecutor(2), compression=grpc.Compression.NoCompression)
+# The limit that receivers have by default stays: what is too large for them is refused here too. Answers are compressed where
+# the client accepts that, as those of the OpenTelemetry Collector are.
+server = grpc.server(futures.ThreadPoolExecutor(2), compression=grpc.Compression.Gzip)
 service_grpc.add_MetricsServiceServicer_to_server(Service(), server)
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use domstats_exporter::libvirt::{
-    Access, Connection, Domain, DomainList, LibvirtError, Records, StatsGroups, StatsRequest,
+    Access, Connection, Domain, DomainList, LibvirtError, OpenGuard, Records, StatsGroups, StatsRequest,
 };
 use fake_libvirtd::{FakeLibvirtd, Procedure, Scenario, ScenarioBuilder, Template};
 use rustix::net::{Shutdown, SocketAddrUnix, getpeername, shutdown};
@@ -130,9 +130,14 @@ impl OnClose {
 
 /// Opens a connection, on this thread, and watches it.
 pub(crate) fn try_open(uri: &str) -> (Result<Connection, LibvirtError>, OnClose) {
+    try_open_guarded(uri, &OpenGuard::default())
+}
+
+/// Opens a connection, on this thread, with a guard that may end that, and watches it.
+pub(crate) fn try_open_guarded(uri: &str, guard: &OpenGuard) -> (Result<Connection, LibvirtError>, OnClose) {
     let (calls, within) = (Arc::new(AtomicU32::new(0)), Arc::new(()));
     let on_close = OnClose { calls: Arc::clone(&calls), within: Arc::downgrade(&within) };
-    let connection = Connection::open(uri, Access::ReadOnly, move || {
+    let connection = Connection::open_guarded(uri, Access::ReadOnly, guard, move || {
         // The closure owns it.
         let _held = &within;
         calls.fetch_add(1, Ordering::SeqCst);

@@ -67,17 +67,19 @@ pub(crate) fn records(text: &str) -> Result<Records, params::ParseError> {
 pub(crate) fn families(case: &str) -> Families {
     let (config, records) = load(case);
     let catalogue = Catalogue::new(&config);
-    let mut built = catalogue.build(&[&records]);
+    // Every image with a number is in the chain of its disk.
+    let mut built = catalogue.build_with(&[&records], &|_, _, _| Some(true));
     let targets = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
     let running = targets.targets.iter().filter(|target| target.is_active());
     let status =
-        |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), complete: true, quarantined: None };
+        |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), missing: None, quarantined: None };
     let collection = Collection {
         batches: Vec::new(),
         parameters: BTreeMap::new(),
         domains: running.map(status).collect(),
         versions: None,
         at: UNIX_EPOCH,
+        ended: std::time::Instant::now(),
         duration: Duration::ZERO,
         calls: 0,
         error: None,
@@ -96,6 +98,8 @@ fn snapshot(config: &Config) -> Snapshot {
         flags: Some(Flags { persistent: true, ..Flags::default() }),
         first_seen: started() - Duration::from_secs(3600),
         started: None,
+        booted: None,
+        attached: BTreeMap::new(),
         definition,
         agent_connected: None,
         counts: Arc::default(),
@@ -109,9 +113,9 @@ fn snapshot(config: &Config) -> Snapshot {
     };
     let mut host = HostCounts::default();
     let mut counts = DomainCounts::default();
-    for event in events() {
-        host.count(&event);
-        counts.count(&event);
+    for (number, event) in (0_u64..).zip(events()) {
+        host.count(&event, false);
+        counts.count(&event, started() + Duration::from_secs(2 * number));
     }
     let web = Target {
         flags: Some(Flags {

@@ -33,6 +33,8 @@ pub(crate) fn running(name: &str, number: u8, scrape: Vec<ScrapeTarget>) -> Targ
         flags: None,
         first_seen: SystemTime::now(),
         started: None,
+        booted: None,
+        attached: std::collections::BTreeMap::new(),
         definition: Definition::Known(Arc::new(metadata)),
         agent_connected: None,
         counts: Arc::default(),

@@ -12,10 +12,10 @@ pub fn with_rules() -> Metrics {
         let record = rule.record.expect("a recording rule");
         let level = record.split(':').next().unwrap();
         let expected: &[&str] = match level {
-            "instance" => &["instance", "job"],
-            "domain" => &["domain", "instance", "job", "uuid"],
-            "device" => &["device", "domain", "instance", "job", "uuid"],
-            "interface" => &["domain", "instance", "interface", "job", "uuid"],
+            "instance" => &["instance"],
+            "domain" => &["domain", "instance", "uuid"],
+            "device" => &["device", "domain", "instance", "uuid"],
+            "interface" => &["domain", "instance", "interface", "uuid"],
             _ => panic!("{record}: the level {level}"),
         };
         assert_eq!(what.labels.iter().flatten().collect::<Vec<_>>(), expected, "{record}");

@@ -1,7 +1,8 @@
 //! What an expression yields: its labels, its unit, and whether Prometheus would do with it what was meant.
 //!
 //! Stricter than Prometheus: a metric or label that nobody exports, a rate of a gauge, a sum of seconds and bytes, or a match
-//! between vectors that have different labels is an error here and an empty panel there.
+//! between vectors that have different labels is an error here and an empty panel there. So is whatever depends on how many scrape
+//! jobs ask a host: the label `job` has to be gone before series are counted, added up, compared or shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +43,13 @@ pub struct Yield {
     le: Option<Dimension>,
 }
 
+impl Yield {
+    /// Whether its series differ by the job that scraped them.
+    fn has_job(&self) -> bool {
+        self.labels.as_ref().is_some_and(|labels| labels.contains("job"))
+    }
+}
+
 /// Metrics of domains that are counted for the host, so that they outlive the domain.
 const HOST_WIDE: [&str; 2] = ["libvirt_domain_lifecycle_events_total", "libvirt_domain_events_total"];
 
@@ -68,7 +76,7 @@ impl Metrics {
         }
         metrics.add("up", set(&["job", "instance"]), NUMBER, false);
         metrics.add("scrape_duration_seconds", set(&["job", "instance"]), SECONDS, false);
-        metrics.add("ALERTS", set(&["job", "instance", "alertname", "alertstate", "severity"]), NUMBER, false);
+        metrics.add("ALERTS", set(&["instance", "alertname", "alertstate", "severity"]), NUMBER, false);
         metrics
     }
 
@@ -107,7 +115,22 @@ impl Metrics {
     pub fn check(&self, expression: &str) -> Result<Yield, String> {
         let parsed = parse(expression).map_err(|error| format!("{expression}: {error}"))?;
         let found = self.expression(&parsed).map_err(|error| format!("{expression}: {error}"))?;
+        if found.has_job() {
+            return Err(format!("{expression}: as many results as there are jobs"));
+        }
         if found.counter { Err(format!("{expression}: a counter as it is")) } else { Ok(found) }
+    }
+
+    /// The labels of the series that a selector finds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn labels(&self, selector: &str) -> Result<BTreeSet<String>, String> {
+        match parse(selector).map_err(|error| format!("{selector}: {error}"))? {
+            Expr::VectorSelector(found) => Ok(self.selector(&found)?.labels.unwrap_or_default()),
+            _ => Err(format!("{selector} is no selector")),
+        }
     }
 
     fn expression(&self, expression: &Expr) -> Result<Yield, String> {
@@ -139,7 +162,13 @@ impl Metrics {
     }
 
     fn aggregate(&self, aggregate: &AggregateExpr) -> Result<Yield, String> {
-        let inner = self.plain(&aggregate.expr)?;
+        // A sum over the jobs alone is meant; one over something else has each series once for each job.
+        let over_jobs =
+            matches!(&aggregate.modifier, Some(LabelModifier::Exclude(without)) if without.labels == ["job"]);
+        let operator = aggregate.op.to_string();
+        // The same counter, as one of the jobs saw it.
+        let same = over_jobs && operator == "max";
+        let inner = if same { self.expression(&aggregate.expr)? } else { self.plain(&aggregate.expr)? };
         let labels = inner.labels.clone().ok_or("an aggregation of a scalar")?;
         let grouped = match &aggregate.modifier {
             Some(LabelModifier::Include(by)) => {
@@ -152,7 +181,9 @@ impl Metrics {
             }
             None => BTreeSet::new(),
         };
-        let operator = aggregate.op.to_string();
+        if inner.has_job() && !over_jobs && !["min", "max", "group"].contains(&operator.as_str()) {
+            return Err(format!("{operator} has each series as often as there are jobs"));
+        }
         match operator.as_str() {
             "topk" | "bottomk" => Ok(inner),
             "count" | "group" => Ok(Yield { labels: Some(grouped), dimension: NUMBER, le: None, ..inner }),
@@ -174,7 +205,7 @@ impl Metrics {
             }
             ("increase", Some(of)) if of.counter => Ok(Yield { counter: false, ..of }),
             ("rate" | "increase", Some(_)) => Err(format!("{} of something that is no counter", call.func.name)),
-            ("avg_over_time" | "max_over_time" | "min_over_time", Some(of)) if !of.counter => Ok(of),
+            ("avg_over_time" | "max_over_time" | "min_over_time" | "sum_over_time", Some(of)) if !of.counter => Ok(of),
             ("count_over_time", Some(of)) => Ok(Yield { dimension: NUMBER, counter: false, le: None, ..of }),
             ("histogram_quantile", Some(of)) if !of.counter => {
                 let mut labels = of.labels.ok_or("a quantile of a scalar")?;
@@ -205,7 +236,7 @@ impl Metrics {
         let fits = same || left.literal || right.literal;
         let dimension = match operator.as_str() {
             "*" => plus(left.dimension, right.dimension),
-            "/" if per_range(binary) => PER_SECOND,
+            "/" if per_range(&binary.lhs, &binary.rhs) => minus(left.dimension, SECONDS),
             "/" => minus(left.dimension, right.dimension),
             "+" | "-" if same => left.dimension,
             "and" => left.dimension,
@@ -227,7 +258,16 @@ impl Metrics {
         let (Some(left), Some(right)) = (&left.labels, &right.labels) else { return Err("a set with a scalar".into()) };
         let operator = binary.op.to_string();
         let modifier = binary.modifier.as_ref();
-        let result = match modifier.and_then(|modifier| modifier.matching.as_ref()) {
+        let matching = modifier.and_then(|modifier| modifier.matching.as_ref());
+        // In-job arithmetic is left to whoever merges the jobs around it; a set operation has to say that it means each job.
+        let each_job =
+            matches!(matching, Some(LabelModifier::Include(on)) if on.labels.iter().any(|label| label == "job"));
+        let both = left.contains("job") && right.contains("job");
+        let set = ["and", "or", "unless"].contains(&operator.as_str());
+        if (left.contains("job") || right.contains("job")) && !(each_job || both && !set && matching.is_none()) {
+            return Err("a match of series that may be of different jobs".into());
+        }
+        let result = match matching {
             Some(LabelModifier::Include(on)) => {
                 contains(left, &on.labels)?;
                 contains(right, &on.labels)?;
@@ -240,7 +280,7 @@ impl Metrics {
             None => return Err(format!("{left:?} and {right:?} never match")),
         };
         match modifier.map(|modifier| &modifier.card) {
-            _ if ["and", "or", "unless"].contains(&operator.as_str()) => Ok(left.clone()),
+            _ if set => Ok(left.clone()),
             Some(VectorMatchCardinality::ManyToOne(include)) => {
                 contains(right, &include.labels)?;
                 Ok(left.iter().chain(&include.labels).cloned().collect())
@@ -257,14 +297,19 @@ impl Metrics {
     }
 }
 
-/// `count_over_time(x[10m]) / 600`: how many a second.
-fn per_range(binary: &BinaryExpr) -> bool {
-    let (Expr::Call(call), Expr::NumberLiteral(number)) = (&*binary.lhs, &*binary.rhs) else { return false };
-    let range = match call.args.args.first().map(|argument| &**argument) {
-        Some(Expr::MatrixSelector(matrix)) => matrix.range.as_secs_f64(),
-        _ => return false,
-    };
-    call.func.name == "count_over_time" && range == number.val
+/// `sum_over_time(x[10m]) / 600`: how much a second, over all jobs or in one.
+fn per_range(whole: &Expr, seconds: &Expr) -> bool {
+    match (whole, seconds) {
+        (Expr::Aggregate(aggregate), seconds) => per_range(&aggregate.expr, seconds),
+        (Expr::Call(call), Expr::NumberLiteral(number)) => {
+            let range = match call.args.args.first().map(|argument| &**argument) {
+                Some(Expr::MatrixSelector(matrix)) => matrix.range.as_secs_f64(),
+                _ => return false,
+            };
+            call.func.name == "sum_over_time" && range == number.val
+        }
+        _ => false,
+    }
 }
 
 /// Every vector selector of an expression, with its label matchers as `name op value`.

@@ -1,4 +1,5 @@
-//! A receiver of OTLP metrics over HTTP and gRPC that remembers what it got, and fails as it is told.
+//! A receiver of OTLP metrics over HTTP and gRPC that remembers what it got, and fails as it is told. It compresses its
+//! answers where it may, as gRPC servers in Go do.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -8,7 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -37,6 +39,12 @@ pub enum Behaviour {
     Slow(Duration),
     /// It is taken but for some points.
     Partial(i64, &'static str),
+    /// It is taken, with an answer whose message cannot be read.
+    Garbled,
+    /// It is taken, with an answer that is not compressed.
+    Plain,
+    /// It is taken, and not answered.
+    Silent,
     /// The connection breaks before there is an answer.
     Reset,
     /// It is answered with a page for people.
@@ -196,26 +204,43 @@ async fn answer(request: Request<Incoming>, grpc: bool, state: Arc<State>) -> Re
         _ => message,
     };
     let decoded = ExportMetricsServiceRequest::decode(message.clone()).map_err(io::Error::other)?;
-    let taken = matches!(behaviour, None | Some(Behaviour::Slow(_) | Behaviour::Partial(..)));
+    let taken = matches!(
+        behaviour,
+        None | Some(
+            Behaviour::Slow(_) | Behaviour::Partial(..) | Behaviour::Garbled | Behaviour::Plain | Behaviour::Silent
+        )
+    );
     if let Some(Behaviour::Slow(time)) = behaviour {
         tokio::time::sleep(time).await;
     }
+    let accepts = if grpc { "grpc-accept-encoding" } else { "accept-encoding" };
+    let accepts = head.headers.get(accepts).is_some_and(|value| value.to_str().unwrap().contains("gzip"));
+    let compress = accepts && !matches!(behaviour, Some(Behaviour::Plain));
     let (path, bytes) = (head.uri.path().to_owned(), message.len());
     let received = Received { request: decoded, headers: head.headers, path, bytes, at: Instant::now(), taken };
     state.received.lock().unwrap().push(received);
     state.changed.notify_all();
+    if matches!(behaviour, Some(Behaviour::Silent)) {
+        std::future::pending::<()>().await;
+    }
     let partial = match behaviour {
         Some(Behaviour::Partial(rejected_data_points, words)) => {
             Some(ExportMetricsPartialSuccess { rejected_data_points, error_message: words.to_owned() })
         }
         _ => None,
     };
-    let message = ExportMetricsServiceResponse { partial_success: partial }.encode_to_vec();
+    let message = match behaviour {
+        Some(Behaviour::Garbled) => b"\xff".to_vec(),
+        _ => ExportMetricsServiceResponse { partial_success: partial }.encode_to_vec(),
+    };
     Ok(match (behaviour, grpc) {
         (Some(Behaviour::Status(code, headers)), _) => response(code, "text/plain", headers, b"no\nway"),
         (Some(Behaviour::Page), _) => response(200, "text/html", &[], b"<h1>Sign in</h1>"),
-        (Some(Behaviour::GrpcStatus(code, delay)), _) => grpc_response(&[], code, delay),
-        (_, true) => grpc_response(&message, 0, None),
+        (Some(Behaviour::GrpcStatus(code, delay)), _) => grpc_response(&[], false, code, delay),
+        (_, true) => grpc_response(&message, compress, 0, None),
+        (_, false) if compress => {
+            response(200, "application/x-protobuf", &[("content-encoding", "gzip")], &gzip(&message))
+        }
         (_, false) => response(200, "application/x-protobuf", &[], &message),
     })
 }
@@ -228,7 +253,14 @@ fn response(code: u16, content_type: &'static str, headers: &[(&'static str, &'s
     builder.body(Full::new(Bytes::copy_from_slice(body)).boxed()).unwrap()
 }
 
-fn grpc_response(message: &[u8], code: u32, delay: Option<Duration>) -> Answer {
+fn gzip(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(message, Compression::fast());
+    let mut out = Vec::new();
+    io::Read::read_to_end(&mut encoder, &mut out).unwrap();
+    out
+}
+
+fn grpc_response(message: &[u8], compress: bool, code: u32, delay: Option<Duration>) -> Answer {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", code.into());
     if code != 0 {
@@ -239,15 +271,22 @@ fn grpc_response(message: &[u8], code: u32, delay: Option<Duration>) -> Answer {
         let details = base64::engine::general_purpose::STANDARD_NO_PAD.encode(status_with_retry(delay));
         trailers.insert(HeaderName::from_static("grpc-status-details-bin"), HeaderValue::try_from(details).unwrap());
     }
-    let mut frame = vec![0];
+    let message = if compress { &gzip(message) } else { message };
+    let mut frame = vec![u8::from(compress)];
     frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     frame.extend(message);
     let mut frames = vec![Ok::<_, Infallible>(Frame::trailers(trailers))];
     if code == 0 {
-        frames.insert(0, Ok(Frame::data(Bytes::from(frame))));
+        // In parts: a frame of HTTP/2 may end anywhere in a message.
+        let rest = frame.split_off(3);
+        frames.splice(..0, [frame, rest].map(|part| Ok(Frame::data(Bytes::from(part)))));
     }
     let body = StreamBody::new(futures_util::stream::iter(frames));
-    Response::builder().header("content-type", "application/grpc").body(BodyExt::boxed(body)).unwrap()
+    let mut builder = Response::builder().header("content-type", "application/grpc");
+    if compress {
+        builder = builder.header("grpc-encoding", "gzip");
+    }
+    builder.body(BodyExt::boxed(body)).unwrap()
 }
 
 /// `google.rpc.Status` with a `google.rpc.RetryInfo`, written by hand so that it is not the exporter's own code that it is

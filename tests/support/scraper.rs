@@ -37,8 +37,13 @@ impl Scraper {
 
     /// With these sections of a configuration.
     pub(crate) fn configured(daemon: &FakeLibvirtd, sections: &str) -> Self {
+        Self::start(&configuration(daemon, sections))
+    }
+
+    /// With this configuration.
+    pub(crate) fn start(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let collector = Collector::start(&configuration(daemon, sections)).expect("a thread");
+        let collector = Collector::start(config).expect("a thread");
         Self { runtime, collector: Arc::new(collector) }
     }
 
@@ -113,7 +118,7 @@ impl Scrape {
     fn shortfall(&self) -> String {
         let Collection { error, targets, domains, .. } = &*self.collection;
         let known = targets.targets.len();
-        let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.complete).collect();
+        let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.is_complete()).collect();
         let idle: Vec<_> = targets.targets.iter().filter(|target| !target.is_active()).collect();
         let (error, took) = (error.as_ref().map(ToString::to_string), self.took);
         format!("took {took:?}, error {error:?}, {known} domains known, incomplete {incomplete:?}, not active {idle:?}")
@@ -121,7 +126,7 @@ impl Scrape {
 
     /// How many domains are complete.
     pub(crate) fn complete(&self) -> usize {
-        self.collection.domains.iter().filter(|domain| domain.complete).count()
+        self.collection.domains.iter().filter(|domain| domain.is_complete()).count()
     }
 
     /// The names of those in quarantine.

@@ -21,7 +21,7 @@ for name in cpu_seconds_total resident_memory_bytes open_fds max_fds threads sta
 done
 
 echo "# the unit, as systemd has loaded it"
-systemd-analyze verify --man=no "/lib/systemd/system/$unit" /lib/systemd/system/domstats-exporter.socket
+systemd-analyze verify --man=no "/usr/lib/systemd/system/$unit" /usr/lib/systemd/system/domstats-exporter.socket
 systemd-analyze security --threshold=15 "$unit" | tail -n 1
 is "the rest of the system" "$(systemctl list-units --state=failed --no-legend)" ""
 

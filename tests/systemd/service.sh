@@ -52,8 +52,11 @@ systemctl stop --quiet "$unit" libvirtd-ro.socket libvirtd.socket libvirtd-admin
 systemctl start "$unit"
 is "libvirt_up" "$(value libvirt_up)" 0
 
-echo "# a bad configuration at the start is no endless loop at full speed"
+echo "# a bad configuration at the start is said, and not tried again"
 configure 'nonsense: 1'
 ! systemctl restart "$unit" 2>/dev/null || fail "it started with a bad configuration"
 is "the exit code" "$(property ExecMainStatus)" 2
+is "the state" "$(property ActiveState) $(property SubState)" "failed failed"
+sleep 7 # longer than RestartSec
+is "the number of restarts since" "$(property NRestarts)" 0
 journalctl --quiet --unit="$unit" --grep='config.yaml:1:1.*nonsense' >/dev/null || fail "the journal does not say what is wrong"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::jobs::across_jobs;
 use crate::rules::{Group, Rule};
 use crate::thresholds as limit;
 
@@ -29,7 +30,7 @@ fn alert(name: &'static str, severity: Severity, lasting: &'static str, expr: St
     Rule {
         record: None,
         alert: Some(name),
-        expr,
+        expr: across_jobs(&expr),
         lasting: Some(lasting),
         labels: BTreeMap::from([("severity", severity.as_str().to_owned())]),
         annotations: BTreeMap::from([
@@ -60,7 +61,7 @@ impl Severity {
 use Severity::{Critical, Info, Warning};
 
 /// The labels that say which domain.
-const DOMAIN: &str = "job, instance, domain, uuid";
+const DOMAIN: &str = "instance, domain, uuid";
 /// The time in which an event counts as recent.
 const RECENT: &str = "15m";
 
@@ -69,7 +70,7 @@ const RECENT: &str = "15m";
 fn recent(counter: &str) -> String {
     format!(
         "increase({counter}[{RECENT}]) > 0 or ({counter} unless {counter} offset {RECENT} and on \
-             (job, instance) libvirt_up offset {RECENT}) > 0"
+             (instance) libvirt_up offset {RECENT}) > 0"
     )
 }
 
@@ -89,11 +90,11 @@ fn exporter() -> Vec<Rule> {
             "LibvirtExporterDown",
             Critical,
             "5m",
-            // A job that has no libvirt_up at all is somebody else's.
-            "up == 0 and on (job) group by (job) (libvirt_up)".into(),
+            // A job that has no libvirt_up at all scrapes something else.
+            "min without (job) (up and on (job) group by (job) (libvirt_up)) == 0".into(),
             [
                 "The libvirt exporter on {host} does not answer.",
-                "Prometheus cannot scrape {host}: nothing is known of its domains.",
+                "Prometheus cannot scrape {host}: what its job asks for is not known of any domain.",
             ],
         ),
         alert(
@@ -196,6 +197,18 @@ fn domains() -> Vec<Rule> {
                 "The domain {domain} is paused by an I/O error.",
                 "A write of {domain} failed, and QEMU paused it. Most often the storage of an image is \
                  full.",
+            ],
+        ),
+        alert(
+            "LibvirtDomainPausedByFault",
+            Critical,
+            "1m",
+            // KVM that gives up is an unknown reason to libvirt. Crashes and I/O errors have alerts of their own.
+            "libvirt_domain_state_reason{state=\"paused\",reason=~\"unknown|watchdog|api_error|postcopy_failed\"} == 1"
+                .into(),
+            [
+                "The domain {domain} is paused by a fault.",
+                "{domain} is paused ({{ $labels.reason }}), which is not done on purpose, and does not go on by itself.",
             ],
         ),
         alert(

@@ -3,6 +3,7 @@
 //! ```text
 //! thresholds.rs ─┬─ dashboards/   -> dashboards/*.json
 //!                └─ rules.rs, alerts.rs -> alerts/*.yaml
+//! jobs.rs: every expression of both, right for hosts in one scrape job and in several
 //! ```
 //!
 //! `cargo run -p dashboards` writes the files; a test of the exporter holds them equal to what this crate makes, and
@@ -11,6 +12,7 @@
 pub mod alerts;
 mod dashboards;
 mod grafana;
+mod jobs;
 pub mod rules;
 pub mod thresholds;
 

@@ -1,11 +1,13 @@
 //! Recording rules: what the fleet's dashboard and the alerts share.
 //!
 //! Names are `level:metric:operation`. The level is what a series stands for: a `device` or an `interface` of a domain, a
-//! `domain` on a host, an `instance`, which is a host.
+//! `domain` on a host, an `instance`, which is a host. No series has a label `job`: see `jobs`.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+
+use crate::jobs::across_jobs;
 
 /// Rules that are evaluated one after the other.
 #[derive(Debug, Serialize)]
@@ -58,7 +60,7 @@ pub fn to_yaml(groups: &[Group]) -> String {
 }
 
 fn record(name: &'static str, expression: &str) -> Rule {
-    let expr = expression.trim().to_owned();
+    let expr = across_jobs(expression);
     Rule { record: Some(name), alert: None, expr, lasting: None, labels: BTreeMap::new(), annotations: BTreeMap::new() }
 }
 
@@ -137,7 +139,7 @@ fn domains() -> Vec<Rule> {
 }
 
 /// Domains that are shut off have sizes with `inactive_domains: all`, but take nothing of the host.
-const NOT_OFF: &str = "unless on (job, instance, domain, uuid) libvirt_domain_state{state=\"shutoff\"} == 1";
+const NOT_OFF: &str = "unless on (instance, domain, uuid) libvirt_domain_state{state=\"shutoff\"} == 1";
 
 fn hosts() -> Vec<Rule> {
     vec![

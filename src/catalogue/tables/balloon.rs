@@ -1,12 +1,14 @@
 //! `balloon.*`: memory as the host gave it, and as the guest's balloon driver sees it.
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
 use crate::config::Group;
 
-/// Values that the guest reports are absent without a balloon driver and a `<stats period>` in the definition.
+/// All counters here are the guest's own. Values that the guest reports are absent without a balloon driver and a `<stats period>` in the definition.
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Balloon,
+    origin: Origin::Guest,
     active_only: false,
     scopes: &[],
     rows: &[

@@ -1,5 +1,6 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 use crate::config::Group;
 
@@ -13,6 +14,7 @@ const FLUSH: Attributes = &[("disk.io.direction", "flush")];
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Block,
+    origin: Origin::Device,
     active_only: false,
     scopes: &[
         Scope { prefix: "block.<n>", label: "device", named_by: Some("block.<n>.name") },

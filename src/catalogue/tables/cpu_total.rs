@@ -1,6 +1,6 @@
 //! `cpu.*`: processor time of the whole domain, cache and energy monitors.
 
-use crate::catalogue::family::Unit;
+use crate::catalogue::family::{Origin, Unit};
 use crate::catalogue::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
 use crate::config::Group;
 
@@ -8,6 +8,7 @@ use crate::config::Group;
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::CpuTotal,
+    origin: Origin::Process,
     active_only: true,
     scopes: &[
         Scope { prefix: "cpu.cache.monitor.<n>", label: "monitor", named_by: Some("cpu.cache.monitor.<n>.name") },

@@ -1,11 +1,13 @@
 //! `dirtyrate.*`: how fast the guest writes to its memory, as far as somebody measures it (`virsh domdirtyrate-calc`).
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
 use crate::config::Group;
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Dirtyrate,
+    origin: Origin::Process,
     active_only: false,
     scopes: &[Scope { prefix: "dirtyrate.vcpu.<n>", label: "vcpu", named_by: None }],
     rows: &[

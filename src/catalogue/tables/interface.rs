@@ -1,5 +1,6 @@
 //! `net.*`: network interfaces, seen from the guest.
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
 use crate::config::Group;
 
@@ -10,6 +11,7 @@ const TRANSMIT: Attributes = &[("network.io.direction", "transmit")];
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Interface,
+    origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "net.<n>", label: "interface", named_by: Some("net.<n>.name") }],
     rows: &[

@@ -1,11 +1,13 @@
 //! `iothread.*`: the polling of I/O threads. The number in a key is the thread's id: sparse, and in no order.
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::config::Group;
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Iothread,
+    origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "iothread.<n>", label: "iothread", named_by: None }],
     rows: &[

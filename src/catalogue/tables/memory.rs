@@ -1,11 +1,13 @@
 //! `memory.*`: memory bandwidth monitors (resctrl).
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{BYTES, NONE, Row, Scope, Table, of};
 use crate::config::Group;
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Memory,
+    origin: Origin::Process,
     active_only: false,
     scopes: &[
         Scope { prefix: "memory.bandwidth.monitor.<n>", label: "monitor", named_by: Some("memory.bandwidth.monitor.<n>.name") },
@@ -18,9 +20,9 @@ pub(super) const TABLE: Table = Table {
             "The vCPUs that a memory bandwidth monitor watches"),
         Row::gauge(&["memory.bandwidth.monitor.<n>.node.count"], "libvirt_domain_memory_bandwidth_monitor_nodes", of("node"), ("libvirt.domain.memory.bandwidth.monitor.node.count", NONE),
             "Memory controllers that a memory bandwidth monitor watches"),
-        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.local"], "libvirt_domain_memory_bandwidth_local_bytes_total", BYTES, ("libvirt.domain.memory.bandwidth.local", NONE),
+        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.local"], "libvirt_domain_memory_bandwidth_local_bytes_total", BYTES, ("libvirt.domain.memory.local_io", NONE),
             "Bytes that the monitored vCPUs moved through the memory controller of their own node"),
-        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.total"], "libvirt_domain_memory_bandwidth_bytes_total", BYTES, ("libvirt.domain.memory.bandwidth", NONE),
+        Row::counter(&["memory.bandwidth.monitor.<n>.node.<m>.bytes.total"], "libvirt_domain_memory_bandwidth_bytes_total", BYTES, ("libvirt.domain.memory.io", NONE),
             "Bytes that the monitored vCPUs moved through all memory controllers"),
     ],
 };

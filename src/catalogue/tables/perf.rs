@@ -1,7 +1,7 @@
 //! `perf.*`: hardware and software events of the host's kernel. Only events that the domain's definition (`<perf>`) or
 //! `virsh perf` enabled are reported; a restart of the daemon sets them back to 0.
 
-use crate::catalogue::family::Unit;
+use crate::catalogue::family::{Origin, Unit};
 use crate::catalogue::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 use crate::config::Group;
 
@@ -10,6 +10,7 @@ const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Perf,
+    origin: Origin::Process,
     active_only: false,
     scopes: &[],
     rows: &[

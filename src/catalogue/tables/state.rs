@@ -1,5 +1,6 @@
 //! `state.*`: what the domain is doing (`virDomainState` and its reasons).
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{NONE, NUMBER, Row, Shape, Table, of};
 use crate::config::Group;
 
@@ -25,6 +26,7 @@ const REASONS: &[&[&str]] = &[
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::State,
+    origin: Origin::Process,
     active_only: false,
     scopes: &[],
     rows: &[

@@ -1,11 +1,13 @@
 //! `vcpu.*`: each virtual processor. What KVM adds (`vcpu.<n>.<name>.sum` and so on) is named by rule, see the matcher.
 
+use crate::catalogue::family::Origin;
 use crate::catalogue::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::config::Group;
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
     group: Group::Vcpu,
+    origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "vcpu.<n>", label: "vcpu", named_by: None }],
     rows: &[

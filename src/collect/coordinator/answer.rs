@@ -38,8 +38,10 @@ impl Coordinator {
     pub(super) fn leave_behind(&mut self, flight: Flight) {
         for (job, running) in flight.running {
             match running.batch.kind {
+                // It is known what such a call waits for.
+                Kind::Wait => continue,
                 Kind::Inactive | Kind::Info { .. } => self.inactive_job = Some(job),
-                Kind::Full | Kind::WithoutMonitor => {}
+                Kind::Full | Kind::BehindStuckCall | Kind::WithoutMonitor => {}
             }
             // Of a daemon that is silent no hypervisor is to blame.
             let silent = matches!(self.keeper.link, Link::Silent { .. });
@@ -49,6 +51,9 @@ impl Coordinator {
     }
 
     pub(super) fn error_of(&self, flight: &Flight, now: Instant) -> Option<LibvirtError> {
+        if matches!(self.keeper.link, Link::Silent { .. }) {
+            return self.keeper.refusal(now);
+        }
         if flight.planned {
             return None;
         }

@@ -1,15 +1,24 @@
 //! Connections that stand, break, or say nothing.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::{CONTROL_PATIENCE, Coordinator, OPEN_PATIENCE, Shortcomings};
+use super::{CONTROL_PATIENCE, Coordinator, Shortcomings};
+use crate::collect::busy::WaitingCalls;
 use crate::collect::chance;
+use crate::collect::complete::Answers;
 use crate::collect::flight::Flight;
 use crate::collect::link::Link;
+use crate::collect::pool::OPEN_PATIENCE;
 use crate::collect::quarantine::Quarantine;
 use crate::collect::relist::Cause;
 use crate::collect::worker::{Greeting, Opened, Role, WorkerId};
-use crate::libvirt::{ErrorClass, LibvirtError, abort_open};
+use crate::libvirt::{ErrorClass, LibvirtError};
+
+/// What the log says of a daemon that cannot be reached.
+const NO_CONNECTION: &str = "no connection to libvirt";
+/// What the log says of a daemon that takes no further connection.
+const NO_MORE_CONNECTIONS: &str = "cannot open another connection to libvirt";
 
 impl Coordinator {
     /// Starts the worker whose connection stands for the link.
@@ -22,42 +31,40 @@ impl Coordinator {
         }
     }
 
-    /// When the open that is under way has taken too long.
-    pub(super) fn hung_open_at(&self) -> Option<Instant> {
-        let since = self.pool.opening_since().filter(|_| !self.open_given_up)?;
-        Some(self.abort_after.map_or(since + OPEN_PATIENCE, |after| after.max(since + OPEN_PATIENCE)))
-    }
-
-    /// Ends an open that has taken too long. It is tried again while its socket cannot be found: a helper of its transport
-    /// may still be starting.
-    pub(super) fn end_hung_open(&mut self, now: Instant) {
-        if self.hung_open_at().is_some_and(|at| at <= now) {
-            self.open_given_up = abort_open();
-            self.abort_after = (!self.open_given_up).then_some(now + Duration::from_secs(1));
+    /// Ends opens that have taken too long. What is ended tells of itself at once; what could not be ended is reported here,
+    /// as it may never be.
+    pub(super) fn end_hung_opens(&mut self, now: Instant) {
+        for worker in self.pool.abort_hung_opens(now) {
+            let error = self.unanswered_open();
+            if Some(worker) == self.control {
+                self.log_failure(NO_CONNECTION, &error);
+                self.keeper.unanswered(error.clone());
+                self.answer_all(now, &error);
+            } else {
+                self.log_failure(NO_MORE_CONNECTIONS, &error);
+            }
         }
     }
 
     pub(super) fn opened(&mut self, worker: WorkerId, opened: Opened, now: Instant) {
         let is_control = Some(worker) == self.control;
-        let given_up = std::mem::take(&mut self.open_given_up);
-        self.abort_after = None;
         match opened {
             Ok(greeting) => {
-                self.pool.opened(worker);
+                self.pool.opened(worker, now);
                 if is_control {
                     self.connected(greeting, now);
                 }
             }
             Err(error) => {
+                let error = if self.pool.is_overdue(worker) { self.unanswered_open() } else { error };
                 self.pool.ended(worker);
-                let error = if given_up { self.unanswered_open() } else { error };
                 if is_control {
                     self.lose(error, now);
                 } else if self.reading_worker == Some(worker) {
                     self.cannot_read(&error, now);
                 } else {
                     self.workers_after = Some(now + Duration::from_secs(1));
-                    self.log_failure("cannot open another connection to libvirt", &error);
+                    self.log_failure(NO_MORE_CONNECTIONS, &error);
                 }
             }
         }
@@ -75,14 +82,22 @@ impl Coordinator {
         self.agent_refused = false;
         self.planner.reset();
         self.keeper.opened();
+        // Another libvirt may answer other groups.
+        self.answers = Answers::default();
         self.relisting.want(Cause::Connect, now);
         // Whatever was read over the last connection may have changed since.
         self.read_all_definitions(now);
     }
 
     pub(super) fn unanswered_open(&self) -> LibvirtError {
-        let message =
-            format!("no answer within {} s: the daemon is frozen, or at its limit of clients", OPEN_PATIENCE.as_secs());
+        let seconds = OPEN_PATIENCE.as_secs();
+        let mut message = format!(
+            "no answer within {seconds} s: the daemon is frozen, or at its limit of clients, or its host is out of reach"
+        );
+        let connections = self.pool.connections();
+        if connections > 0 {
+            let _infallible = write!(message, "; this exporter has {connections} other connections");
+        }
         let operation = format!("cannot open {} read-only", self.config.libvirt.uri.as_str());
         LibvirtError::own(operation, ErrorClass::TimedOut, message)
     }
@@ -98,9 +113,15 @@ impl Coordinator {
         }
     }
 
+    /// Gives connections back that are not needed now: another program may wait for a place among the daemon's clients.
+    pub(super) fn let_idle_go(&mut self, now: Instant) {
+        let gone = self.pool.let_idle_go(now, self.config.collection.idle_timeout, self.control);
+        self.reading_worker.take_if(|reading| gone.contains(reading));
+    }
+
     /// The link is down: whoever waits is told, or waits for the reconnection that follows at once.
     pub(super) fn lose(&mut self, error: LibvirtError, now: Instant) {
-        self.log_failure("no connection to libvirt", &error);
+        self.log_failure(NO_CONNECTION, &error);
         self.count_failure(&error);
         self.keeper.failed(error, now, chance());
         for worker in self.pool.ids() {
@@ -115,6 +136,7 @@ impl Coordinator {
         self.reader.disconnected();
         self.relisting.disconnected();
         self.quarantine = Quarantine::default();
+        self.waiting_calls = WaitingCalls::default();
         self.flights.values_mut().for_each(Flight::start_over);
         if let Some(error) = self.keeper.refusal(now) {
             self.answer_all(now, &error);
@@ -151,9 +173,9 @@ impl Coordinator {
         }
         self.keeper.link = Link::Silent { since };
         if let Some(error) = self.keeper.refusal(now) {
+            // The collections under way wait for their deadlines: the daemon may only be slow.
             self.log_failure("libvirt is silent", &error);
             self.count_failure(&error);
-            self.answer_all(now, &error);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use uuid::Uuid;
 
 use super::{Coordinator, Errand};
+use crate::collect::MissingReason;
 use crate::collect::flight::{Batch, FlightId, Kind};
 use crate::collect::link::Link;
 use crate::collect::quarantine::Cause;
@@ -83,7 +84,7 @@ impl Coordinator {
         };
         let kind = if self.shortcomings.no_bulk { Kind::Info { inactive: true } } else { Kind::Inactive };
         if !inactive.is_empty() && self.inactive_job.is_none() {
-            flight.queue.push_back(Batch { kind, groups: inactive, domains: Vec::new(), attempts: 0 });
+            flight.queue.push_back(Batch::new(kind, inactive, Vec::new()));
         }
         if flight.queue.is_empty() && !self.relisting.is_listed_since(flight.started) {
             // With nothing to ask, only a listing tells whether the daemon answers.
@@ -112,26 +113,34 @@ impl Coordinator {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let selection = &flight.selection;
         let running = self.registry.iter().filter(|target| target.selected && target.is_active());
+        let running = running.filter(|target| !self.reader.is_unreadable(target.identity.uuid));
         let wanted = running.map(|target| &target.identity).filter(|who| selection.selects(&who.name));
         let domains: Vec<Identity> = wanted.filter(|who| !flight.knows(who.uuid)).cloned().collect();
         let (closed, open): (Vec<Uuid>, Vec<Uuid>) =
             domains.iter().map(|domain| domain.uuid).partition(|uuid| self.quarantine.is_closed(*uuid));
         flight.add(domains);
         let groups = flight.groups;
-        let batch = |kind, groups, domains| Batch { kind, groups, domains, attempts: 0 };
         if self.shortcomings.no_bulk {
-            flight.queue.push_back(batch(Kind::Info { inactive: false }, groups, open));
+            flight.queue.push_back(Batch::new(Kind::Info { inactive: false }, groups, open));
             return;
         }
+        let knows_nowait = !self.shortcomings.no_nowait;
+        let (held, closed): (Vec<Uuid>, Vec<Uuid>) =
+            closed.iter().partition(|uuid| knows_nowait && self.quarantine.holds_job(**uuid));
         let without = groups.and(StatsGroups::WITHOUT_MONITOR);
         for domains in self.planner.plan(&closed) {
-            flight.queue.push_back(batch(Kind::WithoutMonitor, without, domains));
+            // They may be what a stuck call waits for.
+            let reason = MissingReason::StuckCalls;
+            flight.queue.push_back(Batch { reason, ..Batch::new(Kind::WithoutMonitor, without, domains) });
+        }
+        for domains in self.planner.plan(&held) {
+            flight.queue.push_back(Batch::new(Kind::BehindStuckCall, groups, domains));
         }
         let needs_monitor = !groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
         for domains in self.planner.plan(&open) {
             // What needs no hypervisor cannot hang on one, and is complete without.
             let kind = if needs_monitor { Kind::Full } else { Kind::WithoutMonitor };
-            flight.queue.push_back(batch(kind, groups, domains));
+            flight.queue.push_back(Batch::new(kind, groups, domains));
         }
     }
 

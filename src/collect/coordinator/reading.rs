@@ -12,7 +12,7 @@ use crate::collect::reading::{Reading, Subject};
 use crate::collect::worker::{Outcome, Role, Task, WorkerId};
 use crate::config::DiscoverySource;
 use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError};
-use crate::targets::Definition;
+use crate::targets::{Definition, DefinitionFailure, Target};
 
 /// When a definition that could not be read is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -38,7 +38,10 @@ impl Coordinator {
         };
         let Some((subject, uuid)) = self.reader.next(now, allowed) else { return };
         let task = match subject {
-            Subject::Definition => Task::Define { uuid, labels: Arc::new(self.config.metadata.labels.clone()) },
+            Subject::Definition => {
+                let known = self.registry.get(uuid).and_then(Target::metadata).map(|metadata| metadata.fingerprint);
+                Task::Define { uuid, labels: Arc::new(self.config.metadata.labels.clone()), known }
+            }
             Subject::Addresses => {
                 let mut sources = self.address_sources();
                 sources.retain(|source| *source != AddressSource::Agent || !self.quarantine.is_closed(uuid));
@@ -105,7 +108,7 @@ impl Coordinator {
             self.pool.let_go(worker);
         }
         match hung.subject {
-            Subject::Definition => self.not_defined(hung.uuid, "timeout", now),
+            Subject::Definition => self.not_defined(hung.uuid, DefinitionFailure::TimedOut, now),
             Subject::Addresses => self.not_located(hung.uuid, now),
         }
     }
@@ -116,11 +119,15 @@ impl Coordinator {
         match outcome {
             Ok(Outcome::Defined(Ok(metadata))) => {
                 self.registry.define(uuid, Definition::Known(Arc::new(metadata)));
-                self.reader.want(Subject::Definition, uuid, now + jitter(self.config.metadata.refresh_interval));
+                self.read_again_later(uuid, now);
+            }
+            Ok(Outcome::Unchanged) => {
+                self.registry.confirm(uuid);
+                self.read_again_later(uuid, now);
             }
             Ok(Outcome::Defined(Err(error))) => {
                 tracing::debug!(%uuid, domain = self.name_of(uuid), %error, "the definition cannot be read");
-                self.not_defined(uuid, error.reason(), now);
+                self.not_defined(uuid, DefinitionFailure::from(&error), now);
             }
             Ok(Outcome::Located(addresses)) => {
                 self.located.insert(uuid, now);
@@ -131,7 +138,7 @@ impl Coordinator {
             // The connection broke: it is read again over the next one.
             Err(error) if error.class == ErrorClass::Disconnected => self.reader.want(reading.subject, uuid, now),
             Err(error) => match reading.subject {
-                Subject::Definition => self.not_defined(uuid, error.class.as_str(), now),
+                Subject::Definition => self.not_defined(uuid, error.class.into(), now),
                 Subject::Addresses => self.not_located(uuid, now),
             },
             Ok(_) => {}
@@ -149,19 +156,30 @@ impl Coordinator {
     /// A domain has just been found not to answer: its definition is not waited for.
     pub(super) fn leave_undefined(&mut self, uuid: Uuid, now: Instant) {
         if self.registry.get(uuid).is_some_and(|target| target.definition == Definition::Pending) {
-            self.not_defined(uuid, "quarantined", now);
+            self.not_defined(uuid, DefinitionFailure::Quarantined, now);
         }
     }
 
-    fn not_defined(&mut self, uuid: Uuid, reason: &'static str, now: Instant) {
+    fn not_defined(&mut self, uuid: Uuid, reason: DefinitionFailure, now: Instant) {
         *self.definition_failures.entry(reason).or_default() += 1;
-        self.registry.define(uuid, Definition::Failed(reason.into()));
+        self.registry.define(uuid, Definition::Failed(reason));
         self.reader.want(Subject::Definition, uuid, now + jitter(AGAIN));
+        if reason == DefinitionFailure::PermissionDenied {
+            self.reader.deny(uuid);
+        }
+    }
+
+    /// Some changes have no event and show in no record, so each definition is read again now and then. Where there are very
+    /// many, that takes half of the rate, so that what has changed is not kept waiting.
+    fn read_again_later(&mut self, uuid: Uuid, now: Instant) {
+        self.reader.allow(uuid);
+        let after = self.config.metadata.refresh_interval.max(self.reader.time_for(2 * self.registry.len()));
+        self.reader.want(Subject::Definition, uuid, now + jitter(after));
     }
 
     /// While nothing is read because readings hang, what has not been read is not waited for: that is no reason to know
     /// nothing of all the others. It is read when it can be.
-    fn do_without(&mut self) {
+    fn do_without(&mut self, now: Instant) {
         if self.discoveries.is_empty() || !self.reader.is_blocked() {
             return;
         }
@@ -171,7 +189,7 @@ impl Coordinator {
             let undefined = target.definition == Definition::Pending;
             let nowhere = target.is_active() && target.addresses.is_none();
             if undefined {
-                self.registry.define(uuid, Definition::Failed("others_hang".into()));
+                self.not_defined(uuid, DefinitionFailure::OthersHang, now);
             }
             if nowhere {
                 self.registry.locate(uuid, None);
@@ -181,7 +199,7 @@ impl Coordinator {
 
     /// Answers whoever asks who exists, as soon as all of it is known.
     pub(super) fn answer_discoveries(&mut self, now: Instant) {
-        self.do_without();
+        self.do_without(now);
         for discovery in std::mem::take(&mut self.discoveries) {
             if let Some(error) = self.keeper.refusal(now) {
                 let _gone = discovery.reply.send(Err(error));
@@ -193,6 +211,7 @@ impl Coordinator {
                 None if late => {
                     let message = "libvirt did not answer in time";
                     let error = LibvirtError::own("cannot tell who exists", ErrorClass::TimedOut, message);
+                    self.count_failure(&error);
                     let _gone = discovery.reply.send(Err(error));
                 }
                 Some(all) if all || late => {

@@ -11,7 +11,7 @@ use crate::collect::flight::{Batch, FlightId, Kind};
 use crate::collect::link::Link;
 use crate::collect::reading::Subject;
 use crate::collect::relist::Cause;
-use crate::collect::shape::Shape;
+use crate::collect::shape::{Shape, contradicts};
 use crate::collect::worker::Task;
 use crate::libvirt::{Event, LibvirtError, Records};
 use crate::targets::{Arrived, Consequences, Listing, Snapshot, Target};
@@ -41,6 +41,8 @@ impl Coordinator {
         if before != self.id_of(uuid) {
             // Another run has another hypervisor.
             self.quarantine.forget(uuid);
+            self.waiting_calls.retain(|known| known != uuid);
+            self.answers.forget(uuid);
             self.devices.remove(&uuid);
         }
         if what.redefined && self.registry.get(uuid).is_some() {
@@ -76,10 +78,15 @@ impl Coordinator {
             self.registry.iter().map(|target| (target.identity.uuid, target.identity.id)).collect();
         let interval = crate::collect::jitter(self.config.collection.resync_interval);
         let since = self.relisting.succeeded(now, interval);
+        if let (Some(versions), Some(host)) = (&mut self.versions, listing.host) {
+            versions.host = Some(host);
+        }
         self.registry.replace(listing, &since, SystemTime::now());
         let after: BTreeMap<Uuid, Option<u32>> =
             self.registry.iter().map(|target| (target.identity.uuid, target.identity.id)).collect();
         self.quarantine.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
+        self.waiting_calls.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
+        self.answers.retain(|uuid| after.contains_key(&uuid) && before.get(&uuid) == after.get(&uuid));
         self.devices.retain(|uuid, _| after.contains_key(uuid));
         self.located.retain(|uuid, _| after.contains_key(uuid));
         self.planner.retain(|uuid| after.contains_key(&uuid));
@@ -112,32 +119,57 @@ impl Coordinator {
         };
         let mut disagree = records.domains().any(|record| disagrees(record.uuid, record.name, record.id));
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
-        let known = |uuid: &Uuid| self.registry.get(*uuid);
-        disagree |= match batch.kind {
-            Kind::Full | Kind::WithoutMonitor => {
-                let runs = |uuid: &&Uuid| known(uuid).is_some_and(Target::is_active);
-                batch.domains.iter().filter(runs).any(|uuid| !answered.contains(uuid))
+        let silent = |uuid: &Uuid| !answered.contains(uuid);
+        let silent: Vec<Uuid> = match batch.kind {
+            Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
+                let runs = |uuid: &Uuid| self.registry.get(*uuid).is_some_and(Target::is_active);
+                batch.domains.iter().copied().filter(runs).filter(silent).collect()
             }
             // All who are shut off have been asked for: whoever is missing was started, or is gone.
             Kind::Inactive | Kind::Info { inactive: true } => {
                 let expected =
                     |target: &&Target| !target.is_active() && target.selected && wanted(&target.identity.name);
-                self.registry.iter().filter(expected).any(|target| !answered.contains(&target.identity.uuid))
+                self.registry.iter().filter(expected).map(|target| target.identity.uuid).filter(silent).collect()
             }
-            Kind::Info { inactive: false } => false,
+            Kind::Info { inactive: false } => Vec::new(),
         };
+        for uuid in silent {
+            disagree |= !self.must_not_be_read(uuid);
+        }
         if disagree {
             self.relisting.want(Cause::Records, now);
         }
     }
 
-    /// Remembers what records look like. A disk or NIC that no event told of shows in them.
-    pub(super) fn learn(&mut self, shapes: &[Shape], now: Instant) {
-        for shape in shapes {
+    /// Whether a domain is missing from an answer because this user must not read it. That is logged once.
+    fn must_not_be_read(&mut self, uuid: Uuid) -> bool {
+        /// Most domains that are named.
+        const NAMED: usize = 10;
+        let Some(is_news) = self.reader.explain_silence(uuid) else { return false };
+        if is_news && self.reader.unreadable().count() <= NAMED {
+            let domain = self.name_of(uuid);
+            tracing::warn!(%uuid, domain, "libvirt lists the domain but does not let this user read it: it has no samples");
+        }
+        true
+    }
+
+    /// Remembers what records look like. What no event told of shows in them: where they name other disks, images, NICs or
+    /// sizes than before, or than the definition in hand, that is read again.
+    pub(super) fn learn(&mut self, records: &Records, shapes: &[Shape], now: Instant) {
+        let mut snapshots = false;
+        for (record, shape) in records.domains().zip(shapes) {
             self.planner.seen(shape.uuid, shape.size);
-            if self.devices.entry(shape.uuid).or_default().update(shape.devices) {
+            // Until its definition has been read there is nothing to compare with.
+            let Some(metadata) = self.registry.get(shape.uuid).and_then(Target::metadata) else { continue };
+            let news = self.devices.entry(shape.uuid).or_default().update(shape.devices);
+            if news.changed || (news.first && contradicts(&record, metadata)) {
                 self.reader.want(Subject::Definition, shape.uuid, now);
             }
+            snapshots |= news.other_disks;
+        }
+        if snapshots {
+            // A disk with another image is what a snapshot leaves behind, which has no event.
+            self.relisting.want(Cause::Records, now);
         }
     }
 
@@ -150,6 +182,8 @@ impl Coordinator {
         snapshot.resyncs.clone_from(self.relisting.counts());
         snapshot.events_dropped = self.events_dropped;
         snapshot.metadata_failures.clone_from(&self.definition_failures);
+        let selected = |uuid: &Uuid| self.registry.get(*uuid).is_some_and(|target| target.selected);
+        snapshot.unreadable = self.reader.unreadable().filter(selected).collect();
         snapshot.hostname.clone_from(&self.hostname);
         snapshot.versions.clone_from(&self.versions);
         Arc::new(snapshot)

@@ -27,6 +27,7 @@ pub const OF_DOMAINS: &[Attribute] = &[
     text("uuid", "libvirt.domain.uuid"),
     text("state", "libvirt.domain.state"),
     text("reason", "libvirt.reason"),
+    text("group", "libvirt.stats.group"),
     text("vcpu", "libvirt.vcpu.id"),
     text("vcpus", "libvirt.vcpu.ids"),
     text("device", semconv::SYSTEM_DEVICE),
@@ -89,8 +90,8 @@ pub const OF_EXPORTER: &[Attribute] = &[
     text("libvirt", "libvirt.version"),
     text("hypervisor", "libvirt.hypervisor.version"),
     text("driver", "libvirt.driver"),
-    text("version", semconv::SERVICE_VERSION),
-    text("rustversion", "process.runtime.version"),
+    text("version", "libvirt.exporter.version"),
+    text("rustversion", "libvirt.exporter.rust_version"),
     text("reason", semconv::ERROR_TYPE),
     text("path", semconv::HTTP_ROUTE),
     Attribute { label: "code", name: semconv::HTTP_RESPONSE_STATUS_CODE, is_number: true },
@@ -158,7 +159,8 @@ pub(super) fn constant(tag: u32, naming: Naming, meta: &Meta) -> Vec<u8> {
     out
 }
 
-fn write_set(
+/// The labels of a set as attributes.
+pub(super) fn write_set(
     out: &mut Vec<u8>,
     tag: u32,
     naming: Naming,

@@ -23,12 +23,14 @@ fn joined<T>(all: &[T], each: impl Fn(&T) -> Result<String>) -> Result<String> {
 
 fn of_resource(of: &ResourceMetrics) -> Result<String> {
     let scopes = joined(&of.scope_metrics, of_scope)?;
-    Ok(format!("{{\"resource\":{},\"scopeMetrics\":[{scopes}]}}", short(&of.resource)?))
+    let (resource, schema) = (short(&of.resource)?, to_string(&of.schema_url)?);
+    Ok(format!("{{\"resource\":{resource},\"schemaUrl\":{schema},\"scopeMetrics\":[{scopes}]}}"))
 }
 
 fn of_scope(of: &ScopeMetrics) -> Result<String> {
     let metrics = joined(&of.metrics, of_metric)?;
-    Ok(format!("{{\"scope\":{},\"metrics\":[{metrics}\n]}}", short(&of.scope)?))
+    let (scope, schema) = (short(&of.scope)?, to_string(&of.schema_url)?);
+    Ok(format!("{{\"scope\":{scope},\"schemaUrl\":{schema},\"metrics\":[{metrics}\n]}}"))
 }
 
 fn of_metric(metric: &Metric) -> Result<String> {

@@ -11,19 +11,25 @@
 mod attributes;
 mod json;
 mod point;
+mod steps;
+mod translation;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use opentelemetry_semantic_conventions::SCHEMA_URL;
+use opentelemetry_semantic_conventions::attribute::SERVICE_INSTANCE_ID;
+
 use super::wire;
-use crate::catalogue::{Families, Family, Kind, Meta, Unit};
+use crate::catalogue::{Families, Kind, LabelSet, Meta, Start, Unit};
 use crate::config::{Naming, Temporality};
 use attributes::Blocks;
 pub use attributes::{Attribute, OF_DOMAINS, OF_EXPORTER, attribute_of};
 pub use json::to_json;
 use point::{PointWriter, Times};
+use steps::{Step, steps};
+pub use translation::prometheus_name;
 
 /// Receivers take 4 MiB by default, of which this leaves some for the metric that is being written.
 const CHUNK_BYTES: usize = 3_500_000;
@@ -40,6 +46,17 @@ pub struct Dialect {
     pub temporality: Temporality,
     /// Name and value of what produces the metrics, in order.
     pub resource: Vec<(String, String)>,
+    /// Whether each domain is a resource of its own.
+    pub domain_resource: bool,
+}
+
+impl Dialect {
+    /// Whether what was sent in `other` says nothing about the series of this one.
+    #[must_use]
+    pub fn names_other_series_than(&self, other: &Self) -> bool {
+        let of = |dialect: &Self| (dialect.naming, dialect.temporality, dialect.domain_resource);
+        of(self) != of(other)
+    }
 }
 
 /// Families to be pushed, and since when they count.
@@ -56,26 +73,22 @@ pub struct Part {
 }
 
 impl Part {
-    /// Since when a sample counts, if it is one that counts.
+    /// Since when a sample counts, if it is one that counts: never later than it was taken.
     #[must_use]
     pub fn start_of(&self, family: usize, position: usize) -> Option<SystemTime> {
-        match &self.starts {
-            Starts::BySubject(starts) => {
-                let family = self.families.families.get(family)?;
-                let sample = family.samples.get(position)?;
-                let known = self.families.start_of(family, sample);
-                known.or_else(|| starts.get(sample.subject.index()).copied())
-            }
-            Starts::BySample(starts) => starts.get(family)?.get(position).copied(),
-        }
+        let start = match &self.starts {
+            Starts::OfFamilies => self.families.start_of(self.families.families.get(family)?, position).map(Start::at),
+            Starts::BySample(starts) => Some(*starts.get(family)?.get(position)?),
+        };
+        Some(start.unwrap_or(self.at).min(self.at))
     }
 }
 
 /// Since when sums and histograms count.
 #[derive(Debug, Clone)]
 pub enum Starts {
-    /// By the number of the subject's label set, where [`Families::start_of`] knows none.
-    BySubject(Vec<SystemTime>),
+    /// As [`Families::start_of`] has it; what that knows nothing of, since the moment of the part.
+    OfFamilies,
     /// By family and sample.
     BySample(Vec<Vec<SystemTime>>),
 }
@@ -97,9 +110,8 @@ pub struct Chunks {
     dialect: Dialect,
     parts: Vec<Part>,
     limit: usize,
-    /// Families in the order in which they are written: part, family, and whether the one before is of the same metric.
-    order: Vec<(usize, usize, bool)>,
-    /// Where the next chunk starts: a place in `order`, and a sample there.
+    steps: Vec<Step>,
+    /// Where the next chunk starts: a place in `steps`, and a sample of the family there.
     next: (usize, usize),
     blocks: Option<(usize, Blocks)>,
 }
@@ -112,11 +124,9 @@ impl Chunks {
     }
 
     fn with_limit(dialect: Dialect, parts: Vec<Part>, limit: usize) -> Self {
-        let order = parts.iter().enumerate().flat_map(|(number, part)| {
-            let order = by_metric(dialect.naming, &part.families);
-            order.into_iter().map(move |(family, same)| (number, family, same))
-        });
-        Self { order: order.collect(), dialect, parts, limit, next: (0, 0), blocks: None }
+        let steps = steps(&dialect, &parts);
+        let next = (0, steps.first().map_or(0, |step| step.samples.start));
+        Self { steps, dialect, parts, limit, next, blocks: None }
     }
 
     /// The next request. Takes some milliseconds: not for async threads.
@@ -124,38 +134,41 @@ impl Chunks {
         let mut chunk = Chunk { body: Vec::new(), points: 0, covers: Vec::new() };
         let mut metrics = Vec::with_capacity(self.limit.min(1 << 20));
         let mut points = Vec::new();
-        while let Some(&(part, family, _)) = self.order.get(self.next.0) {
+        while let Some(step) = self.steps.get(self.next.0).cloned() {
             let place = self.next.0;
-            let (first, end) = (self.next.1, self.write_points(&mut points, metrics.len()));
+            let used = chunk.body.len() + metrics.len();
+            let (first, end) = (self.next.1, self.write_points(&mut points, used));
             if end > first {
                 chunk.points += end - first;
-                chunk.covers.push((part, family, first..end));
+                chunk.covers.push((step.part, step.family, first..end));
             }
-            let of = &self.parts[part].families.families[family];
-            let is_whole = end == of.samples.len();
-            self.next = if is_whole { (self.next.0 + 1, 0) } else { (self.next.0, end) };
-            let more_of_it = is_whole && self.order.get(self.next.0).is_some_and(|next| next.2);
-            if !more_of_it || metrics.len() + points.len() + HEAD_BYTES > self.limit {
-                if !points.is_empty() {
-                    self.close_metric(&mut metrics, place, &points);
-                    points.clear();
-                }
-                if !is_whole || metrics.len() + HEAD_BYTES > self.limit {
-                    break;
-                }
+            let is_whole = end == step.samples.end;
+            let following = self.steps.get(place + usize::from(is_whole));
+            self.next =
+                if is_whole { (place + 1, following.map_or(0, |step| step.samples.start)) } else { (place, end) };
+            let more_of_metric = is_whole && following.is_some_and(|next| next.same);
+            let more_of_resource = following.is_some_and(|next| next.resource == step.resource);
+            let is_full = !is_whole || chunk.body.len() + metrics.len() + points.len() + HEAD_BYTES > self.limit;
+            if (!more_of_metric || is_full) && !points.is_empty() {
+                self.close_metric(&mut metrics, place, &points);
+                points.clear();
+            }
+            let is_full = !is_whole || chunk.body.len() + metrics.len() + HEAD_BYTES > self.limit;
+            if (!more_of_resource || is_full) && !metrics.is_empty() && points.is_empty() {
+                self.close_resource(&mut chunk.body, step.resource, &metrics);
+                metrics.clear();
+            }
+            if is_full && points.is_empty() {
+                break;
             }
         }
-        if chunk.points == 0 {
-            return None;
-        }
-        chunk.body = self.request(&metrics);
-        Some(chunk)
+        (chunk.points > 0).then_some(chunk)
     }
 
-    /// Writes points of the current family, at least one, as long as there is room; the first sample that has none.
+    /// Writes points of the current step, at least one, as long as there is room; the first sample that has none.
     fn write_points(&mut self, out: &mut Vec<u8>, used: usize) -> usize {
         let (place, first) = self.next;
-        let (number, family, _) = self.order[place];
+        let Step { part: number, family, samples, resource, .. } = self.steps[place].clone();
         let part = &self.parts[number];
         let meta = &part.families.families[family].meta;
         let data = Data::of(meta);
@@ -165,11 +178,17 @@ impl Chunks {
             Some((of, blocks)) if *of == number => blocks,
             blocks => &mut blocks.insert((number, Blocks::new(self.dialect.naming, &part.families.labels))).1,
         };
-        let mut writer = PointWriter { families: &part.families, blocks, constant: &constant, ended: part.ended };
+        let mut writer = PointWriter {
+            families: &part.families,
+            blocks,
+            constant: &constant,
+            ended: part.ended,
+            with_subject: resource.is_none(),
+        };
         let at = nanos(part.at);
         let mut point = Vec::new();
-        let samples = &part.families.families[family].samples;
-        for (position, sample) in samples.iter().enumerate().skip(first) {
+        let all = part.families.families[family].samples.iter().enumerate();
+        for (position, sample) in all.take(samples.end).skip(first) {
             let start = if data == Data::Gauge { None } else { part.start_of(family, position) };
             let times = Times { start: start.map(nanos), at };
             point.clear();
@@ -182,7 +201,7 @@ impl Chunks {
                 return position + 1;
             }
         }
-        samples.len()
+        samples.end
     }
 
     /// A `Metric` around its points; the family at `place` in the order is of it.
@@ -191,7 +210,7 @@ impl Chunks {
         let data = Data::of(meta);
         let mut tail = Vec::new();
         if data != Data::Gauge {
-            wire::varint(&mut tail, 2, self.temporality(data));
+            wire::varint(&mut tail, 2, self.temporality(data, self.parts[self.steps[place].part].ended));
             wire::varint(&mut tail, 3, u64::from(data == Data::Sum { monotonic: true }));
         }
         let (name, unit) = match self.dialect.naming {
@@ -214,43 +233,64 @@ impl Chunks {
     }
 
     fn meta(&self, place: usize) -> &Meta {
-        let (part, family, _) = self.order[place];
+        let Step { part, family, .. } = self.steps[place];
         &self.parts[part].families.families[family].meta
     }
 
     /// What all families of the metric at `place` say of themselves.
     fn description(&self, place: usize) -> String {
-        let first = (0..=place).rev().find(|&place| !self.order[place].2).unwrap_or(place);
-        let rest = self.order[first + 1..].iter().take_while(|(_, _, same)| *same).count();
+        let first = (0..=place).rev().find(|&place| !self.steps[place].same).unwrap_or(place);
+        let rest = self.steps[first + 1..].iter().take_while(|step| step.same).count();
         let texts: Vec<&str> = (first..=first + rest).map(|place| &*self.meta(place).help).collect();
         texts.join("; ")
     }
 
-    /// `AggregationTemporality`; what goes up and down is cumulative in any case.
-    fn temporality(&self, data: Data) -> u64 {
+    /// `AggregationTemporality`; what goes up and down is cumulative in any case. So is the end of a series: what makes totals
+    /// of deltas (in Prometheus, in a Collector) takes one without a value for a delta of zero, and the series for alive.
+    fn temporality(&self, data: Data, ended: bool) -> u64 {
         match (self.dialect.temporality, data) {
-            (Temporality::Delta, Data::Histogram | Data::Sum { monotonic: true }) => 1,
+            (Temporality::Delta, Data::Histogram | Data::Sum { monotonic: true }) if !ended => 1,
             _ => 2,
         }
     }
 
-    /// The request around its metrics: one resource, one scope.
-    fn request(&self, metrics: &[u8]) -> Vec<u8> {
-        let mut resource = Vec::new();
-        for (name, value) in &self.dialect.resource {
-            attributes::write_text(&mut resource, 1, name, value);
-        }
+    /// A `ResourceMetrics` around its metrics, in one scope: the only field that a request has.
+    fn close_resource(&self, out: &mut Vec<u8>, of: Option<(usize, LabelSet)>, metrics: &[u8]) {
+        let resource = self.resource(of);
         let mut scope = Vec::new();
         wire::bytes(&mut scope, 1, SCOPE.as_bytes());
         wire::bytes(&mut scope, 2, env!("CARGO_PKG_VERSION").as_bytes());
-        let of_scope = wire::delimited_len(scope.len()) + metrics.len();
-        let of_resource = wire::delimited_len(resource.len()) + wire::delimited_len(of_scope);
-        let mut out = Vec::with_capacity(of_resource + 16);
-        wire::delimited(&mut out, 1, of_resource);
-        wire::bytes(&mut out, 1, &resource);
-        wire::delimited(&mut out, 2, of_scope);
-        wire::bytes(&mut out, 1, &scope);
+        let of_schema = wire::delimited_len(SCHEMA_URL.len());
+        let of_scope = wire::delimited_len(scope.len()) + metrics.len() + of_schema;
+        wire::delimited(out, 1, wire::delimited_len(resource.len()) + wire::delimited_len(of_scope) + of_schema);
+        wire::bytes(out, 1, &resource);
+        wire::delimited(out, 2, of_scope);
+        wire::bytes(out, 1, &scope);
         out.extend_from_slice(metrics);
+        // The scope's, then the resource's.
+        wire::bytes(out, 3, SCHEMA_URL.as_bytes());
+        wire::bytes(out, 3, SCHEMA_URL.as_bytes());
+    }
+
+    /// A `Resource`: the exporter's attributes, and those of a domain, each of which is an instance then.
+    fn resource(&self, of: Option<(usize, LabelSet)>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let labels = of.map(|(part, subject)| (&self.parts[part].families.labels, subject));
+        let id = labels.and_then(|(labels, subject)| {
+            let uuid = labels.get(subject).find(|(name, _)| *name == "uuid");
+            uuid.or_else(|| labels.get(subject).next()).map(|(_, value)| value)
+        });
+        for (name, value) in &self.dialect.resource {
+            match id {
+                Some(id) if name == SERVICE_INSTANCE_ID => {
+                    attributes::write_text(&mut out, 1, name, &format!("{value}/{id}"));
+                }
+                _ => attributes::write_text(&mut out, 1, name, value),
+            }
+        }
+        if let Some((labels, subject)) = labels {
+            attributes::write_set(&mut out, 1, self.dialect.naming, labels, subject, false, &mut Vec::new());
+        }
         out
     }
 }
@@ -281,29 +321,6 @@ impl Data {
             Self::Histogram => 9,
         }
     }
-}
-
-/// The families so that those of one metric follow one another, in the order of the first of each; and whether a family is
-/// of the same metric as the one before.
-fn by_metric(naming: Naming, families: &Families) -> Vec<(usize, bool)> {
-    let identity = |family: &Family| {
-        let Meta { name, otel_name, unit, .. } = &*family.meta;
-        let name = if naming == Naming::Otel { otel_name } else { name };
-        (name.clone(), *unit, Data::of(&family.meta).tag())
-    };
-    let mut places = HashMap::new();
-    let mut metrics: Vec<Vec<usize>> = Vec::new();
-    for (number, family) in families.families.iter().enumerate() {
-        let place = *places.entry(identity(family)).or_insert(metrics.len());
-        match metrics.get_mut(place) {
-            Some(metric) => metric.push(number),
-            None => metrics.push(vec![number]),
-        }
-    }
-    metrics
-        .into_iter()
-        .flat_map(|metric| metric.into_iter().enumerate().map(|(place, number)| (number, place > 0)))
-        .collect()
 }
 
 fn nanos(at: SystemTime) -> u64 {

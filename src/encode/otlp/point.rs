@@ -24,6 +24,8 @@ pub(super) struct PointWriter<'a> {
     pub(super) constant: &'a [u8],
     /// Whether only the end of the series is told.
     pub(super) ended: bool,
+    /// Whether the domain is in the point's attributes, and not in the resource.
+    pub(super) with_subject: bool,
 }
 
 impl PointWriter<'_> {
@@ -47,24 +49,29 @@ impl PointWriter<'_> {
         self.attributes(out, sample, OF_HISTOGRAM);
         write_times(out, times);
         let Value::Histogram(number) = sample.value else { return };
-        if self.ended {
-            return wire::varint(out, 10, NO_RECORDED_VALUE);
-        }
         let Histogram { buckets, sum } = &self.families.histograms[number];
-        wire::fixed(out, 4, self.families.histograms[number].count().to_le_bytes());
+        // Prometheus and its like keep sum and buckets as series, and end those that the point has: it has all, at zero.
+        let unless_ended = |count| if self.ended { 0 } else { count };
+        if !self.ended {
+            wire::fixed(out, 4, self.families.histograms[number].count().to_le_bytes());
+        }
         if let Some(sum) = sum {
-            wire::fixed(out, 5, sum.to_le_bytes());
+            wire::fixed(out, 5, if self.ended { 0.0 } else { *sum }.to_le_bytes());
         }
         let below = |position: usize| position.checked_sub(1).map_or(0, |position| buckets[position].1);
         let counts = buckets.iter().enumerate().map(|(position, bucket)| bucket.1.saturating_sub(below(position)));
-        wire::packed(out, 6, counts.map(u64::to_le_bytes));
+        wire::packed(out, 6, counts.map(|count| unless_ended(count).to_le_bytes()));
         let bounds = &buckets[..buckets.len().saturating_sub(1)];
         wire::packed(out, 7, bounds.iter().map(|bucket| bucket.0.to_le_bytes()));
+        if self.ended {
+            wire::varint(out, 10, NO_RECORDED_VALUE);
+        }
     }
 
     fn attributes(&mut self, out: &mut Vec<u8>, sample: &Sample, tag: u32) {
         let own = sample.subject == LabelSet::EMPTY;
-        for set in [sample.subject, sample.labels] {
+        let subject = self.with_subject.then_some(sample.subject);
+        for set in subject.into_iter().chain([sample.labels]) {
             if tag == OF_HISTOGRAM {
                 self.blocks.append_to_histogram(out, &self.families.labels, set, own);
             } else {

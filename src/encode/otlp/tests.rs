@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, Number
 use prost::Message as _;
 
 use super::*;
-use crate::catalogue::{Histogram, LabelSet, Origin, Sample, Value};
+use crate::catalogue::{Family, Histogram, LabelSet, Origin, Sample, Started, Value};
 
 const AT: u64 = 1_700_000_000_000_000_000;
 const START: u64 = 1_600_000_000_000_000_000;
@@ -18,7 +18,12 @@ fn time(nanos: u64) -> SystemTime {
 }
 
 fn dialect(naming: Naming) -> Dialect {
-    Dialect { naming, temporality: Temporality::Cumulative, resource: vec![("service.name".into(), "x".into())] }
+    Dialect {
+        naming,
+        temporality: Temporality::Cumulative,
+        resource: vec![("service.name".into(), "x".into())],
+        domain_resource: false,
+    }
 }
 
 fn family(name: &'static str, otel: &'static str, kind: Kind, unit: Unit, samples: Vec<Sample>) -> Family {
@@ -30,7 +35,7 @@ fn family(name: &'static str, otel: &'static str, kind: Kind, unit: Unit, sample
     };
     let (name, otel_name) = (Cow::Borrowed(name), Cow::Borrowed(otel));
     let help = Cow::Owned(format!("help of {name}"));
-    Family { meta: Arc::new(Meta { name, help, kind, unit, otel_name, otel_attributes }), origin: Origin::Run, samples }
+    Family::new(Arc::new(Meta { name, help, kind, unit, otel_name, otel_attributes }), Origin::Process, samples)
 }
 
 /// One domain with a disk, and the exporter.
@@ -55,8 +60,10 @@ fn families() -> Families {
 }
 
 fn part(families: Families, ended: bool) -> Part {
-    let starts = Starts::BySubject(vec![time(START); families.labels.len()]);
-    Part { families: Arc::new(families), starts, at: time(AT), ended }
+    let mut families = families;
+    let started = Started { seen: Some(time(START)), ..Started::default() };
+    families.started = families.labels.sets().map(|set| (set, started.clone())).collect();
+    Part { families: Arc::new(families), starts: Starts::OfFamilies, at: time(AT), ended }
 }
 
 fn decode(chunks: &mut Chunks) -> Vec<Vec<Metric>> {
@@ -66,6 +73,7 @@ fn decode(chunks: &mut Chunks) -> Vec<Vec<Metric>> {
         let name = &resource.resource.as_ref().expect("a resource").attributes[0];
         assert_eq!((request.resource_metrics.len(), name.key.as_str()), (1, "service.name"));
         let scope = &resource.scope_metrics[0];
+        assert_eq!((&*resource.schema_url, &*scope.schema_url), (SCHEMA_URL, SCHEMA_URL));
         let named = scope.scope.as_ref().expect("a scope");
         assert_eq!((named.name.as_str(), named.version.as_str()), ("domstats-exporter", env!("CARGO_PKG_VERSION")));
         // What the writer left out is what prost leaves out.
@@ -106,7 +114,7 @@ fn attributes(point: &NumberDataPoint) -> Vec<(&str, String)> {
 fn each_kind_is_its_message() {
     let metrics = decode(&mut Chunks::new(dialect(Naming::Otel), vec![part(families(), false)])).remove(0);
     let names: Vec<_> = metrics.iter().map(|metric| (metric.name.as_str(), metric.unit.as_str())).collect();
-    let expected = [("libvirt.io", "By"), ("libvirt.mem", "By"), ("libvirt.flag", "1"), ("libvirt.time", "s")];
+    let expected = [("libvirt.io", "By"), ("libvirt.mem", "By"), ("libvirt.flag", ""), ("libvirt.time", "s")];
     assert_eq!(names[..4], expected);
     assert_eq!(metrics[0].description, "help of read; help of write");
     let sums: Vec<_> = metrics
@@ -158,12 +166,14 @@ fn the_end_of_a_series_has_no_value() {
     assert!(numbers(&metrics[0]).iter().all(|point| point.value.is_none() && point.flags == 1));
     assert_eq!(attributes(&numbers(&metrics[0])[0]).len(), 4);
     let time = histogram(&metrics[3]);
-    assert_eq!((time.flags, time.count, time.sum, time.bucket_counts.len()), (1, 0, None, 0));
+    assert_eq!((time.flags, time.count), (1, 0));
+    // Each series that a receiver makes of it.
+    assert_eq!((time.sum, &*time.bucket_counts, &*time.explicit_bounds), (Some(0.0), &[0, 0, 0][..], &[0.5, 1.0][..]));
 }
 
 #[test]
 fn only_totals_are_deltas() {
-    let dialect = Dialect { temporality: Temporality::Delta, ..dialect(Naming::Otel) };
+    let dialect = Dialect { temporality: Temporality::Delta, ..self::dialect(Naming::Otel) };
     let metrics = decode(&mut Chunks::new(dialect, vec![part(families(), false)])).remove(0);
     let temporality = |metric: &Metric| match &metric.data {
         Some(Read::Sum(sum)) => sum.aggregation_temporality,
@@ -171,6 +181,68 @@ fn only_totals_are_deltas() {
         _ => 0,
     };
     assert_eq!(metrics.iter().map(temporality).collect::<Vec<_>>(), [1, 2, 0, 1, 1]);
+    // An end is none.
+    let dialect = Dialect { temporality: Temporality::Delta, ..self::dialect(Naming::Otel) };
+    let metrics = decode(&mut Chunks::new(dialect, vec![part(families(), true)])).remove(0);
+    assert_eq!(metrics.iter().map(temporality).collect::<Vec<_>>(), [2, 2, 0, 2, 2]);
+}
+
+#[test]
+fn a_domain_is_a_resource_where_that_is_wanted() {
+    let resource = vec![("service.instance.id".into(), "host".into())];
+    for (naming, of_domain) in [(Naming::Otel, "libvirt.domain.uuid"), (Naming::Prometheus, "uuid")] {
+        let dialect = Dialect { resource: resource.clone(), domain_resource: true, ..dialect(naming) };
+        let mut families = families();
+        let other = families.labels.push([("domain", "b"), ("uuid", "v")]);
+        for family in &mut families.families[..3] {
+            let more = Sample { subject: other, ..family.samples[0] };
+            family.samples.push(more);
+        }
+        let chunk = Chunks::new(dialect, vec![part(families, false)]).next_chunk().expect("a chunk");
+        assert_eq!(chunk.points, 9);
+        let request = ExportMetricsServiceRequest::decode(&*chunk.body).expect("a request");
+        assert_eq!(request.encoded_len(), chunk.body.len());
+        let resources: Vec<_> = request
+            .resource_metrics
+            .iter()
+            .map(|of| {
+                let attributes = &of.resource.as_ref().expect("a resource").attributes;
+                let text = |name: &str| {
+                    let found = attributes.iter().find(|pair| pair.key == name)?.value.clone()?.value?;
+                    if let Any::StringValue(text) = found { Some(text) } else { None }
+                };
+                let metrics = &of.scope_metrics[0].metrics;
+                let names: Vec<_> = metrics.iter().map(|metric| metric.name.clone()).collect();
+                assert_eq!(of.schema_url, SCHEMA_URL);
+                (text("service.instance.id").expect("an id"), text(of_domain), names)
+            })
+            .collect();
+        let names = |otel: &[&str], prometheus: &[&str]| {
+            let names = if naming == Naming::Otel { otel } else { prometheus };
+            names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            resources,
+            [
+                ("host".to_owned(), None, names(&["libvirt.http"], &["http"])),
+                (
+                    "host/u".to_owned(),
+                    Some("u".to_owned()),
+                    names(
+                        &["libvirt.io", "libvirt.mem", "libvirt.flag", "libvirt.time"],
+                        &["read", "mem", "write", "flag", "time"]
+                    )
+                ),
+                (
+                    "host/v".to_owned(),
+                    Some("v".to_owned()),
+                    names(&["libvirt.io", "libvirt.mem"], &["read", "mem", "write"])
+                ),
+            ]
+        );
+        let of_first = &request.resource_metrics[1].scope_metrics[0].metrics[0];
+        assert!(attributes(&numbers(of_first)[0]).iter().all(|(name, _)| *name != of_domain));
+    }
 }
 
 /// However small the chunks, they carry each point once, in the order of the whole.

@@ -30,8 +30,20 @@ fn disk(node: Node<'_, '_>) -> Disk {
         serial: text_at(node, "serial"),
         alias: attribute_at(node, "alias", "name"),
         readonly: find(node, "readonly").is_some(),
+        chain: image_chain(node),
         source_type,
     }
+}
+
+/// The numbers of a disk's images, from the top down to the empty `backingStore` that ends the chain.
+fn image_chain(disk: Node<'_, '_>) -> Option<Vec<u32>> {
+    let mut chain = vec![attribute_at(disk, "source", "index").parse().ok()?];
+    let mut below = find(disk, "backingStore")?;
+    while find(below, "source").is_some() {
+        chain.push(attribute(below, "index").parse().ok()?);
+        below = find(below, "backingStore")?;
+    }
+    Some(chain)
 }
 
 /// What a disk is on, in the words of its type; empty for an empty drive.
@@ -87,6 +99,7 @@ fn interface(node: Node<'_, '_>) -> Interface {
         mtu: attribute_at(node, "mtu", "size").parse().ok(),
         alias: attribute_at(node, "alias", "name"),
         ovs_port_id: attribute_at(node, "virtualport/parameters", "interfaceid"),
+        is_lasting: kind == "vhostuser" || attribute_at(node, "target", "managed") == "no",
         kind,
     }
 }

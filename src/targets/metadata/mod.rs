@@ -5,18 +5,22 @@
 
 mod bounds;
 mod device;
+mod failure;
 mod owner;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
+use foldhash::fast::FixedState;
 use roxmltree::{Document, Node, ParsingOptions};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{MetadataLabels, escape_controls};
+pub use failure::DefinitionFailure;
 use tree::{attribute_at, find, text_at, value_of};
 
 /// Most elements, texts and comments of a definition.
@@ -45,6 +49,10 @@ pub struct Metadata {
     pub memory_bytes: Option<u64>,
     /// `vcpu`, the most that there can be.
     pub vcpus: Option<u32>,
+    /// `domain/@type`: `kvm`, `qemu`, `lxc`, ...
+    pub virt_type: String,
+    /// `iothreads`, 0 where there is none.
+    pub iothreads: u32,
     /// `devices/disk`
     pub disks: Vec<Disk>,
     /// `devices/interface`
@@ -56,6 +64,9 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Where to scrape the guest, as its own metadata says.
     pub scrape: Vec<ScrapeTarget>,
+    /// The [`fingerprint`] of what it was parsed from, for the caller of [`parse_definition`] to note.
+    #[serde(skip)]
+    pub fingerprint: u64,
 }
 
 impl Metadata {
@@ -105,6 +116,10 @@ pub struct Disk {
     pub alias: String,
     /// Whether the guest cannot write to it.
     pub readonly: bool,
+    /// The numbers of the top image (`source/@index`) and of each layer below it (`backingStore/@index`). `None` where the chain
+    /// has no end, as while the domain is shut off, or no numbers.
+    #[serde(skip)]
+    pub chain: Option<Vec<u32>>,
 }
 
 /// A network interface.
@@ -133,6 +148,9 @@ pub struct Interface {
     pub alias: String,
     /// `virtualport/parameters/@interfaceid`, the port's id in Open vSwitch.
     pub ovs_port_id: String,
+    /// Whether the host's device is not libvirt's own: it is there before the domain, and counts on from run to run.
+    #[serde(skip)]
+    pub is_lasting: bool,
 }
 
 /// Where to scrape a guest, from an element of ours in its metadata.
@@ -174,21 +192,15 @@ pub enum DefinitionError {
     },
 }
 
-impl DefinitionError {
-    /// Every word that [`DefinitionError::reason`] may give.
-    pub const REASONS: [&str; 5] = ["too_large", "too_deep", "dtd", "malformed", "no_domain"];
-
-    /// One word for the label of a counter.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::TooDeep => "too_deep",
-            Self::Dtd => "dtd",
-            Self::Malformed { .. } => "malformed",
-            Self::NoDomain { .. } => "no_domain",
-        }
+/// A number that is another one where the text, or what is looked for in it, is another one.
+#[must_use]
+pub fn fingerprint(xml: &str, labels: &MetadataLabels) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    xml.hash(&mut hasher);
+    for (name, path) in labels {
+        (name.as_str(), path.elements(), path.attribute()).hash(&mut hasher);
     }
+    hasher.finish()
 }
 
 /// Reads a definition as `virDomainGetXMLDesc` gives it; `labels` says which more labels to look for in it.
@@ -221,11 +233,14 @@ pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, 
         emulator: text_at(domain, "devices/emulator"),
         memory_bytes: find(domain, "memory").and_then(memory_bytes),
         vcpus: text_at(domain, "vcpu").parse().ok(),
+        virt_type: tree::attribute(domain, "type").to_owned(),
+        iothreads: text_at(domain, "iothreads").parse().unwrap_or_default(),
         disks: devices.map(device::disks).unwrap_or_default(),
         interfaces: devices.map(device::interfaces).unwrap_or_default(),
         agent: devices.and_then(device::agent),
         labels: found,
         scrape: owner::scrape_targets(domain),
+        fingerprint: 0,
     })
 }
 

@@ -54,6 +54,7 @@ fn a_running_domain_is_read() {
         serial: "WEB0001".into(),
         alias: "virtio-disk0".into(),
         readonly: false,
+        chain: Some(vec![2, 3]),
     };
     assert_eq!(web.disks[0], first);
     assert!(web.disks[2].readonly && web.disks[2].kind == "cdrom");
@@ -69,6 +70,7 @@ fn a_running_domain_is_read() {
         mtu: Some(9000),
         alias: "net0".into(),
         ovs_port_id: String::new(),
+        is_lasting: false,
     };
     assert_eq!(web.interfaces[0], first);
     assert_eq!(web.interfaces[1].ovs_port_id, "5d1b2bd0-7c7d-4f8e-9d0c-000000000002");
@@ -132,6 +134,38 @@ fn a_disk_needs_a_target_of_its_own() {
     let disk = |file: &str| format!("<disk type='file'><source file='{file}'/><target dev='vda'/></disk>");
     let metadata = with_device(&(disk("/a") + &disk("/b")));
     assert_eq!(metadata.disks.iter().map(|disk| &*disk.source).collect::<Vec<_>>(), ["/a"]);
+}
+
+#[test]
+fn the_chain_of_a_disk_is_known_to_its_end() {
+    let chain = |sources: &str| {
+        with_device(&format!("<disk type='file'>{sources}<target dev='vda'/></disk>")).disks[0].chain.clone()
+    };
+    let two = "<source file='/top' index='4'/><backingStore type='file' index='3'><format type='qcow2'/>\
+               <source file='/middle'/><backingStore type='block' index='1'><source dev='/base'/>\
+               <backingStore/></backingStore></backingStore>\
+               <mirror type='file' job='copy'><source file='/copy' index='10'/><backingStore/></mirror>";
+    assert_eq!(chain(two), Some(vec![4, 3, 1]));
+    assert_eq!(chain("<source file='/a' index='1'/><backingStore/>"), Some(vec![1]));
+    for unknown in [
+        "",
+        "<source file='/of/a/shut/off/domain'/>",
+        "<source file='/a'/><backingStore/>",
+        "<source file='/a' index='1'/>",
+        "<source file='/a' index='1'/><backingStore type='file'><source file='/b'/><backingStore/></backingStore>",
+        "<source file='/a' index='1'/><backingStore type='file' index='2'><source file='/b'/></backingStore>",
+    ] {
+        assert_eq!(chain(unknown), None, "{unknown}");
+    }
+}
+
+#[test]
+fn a_device_of_the_host_outlasts_the_domain() {
+    let lasting = |xml: &str| with_device(xml).interfaces[0].is_lasting;
+    assert!(lasting("<interface type='vhostuser'><source type='unix' path='/vhu1' mode='server'/></interface>"));
+    assert!(lasting("<interface type='ethernet'><target dev='tap0' managed='no'/></interface>"));
+    assert!(!lasting("<interface type='ethernet'><target dev='tap0'/></interface>"));
+    assert!(!lasting("<interface type='bridge'><source bridge='br0'/><target dev='vnet0'/></interface>"));
 }
 
 #[test]
@@ -305,8 +339,9 @@ fn what_is_no_definition_is_refused_by_reason() {
     ];
     for (xml, reason) in cases {
         let error = refusal(xml);
-        assert_eq!(error.reason(), reason, "{xml}: {error}");
-        assert!(DefinitionError::REASONS.contains(&error.reason()));
+        let failure = DefinitionFailure::from(&error);
+        assert_eq!(failure.as_str(), reason, "{xml}: {error}");
+        assert!(DefinitionFailure::ALL.contains(&failure));
     }
     let long = format!("<{0}></{0}>", "n".repeat(1 << 20));
     assert!(refusal(&long).to_string().len() < 300);

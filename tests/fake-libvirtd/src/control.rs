@@ -6,6 +6,8 @@
 //! | command | what it does |
 //! |---|---|
 //! | `hang D`, `release D` | freezes the QEMU of domain D, and lets it go on |
+//! | `busy D N`, `busy D all`, `busy D off` | lets another client hold D's job when it is asked for N times, or always |
+//! | `silence D GROUPS` | lets the monitor commands of these groups (a number, `virDomainStatsTypes`) of D fail |
 //! | `delay D TIME` | lets D's monitor take so long |
 //! | `die D` | lets D's QEMU die in the next bulk call |
 //! | `record D missing`, `twice`, `renamed NAME`, `id N` | spoils D's record in bulk statistics (`id -` for none) |
@@ -111,6 +113,14 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
     match command {
         "hang" => faults.hang_domain(&words.domain(daemon)?),
         "release" => faults.release_domain(&words.domain(daemon)?),
+        "busy" => {
+            let domain = words.domain(daemon)?;
+            match times(words)? {
+                Some(times) => faults.busy_domain(&domain, times),
+                None => faults.free_domain(&domain),
+            }
+        }
+        "silence" => faults.silence_groups(&words.domain(daemon)?, words.number("a number")?),
         "delay" => faults.delay_domain(&words.domain(daemon)?, words.time()?),
         "die" => faults.die_mid_call(&words.domain(daemon)?),
         "record" => faults.record(&words.domain(daemon)?, record_fault(words)?),
@@ -126,13 +136,9 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
         "thaw" => faults.thaw(),
         "drop-after" => faults.drop_after_calls(words.number_or_off()?),
         "reply-limit" => faults.reply_limit(words.number_or_off()?),
-        "lose-events" => match words.word("a number, all or off")?.as_str() {
-            "all" => faults.lose_events(Times::Always),
-            "off" => faults.keep_events(),
-            number => {
-                let number = number.parse().map_err(|_| malformed("a number, all or off", number))?;
-                faults.lose_events(Times::Next(number));
-            }
+        "lose-events" => match times(words)? {
+            Some(times) => faults.lose_events(times),
+            None => faults.keep_events(),
         },
         "reply" => reply(daemon, words)?,
         "clear-replies" => faults.clear_replies(),
@@ -140,6 +146,15 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// How often something happens; `None` for `off`.
+fn times(words: &mut Words<'_>) -> Result<Option<Times>> {
+    match words.word("a number, all or off")?.as_str() {
+        "all" => Ok(Some(Times::Always)),
+        "off" => Ok(None),
+        number => Ok(Some(Times::Next(number.parse().map_err(|_| malformed("a number, all or off", number))?))),
+    }
 }
 
 fn record_fault(words: &mut Words<'_>) -> Result<RecordFault> {

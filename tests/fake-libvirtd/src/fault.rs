@@ -47,7 +47,7 @@ pub enum Times {
 
 impl Times {
     /// Takes one; `false` where none is left.
-    fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self) -> bool {
         match self {
             Self::Always => true,
             Self::Next(0) => false,
@@ -114,6 +114,10 @@ impl ParamFault {
 pub(crate) struct DomainFaults {
     pub(crate) hung: bool,
     pub(crate) delay: Duration,
+    /// Another client holds the job; how often it is found so.
+    pub(crate) busy: Option<Times>,
+    /// Groups (`virDomainStatsTypes`) that lack what their monitor command would say.
+    pub(crate) silent: u32,
     pub(crate) dies: bool,
     pub(crate) record: Option<RecordFault>,
     pub(crate) params: Vec<ParamFault>,
@@ -251,6 +255,22 @@ impl<'a> Faults<'a> {
     /// Makes a domain's monitor take so long, its job being held meanwhile.
     pub fn delay_domain(self, name: &str, delay: Duration) {
         self.set_domain(name, |faults| faults.delay = delay);
+    }
+
+    /// Lets another client hold a domain's job: `NOWAIT` callers find it held so often and get what needs no monitor; others
+    /// wait for it, to the end of [`Limits::job_wait`](crate::scenario::Limits::job_wait) if it is held always.
+    pub fn busy_domain(self, name: &str, times: Times) {
+        self.set_domain(name, |faults| faults.busy = Some(times));
+    }
+
+    /// Ends [`Faults::busy_domain`].
+    pub fn free_domain(self, name: &str) {
+        self.set_domain(name, |faults| faults.busy = None);
+    }
+
+    /// Lets the monitor commands of these groups (`stats::group`) fail: libvirt leaves out what they would say.
+    pub fn silence_groups(self, name: &str, groups: u32) {
+        self.set_domain(name, |faults| faults.silent = groups);
     }
 
     /// Lets the domain's QEMU die in the next bulk call that asks its monitor (at the end of its hang, if it hangs). Before

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::domains::DomainSet;
 use crate::event::{Event, Identity};
-use crate::fault::{DomainFaults, FaultState};
+use crate::fault::{DomainFaults, FaultState, Times};
 use crate::scenario::{Clock, Host, Limits, Scenario};
 
 /// What threads wait on. Every change wakes all of them; there are few, and changes are rare.
@@ -210,12 +210,15 @@ impl Shared {
     pub(crate) fn enter_monitor(&self, generation: u64, name: &str, uuid: Uuid, nowait: bool) -> Admission {
         let mut state = self.state.lock();
         let give_up = Instant::now() + self.limits.job_wait;
-        while state.jobs.contains_key(&uuid) {
+        if nowait && state.finds_busy(name) {
+            return Admission::Busy(state.faults_of(name));
+        }
+        while state.jobs.contains_key(&uuid) || (!nowait && state.is_always_busy(name)) {
             if state.generation != generation {
                 return Admission::Gone;
             }
             let timed_out = nowait || self.changed.wait_until(&mut state, give_up).timed_out();
-            if timed_out && state.jobs.contains_key(&uuid) {
+            if timed_out && (state.jobs.contains_key(&uuid) || state.is_always_busy(name)) {
                 return Admission::Busy(state.faults_of(name));
             }
         }
@@ -250,6 +253,16 @@ impl Shared {
 }
 
 impl State {
+    /// Whether another client holds the job of a domain at this moment, counted off.
+    fn finds_busy(&mut self, name: &str) -> bool {
+        let busy = self.faults.domains.get_mut(name).and_then(|faults| faults.busy.as_mut());
+        busy.is_some_and(Times::take)
+    }
+
+    fn is_always_busy(&self, name: &str) -> bool {
+        self.faults.domains.get(name).is_some_and(|faults| faults.busy == Some(Times::Always))
+    }
+
     fn faults_of(&self, name: &str) -> DomainFaults {
         if self.faults.domains.is_empty() {
             return DomainFaults::default();

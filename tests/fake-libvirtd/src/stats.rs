@@ -105,6 +105,8 @@ pub(crate) struct Selection {
     pub(crate) groups: u32,
     /// Whether the domain's job could be had.
     pub(crate) has_job: bool,
+    /// Groups whose monitor commands fail.
+    pub(crate) silent: u32,
 }
 
 /// The parameters of one domain, encoded.
@@ -171,8 +173,8 @@ impl Encoded {
     pub(crate) fn append(&self, selection: Selection, at: Duration, out: &mut Writer) -> u32 {
         let (mut start, mut growing_start, mut params) = (0, 0, 0);
         for run in &self.runs {
-            let wanted =
-                run.group.is_none_or(|group| selection.groups & group != 0) && (selection.has_job || !run.needs_job);
+            let answers = selection.has_job && run.group.is_none_or(|group| selection.silent & group == 0);
+            let wanted = run.group.is_none_or(|group| selection.groups & group != 0) && (answers || !run.needs_job);
             if wanted {
                 let moved_to = out.len();
                 out.raw(&self.bytes[start..run.end]);
@@ -222,7 +224,7 @@ mod tests {
 
     fn appended(encoded: &Encoded, groups: u32, has_job: bool, at: Duration) -> (u32, Vec<u8>) {
         let mut out = Writer::new();
-        let params = encoded.append(Selection { groups, has_job }, at, &mut out);
+        let params = encoded.append(Selection { groups, has_job, silent: 0 }, at, &mut out);
         (params, out.into_bytes())
     }
 

@@ -29,6 +29,27 @@ fn a_delayed_domain_slows_only_what_asks_its_monitor() {
 }
 
 #[test]
+fn a_busy_domain_gives_what_needs_no_monitor_and_a_silenced_group_what_it_has() {
+    let daemon = start_small();
+    let mut client = RawClient::open(&daemon, false);
+    let whole = client.stats(&daemon, &["vm-1"], 0, flag::NOWAIT).unwrap();
+    daemon.faults().busy_domain("vm-1", Times::Next(2));
+    for _ in 0..2 {
+        let busy = client.stats(&daemon, &["vm-1"], 0, flag::NOWAIT).unwrap();
+        assert!(busy[0].params < whole[0].params);
+    }
+    let free = client.stats(&daemon, &["vm-1"], 0, flag::NOWAIT).unwrap();
+    assert_eq!(free[0].params, whole[0].params);
+    daemon.faults().busy_domain("vm-1", Times::Always);
+    assert!(virsh(&daemon, &["domstats", "vm-1"]).took >= JOB_WAIT);
+    daemon.faults().free_domain("vm-1");
+    daemon.faults().silence_groups("vm-1", group::BLOCK);
+    let keys = domain_of(&virsh(&daemon, &["domstats"]).ok(), "vm-1");
+    assert!(keys.contains("balloon.rss") && keys.contains("block.0.path") && !keys.contains("rd.reqs"), "{keys}");
+    assert_recovered(&daemon);
+}
+
+#[test]
 fn a_hung_domain_blocks_its_first_caller_until_released() {
     let daemon = start_small();
     let full = count(&virsh(&daemon, &["domstats", "vm-1"]).ok());

@@ -11,7 +11,7 @@ pub(super) fn dashboard() -> Value {
     let about = "One virtual machine: processor and steal by vCPU, memory, disks, network, and in the closed rows whatever else its \
         libvirt reports.";
     let dashboard = Dashboard::new("libvirt-domain", "Libvirt / Domain", about)
-        .hosts()
+        .hosts(false)
         .variable(Variable { label: "domain", of: "libvirt_domain_state{%host}", one: true })
         .annotation(
             "Started",

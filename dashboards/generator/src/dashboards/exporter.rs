@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::events;
+use super::{ANSWERS, events};
 use crate::grafana::{Dashboard, Panel, Row, Unit, bars, none_is_good, one_is_good, plain, rising, stat, timeseries};
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
     let about = "The exporter itself: whether its collections are complete and in time, and what it costs.";
     Dashboard::new("libvirt-exporter", "Libvirt / Exporter", about)
-        .hosts()
+        .hosts(false)
         .annotation(
             "Reconnected",
             "orange",
@@ -28,7 +28,7 @@ pub(super) fn dashboard() -> Value {
 fn now() -> Vec<Panel> {
     vec![
         stat("Exporters", "Exporters that answer.", Unit::Count)
-            .query("sum(up{%host})", "exporters")
+            .query(&format!("sum({ANSWERS})"), "exporters")
             .thresholds(plain()),
         stat("libvirt", "Exporters that reach libvirt. Alert LibvirtDown.", Unit::Count)
             .query("sum(libvirt_up{%host})", "with libvirt")
@@ -81,20 +81,15 @@ fn collections() -> Vec<Panel> {
             Unit::Seconds,
         )
         .query("libvirt_exporter_collect_duration_seconds{%host}", "{{instance}} collection")
-        .query(
-            "scrape_duration_seconds{%host} and on (job, instance) libvirt_exporter_build_info{%host}",
-            "{{instance}} scrape",
-        )
+        .query(&own("scrape_duration_seconds{%host}"), "{{instance}} scrape")
         .thresholds(rising(limit::COLLECT_SECONDS)),
         timeseries(
-            "Share of the scrape interval",
-            "The time of a collection as a share of the interval between scrapes, which is estimated \
-                 from the last ten minutes.",
+            "Share of the time",
+            "The share of the last ten minutes in which a collection was under way, those of all scrape jobs together.",
             Unit::Ratio,
         )
         .query(
-            "libvirt_exporter_collect_duration_seconds{%host} * \
-             (count_over_time(libvirt_up{%host}[10m]) / 600)",
+            "sum without (job) (sum_over_time(libvirt_exporter_collect_duration_seconds{%host}[10m])) / 600",
             "{{instance}}",
         )
         .thresholds(rising(limit::COLLECT_SHARE)),
@@ -167,30 +162,24 @@ fn exposition() -> Vec<Panel> {
     ]
 }
 
+/// Of what every target has, the exporters' own.
+fn own(series: &str) -> String {
+    format!("max without (job) ({series} and on (job, instance) libvirt_exporter_build_info{{%host}})")
+}
+
 fn process() -> Vec<Panel> {
     vec![
         timeseries("CPU", "Processors that the exporter keeps busy.", Unit::Short)
-            .query(
-                "rate(process_cpu_seconds_total{%host}[%rate]) and on (job, instance) \
-                     libvirt_exporter_build_info{%host}",
-                "{{instance}}",
-            )
+            .query(&own("rate(process_cpu_seconds_total{%host}[%rate])"), "{{instance}}")
             .size(6, 8),
         timeseries("Memory", "Resident memory of the exporter.", Unit::Bytes)
-            .query(
-                "process_resident_memory_bytes{%host} and on (job, instance) libvirt_exporter_build_info{%host}",
-                "{{instance}}",
-            )
+            .query(&own("process_resident_memory_bytes{%host}"), "{{instance}}")
             .size(6, 8),
         timeseries("File descriptors", "Open file descriptors, as a share of how many there may be.", Unit::Ratio)
-            .query(
-                "process_open_fds{%host} / process_max_fds{%host} and on (job, instance) \
-                     libvirt_exporter_build_info{%host}",
-                "{{instance}}",
-            )
+            .query(&own("process_open_fds{%host} / process_max_fds{%host}"), "{{instance}}")
             .size(6, 8),
         timeseries("Threads", "Threads of the exporter.", Unit::Count)
-            .query("process_threads{%host} and on (job, instance) libvirt_exporter_build_info{%host}", "{{instance}}")
+            .query(&own("process_threads{%host}"), "{{instance}}")
             .size(6, 8),
     ]
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{domain_link, events, host_link};
+use super::{ANSWERS, domain_link, events, host_link};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, falling, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
 };
@@ -12,7 +12,7 @@ pub(super) fn dashboard() -> Value {
     let about = "All hosts with libvirt: how many domains run, what they were given of the hosts and what they use, and who uses \
         most. Needs the recording rules of alerts/rules.yaml.";
     Dashboard::new("libvirt-fleet", "Libvirt / Fleet", about)
-        .hosts()
+        .hosts(false)
         .annotation(
             "Crashes",
             "red",
@@ -43,7 +43,7 @@ fn now() -> Vec<Panel> {
                  LibvirtExporterDown and LibvirtDown.",
             Unit::Count,
         )
-        .query("(count(libvirt_up{%host} == 0) or vector(0)) + (count(up{%host} == 0) or vector(0))", "hosts")
+        .query(&format!("(count(libvirt_up{{%host}} == 0) or vector(0)) + (count({ANSWERS} == 0) or vector(0))"), "hosts")
         .size(4, 4)
         .thresholds(none_is_good("red")),
         stat("Domains running", "Domains in the state running.", Unit::Short)
@@ -51,13 +51,14 @@ fn now() -> Vec<Panel> {
             .size(4, 4)
             .thresholds(plain()),
         stat(
-            "Crashed, I/O errors",
-            "Domains that crashed, and domains that were paused because a write failed: most often the storage is full. Alerts \
-             LibvirtDomainCrashed and LibvirtDomainPausedByIoError.",
+            "Crashed or paused",
+            "Domains that crashed, and domains that a failed write (most often the storage is full) or another fault has paused. \
+             Alerts LibvirtDomainCrashed, LibvirtDomainPausedByIoError and LibvirtDomainPausedByFault.",
             Unit::Count,
         )
-        .query("count(libvirt_domain_state_reason{%host,state=~\"crashed|paused|shutoff\",reason=~\"panicked|crashed|ioerror\"}) \
-             or vector(0)", "domains")
+        .query("count(libvirt_domain_state_reason{%host,state=~\"crashed|shutoff\",reason=~\"panicked|crashed\"} or \
+             libvirt_domain_state_reason{%host,state=\"paused\",\
+             reason=~\"crashed|ioerror|unknown|watchdog|api_error|postcopy_failed\"}) or vector(0)", "domains")
         .size(4, 4)
         .thresholds(none_is_good("red")),
         stat(

@@ -12,8 +12,7 @@ use crate::thresholds as limit;
 pub(super) fn dashboard() -> Value {
     let about = "One host: what its domains were given and use, and a table of them that leads to each.";
     Dashboard::new("libvirt-host", "Libvirt / Host", about)
-        .variable(Variable { label: "job", of: "libvirt_up", one: false })
-        .variable(Variable { label: "instance", of: "libvirt_up{job=~\"$job\"}", one: true })
+        .hosts(true)
         .variable(Variable { label: "domain", of: "libvirt_domain_state{%host}", one: false })
         .annotation("Lifecycle", "blue", &lifecycle(), ["{{event}}", "{{detail}} on {{instance}}"], false)
         .row(Row::open("Now", now()))
@@ -26,7 +25,7 @@ pub(super) fn dashboard() -> Value {
 }
 
 /// Domains that are shut off have sizes with `inactive_domains: all`, but take nothing of the host.
-const NOT_OFF: &str = "unless on (job, instance, domain, uuid) libvirt_domain_state{%host,state=\"shutoff\"} == 1";
+const NOT_OFF: &str = "unless on (instance, domain, uuid) libvirt_domain_state{%host,state=\"shutoff\"} == 1";
 
 fn now() -> Vec<Panel> {
     vec![

@@ -14,8 +14,11 @@ pub fn all() -> Vec<Value> {
     vec![fleet::dashboard(), host::dashboard(), domain::dashboard(), exporter::dashboard()]
 }
 
-/// What a link to another dashboard takes along: time range, data source and job.
-const KEEP: &str = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}";
+/// What a link to another dashboard takes along: time range and data source.
+const KEEP: &str = "${__url_time_range}&${datasource:queryparam}";
+
+/// Whether an exporter answers: 1 if each job that asks it gets an answer. A job without any `libvirt_up` scrapes something else.
+const ANSWERS: &str = "min without (job) (up{%host} and on (job) group by (job) (libvirt_up))";
 
 /// A link to the host's dashboard.
 fn host_link(instance: &str) -> String {

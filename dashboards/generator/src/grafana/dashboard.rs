@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Panel, datasource, expand};
+use super::{Panel, datasource, expand, query};
 
 /// The version of the model: Grafana 10.4 and later read it as it is or migrate it.
 const SCHEMA_VERSION: u32 = 39;
@@ -103,13 +103,9 @@ impl Dashboard {
         self
     }
 
-    /// Adds the variables that all dashboards have: `job` and `instance`.
-    pub(crate) fn hosts(self) -> Self {
-        self.variable(Variable { label: "job", of: "libvirt_up", one: false }).variable(Variable {
-            label: "instance",
-            of: "libvirt_up{job=~\"$job\"}",
-            one: false,
-        })
+    /// Adds the variable that all dashboards have, `instance`: with one host to begin with, or all.
+    pub(crate) fn hosts(self, one: bool) -> Self {
+        self.variable(Variable { label: "instance", of: "libvirt_up", one })
     }
 
     /// Marks the points in time at which `expression` has a result; a result whose value is a time in milliseconds is
@@ -126,7 +122,7 @@ impl Dashboard {
         if let Some(list) = self.json["annotations"]["list"].as_array_mut() {
             list.push(json!({
                 "name": name, "enable": true, "hide": false, "iconColor": color, "datasource": datasource(),
-                "target": {"refId": "Anno", "expr": expand(expression), "interval": "30s"},
+                "target": {"refId": "Anno", "expr": query(expression), "interval": "30s"},
                 "titleFormat": title, "textFormat": text, "tagKeys": "",
                 "useValueForTime": if at_value { "on" } else { "" },
             }));

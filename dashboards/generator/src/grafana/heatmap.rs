@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::{Panel, Unit, expand};
+use super::{Panel, Unit, query};
 
 /// How many requests fell into each bin of a Prometheus histogram, over time; `expression` keeps the label `le`.
 pub(crate) fn heatmap(title: &str, description: &str, expression: &str) -> Panel {
     let mut panel = Panel::new("heatmap", title, description, Unit::Iops).target(json!({
-        "expr": expand(expression), "legendFormat": "{{le}}", "range": true, "instant": false, "format": "heatmap",
+        "expr": query(expression), "legendFormat": "{{le}}", "range": true, "instant": false, "format": "heatmap",
     }));
     panel.json["fieldConfig"]["defaults"]["custom"] = json!({
         "hideFrom": {"legend": false, "tooltip": false, "viz": false}, "scaleDistribution": {"type": "linear"},

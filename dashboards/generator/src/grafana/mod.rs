@@ -14,6 +14,7 @@ pub(crate) use unit::Unit;
 
 use serde_json::{Value, json};
 
+use crate::jobs::across_jobs;
 use crate::thresholds::Limits;
 
 /// The data source that the dashboard's variable chose.
@@ -21,12 +22,18 @@ pub(crate) fn datasource() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }
 
-/// Writes out the shorthands of an expression: `%host`, `%domain` (label matchers) and `%rate` (a range).
-pub(crate) fn expand(expression: &str) -> String {
-    expression
-        .replace("%domain", "%host,domain=~\"$domain\"")
-        .replace("%host", "job=~\"$job\",instance=~\"$instance\"")
-        .replace("%rate", "$__rate_interval")
+/// Grafana's variable for a range, and what stands for it while the expression is parsed, which a variable would not be.
+const RATE_INTERVAL: (&str, &str) = ("$__rate_interval", "7y");
+
+/// An expression as Grafana gets it: shorthands written out, and the series of all jobs of a host merged.
+pub(crate) fn query(expression: &str) -> String {
+    let (variable, parsed) = RATE_INTERVAL;
+    across_jobs(&expand(&expression.replace("%rate", parsed))).replace(parsed, variable)
+}
+
+/// Writes out the shorthands of a selector: `%host` and `%domain` are label matchers.
+pub(crate) fn expand(selector: &str) -> String {
+    selector.replace("%domain", "%host,domain=~\"$domain\"").replace("%host", "instance=~\"$instance\"")
 }
 
 /// Colours from green over orange to red.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Unit, datasource, expand, plain};
+use super::{Unit, datasource, plain, query};
 
 /// A panel without its place.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl Panel {
 
     /// Adds a query over the dashboard's time range; `legend` is what a line is called.
     pub(crate) fn query(self, expression: &str, legend: &str) -> Self {
-        self.target(json!({"expr": expand(expression), "legendFormat": legend, "range": true, "instant": false, "format": "time_series"}))
+        self.target(json!({"expr": query(expression), "legendFormat": legend, "range": true, "instant": false, "format": "time_series"}))
     }
 
     pub(super) fn target(mut self, mut target: Value) -> Self {

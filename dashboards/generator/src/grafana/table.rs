@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::panel::mappings;
-use super::{Panel, Unit, expand};
+use super::{Panel, Unit, query};
 
 /// A column of a table.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Column {
     /// The value of `expression`, an instant query that keeps the labels of the rows and no other. Without a name it is asked
     /// for the sake of its labels only.
     pub(crate) fn query(name: &'static str, expression: &str, unit: Unit) -> Self {
-        Self { name, from: From::Query(expand(expression)), properties: vec![("unit", json!(unit.id()))] }
+        Self { name, from: From::Query(query(expression)), properties: vec![("unit", json!(unit.id()))] }
     }
 
     /// The value of a label.

@@ -101,7 +101,7 @@ impl Call {
         } else {
             (true, self.shared.domain_faults(&domain.name))
         };
-        let mut selection = Selection { groups: request.groups, has_job };
+        let mut selection = Selection { groups: request.groups, has_job, silent: faults.silent };
         if faults.dies && asks_monitor && has_job {
             self.die(domain, request.groups)?;
             selection.has_job = false;

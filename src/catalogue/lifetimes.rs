@@ -1,0 +1,265 @@
+//! Since when each counter counts, found out by following it from one collection to the next.
+//!
+//! What is known of a subject as a whole ([`Started`]) is the rule. The exceptions are found here, a series at a time: a value
+//! that falls began again after the collection that had the larger one, and a device may have been attached later than its
+//! domain started. A start is never later than its sample: once the clock has been set back behind it, it is not known.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::ops::Range;
+use std::time::{Duration, Instant, SystemTime};
+
+use foldhash::fast::RandomState;
+use uuid::Uuid;
+
+use super::family::{Families, LabelSet, LabelTable, Origin, Start, Started, Value};
+use super::number::float;
+
+/// How long a subject may be away.
+const KEPT: Duration = Duration::from_secs(3600);
+/// How many series of a subject are remembered beyond twice those of one collection.
+const SPARE: usize = 256;
+
+/// When the values of a collection were taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// From its beginning to its end: every value is from between.
+    pub span: Range<Instant>,
+    /// Its end as a time of day.
+    pub at: SystemTime,
+}
+
+impl Taken {
+    /// Its beginning as a time of day.
+    fn began(&self) -> SystemTime {
+        let span = self.span.end.saturating_duration_since(self.span.start);
+        self.at.checked_sub(span).unwrap_or(self.at)
+    }
+}
+
+/// What one reader has seen of each counter.
+#[derive(Debug, Default)]
+pub struct Lifetimes {
+    hasher: RandomState,
+    subjects: HashMap<u64, Subject, RandomState>,
+}
+
+impl Lifetimes {
+    /// Dates `families`, which are of a collection that was `taken` then.
+    pub fn follow(&mut self, families: &mut Families, taken: &Taken) {
+        let prints = self.prints(&families.labels);
+        let mut places = vec![usize::MAX; families.labels.len()];
+        let mut walks: Vec<(LabelSet, Walk<'_>)> = Vec::with_capacity(families.started.len());
+        for (subject, started) in &mut families.started {
+            for start in [&mut started.process, &mut started.guest, &mut started.exporter] {
+                *start = start.filter(|at| *at <= taken.at);
+            }
+            places[subject.index()] = walks.len();
+            let old = self.subjects.remove(&prints[subject.index()]);
+            walks.push((*subject, Walk::new(old, started.clone(), taken)));
+        }
+        let (labels, histograms) = (&families.labels, &families.histograms);
+        for family in families.families.iter_mut().filter(|family| family.is_total()) {
+            let name = self.hasher.hash_one(&*family.meta.name);
+            family.starts.clear();
+            for (position, sample) in family.samples.iter().enumerate() {
+                let Some((_, walk)) = walks.get_mut(places[sample.subject.index()]) else { continue };
+                let total = match sample.value {
+                    Value::Histogram(number) => float(Value::Unsigned(histograms[number].count())),
+                    value => float(value),
+                };
+                let key = name ^ prints[sample.labels.index()].rotate_left(1);
+                let device = walk.device(family.origin, labels, sample.labels);
+                if let Some(start) = walk.step(key, total, family.origin, device) {
+                    family.starts.push((position, start));
+                }
+            }
+        }
+        for (set, walk) in walks {
+            let subject = walk.end();
+            families.started.entry(set).or_default().seen = Some(subject.seen);
+            self.subjects.insert(prints[set.index()], subject);
+        }
+        self.subjects.retain(|_, subject| taken.span.end.saturating_duration_since(subject.taken.span.end) < KEPT);
+    }
+
+    /// The reader has got all of what was dated last. What he has not got, he has not seen.
+    pub fn settle(&mut self) {
+        for subject in self.subjects.values_mut() {
+            subject.settled = true;
+            subject.exceptions.values_mut().for_each(|exception| exception.settled = true);
+        }
+    }
+
+    /// A number for the text of each label set, which is the same in all collections.
+    fn prints(&self, labels: &LabelTable) -> Vec<u64> {
+        let of = |set: LabelSet| {
+            let mut hasher = self.hasher.build_hasher();
+            labels.get(set).for_each(|label| label.hash(&mut hasher));
+            hasher.finish()
+        };
+        labels.sets().map(of).collect()
+    }
+}
+
+/// A subject as of the last collection that had it.
+#[derive(Debug)]
+struct Subject {
+    run: Option<(Uuid, u32)>,
+    taken: Taken,
+    /// When the reader saw it first.
+    seen: SystemTime,
+    settled: bool,
+    /// Each series by a number for its name and labels, and its value, in the order of the samples.
+    totals: Vec<(u64, f64)>,
+    /// Most series of one collection.
+    most: usize,
+    exceptions: HashMap<u64, Exception, RandomState>,
+}
+
+/// When a series began that did not begin with its subject.
+#[derive(Debug, Clone, Copy)]
+struct Exception {
+    start: Start,
+    settled: bool,
+}
+
+impl Exception {
+    fn new(start: Start) -> Self {
+        Self { start, settled: false }
+    }
+
+    /// As it stands at a later moment, for a reader who has not got it before, or whose clock was set back.
+    fn dated(self, at: SystemTime) -> Self {
+        match self.start {
+            Start::Seen(seen) if self.settled && seen <= at => self,
+            Start::Known(start) if start <= at => self,
+            _ => Self::new(Start::Seen(at)),
+        }
+    }
+}
+
+/// One subject on its way through the families.
+struct Walk<'t> {
+    started: Started,
+    taken: &'t Taken,
+    /// The last collection that had it in this run, if any.
+    last: Option<Taken>,
+    /// Its series, how far they have been matched in order, how many were, and where each is once the order has changed.
+    old: Vec<(u64, f64)>,
+    next: usize,
+    matched: usize,
+    places: Option<HashMap<u64, usize, RandomState>>,
+    now: Subject,
+}
+
+impl<'t> Walk<'t> {
+    fn new(old: Option<Subject>, started: Started, taken: &'t Taken) -> Self {
+        let mut walk = Self {
+            now: Subject {
+                run: started.run,
+                taken: taken.clone(),
+                seen: taken.at,
+                settled: false,
+                totals: Vec::new(),
+                most: 0,
+                exceptions: HashMap::default(),
+            },
+            started,
+            taken,
+            last: None,
+            old: Vec::new(),
+            next: 0,
+            matched: 0,
+            places: None,
+        };
+        if let Some(old) = old.filter(|old| old.run == walk.now.run) {
+            if old.settled && old.seen <= taken.at {
+                (walk.now.seen, walk.now.settled) = (old.seen, true);
+            }
+            walk.now.most = old.most;
+            walk.now.exceptions = old.exceptions;
+            walk.now.exceptions.values_mut().for_each(|exception| *exception = exception.dated(taken.at));
+            walk.now.totals.reserve(old.totals.len());
+            (walk.last, walk.old) = (Some(old.taken), old.totals);
+        }
+        walk
+    }
+
+    /// When the device of a sample began, if not with the process: the inner `None` if that is not known. One that was
+    /// attached during the collection may not be in it yet.
+    fn device(&self, origin: Origin, labels: &LabelTable, set: LabelSet) -> Option<Option<SystemTime>> {
+        if origin != Origin::Device || self.started.devices.is_empty() {
+            return None;
+        }
+        let is_it = |(label, value): (&str, &str)| {
+            self.started.devices.iter().find(|device| device.label == label && device.name == value)
+        };
+        let device = labels.get(set).find_map(is_it)?;
+        device.at.map_or(Some(None), |at| (at <= self.taken.began()).then_some(Some(at)))
+    }
+
+    /// The next series; its start, if that is an exception.
+    fn step(&mut self, key: u64, total: f64, origin: Origin, device: Option<Option<SystemTime>>) -> Option<Start> {
+        let rule = device.unwrap_or_else(|| self.started.of(origin));
+        let before = self.take_old(key);
+        let mut told = total;
+        match (&self.last, before) {
+            (Some(last), Some(before)) if total < before => {
+                if last.span.end <= self.taken.span.start {
+                    let fallen = Exception::new(Start::Known(last.at)).dated(self.taken.at);
+                    self.now.exceptions.insert(key, fallen);
+                } else {
+                    // The collections overlapped, and this value may be the older one.
+                    told = before;
+                }
+            }
+            (Some(_), None) if rule.is_none() => {
+                self.now.exceptions.insert(key, Exception::new(Start::Seen(self.taken.at)));
+            }
+            _ => {}
+        }
+        self.now.totals.push((key, told));
+        let is_usual = self.now.exceptions.is_empty() && device.is_none();
+        let exception = if is_usual { None } else { self.now.exceptions.get(&key).map(|exception| exception.start) };
+        match (rule, exception) {
+            (Some(rule), Some(Start::Known(start))) => Some(Start::Known(start.max(rule))),
+            (None, Some(start)) => Some(start),
+            (rule, _) => device.map(|_| rule.map_or(Start::Seen(self.now.seen), Start::Known)),
+        }
+    }
+
+    /// The last value of a series. The order of the samples seldom changes.
+    fn take_old(&mut self, key: u64) -> Option<f64> {
+        let mut place = self.next;
+        if self.old.get(place).is_none_or(|(of, _)| *of != key) {
+            let numbered = || self.old.iter().enumerate().map(|(place, (key, _))| (*key, place)).collect();
+            place = *self.places.get_or_insert_with(numbered).get(&key)?;
+        }
+        self.next = place + 1;
+        self.matched += 1;
+        self.old.get(place).map(|(_, value)| *value)
+    }
+
+    /// What is to be remembered: also the series that are missing this time.
+    fn end(self) -> Subject {
+        let Self { mut now, old, last, matched, taken, .. } = self;
+        now.most = now.most.max(now.totals.len());
+        if matched < old.len() {
+            let here: HashSet<u64, RandomState> = now.totals.iter().map(|(key, _)| *key).collect();
+            now.totals.extend(old.into_iter().filter(|(key, _)| !here.contains(key)));
+            if now.totals.len() > 2 * now.most + SPARE {
+                now.totals.truncate(2 * now.most + SPARE);
+                let kept: HashSet<u64, RandomState> = now.totals.iter().map(|(key, _)| *key).collect();
+                now.exceptions.retain(|key, _| kept.contains(key));
+            }
+        }
+        if let Some(last) = last.filter(|last| last.span.end > taken.span.end) {
+            now.taken = last;
+        }
+        now
+    }
+}
+
+#[cfg(test)]
+mod tests;

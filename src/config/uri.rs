@@ -1,0 +1,161 @@
+//! A libvirt connection URI, and what it may not have the client library do.
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+
+use super::error::ValueError;
+use super::value::scalar;
+
+/// Drivers within the client library that run programs of their product: `vzctl`, `vmrun`, and VirtualBox's service.
+const DRIVERS_WITH_PROGRAMS: [&str; 4] = ["openvz", "vmwareplayer", "vmwarews", "vbox"];
+
+/// A libvirt connection URI, such as `qemu:///system`: one of a daemon. Whether there is such a driver is libvirt's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uri(String);
+
+impl Uri {
+    /// The URI's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same without user and password, for pages that others may read.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let hide = || {
+            let (scheme, rest) = self.0.split_once("://")?;
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let (_, host) = authority.rsplit_once('@')?;
+            Some(Self(format!("{scheme}://<hidden>@{host}{path}")))
+        };
+        hide().unwrap_or_else(|| self.clone())
+    }
+
+    /// What names a program for the client library to run on this host.
+    pub(super) fn program(&self) -> Option<&'static str> {
+        let (scheme, path) = scheme_and_rest(&self.0)?;
+        let (driver, transport) = scheme.split_once('+').map_or((scheme.as_str(), ""), |(driver, over)| (driver, over));
+        if transport == "ext" {
+            return Some("the transport ext");
+        }
+        if transport.is_empty() && DRIVERS_WITH_PROGRAMS.contains(&driver) {
+            return Some("this driver");
+        }
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        let is_command = |pair: &str| decoded(pair.split('=').next().unwrap_or_default()) == "command";
+        query.split(['&', ';']).any(is_command).then_some("the parameter command")
+    }
+}
+
+/// The scheme in lower case, and what is behind its colon.
+fn scheme_and_rest(uri: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = uri.split_once(':')?;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(legal);
+    (is_scheme && rest.starts_with('/')).then(|| (scheme.to_ascii_lowercase(), rest))
+}
+
+/// As libvirt compares it.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().to_ascii_lowercase()
+}
+
+/// The path, which is behind the host.
+fn path(rest: &str) -> &str {
+    let path = rest.strip_prefix("//").map_or(rest, |rest| rest.find('/').map_or("", |slash| &rest[slash..]));
+    path.split(['?', '#']).next().unwrap_or_default()
+}
+
+impl Default for Uri {
+    fn default() -> Self {
+        Self("qemu:///system".to_owned())
+    }
+}
+
+impl Display for Uri {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Uri {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let uri = text.trim().to_owned();
+        if uri.is_empty() {
+            return Err(ValueError::EmptyUri);
+        }
+        if uri.contains('\0') {
+            return Err(ValueError::NulInUri { uri });
+        }
+        let is_uri = !uri.contains(|character: char| character.is_control() || character == ' ');
+        match scheme_and_rest(&uri).filter(|_| is_uri) {
+            None => Err(ValueError::Uri { uri }),
+            Some((_, rest)) if decoded(path(rest)).trim_matches('/') == "embed" => {
+                Err(ValueError::EmbeddedDriver { uri })
+            }
+            Some(_) => Ok(Self(uri)),
+        }
+    }
+}
+
+scalar!(Uri, "a libvirt URI");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn a_uri_is_shown_without_user_and_password() {
+        for (text, shown) in [
+            ("qemu:///system", "qemu:///system"),
+            ("qemu+ssh://root:a@b@host/system?x=@", "qemu+ssh://<hidden>@host/system?x=@"),
+            ("qemu+ssh://root@host", "qemu+ssh://<hidden>@host"),
+            ("qemu+unix:///system?socket=/a@b", "qemu+unix:///system?socket=/a@b"),
+        ] {
+            assert_eq!(uri(text).redacted().as_str(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_uri_of_a_daemon_is_refused() {
+        for text in
+            ["text", "qemu", "not a uri", "qemu:system", ":///", "1qemu:///system", "qemu:///sys tem", "a\tb:///"]
+        {
+            assert_eq!(text.parse::<Uri>(), Err(ValueError::Uri { uri: text.to_owned() }));
+        }
+        for text in
+            ["qemu:///embed?root=/x", "QEMU:///embed", "qemu:///%65mbed", "qemu:/embed", "qemu+unix://h/embed#a"]
+        {
+            assert_eq!(text.parse::<Uri>(), Err(ValueError::EmbeddedDriver { uri: text.to_owned() }));
+        }
+        for text in ["qemu:///system", "qemu:/system", "test:///file.xml", "qemu+tls://host/embedded", "xen+ssh://h"] {
+            assert_eq!(uri(text).program(), None);
+        }
+    }
+
+    #[test]
+    fn a_uri_that_names_a_program_is_told() {
+        for text in [
+            "qemu+ext:///?command=/bin/x",
+            "qemu+EXT:///",
+            "qemu+ssh://host/system?command=/bin/x",
+            "qemu+ssh://host/system?netcat=nc&COMMAND=x",
+            "qemu+ssh://host/system?no_tty=1;%63ommand=x",
+            "openvz:///system",
+            "vmwarews:///session",
+            "vbox:///session",
+        ] {
+            assert!(uri(text).program().is_some(), "{text}");
+        }
+        assert_eq!(uri("openvz+tls://host/system").program(), None, "the daemon there runs it");
+    }
+}

@@ -1,0 +1,261 @@
+//! What an operator can do about an error.
+//!
+//! libvirt tells one cause of a failed connection from another by its message only. Those of the client library are English
+//! whatever the locale, since this program does not set one; the daemon's may be translated, and then the class decides.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{ErrorClass, LibvirtError};
+
+/// All of these are in the message, and then this is the remedy; `{virsh}` is a command that makes the same connection.
+const REMEDIES: &[(&[&str], &str)] = &[
+    (
+        &["Cannot read CA certificate"],
+        "put the certificate of the authority that signed the daemon's at the path above, or name its folder in the URI \
+         (pkipath=)",
+    ),
+    (
+        &["server verification (of our certificate"],
+        "the daemon does not take this host's client certificate, or there is none: put clientcert.pem and \
+         clientkey.pem below /etc/pki/libvirt, signed by the daemon's authority",
+    ),
+    (&["does not match the hostname"], "name the host in libvirt.uri as the daemon's certificate does"),
+    (&["has expired"], "renew the certificate above"),
+    (&["is not yet active"], "the certificate above is not yet good, or the clock of this host is wrong"),
+    (
+        &["ertificate failed validation"],
+        "the daemon's certificate is of another authority than the CA certificate of this host (/etc/pki/CA/cacert.pem)",
+    ),
+    (
+        &["Failed to verify peer's certificate"],
+        "see above this line in the daemon's log which certificate it does not take; `{virsh}` shows the same",
+    ),
+    (
+        &["TLS handshake failed"],
+        "see whether the port speaks TLS (16514 does, 16509 does not) and whether both sides know a common version and \
+         priority; the daemon's log has its side",
+    ),
+    (
+        &["SASL"],
+        "the daemon wants a user and a password (SASL): put them into auth.conf of libvirt's client \
+         (~/.config/libvirt, /etc/libvirt), or use a socket without SASL",
+    ),
+    (
+        &["No authentication callback available"],
+        "the daemon wants a user and a password: put them into auth.conf of libvirt's client (~/.config/libvirt, \
+         /etc/libvirt), or use a socket without",
+    ),
+    (&["Unable to resolve address"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
+    (
+        &["unable to connect to server", "Connection refused"],
+        "nothing listens at that port: start the daemon's socket there (libvirtd-tls.socket or libvirtd-tcp.socket, or \
+         that of virtproxyd), or correct the port in libvirt.uri",
+    ),
+    (&["unable to connect to server"], "see whether the host is up, and whether a firewall is between it and this one"),
+    (
+        &["system_bus_socket"],
+        "start D-Bus and polkit on this host (systemctl start dbus polkit): the daemon asks them who may connect",
+    ),
+    (
+        &["olkit"],
+        "grant org.libvirt.unix.monitor to the user of the exporter by a polkit rule, and see that polkit runs \
+         (systemctl status polkit)",
+    ),
+    (
+        &["org.freedesktop."],
+        "start D-Bus and polkit on this host (systemctl start dbus polkit): the daemon asks them who may connect",
+    ),
+    (
+        &["no connection driver available"],
+        "this libvirt has no such driver: correct the scheme of libvirt.uri (qemu, lxc, xen), or install the driver's \
+         package and its daemon",
+    ),
+    (&["was built without"], "this libvirt has no such driver: correct the scheme of libvirt.uri (qemu, lxc, xen)"),
+    (&["URI"], "correct libvirt.uri, as in qemu:///system"),
+    (
+        &["Failed to connect socket to", "Connection refused"],
+        "no daemon listens at the socket above, which one has left behind: start it (systemctl start virtqemud.socket, \
+         or libvirtd.socket)",
+    ),
+    (
+        &["Failed to connect socket to", "No such file or directory"],
+        "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens",
+    ),
+];
+
+/// Of hypervisors; with any other the client library goes to libvirtd, which says that there is no such driver, if it runs.
+const DRIVERS: [&str; 17] = [
+    "bhyve",
+    "ch",
+    "esx",
+    "gsx",
+    "hyperv",
+    "lxc",
+    "openvz",
+    "parallels",
+    "qemu",
+    "test",
+    "vbox",
+    "vmwarefusion",
+    "vmwareplayer",
+    "vmwarews",
+    "vpx",
+    "vz",
+    "xen",
+];
+
+impl LibvirtError {
+    /// What an operator can do about it. `uri` is that of the connection, without a password.
+    #[must_use]
+    pub fn remedy(&self, uri: &str) -> String {
+        let virsh = format!("virsh -r -c '{uri}' list");
+        if let Some(folder) = self.closed_folder() {
+            return format!("let the user of the exporter enter the folder {} (chmod o+x)", folder.display());
+        }
+        if let Some(socket) = self.abandoned_modular_socket() {
+            return format!(
+                "{} is left of a modular daemon that does not run, and libvirtd has a socket beside it: remove it, or \
+                 add ?mode=legacy to libvirt.uri",
+                socket.display()
+            );
+        }
+        let driver = uri.split([':', '+']).next().unwrap_or_default().to_ascii_lowercase();
+        if self.class == ErrorClass::ConnectFailed && !DRIVERS.contains(&driver.as_str()) {
+            return format!("libvirt has no driver {driver}: correct the scheme of libvirt.uri (qemu, lxc, xen, ch)");
+        }
+        let fits = |marks: &[&str]| marks.iter().all(|mark| self.message.contains(mark));
+        let by_message = REMEDIES.iter().find(|(marks, _)| fits(marks)).map(|(_, remedy)| *remedy);
+        by_message.unwrap_or_else(|| self.class_remedy()).replace("{virsh}", &virsh)
+    }
+
+    fn class_remedy(&self) -> &'static str {
+        match self.class {
+            ErrorClass::ConnectFailed => {
+                "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens; \
+                 `{virsh}` makes the same connection"
+            }
+            ErrorClass::BadUri => "set libvirt.uri to one that `{virsh}` can open as the exporter's user",
+            // The message itself names the user and the settings.
+            ErrorClass::PermissionDenied => "grant what the line above names, or run the exporter as a user who has it",
+            ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
+            ErrorClass::TimedOut => {
+                "see whether `{virsh}` answers: if not, the daemon is frozen or at its client limit; if it does, a \
+                 guest does not answer or collection.deadline is too short"
+            }
+            ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
+            ErrorClass::NotSupported => "this driver does not know the call: see whether `{virsh}` works",
+            ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
+                "try again; if it stays, report it with `scrape --format params`"
+            }
+        }
+    }
+
+    /// The unix socket that could not be connected to.
+    fn socket(&self) -> Option<&Path> {
+        let (_, rest) = self.message.split_once("Failed to connect socket to '")?;
+        rest.split_once('\'').map(|(path, _)| Path::new(path))
+    }
+
+    /// The folder above the socket that this process may not enter.
+    pub(super) fn closed_folder(&self) -> Option<PathBuf> {
+        if self.class != ErrorClass::PermissionDenied {
+            return None;
+        }
+        let socket = self.socket()?;
+        let denied = |path: &Path| {
+            std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        // Of all that is out of sight, the uppermost: its folder is the closed one.
+        let out_of_sight = socket.ancestors().take_while(|path| denied(path)).last()?;
+        out_of_sight.parent().map(Path::to_owned)
+    }
+
+    /// The socket of a modular daemon that is not there any more, where libvirtd has one.
+    fn abandoned_modular_socket(&self) -> Option<&Path> {
+        let socket = self.socket().filter(|_| self.message.contains("Connection refused"))?;
+        let name = socket.file_name()?.to_str()?;
+        let (daemon, kind) = name.split_once("-sock")?;
+        let modular = daemon.starts_with("virt") && daemon.ends_with('d');
+        (modular && socket.with_file_name(format!("libvirt-sock{kind}")).exists()).then_some(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remedy(class: ErrorClass, message: &str) -> String {
+        LibvirtError::own("cannot open x read-only", class, message).remedy("qemu+tls://h/system")
+    }
+
+    /// The messages are libvirt's own, of 9.0.
+    #[test]
+    fn each_cause_has_its_remedy() {
+        use ErrorClass::{ConnectFailed, PermissionDenied, TimedOut};
+        for (class, message, part) in [
+            (
+                ConnectFailed,
+                "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such file or directory",
+                "pkipath=",
+            ),
+            (
+                ConnectFailed,
+                "server verification (of our certificate or IP address) failed: Input/output error",
+                "clientcert.pem",
+            ),
+            (
+                ConnectFailed,
+                "authentication failed: TLS handshake failed The TLS connection was non-properly terminated.",
+                "16509",
+            ),
+            (
+                PermissionDenied,
+                "authentication failed: Failed to verify peer's certificate",
+                "virsh -r -c 'qemu+tls://h/system'",
+            ),
+            (
+                PermissionDenied,
+                "authentication failed: Failed to start SASL negotiation: -4 (no mechanism available)",
+                "auth.conf",
+            ),
+            (ConnectFailed, "Unable to resolve address 'nohost' service '16514': Name or service not known", "getent"),
+            (ConnectFailed, "unable to connect to server at 'h:16514': Connection refused", "virtproxyd"),
+            (ConnectFailed, "unable to connect to server at 'h:16514': No route to host", "firewall"),
+            (
+                PermissionDenied,
+                "authentication unavailable: no polkit agent available to authenticate action 'org.libvirt.unix.manage'",
+                "polkit rule",
+            ),
+            (
+                ConnectFailed,
+                "Failed to connect to socket /run/dbus/system_bus_socket: No such file or directory",
+                "systemctl start dbus",
+            ),
+            (ConnectFailed, "no connection driver available for qemu:///system", "package"),
+            (ConnectFailed, "Failed to connect socket to '/run/a': Connection refused", "left behind"),
+            (
+                ConnectFailed,
+                "Failed to connect socket to '/run/a': No such file or directory",
+                "systemctl start libvirtd",
+            ),
+            (ConnectFailed, "internal error: something else", "virsh -r -c"),
+            (TimedOut, "the daemon has not answered for 5 s", "virsh -r -c 'qemu+tls://h/system' list"),
+        ] {
+            let remedy = remedy(class, message);
+            assert!(remedy.contains(part) && !remedy.contains('{'), "{message}: {remedy}");
+        }
+        let error = LibvirtError::own("cannot open x read-only", ConnectFailed, "No such file or directory");
+        assert!(error.remedy("nosuch:///system").contains("no driver nosuch"));
+    }
+
+    #[test]
+    fn a_socket_that_a_modular_daemon_left_beside_that_of_libvirtd_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("virtqemud-sock-ro");
+        let refused = format!("Failed to connect socket to '{}': Connection refused", socket.display());
+        let told = || remedy(ErrorClass::ConnectFailed, &refused).contains("?mode=legacy");
+        assert!(!told());
+        std::fs::write(folder.path().join("libvirt-sock-ro"), "").expect("written");
+        assert!(told());
+    }
+}

@@ -1,0 +1,71 @@
+//! How many descriptors the process may open, and how many of them are for connections of clients.
+//!
+//! Where libvirt lacks one, GLib ends the process: the server leaves enough of them alone.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+
+/// Connections at a time, over all listeners. A silent one costs some ten kilobytes.
+const MAX_CONNECTIONS: u64 = 2560;
+/// Fewer connections than this are no service.
+const MIN_CONNECTIONS: u64 = 16;
+/// Descriptors for everything else: two for each connection to libvirt, of which there are up to some 25 with 16 workers, some of
+/// them stuck; listeners, files, a push. Measured: 25 with 4 workers, 49 with 16.
+const LEAST_OTHERS: u64 = 80;
+/// As many are left alone where there are plenty.
+const MOST_OTHERS: u64 = 256;
+
+/// The process may open too few files.
+#[derive(Debug, Error)]
+#[error(
+    "the process may open {allowed} files (ulimit -n), but needs {}: raise the hard limit, which is LimitNOFILE= in a \
+     service's unit",
+    LEAST_OTHERS + MIN_CONNECTIONS
+)]
+pub struct TooFewDescriptors {
+    allowed: u64,
+}
+
+/// Raises the limit to what is wanted, as far as the hard limit allows it. The usual one of 1,024 is for programs that call
+/// `select`.
+///
+/// # Errors
+/// If there are fewer than the exporter needs.
+pub fn raise_descriptor_limit() -> Result<(), TooFewDescriptors> {
+    let wanted = MAX_CONNECTIONS + MOST_OTHERS;
+    let mut limit = getrlimit(Resource::Nofile);
+    // `None` is no limit.
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_ok() {
+            limit.current = Some(raised);
+        }
+    }
+    match limit.current {
+        Some(allowed) if allowed < LEAST_OTHERS + MIN_CONNECTIONS => Err(TooFewDescriptors { allowed }),
+        _ => Ok(()),
+    }
+}
+
+/// How many connections there may be.
+pub(super) fn connection_limit() -> usize {
+    let left = getrlimit(Resource::Nofile).current.map_or(MAX_CONNECTIONS, for_connections);
+    usize::try_from(left).unwrap_or(usize::MAX)
+}
+
+fn for_connections(allowed: u64) -> u64 {
+    let others = (allowed / 4).clamp(LEAST_OTHERS, MOST_OTHERS);
+    allowed.saturating_sub(others).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_have_enough_left() {
+        for (allowed, connections) in [(96, 16), (128, 48), (400, 300), (1024, 768), (2816, 2560), (u64::MAX, 2560)] {
+            assert_eq!(for_connections(allowed), connections, "{allowed}");
+        }
+    }
+}
