@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::catalogue::Families;
 use crate::collect::{Collection, Selection, Shortcomings, group_of};
-use crate::config::{AnchoredRegex, Config, Group, HeaderName, Naming, Otlp};
+use crate::config::{Config, Group, HeaderName, NamePatterns, Naming, Otlp};
 use crate::discovery::build_target_groups;
 use crate::exporter::Exporter;
 use crate::libvirt::ErrorClass;
@@ -193,14 +193,14 @@ async fn guests(config: &Config, exporter: &Exporter) -> String {
 /// cost of its own, which the group that takes the least shows.
 async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collection) -> (u32, Vec<(Group, f64)>) {
     let complete = collection.domains.iter().filter(|domain| domain.is_complete());
-    let names: Vec<String> = complete.take(TIMED).map(|domain| regex::escape(&domain.identity.name)).collect();
-    let (Ok(asked), Ok(domains)) = (u32::try_from(names.len()), names.join("|").parse::<AnchoredRegex>()) else {
+    let names: Vec<String> = complete.take(TIMED).map(|domain| regex_syntax::escape(&domain.identity.name)).collect();
+    let (Ok(asked), Ok(domains)) = (u32::try_from(names.len()), NamePatterns::new(names)) else {
         return (0, Vec::new());
     };
     let mut times = Vec::new();
     // KVM's statistics of vCPUs come with those of libvirt.
     for group in config.collection.groups.iter().filter(|group| **group != Group::VcpuKvm && asked > 0) {
-        let selection = Selection { groups: Some(BTreeSet::from([*group])), domains: vec![domains.clone()] };
+        let selection = Selection { groups: Some(BTreeSet::from([*group])), domains: domains.clone() };
         let collection = exporter.collect(None, &selection).await;
         if collection.error.is_none() {
             times.push((*group, collection.duration.as_secs_f64() * 1e3 / f64::from(asked)));

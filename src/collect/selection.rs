@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{AnchoredRegex, Group};
+use crate::config::{Group, NamePatterns};
 use crate::libvirt::{Records, StatsGroups};
 
 /// What one scrape wants to see: all that is configured, unless it says less. Scrapes of equal selections can share
@@ -13,7 +13,7 @@ pub struct Selection {
     /// Only these groups, each of which is configured; all configured ones if there is no set.
     pub groups: Option<BTreeSet<Group>>,
     /// Only domains whose name matches one of these; all if there are none.
-    pub domains: Vec<AnchoredRegex>,
+    pub domains: NamePatterns,
 }
 
 /// For people: `everything`, or `groups block, vm; domains web-.*`.
@@ -22,13 +22,11 @@ impl fmt::Display for Selection {
         if self.is_everything() {
             return f.write_str("everything");
         }
-        let list = |words: Vec<String>| words.join(", ");
         let groups = self.groups.as_ref().map(|groups| match groups.len() {
             0 => "no group".to_owned(),
-            _ => format!("groups {}", list(groups.iter().map(ToString::to_string).collect())),
+            _ => format!("groups {}", groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         });
-        let domains = list(self.domains.iter().map(ToString::to_string).collect());
-        let domains = (!domains.is_empty()).then(|| format!("domains {domains}"));
+        let domains = (!self.domains.is_empty()).then(|| format!("domains {}", self.domains.sources().join(", ")));
         let parts: Vec<String> = groups.into_iter().chain(domains).collect();
         f.write_str(&parts.join("; "))
     }
@@ -50,7 +48,7 @@ impl Selection {
     /// Whether the domain called `name` is wanted.
     #[must_use]
     pub fn selects(&self, name: &str) -> bool {
-        self.domains.is_empty() || self.domains.iter().any(|regex| regex.is_match(name))
+        self.domains.is_match(name)
     }
 
     /// What is wanted of `records`.
@@ -122,6 +120,10 @@ mod tests {
     use super::*;
     use crate::libvirt::ParamValue;
 
+    fn web() -> NamePatterns {
+        NamePatterns::new(vec!["web-.*".to_owned()]).expect("valid")
+    }
+
     fn keys(selection: &Selection) -> Vec<String> {
         let mut records = Records::default();
         for name in ["web-1", "db"] {
@@ -156,15 +158,15 @@ mod tests {
         assert!(Selection::default().is_everything());
         assert_eq!(keys(&Selection::default()).len(), 10);
         let groups = Some(BTreeSet::from([Group::Vcpu, Group::State]));
-        let selection = Selection { groups, domains: vec!["web-.*".parse().expect("valid")] };
+        let selection = Selection { groups, domains: web() };
         assert_eq!(keys(&selection), ["web-1 state.state", "web-1 vcpu.0.time"]);
-        let selection = Selection { groups: Some(BTreeSet::from([Group::VcpuKvm])), domains: Vec::new() };
+        let selection = Selection { groups: Some(BTreeSet::from([Group::VcpuKvm])), domains: NamePatterns::default() };
         assert_eq!(keys(&selection), ["web-1 vcpu.0.exits.sum", "db vcpu.0.exits.sum"]);
-        let none = Selection { groups: Some(BTreeSet::new()), domains: Vec::new() };
+        let none = Selection { groups: Some(BTreeSet::new()), domains: NamePatterns::default() };
         assert!(keys(&none).is_empty() && !none.is_everything());
         assert_eq!(none.to_string(), "no group");
         let groups = Some(BTreeSet::from([Group::Vcpu, Group::State]));
-        let selection = Selection { groups, domains: vec!["web-.*".parse().expect("valid")] };
+        let selection = Selection { groups, domains: web() };
         assert_eq!(selection.to_string(), "groups state, vcpu; domains web-.*");
         assert_eq!(Selection::default().to_string(), "everything");
     }

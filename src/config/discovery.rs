@@ -6,7 +6,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::list::List;
-use super::value::{AnchoredRegex, PagePath};
+use super::regex::AnchoredRegex;
+use super::value::PagePath;
 use super::word::{ActiveState, AddressFamily, DiscoverySource};
 use super::{count, duration};
 

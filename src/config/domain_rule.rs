@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::ValueError;
-use super::value::{AnchoredRegex, scalar};
+use super::regex::AnchoredRegex;
+use super::value::scalar;
 use super::word::DomainState;
 
 /// Which domains are meant: those that meet every condition given. In YAML a text, which is a regular expression on the

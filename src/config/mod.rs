@@ -10,11 +10,13 @@ mod domain_rule;
 mod duration;
 mod environment;
 mod error;
+mod file;
 mod list;
 mod listen_address;
 mod metadata;
 mod otlp;
 mod place;
+mod regex;
 mod strict;
 mod tls;
 mod uri;
@@ -22,8 +24,7 @@ mod value;
 mod web_file;
 mod word;
 
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,16 +36,18 @@ pub use domain_rule::{DomainRule, DomainUuid};
 pub use duration::Span;
 pub(crate) use error::escape_controls;
 pub use error::{ConfigError, ValueError};
+pub(crate) use file::read_pem;
 pub use list::List;
 pub use listen_address::ListenAddress;
 pub use metadata::{LabelName, Metadata, MetadataLabels, XmlPath};
 pub use otlp::{
     Endpoint, HeaderName, HeaderSecret, Headers, Naming, Otlp, OtlpCompression, OtlpProtocol, OtlpTls, Temporality,
 };
+pub use regex::{AnchoredRegex, NamePatterns};
 use strict::Nulls;
 pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
 pub use uri::Uri;
-pub use value::{AnchoredRegex, PagePath};
+pub use value::PagePath;
 pub use web_file::{
     BcryptHash, ContentTypeOptions, FrameOptions, RateLimit, UserName, WebFile, load_web_file, parse_web_file,
 };
@@ -201,6 +204,8 @@ pub struct Web {
     /// How many scrapes are answered at a time; 0 is no limit.
     #[serde(deserialize_with = "count::zero_up_to::<_, MAX_REQUESTS>")]
     pub max_requests: usize,
+    /// How many bytes the answers on their way to clients may have; 0 is no limit.
+    pub max_response_bytes: usize,
     /// Whether `POST /-/reload` reads the configuration anew.
     pub enable_lifecycle: bool,
 }
@@ -214,6 +219,7 @@ impl Default for Web {
             config_file: None,
             openmetrics_created: false,
             max_requests: 40,
+            max_response_bytes: 256 << 20,
             enable_lifecycle: false,
         }
     }
@@ -324,13 +330,10 @@ fn parse_document<T: DeserializeOwned>(text: &str, file: &str, nulls: Nulls<'_>)
 /// `kind` names the file in errors.
 fn read_text(path: &Path, kind: &'static str) -> Result<String, ConfigError> {
     let file = path.display().to_string();
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| ConfigError::Unreadable { kind, file: file.clone(), source })?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
-        return Err(ConfigError::TooLarge { file });
-    }
+    let bytes = file::read_file(path, MAX_FILE_BYTES).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => ConfigError::TooLarge { file: file.clone() },
+        _ => ConfigError::Unreadable { kind, file: file.clone(), source },
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         ConfigError::not_utf8(file, &error.as_bytes()[..valid])

@@ -50,6 +50,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("web.config_file", "null true 0 1 -1 99999999999999999999 1ns 1s 1000y text"),
     ("web.openmetrics_created", "true"),
     ("web.max_requests", "0 1"),
+    ("web.max_response_bytes", "0 1"),
     ("web.enable_lifecycle", "true"),
     ("otlp.enabled", "null true"),
     ("otlp.domain_resource", "true"),

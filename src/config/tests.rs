@@ -85,6 +85,7 @@ web:
   telemetry_path: /libvirt/metrics
   config_file: /etc/web.yaml
   max_requests: 0
+  max_response_bytes: 1048576
   enable_lifecycle: true
 otlp:
   enabled: true
@@ -136,6 +137,7 @@ log: {level: trace, format: json}
     let addresses: Vec<_> = config.web.listen_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1:0", "[::1]:9177", "localhost:80", "unix:/run/exporter.sock"]);
     assert!(config.web.systemd_socket && config.web.enable_lifecycle && config.web.max_requests == 0);
+    assert_eq!(config.web.max_response_bytes, 1 << 20);
     assert_eq!(config.web.config_file.as_deref(), Some(Path::new("/etc/web.yaml")));
     assert_eq!(config.web.telemetry_path.as_str(), "/libvirt/metrics");
     assert_eq!((config.log.level, config.log.format), (LogLevel::Trace, LogFormat::Json));

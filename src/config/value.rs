@@ -2,19 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 use super::error::ValueError;
-
-/// Larger than any sensible filter, small enough that a file cannot eat the host's memory.
-const REGEX_SIZE_LIMIT: usize = 4 << 20;
 
 /// A value that is one text in YAML. Parsing inside the visitor is what gives an error its line and column.
 pub(super) fn deserialize_text<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
@@ -56,73 +51,6 @@ macro_rules! scalar {
     };
 }
 pub(super) use scalar;
-
-/// A regular expression that has to match the whole of a text, as Prometheus' own do.
-#[derive(Debug, Clone)]
-pub struct AnchoredRegex {
-    source: String,
-    compiled: Regex,
-}
-
-impl AnchoredRegex {
-    /// Whether the whole of `text` matches.
-    #[must_use]
-    pub fn is_match(&self, text: &str) -> bool {
-        self.compiled.is_match(text)
-    }
-}
-
-impl PartialEq for AnchoredRegex {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for AnchoredRegex {}
-
-impl Hash for AnchoredRegex {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.source.hash(state);
-    }
-}
-
-impl Display for AnchoredRegex {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
-    }
-}
-
-impl FromStr for AnchoredRegex {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let compile = |regex: &str| {
-            RegexBuilder::new(regex)
-                .dot_matches_new_line(true)
-                .size_limit(REGEX_SIZE_LIMIT)
-                .build()
-                .map_err(|error| ValueError::Regex { regex: text.to_owned(), fault: regex_fault(&error) })
-        };
-        // `a)(b` is no expression, but would be one within the anchors.
-        compile(text)?;
-        let compiled = compile(&format!("^(?:{text})$"))?;
-        Ok(Self { source: text.to_owned(), compiled })
-    }
-}
-
-/// The compiler draws the expression with a caret below; its last line says what is wrong.
-fn regex_fault(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => "it needs more than 4 MiB when compiled".to_owned(),
-        other => {
-            let text = other.to_string();
-            let last = text.lines().last().unwrap_or_default();
-            last.trim_start_matches("error: ").to_owned()
-        }
-    }
-}
-
-scalar!(AnchoredRegex, "a regular expression");
 
 /// Serde for the path of a file, or none.
 pub(super) fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {

@@ -115,7 +115,10 @@ fn a_narrowed_scrape_gets_what_belongs_to_it() {
     assert_eq!(shown("", &only(&[Group::Vcpu])), BTreeSet::new());
     assert_eq!(shown("collection: {groups: [block, vcpu]}", &Selection::default()), block);
     assert_eq!(shown("metrics: {include: [libvirt_domain_block_.*]}", &Selection::default()), block);
-    let domains = Selection { domains: vec!["web-.*".parse().expect("a regex")], ..Selection::default() };
+    let domains = Selection {
+        domains: crate::config::NamePatterns::new(vec!["web-.*".to_owned()]).expect("a regex"),
+        ..Selection::default()
+    };
     assert_eq!(names(&shown_with("", &Records::default(), &all, &domains)), ["web-1"]);
 }
 

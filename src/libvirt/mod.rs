@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod addresses;
+mod allocator;
 mod callbacks;
 mod connection;
 mod domain;
@@ -22,6 +23,7 @@ mod text;
 mod watch;
 
 pub use addresses::{AddressSource, InterfaceAddresses};
+pub use allocator::give_back_large_blocks;
 pub use connection::{Access, Connection, Host, Versions};
 pub use domain::{ControlState, Domain, DomainInfo, Identity};
 pub use error::{ErrorClass, LibvirtError};

@@ -1,6 +1,5 @@
 //! TLS towards the receiver: whom to trust, and who we are.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::settings::PushError;
-use crate::config::OtlpTls;
+use crate::config::{OtlpTls, read_pem};
 
 /// Reads what `tls` names. `wanted` is whether there will be TLS at all: without, the system's authorities do not matter.
 pub(super) fn client_config(tls: &OtlpTls, wanted: bool) -> Result<ClientConfig, PushError> {
@@ -60,5 +59,5 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, PushError> {
-    fs::read(path).map_err(|source| PushError::Unreadable { key, path: path.to_owned(), source })
+    read_pem(path).map_err(|source| PushError::Unreadable { key, path: path.to_owned(), source })
 }

@@ -11,6 +11,8 @@ use crate::libvirt::{EventKind, JobOutcome};
 /// Most different keys that a domain's events are told apart by. Names in events come from outside; what goes beyond this is
 /// counted host-wide only.
 const MOST_KEYS: usize = 256;
+/// Likewise for the bytes of one name: libvirt's own have some dozens.
+const MOST_NAME_BYTES: usize = 256;
 
 /// Resets that follow one another within this time are one reboot: the firmware of a guest that is reset may reset it again.
 const ONE_REBOOT: Duration = Duration::from_secs(1);
@@ -162,20 +164,26 @@ impl DomainCounts {
             EventKind::ControlError => self.control_errors += 1,
             EventKind::DeviceRemovalFailed => self.device_removal_failures += 1,
             EventKind::Watchdog { action } => add(&mut self.watchdogs, *action),
-            EventKind::IoError { alias, action, reason } => {
+            EventKind::IoError { alias, action, reason } if is_short(alias) && is_short(reason) => {
                 add(&mut self.io_errors, (alias.clone(), *action, reason.clone()));
             }
-            EventKind::BlockJob { device, job, status } => add(&mut self.block_jobs, (device.clone(), *job, *status)),
+            EventKind::BlockJob { device, job, status } if is_short(device) => {
+                add(&mut self.block_jobs, (device.clone(), *job, *status));
+            }
             EventKind::JobCompleted(JobOutcome { operation, success, duration, downtime }) => {
                 add(&mut self.jobs, (*operation, *success));
                 self.last_job = Some(JobTimes { duration: *duration, downtime: *downtime });
             }
             EventKind::MigrationIteration { iteration } => self.migration_iteration = Some(*iteration),
             EventKind::MemoryFailure { recipient, action } => add(&mut self.memory_failures, (*recipient, *action)),
-            EventKind::BlockThreshold { device } => add(&mut self.block_thresholds, device.clone()),
+            EventKind::BlockThreshold { device } if is_short(device) => add(&mut self.block_thresholds, device.clone()),
             _ => {}
         }
     }
+}
+
+fn is_short(name: &str) -> bool {
+    name.len() <= MOST_NAME_BYTES
 }
 
 fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
@@ -226,6 +234,26 @@ mod tests {
         assert_eq!(after(&[(2, 0), (STOPPED, 2)]), 3, "a driver that tells of the end only");
         assert_eq!(after(&[(2, 0), (CRASHED, 0), (4, 0), (STOPPED, 5)]), 5, "a panic, and later another end");
         assert_eq!(after(&[(2, 0), (STOPPED, 0), (2, 0), (STOPPED, 1)]), 5, "a shutdown, and a destroy");
+    }
+
+    #[test]
+    fn names_from_outside_take_a_bounded_number_of_bytes() {
+        let mut counts = DomainCounts::default();
+        for number in 0..1000 {
+            for length in [200, 60_000] {
+                let name = format!("{number:x>length$}");
+                counts.count(&EventKind::BlockThreshold { device: name.clone() }, SystemTime::UNIX_EPOCH);
+                counts.count(&EventKind::BlockJob { device: name.clone(), job: 1, status: 0 }, SystemTime::UNIX_EPOCH);
+                counts.count(
+                    &EventKind::IoError { alias: name.clone(), action: 0, reason: name },
+                    SystemTime::UNIX_EPOCH,
+                );
+            }
+        }
+        let bytes: usize = counts.block_thresholds.keys().map(String::len).sum::<usize>()
+            + counts.block_jobs.keys().map(|(device, ..)| device.len()).sum::<usize>()
+            + counts.io_errors.keys().map(|(alias, _, reason)| alias.len() + reason.len()).sum::<usize>();
+        assert!(counts.io_errors.len() == MOST_KEYS && bytes <= 4 * MOST_KEYS * MOST_NAME_BYTES, "{bytes} bytes");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use crate::libvirt::Event;
+use crate::libvirt::{Event, EventKind};
 
 /// Most events held; some 3 MB. A host's storm of ten thousand events is applied before the next one comes.
 const CAPACITY: usize = 16_384;
+/// Most bytes of the names in them, which come from outside.
+const MOST_BYTES: usize = 8 << 20;
 
 /// A bounded queue of events. What does not fit is counted: then only a listing can tell what happened.
 #[derive(Debug, Default)]
@@ -17,6 +19,7 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<Event>,
+    bytes: usize,
     dropped: u64,
 }
 
@@ -34,7 +37,9 @@ impl Inbox {
     pub fn push(&self, event: Event) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = queue.events.is_empty();
-        if queue.events.len() < CAPACITY {
+        let bytes = queue.bytes + bytes_of(&event);
+        if queue.events.len() < CAPACITY && bytes <= MOST_BYTES {
+            queue.bytes = bytes;
             queue.events.push_back(event);
         } else {
             queue.dropped += 1;
@@ -45,9 +50,18 @@ impl Inbox {
     /// Takes out everything.
     pub fn take(&self) -> Arrived {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Queue { events, dropped } = std::mem::take(&mut *queue);
+        let Queue { events, dropped, .. } = std::mem::take(&mut *queue);
         Arrived { events, dropped }
     }
+}
+
+fn bytes_of(event: &Event) -> usize {
+    let names = match &event.kind {
+        EventKind::IoError { alias, reason, .. } => alias.len() + reason.len(),
+        EventKind::BlockJob { device, .. } | EventKind::BlockThreshold { device } => device.len(),
+        _ => 0,
+    };
+    event.domain.name.len() + names
 }
 
 #[cfg(test)]
@@ -57,7 +71,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::libvirt::{EventKind, Identity};
+    use crate::libvirt::Identity;
 
     #[test]
     fn what_does_not_fit_is_counted_and_waking_happens_once() {
@@ -70,5 +84,18 @@ mod tests {
         assert_eq!((arrived.events.len(), arrived.dropped), (CAPACITY, 5));
         assert_eq!(inbox.take(), Arrived::default());
         assert!(inbox.push(event), "after it was emptied");
+    }
+
+    #[test]
+    fn names_have_a_bound_in_bytes() {
+        let inbox = Inbox::default();
+        let domain = Identity { name: "a".repeat(100), uuid: Uuid::nil(), id: None };
+        let kind = EventKind::BlockThreshold { device: "x".repeat(1 << 20) };
+        let event = Event { domain, at: SystemTime::UNIX_EPOCH, kind };
+        (0..20).for_each(|_| _ = inbox.push(event.clone()));
+        let arrived = inbox.take();
+        assert_eq!((arrived.events.len(), arrived.dropped), (7, 13));
+        inbox.push(event);
+        assert_eq!(inbox.take().events.len(), 1, "after it was emptied");
     }
 }

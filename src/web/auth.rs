@@ -1,11 +1,14 @@
 //! Basic authentication against bcrypt hashes.
 //!
-//! A check takes a tenth of a second of a processor by design, so it is done on a blocking thread, few at a time, and a
-//! password that was right is remembered. What is remembered is a keyed hash, under a key that nobody outside this process
-//! has ever seen. Whoever names an unknown user waits for a check like everybody else, so that names cannot be tried out.
+//! A check takes a tenth of a second of a CPU by design, so it is done on a blocking thread, few at a time, one for each peer,
+//! and a password that was right is remembered. What is remembered is a keyed hash, under a key that nothing outside this
+//! process has ever seen. A request that names an unknown user waits for a check like any other, so that names cannot be
+//! tried out.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,73 +18,87 @@ use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
-use crate::config::{BcryptHash, UserName};
+use super::limits::{Peer, RateLimiter};
+use crate::config::{BcryptHash, RateLimit, UserName};
 
 /// Right passwords that are remembered. There is one for each user, but bcrypt reads only 72 bytes of a password.
 const REMEMBERED: usize = 128;
 /// Longer credentials than this are nobody's.
 const MAX_CREDENTIALS: usize = 1024;
 const TAG_BYTES: usize = 32;
+/// Passwords checked at a time, each of which keeps a CPU busy.
+const AT_A_TIME: usize = 2;
+/// Checks that go on or wait: more would wait for seconds.
+const MOST_CHECKS: usize = 16;
+/// How fast the passwords of one peer are checked, of which the right ones are checked once.
+const PACE: RateLimit = RateLimit {
+    interval: Duration::from_secs(1),
+    burst: match NonZeroU32::new(20) {
+        Some(burst) => burst,
+        None => NonZeroU32::MIN,
+    },
+};
+/// Peers whose pace is known.
+const MOST_PEERS: usize = 1024;
 
-/// Those who are let in.
-pub(super) struct Users {
-    hashes: BTreeMap<UserName, BcryptHash>,
-    /// What the password of an unknown user is compared with.
-    decoy: BcryptHash,
+/// What comes of an `Authorization` header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    Admitted,
+    Refused,
+    /// Too many passwords wait to be checked, or too many of this peer were.
+    TooMany,
+}
+
+/// The passwords that are known to be right, and the checks that go on. They outlive a web configuration: a password that was
+/// right stays so as long as its hash is in effect.
+#[derive(Debug)]
+pub(super) struct Logins {
     key: hmac::Key,
     verified: Mutex<Vec<[u8; TAG_BYTES]>>,
-    checks: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    checks: Mutex<Checks>,
 }
 
-impl std::fmt::Debug for Users {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Users").field("hashes", &self.hashes).finish_non_exhaustive()
-    }
+#[derive(Debug, Default)]
+struct Checks {
+    /// Whose passwords are checked or wait for it.
+    peers: HashSet<Peer>,
+    paces: HashMap<Peer, RateLimiter>,
 }
 
-impl Users {
-    /// `None` if there are none: then everybody is let in. `checks` bounds how many passwords are checked at a time.
-    ///
+/// A check that waits or goes on.
+struct Check {
+    logins: Arc<Logins>,
+    peer: Peer,
+}
+
+impl Logins {
     /// # Errors
     /// If the operating system has no random numbers.
-    pub(super) fn new(
-        hashes: BTreeMap<UserName, BcryptHash>,
-        checks: Arc<Semaphore>,
-    ) -> Result<Option<Self>, ring::error::Unspecified> {
-        // The most expensive hash, which is everybody's where the cost is the same for all.
-        let Some(decoy) = hashes.values().max_by_key(|hash| hash.cost()).cloned() else {
-            return Ok(None);
-        };
+    pub(super) fn new() -> Result<Self, ring::error::Unspecified> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
-        Ok(Some(Self { hashes, decoy, key, verified: Mutex::default(), checks }))
+        let permits = Arc::new(Semaphore::new(AT_A_TIME));
+        Ok(Self { key, verified: Mutex::default(), permits, checks: Mutex::default() })
     }
 
-    /// Whether an `Authorization` header lets its bearer in.
-    pub(super) async fn admit(&self, authorization: Option<&HeaderValue>) -> bool {
-        let Some((user, password)) = authorization.and_then(credentials) else {
-            return false;
-        };
-        let known = user.parse::<UserName>().ok().and_then(|name| self.hashes.get(&name));
-        let hash = known.unwrap_or(&self.decoy);
-        let tag = self.tag(&user, &password, hash);
-        if known.is_some() && self.is_verified(&tag) {
-            return true;
+    fn begin(self: &Arc<Self>, peer: Peer) -> Option<Check> {
+        let mut checks = self.checks();
+        if checks.peers.len() >= MOST_CHECKS || checks.peers.contains(&peer) {
+            return None;
         }
-        let Ok(permit) = Arc::clone(&self.checks).acquire_owned().await else {
-            return false;
-        };
-        let hash = hash.clone();
-        let check = tokio::task::spawn_blocking(move || {
-            let right = bcrypt::verify(&password, hash.as_str()).unwrap_or(false);
-            // Whoever hangs up does not free the place of the check that goes on.
-            drop(permit);
-            right
-        });
-        let right = check.await.unwrap_or(false) && known.is_some();
-        if right {
-            self.remember(tag);
+        if checks.paces.len() >= MOST_PEERS && !checks.paces.contains_key(&peer) {
+            checks.paces.clear();
         }
-        right
+        if !checks.paces.entry(peer).or_insert_with(|| RateLimiter::new(PACE)).allow() {
+            return None;
+        }
+        checks.peers.insert(peer);
+        Some(Check { logins: Arc::clone(self), peer })
+    }
+
+    fn checks(&self) -> MutexGuard<'_, Checks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tag(&self, user: &str, password: &[u8], hash: &BcryptHash) -> [u8; TAG_BYTES] {
@@ -109,6 +126,62 @@ impl Users {
     }
 }
 
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.logins.checks().peers.remove(&self.peer);
+    }
+}
+
+/// Those who are let in.
+pub(super) struct Users {
+    hashes: BTreeMap<UserName, BcryptHash>,
+    /// What the password of an unknown user is compared with.
+    decoy: BcryptHash,
+    logins: Arc<Logins>,
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Users").field("hashes", &self.hashes).finish_non_exhaustive()
+    }
+}
+
+impl Users {
+    /// `None` if there are none: then all requests are let in.
+    pub(super) fn new(hashes: BTreeMap<UserName, BcryptHash>, logins: &Arc<Logins>) -> Option<Self> {
+        // The most expensive hash, which is everybody's where the cost is the same for all.
+        let decoy = hashes.values().max_by_key(|hash| hash.cost()).cloned()?;
+        Some(Self { hashes, decoy, logins: Arc::clone(logins) })
+    }
+
+    /// Whether an `Authorization` header of `peer` lets its bearer in.
+    pub(super) async fn admit(&self, authorization: Option<&HeaderValue>, peer: Peer) -> Admission {
+        let Some((user, password)) = authorization.and_then(credentials) else {
+            return Admission::Refused;
+        };
+        let known = user.parse::<UserName>().ok().and_then(|name| self.hashes.get(&name));
+        let hash = known.unwrap_or(&self.decoy);
+        let tag = self.logins.tag(&user, &password, hash);
+        if known.is_some() && self.logins.is_verified(&tag) {
+            return Admission::Admitted;
+        }
+        let Some(check) = self.logins.begin(peer) else { return Admission::TooMany };
+        let Ok(permit) = Arc::clone(&self.logins.permits).acquire_owned().await else { return Admission::TooMany };
+        let hash = hash.clone();
+        let right = tokio::task::spawn_blocking(move || {
+            let right = bcrypt::verify(&password, hash.as_str()).unwrap_or(false);
+            // A client that hangs up does not free the place of the check that goes on.
+            drop((check, permit));
+            right
+        });
+        if !(right.await.unwrap_or(false) && known.is_some()) {
+            return Admission::Refused;
+        }
+        self.logins.remember(tag);
+        Admission::Admitted
+    }
+}
+
 /// User and password of a `Basic` header.
 fn credentials(authorization: &HeaderValue) -> Option<(String, Vec<u8>)> {
     let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
@@ -123,53 +196,107 @@ fn credentials(authorization: &HeaderValue) -> Option<(String, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
-    /// Cost 4, the lowest: `secret`.
-    fn users() -> Users {
-        let hash = bcrypt::hash("secret", 4).expect("hashed").parse().expect("a hash");
-        let hashes = BTreeMap::from([("alice".parse().expect("a name"), hash)]);
-        Users::new(hashes, Arc::new(Semaphore::new(1))).expect("random numbers").expect("users")
+    /// Cost 4, the lowest.
+    fn users_with(password: &str, logins: &Arc<Logins>) -> Users {
+        let hash = bcrypt::hash(password, 4).expect("hashed").parse().expect("a hash");
+        Users::new(BTreeMap::from([("alice".parse().expect("a name"), hash)]), logins).expect("users")
+    }
+
+    fn logins() -> Arc<Logins> {
+        Arc::new(Logins::new().expect("random numbers"))
     }
 
     fn basic(text: &str) -> HeaderValue {
         HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(text))).expect("a header")
     }
 
+    /// Who has not tried any password yet.
+    fn newcomer(number: u8) -> Peer {
+        Peer::from(IpAddr::from([192, 0, 2, number]))
+    }
+
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_let_in() {
-        let users = users();
-        for _ in 0..3 {
-            assert!(users.admit(Some(&basic("alice:secret"))).await);
+        let users = users_with("secret", &logins());
+        let admit = async |header: &HeaderValue, number| users.admit(Some(header), newcomer(number)).await;
+        for round in 0..3 {
+            assert_eq!(admit(&basic("alice:secret"), round).await, Admission::Admitted);
             for wrong in
                 ["alice:secre", "alice:", "bob:secret", ":secret", "alice", "", "alice:secret\0", "Alice:secret"]
             {
-                assert!(!users.admit(Some(&basic(wrong))).await, "{wrong:?}");
+                assert_eq!(admit(&basic(wrong), round).await, Admission::Refused, "{wrong:?}");
             }
         }
-        assert_eq!(users.verified.lock().expect("not poisoned").len(), 1);
+        assert_eq!(users.logins.verified.lock().expect("not poisoned").len(), 1);
         let lower = HeaderValue::from_str(&format!("bAsIc {}", STANDARD.encode("alice:secret"))).expect("a header");
-        assert!(users.admit(Some(&lower)).await);
+        assert_eq!(admit(&lower, 9).await, Admission::Admitted);
         for header in ["", "Basic", "Basic ", "Basic !!!", "Bearer YWxpY2U6c2VjcmV0", "Basic YWxpY2U6c2VjcmV"] {
-            assert!(!users.admit(Some(&HeaderValue::from_static(header))).await, "{header:?}");
+            assert_eq!(admit(&HeaderValue::from_static(header), 9).await, Admission::Refused, "{header:?}");
         }
-        assert!(!users.admit(None).await);
+        assert_eq!(users.admit(None, newcomer(9)).await, Admission::Refused);
     }
 
     #[tokio::test]
     async fn what_is_remembered_is_bounded() {
         let long = "x".repeat(72);
-        let hash = bcrypt::hash(&long, 4).expect("hashed").parse().expect("a hash");
-        let hashes = BTreeMap::from([("alice".parse().expect("a name"), hash)]);
-        let users = Users::new(hashes, Arc::new(Semaphore::new(1))).expect("random numbers").expect("users");
+        let users = users_with(&long, &logins());
         for number in 0..REMEMBERED + 10 {
-            assert!(users.admit(Some(&basic(&format!("alice:{long}{number}")))).await);
+            let peer = newcomer(u8::try_from(number).expect("few"));
+            assert_eq!(users.admit(Some(&basic(&format!("alice:{long}{number}"))), peer).await, Admission::Admitted);
         }
-        assert_eq!(users.verified.lock().expect("not poisoned").len(), REMEMBERED);
+        assert_eq!(users.logins.verified.lock().expect("not poisoned").len(), REMEMBERED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_peer_has_one_check_at_a_time_and_a_pace() {
+        let logins = logins();
+        let users = users_with("secret", &logins);
+        let (one, other) = (newcomer(1), newcomer(2));
+        let held = logins.begin(one).expect("the first");
+        assert_eq!(users.admit(Some(&basic("alice:wrong")), one).await, Admission::TooMany);
+        assert_eq!(users.admit(Some(&basic("alice:secret")), other).await, Admission::Admitted);
+        // What is known needs no check.
+        assert_eq!(users.admit(Some(&basic("alice:secret")), one).await, Admission::Admitted);
+        drop(held);
+        for _ in 1..PACE.burst.get() {
+            assert!(logins.begin(one).is_some());
+        }
+        assert!(logins.begin(one).is_none() && logins.begin(other).is_some());
+        tokio::time::advance(PACE.interval + Duration::from_millis(1)).await;
+        assert!(logins.begin(one).is_some() && logins.begin(one).is_none());
+        // All together have a bound, and so has what is known of them.
+        let checks: Vec<_> = (10..99).filter_map(|number| logins.begin(newcomer(number))).collect();
+        assert_eq!(checks.len(), MOST_CHECKS);
+        drop(checks);
+        for number in 0..5000_u32 {
+            drop(logins.begin(Peer::from(IpAddr::from(number.to_be_bytes()))));
+        }
+        assert!(logins.checks().paces.len() <= MOST_PEERS && logins.checks().peers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_login_outlives_its_policy_as_long_as_its_hash_does() {
+        let logins = logins();
+        let users = users_with("secret", &logins);
+        let peer = newcomer(1);
+        assert_eq!(users.admit(Some(&basic("alice:secret")), peer).await, Admission::Admitted);
+        let reloaded = Users::new(users.hashes.clone(), &logins).expect("users");
+        let held = logins.begin(peer).expect("no check goes on");
+        assert_eq!(reloaded.admit(Some(&basic("alice:secret")), peer).await, Admission::Admitted);
+        let changed = users_with("secret", &logins);
+        assert_eq!(changed.admit(Some(&basic("alice:secret")), peer).await, Admission::TooMany, "another hash");
+        drop(held);
+        assert_eq!(changed.admit(Some(&basic("alice:secret")), peer).await, Admission::Admitted);
+        let others = users_with("other", &logins);
+        assert_eq!(others.admit(Some(&basic("alice:secret")), peer).await, Admission::Refused);
     }
 
     #[test]
     fn nobody_prints_a_hash() {
-        assert!(!format!("{:?}", users()).contains("$2"));
+        assert!(!format!("{:?}", users_with("secret", &logins())).contains("$2"));
     }
 }

@@ -22,6 +22,8 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const LEAST_TIME: Duration = Duration::from_millis(100);
 /// Likewise for taking the next bytes of an answer.
 const LEAST_WRITE_TIME: Duration = Duration::from_millis(300);
+/// How long the client may take over an answer, however steadily: with the largest one this is some 50 Mbit/s.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Between two looks for a place when none has to go.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -45,6 +47,8 @@ struct State {
     phase: Phase,
     /// Since when, or since the last progress of a write.
     since: Instant,
+    /// When the client will have taken too long over the answer.
+    answer_by: Instant,
     /// When the head of the next request began to arrive.
     head_since: Option<Instant>,
     /// Whether a request has been answered.
@@ -62,8 +66,9 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new() -> Self {
-        let state =
-            State { phase: Phase::Unseen, since: Instant::now(), head_since: None, answered: false, served: false };
+        let now = Instant::now();
+        let (phase, head_since) = (Phase::Unseen, None);
+        let state = State { phase, since: now, answer_by: now, head_since, answered: false, served: false };
         Self { state: Mutex::new(state), evicted: Notify::new() }
     }
 
@@ -74,6 +79,23 @@ impl Connection {
     /// Completes when the connection has to make room.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
+    }
+
+    /// Makes the connection go.
+    pub(super) fn evict(&self) {
+        self.evicted.notify_one();
+    }
+
+    /// Whether there is an answer that the client does not take.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        let state = self.state();
+        state.phase == Phase::Writing && now.saturating_duration_since(state.since) > LEAST_WRITE_TIME
+    }
+
+    /// When the client will have taken too long over the answer that is on its way.
+    pub(super) fn answer_deadline(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.phase == Phase::Writing).then_some(state.answer_by)
     }
 
     /// There is nothing to read from the client, or it is time for a handshake.
@@ -111,6 +133,7 @@ impl Connection {
     pub(super) fn end_request(&self, good: bool) {
         let mut state = self.state();
         (state.phase, state.since) = (Phase::Writing, Instant::now());
+        state.answer_by = state.since + ANSWER_TIME;
         state.answered = true;
         state.served |= good;
     }
@@ -232,7 +255,7 @@ impl Connections {
         let mut open = self.lock();
         let full = open.connections.len() >= self.limit;
         if full {
-            open.remove_least_useful(Instant::now())?.evicted.notify_one();
+            open.remove_least_useful(Instant::now())?.evict();
         }
         open.last += 1;
         let number = open.last;

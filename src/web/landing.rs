@@ -12,8 +12,6 @@ const STYLE: &str = include_str!("landing.css");
 const LISTED: usize = 20;
 /// Selections, and groups, that are listed.
 const LISTED_EFFORTS: usize = 6;
-/// Characters of a selection, which anybody can make as long as a request may be.
-const SHOWN_OF_SELECTION: usize = 120;
 
 /// Renders the page.
 pub(super) fn render(overview: &Overview, config: &Config) -> String {
@@ -161,12 +159,7 @@ fn efforts(efforts: &[Effort], now: SystemTime) -> String {
     }
     let row = |effort: &Effort| {
         let (at, last, longest) = (ago(effort.at, now), Short(effort.last), Short(effort.longest));
-        let mut selection: String = effort.selection.to_string();
-        if let Some((end, _)) = selection.char_indices().nth(SHOWN_OF_SELECTION) {
-            selection.truncate(end);
-            selection.push('…');
-        }
-        let selection = Escaped(&selection);
+        let selection = Escaped(&effort.selection);
         format!("<li><b>{last}</b> <span>{selection}</span> <small>at most {longest}, last {at}</small></li>\n")
     };
     let rows: String = efforts.iter().take(LISTED_EFFORTS).map(row).collect();
@@ -237,6 +230,8 @@ impl Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
+            // A terminal that shows the page would obey them.
+            control if control.is_control() => write!(f, "{}", control.escape_default()),
             other => write!(f, "{other}"),
         })
     }
@@ -245,7 +240,6 @@ impl Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::Selection;
 
     fn page(overview: &Overview, now: SystemTime) -> String {
         let mut config = Config::default();
@@ -256,13 +250,13 @@ mod tests {
     #[test]
     fn whatever_comes_from_outside_is_escaped() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
-        let evil = "<script>\"a\" & 'b'</script>".to_owned();
+        let evil = "<script>\"a\" & 'b'</script>\u{1b}[31m\u{9b}".to_owned();
         let overview = Overview {
             connection: Connection::Bad { error: evil.clone(), remedy: evil.clone() },
             uri: evil.clone(),
             quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
             efforts: vec![Effort {
-                selection: Selection { domains: vec![evil.parse().expect("a regex")], ..Selection::default() },
+                selection: format!("domains {evil}"),
                 at: now,
                 last: Duration::from_millis(12),
                 longest: Duration::from_secs(3),
@@ -272,7 +266,9 @@ mod tests {
             ..Overview::default()
         };
         let page = page(&overview, now);
-        assert_eq!(page.matches("&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;").count(), 9);
+        let harmless = "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;\\u{1b}[31m\\u{9b}";
+        assert_eq!(page.matches(harmless).count(), 9);
+        assert!(!page.contains(|character: char| character.is_control() && character != '\n'));
         assert!(page.contains("<li><b>12 ms</b> <span>domains &lt;"), "{page}");
         assert!(page.contains("</span> <small>at most 3.0 s, last just now</small>"), "{page}");
         assert!(page.contains("<a href=\"/a&#39;b&amp;c\">Metrics</a>"));

@@ -1,8 +1,7 @@
-//! How much is answered: requests in a time, and scrapes at a time.
+//! How many requests are answered in a time, and who asks.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
@@ -47,46 +46,6 @@ impl From<IpAddr> for Peer {
     }
 }
 
-/// How many scrapes are being answered, to whom.
-#[derive(Debug, Default)]
-pub(super) struct InFlight(Mutex<HashMap<Peer, usize>>);
-
-impl InFlight {
-    /// A place for one more, if there are fewer than `limit`; 0 is no limit. The last quarter of the places is for those who
-    /// have none, so that nobody can take them all.
-    pub(super) fn enter(&self, limit: usize, peer: Peer) -> Option<Place<'_>> {
-        let mut places = self.places();
-        let (all, own) = (places.values().sum::<usize>(), places.get(&peer).copied().unwrap_or(0));
-        let free = if own == 0 { limit } else { limit - limit / 4 };
-        if limit != 0 && all >= free {
-            return None;
-        }
-        places.insert(peer, own + 1);
-        Some(Place { all: self, peer })
-    }
-
-    fn places(&self) -> MutexGuard<'_, HashMap<Peer, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One scrape; it ends when this is dropped, which is also when the scraper hangs up.
-#[derive(Debug)]
-pub(super) struct Place<'a> {
-    all: &'a InFlight,
-    peer: Peer,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut places = self.all.places();
-        match places.get_mut(&self.peer) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => _ = places.remove(&self.peer),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
@@ -106,25 +65,11 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_back() {
-        let scrapes = InFlight::default();
-        let (one, other) = (Peer::default(), Peer::from(IpAddr::from([192, 0, 2, 1])));
-        let first = scrapes.enter(1, one).expect("a place");
-        assert!(scrapes.enter(1, one).is_none() && scrapes.enter(1, other).is_none());
-        assert!(scrapes.enter(0, one).is_some());
-        drop(first);
-        assert!(scrapes.enter(1, one).is_some() && scrapes.places().is_empty());
-    }
-
-    #[test]
-    fn nobody_can_take_all_places() {
-        let scrapes = InFlight::default();
+    fn a_machine_is_known_by_its_address_or_its_network() {
         let peer = |text: &str| Peer::from(text.parse::<IpAddr>().expect("an address"));
-        let take = |text: &str| scrapes.enter(8, peer(text));
-        let taken: Vec<_> = (0..8).filter_map(|number| take(&format!("2001:db8::{number}"))).collect();
-        assert_eq!(taken.len(), 6);
-        let others = [take("2001:db8:0:1::1"), take("192.0.2.1"), take("192.0.2.2")];
-        assert_eq!(others.map(|place| place.is_some()), [true, true, false]);
         assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
+        assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff"));
+        assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));
+        assert_ne!(peer("192.0.2.1"), peer("192.0.2.2"));
     }
 }

@@ -15,6 +15,8 @@ mod limits;
 mod listen;
 mod negotiate;
 mod overview;
+mod pace;
+mod places;
 mod pulse;
 mod query;
 mod security;
@@ -22,6 +24,7 @@ mod server;
 mod site;
 mod stream;
 mod tls;
+mod turns;
 mod unix;
 
 use std::sync::Arc;
@@ -34,7 +37,7 @@ pub use listen::{Listener, WebError, bind};
 pub use negotiate::{Negotiated, negotiate};
 pub use overview::{Connection, Overview, Push, Quarantined};
 pub use pulse::Pulse;
-pub use query::parse_query;
+pub use query::{Query, parse_query};
 pub use security::{Loaded, Security, SecurityError};
 pub use server::serve;
 pub use tls::TlsError;
@@ -43,25 +46,24 @@ use crate::collect::Selection;
 use crate::config::Config;
 use crate::encode::{Coding, Format};
 
-/// What a scraper asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scrape {
-    /// The format of the exposition.
-    pub format: Format,
-    /// How it is compressed.
-    pub coding: Coding,
-    /// How long the scraper will wait for it, if it says so.
-    pub timeout: Option<Duration>,
-    /// What it shows.
-    pub selection: Selection,
-}
-
 /// What the server serves.
 pub trait Source: Send + Sync + 'static {
-    /// One exposition. The future is dropped when the scraper hangs up.
+    /// What an exposition is made from.
+    type Collected: Send;
+
+    /// Collects what `selection` wants; `timeout` is how long the scraper will wait, if it says so. That libvirt does not answer
+    /// is no error, but something to show. The future is dropped when the scraper hangs up.
+    fn collect(&self, timeout: Option<Duration>, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
+
+    /// The exposition of what was collected.
     ///
-    /// The error is one sentence, which becomes a 500. That libvirt does not answer is no error, but an exposition.
-    fn exposition(&self, scrape: Scrape) -> impl Future<Output = Result<Bytes, String>> + Send;
+    /// The error is one sentence, which becomes a 500.
+    fn render(
+        &self,
+        collected: Self::Collected,
+        format: Format,
+        coding: Coding,
+    ) -> impl Future<Output = Result<Bytes, String>> + Send;
 
     /// The guests as targets, in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. `timeout` is how
     /// long the client will wait, if it says so. The future is dropped when the client hangs up.

@@ -3,27 +3,45 @@
 use std::collections::BTreeSet;
 
 use crate::collect::Selection;
-use crate::config::{AnchoredRegex, Group, escape_controls};
+use crate::config::{Group, NamePatterns, escape_controls};
 
-/// More than anybody writes into a scrape configuration; each costs some time to compile.
+/// More expressions than anybody writes into a scrape configuration.
 const MAX_DOMAINS: usize = 32;
+/// All expressions together, uncompiled: parsing them takes some ten milliseconds at the most.
+const MAX_DOMAIN_BYTES: usize = 2 << 10;
+
+/// What a query asks for. Its expressions are not compiled yet, which is work that a request has to wait its turn for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Query {
+    groups: Option<BTreeSet<Group>>,
+    /// The sources of the expressions, sorted, each once.
+    domains: Vec<String>,
+}
 
 /// Parses a query; `configured` are the groups that there are. Parameters that mean nothing here are let pass.
 ///
 /// # Errors
 /// One sentence.
-pub fn parse_query(query: &str, configured: &[Group]) -> Result<Selection, String> {
+pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, String> {
     let mut collect = BTreeSet::new();
     let mut exclude = BTreeSet::new();
-    let mut domains: Vec<AnchoredRegex> = Vec::new();
+    let mut domains: Vec<String> = Vec::new();
+    let (mut count, mut bytes) = (0, 0);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "collect[]" => _ = collect.insert(group(&name, &value, configured)?),
             "exclude[]" => _ = exclude.insert(group(&name, &value, configured)?),
-            "domain[]" if domains.len() == MAX_DOMAINS => {
-                return Err(format!("there are more than {MAX_DOMAINS} domain[], join them with `|`"));
+            "domain[]" => {
+                count += 1;
+                bytes += value.len();
+                if count > MAX_DOMAINS {
+                    return Err(format!("there are more than {MAX_DOMAINS} domain[], join them with `|`"));
+                }
+                if bytes > MAX_DOMAIN_BYTES {
+                    return Err(format!("all domain[] together have more than {MAX_DOMAIN_BYTES} bytes"));
+                }
+                domains.push(value.into_owned());
             }
-            "domain[]" => domains.push(value.parse().map_err(|error| escape_controls(&format!("domain[]: {error}")))?),
             _ => {}
         }
     }
@@ -35,9 +53,32 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Selection, Strin
     };
     // What names all is the same as what names none, and can share its collections.
     let groups = groups.filter(|groups: &BTreeSet<Group>| configured.iter().any(|group| !groups.contains(group)));
-    domains.sort_by_key(ToString::to_string);
+    domains.sort();
     domains.dedup();
-    Ok(Selection { groups, domains })
+    Ok(Query { groups, domains })
+}
+
+impl Query {
+    /// Whether nothing is left out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.groups.is_none() && self.domains.is_empty()
+    }
+
+    /// Whether there are no expressions to compile.
+    pub(super) fn is_cheap(&self) -> bool {
+        self.domains.is_empty()
+    }
+
+    /// Compiles the expressions, which takes some ten milliseconds where they use all that they may: not for async threads.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn compile(&self) -> Result<Selection, String> {
+        let domains = NamePatterns::new(self.domains.clone());
+        let domains = domains.map_err(|error| escape_controls(&format!("domain[]: {error}")))?;
+        Ok(Selection { groups: self.groups.clone(), domains })
+    }
 }
 
 fn group(parameter: &str, word: &str, configured: &[Group]) -> Result<Group, String> {
@@ -62,7 +103,7 @@ mod tests {
     const CONFIGURED: [Group; 3] = [Group::State, Group::Block, Group::Vcpu];
 
     fn selection(query: &str) -> Selection {
-        parse_query(query, &CONFIGURED).expect(query)
+        parse_query(query, &CONFIGURED).and_then(|query| query.compile()).expect(query)
     }
 
     #[test]
@@ -94,12 +135,23 @@ mod tests {
             ("domain[]=a[", "domain[]: bad regular expression `a[`: unclosed character class"),
             ("domain[]=%0A[", "domain[]: bad regular expression `\\n[`: unclosed character class"),
         ] {
-            assert_eq!(parse_query(query, &CONFIGURED), Err(expected.to_owned()));
+            let refused = parse_query(query, &CONFIGURED).and_then(|query| query.compile());
+            assert_eq!(refused, Err(expected.to_owned()));
         }
         let many = "domain[]=a&".repeat(33);
-        assert_eq!(
-            parse_query(&many, &CONFIGURED),
-            Err("there are more than 32 domain[], join them with `|`".to_owned())
-        );
+        let refused = parse_query(&many, &CONFIGURED);
+        assert_eq!(refused, Err("there are more than 32 domain[], join them with `|`".to_owned()));
+        let long = format!("domain[]={}&domain[]={}", "a".repeat(2000), "b".repeat(49));
+        let refused = parse_query(&long, &CONFIGURED);
+        assert_eq!(refused, Err("all domain[] together have more than 2048 bytes".to_owned()));
+    }
+
+    #[test]
+    fn a_query_that_is_refused_compiles_nothing() {
+        let expressions: String = (0..31).map(|number| format!("domain[]=%5Cw{{82}}{number}&")).collect();
+        let refused = parse_query(&format!("{expressions}collect[]=nonsense"), &CONFIGURED);
+        assert!(refused.is_err_and(|fault| fault.starts_with("collect[]: unknown group")));
+        let query = parse_query(&expressions, &CONFIGURED).expect("what it costs is seen when it is compiled");
+        assert!(query.compile().is_err_and(|fault| fault.ends_with("more than 1 MiB when compiled")));
     }
 }

@@ -1,29 +1,31 @@
 //! The web configuration file in effect.
 //!
-//! It is looked at for every connection, every request and every push: if it, or a file that it names, is another one than it was, it is
-//! read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used, the last
-//! good one stays in effect: a typing error neither opens the server to everybody nor takes it down. That is logged once, and
-//! `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
+//! It is looked at for every connection, every request and every push: if it, or a file that it names, is another one than it
+//! was, it is read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used,
+//! or cannot be read in time, the last good one stays in effect: a typing error neither opens the server to everybody nor takes
+//! it down. That is logged once, and `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::auth::Users;
+use super::auth::{Logins, Users};
 use super::limits::RateLimiter;
 use super::tls::{TlsError, server_config};
 use crate::config::{ConfigError, Pem, Tls, WebFile, load_web_file};
+use crate::files::{FileThread, Stuck};
 
-/// Passwords checked at a time, each of which keeps a processor busy.
-const PASSWORD_CHECKS: usize = 2;
+/// How long a request waits for the files to be looked at.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why a web configuration file cannot be used.
 #[derive(Debug, Error)]
@@ -57,15 +59,18 @@ pub(super) struct Policy {
 /// The web configuration file in effect, or none.
 #[derive(Debug)]
 pub struct Security {
-    state: Mutex<Loaded>,
-    checks: Arc<Semaphore>,
+    state: Arc<Mutex<Loaded>>,
+    logins: Arc<Logins>,
+    files: FileThread,
+    /// Whether the file system does not answer.
+    stuck: AtomicBool,
 }
 
 /// A web configuration file that has been read and can be used.
 #[derive(Debug)]
 pub struct Loaded {
     path: Option<PathBuf>,
-    stamps: Vec<(PathBuf, Option<Stamp>)>,
+    stamps: Arc<[(PathBuf, Option<Stamp>)]>,
     policy: Arc<Policy>,
     fault: Option<String>,
 }
@@ -83,74 +88,100 @@ struct Stamp {
 impl Security {
     /// Reads the file at `path`; without one everybody is let in over plain HTTP.
     pub fn load(path: Option<&Path>) -> Result<Self, SecurityError> {
-        let checks = Arc::new(Semaphore::new(PASSWORD_CHECKS));
-        Ok(Self { state: Mutex::new(load(path, &checks)?), checks })
+        let logins = Arc::new(Logins::new().map_err(|_| SecurityError::Random)?);
+        let state = Arc::new(Mutex::new(load(path, &logins)?));
+        Ok(Self { state, logins, files: FileThread::new(LOOK_LIMIT), stuck: AtomicBool::new(false) })
     }
 
-    /// Reads the file at `path` for [`Security::replace`].
+    /// Reads the file at `path` for [`Security::replace`]. Not for async threads.
     pub fn prepare(&self, path: Option<&Path>) -> Result<Loaded, SecurityError> {
-        load(path, &self.checks)
+        load(path, &self.logins)
     }
 
     /// From here on `loaded` is in effect.
     pub fn replace(&self, loaded: Loaded) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *lock(&self.state) = loaded;
     }
 
-    /// Why the files as they are now are not in effect.
+    /// Why the files, as they were when they were last looked at, are not in effect.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.refreshed().fault.clone()
+        let state = lock(&self.state);
+        let path = state.path.as_ref().filter(|_| self.stuck.load(Ordering::Relaxed));
+        path.map(|path| format!("{}: {Stuck}", path.display())).or_else(|| state.fault.clone())
     }
 
-    /// What is in effect now. A handful of `stat` calls, and a few milliseconds after a change.
-    pub(super) fn current(&self) -> Arc<Policy> {
-        Arc::clone(&self.refreshed().policy)
+    /// What is in effect now.
+    pub(super) async fn current(&self) -> Arc<Policy> {
+        self.refresh().await;
+        Arc::clone(&lock(&self.state).policy)
     }
 
-    fn refreshed(&self) -> MutexGuard<'_, Loaded> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.path.is_some() && state.stamps.iter().any(|(path, stamp)| Stamp::of(path) != *stamp) {
-            state.refresh(&self.checks);
+    /// Looks at the files. A handful of `stat` calls, and a few milliseconds after a change, on another thread.
+    pub async fn refresh(&self) {
+        let Some(file) = lock(&self.state).path.clone() else { return };
+        let (state, logins) = (Arc::clone(&self.state), Arc::clone(&self.logins));
+        let stuck = self.files.run(move || look(&state, &logins)).await.is_err();
+        let was_stuck = self.stuck.swap(stuck, Ordering::Relaxed);
+        if stuck && !was_stuck {
+            let file = file.display().to_string();
+            tracing::error!(
+                file,
+                "the web configuration cannot be looked at, the last good one stays in effect: {Stuck}"
+            );
         }
-        state
     }
 }
 
-impl Loaded {
-    fn refresh(&mut self, checks: &Arc<Semaphore>) {
-        let Some(path) = self.path.clone() else { return };
-        let file = path.display().to_string();
-        // Before they are read: what changes from here on is seen the next time.
-        let seen: Vec<_> = self.watched(&path).into_iter().map(|path| (Stamp::of(&path), path)).collect();
-        match load(Some(&path), checks) {
-            Ok(loaded) => {
-                tracing::info!(file, "the web configuration has changed and is in effect");
-                *self = loaded;
-            }
-            Err(error) => {
-                self.stamps = seen.into_iter().map(|(stamp, path)| (path, stamp)).collect();
-                let error = chain(&error);
-                if self.fault.as_ref() != Some(&error) {
-                    tracing::error!(
-                        file,
-                        error,
-                        "the web configuration has changed and cannot be used, the last good one stays in effect"
-                    );
-                }
-                self.fault = Some(error);
-            }
-        }
-    }
+fn lock(state: &Mutex<Loaded>) -> MutexGuard<'_, Loaded> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// The files that the policy in effect came from, and those that the file at `path` names now.
-    fn watched(&self, path: &Path) -> BTreeSet<PathBuf> {
-        let mut watched: BTreeSet<PathBuf> = self.stamps.iter().map(|(path, _)| path.clone()).collect();
-        if let Ok(WebFile { tls: Some(tls), .. }) = load_web_file(path) {
-            watched.extend(files(&tls).map(Path::to_owned));
-        }
-        watched
+/// Reads the files again if any of them has changed. `state` is not locked meanwhile; what has been replaced by then stays so.
+fn look(state: &Mutex<Loaded>, logins: &Arc<Logins>) {
+    let (path, stamps) = {
+        let state = lock(state);
+        let Some(path) = state.path.clone() else { return };
+        (path, Arc::clone(&state.stamps))
+    };
+    if stamps.iter().all(|(path, stamp)| Stamp::of(path) == *stamp) {
+        return;
     }
+    let file = path.display().to_string();
+    // Before they are read: what changes from here on is seen the next time.
+    let seen = watched(&stamps, &path).into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect();
+    let loaded = load(Some(&path), logins);
+    let mut state = lock(state);
+    if !Arc::ptr_eq(&state.stamps, &stamps) {
+        return;
+    }
+    match loaded {
+        Ok(loaded) => {
+            tracing::info!(file, "the web configuration has changed and is in effect");
+            *state = loaded;
+        }
+        Err(error) => {
+            state.stamps = seen;
+            let error = chain(&error);
+            if state.fault.as_ref() != Some(&error) {
+                tracing::error!(
+                    file,
+                    error,
+                    "the web configuration has changed and cannot be used, the last good one stays in effect"
+                );
+            }
+            state.fault = Some(error);
+        }
+    }
+}
+
+/// The files that the policy in effect came from, and those that the file at `path` names now.
+fn watched(stamps: &[(PathBuf, Option<Stamp>)], path: &Path) -> BTreeSet<PathBuf> {
+    let mut watched: BTreeSet<PathBuf> = stamps.iter().map(|(path, _)| path.clone()).collect();
+    if let Ok(WebFile { tls: Some(tls), .. }) = load_web_file(path) {
+        watched.extend(files(&tls).map(Path::to_owned));
+    }
+    watched
 }
 
 impl Stamp {
@@ -166,9 +197,9 @@ impl Stamp {
     }
 }
 
-fn load(path: Option<&Path>, checks: &Arc<Semaphore>) -> Result<Loaded, SecurityError> {
+fn load(path: Option<&Path>, logins: &Arc<Logins>) -> Result<Loaded, SecurityError> {
     let Some(path) = path else {
-        return Ok(Loaded { path: None, stamps: Vec::new(), policy: Arc::default(), fault: None });
+        return Ok(Loaded { path: None, stamps: Arc::default(), policy: Arc::default(), fault: None });
     };
     // Before they are read: what changes from here on is seen the next time.
     let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
@@ -177,8 +208,8 @@ fn load(path: Option<&Path>, checks: &Arc<Semaphore>) -> Result<Loaded, Security
         tracing::warn!(file = %path.display(), "{warning}");
     }
     stamps.extend(file.tls.iter().flat_map(files).map(|file| (file.to_owned(), Stamp::of(file))));
-    let policy = Arc::new(Policy::new(file, path, checks)?);
-    Ok(Loaded { path: Some(path.to_owned()), stamps, policy, fault: None })
+    let policy = Arc::new(Policy::new(file, path, logins)?);
+    Ok(Loaded { path: Some(path.to_owned()), stamps: stamps.into(), policy, fault: None })
 }
 
 fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
@@ -189,7 +220,7 @@ fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
 }
 
 impl Policy {
-    fn new(file: WebFile, path: &Path, checks: &Arc<Semaphore>) -> Result<Self, SecurityError> {
+    fn new(file: WebFile, path: &Path, logins: &Arc<Logins>) -> Result<Self, SecurityError> {
         let tls = file.tls.as_ref().map(server_config).transpose();
         let tls = tls.map_err(|source| SecurityError::Tls { file: path.display().to_string(), source })?;
         let headers = file.headers.iter().filter_map(|(name, text)| {
@@ -199,7 +230,7 @@ impl Policy {
         Ok(Self {
             tls,
             headers: headers.collect(),
-            users: Users::new(file.users, Arc::clone(checks)).map_err(|_| SecurityError::Random)?,
+            users: Users::new(file.users, logins),
             rate_limit: file.rate_limit.map(RateLimiter::new),
         })
     }

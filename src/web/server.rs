@@ -24,7 +24,7 @@ use super::descriptors::connection_limit;
 use super::limits::{Peer, RateLimiter};
 use super::listen::{Listener, ListeningSocket};
 use super::security::Security;
-use super::site::Site;
+use super::site::{Client, Site};
 use super::stream::ClientStream;
 use crate::config::RateLimit;
 
@@ -251,7 +251,7 @@ where
     T: Transport,
     S: Source,
 {
-    let policy = site.security.current();
+    let policy = site.security.current().await;
     let Some(tls) = &policy.tls else {
         return talk(stream, site, peer, connection, closing).await;
     };
@@ -281,18 +281,19 @@ where
     S: Source,
 {
     let pace = Arc::new(RateLimiter::new(PACE));
+    let client = Client { peer, connection: Arc::clone(connection) };
     let service = service_fn(|request| {
-        let (site, connection, pace) = (Arc::clone(&site), Arc::clone(connection), Arc::clone(&pace));
+        let (site, client, pace) = (Arc::clone(&site), client.clone(), Arc::clone(&pace));
         async move {
             while !pace.allow() {
-                connection.slowed_down();
+                client.connection.slowed_down();
                 sleep(PACE.interval).await;
             }
-            connection.begin_request();
+            client.connection.begin_request();
             // One request a turn: who sends many at once must not go before all others.
             tokio::task::yield_now().await;
-            let answer = site.respond(&request, peer).await;
-            connection.end_request(!answer.status().is_client_error());
+            let answer = site.respond(&request, &client).await;
+            client.connection.end_request(!answer.status().is_client_error());
             Ok::<_, Infallible>(answer)
         }
     });

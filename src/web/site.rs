@@ -6,15 +6,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use tokio::time::Instant;
 
+use super::Source;
+use super::auth::Admission;
 use super::coding::negotiate_coding;
+use super::connections::Connection;
 use super::landing;
-use super::limits::{InFlight, Peer};
+use super::limits::Peer;
 use super::negotiate::negotiate;
+use super::pace::Paces;
+use super::places::{Place, Places};
 use super::query::parse_query;
 use super::security::{Policy, Security};
-use super::{Scrape, Source};
+use super::turns::{Turn, Turns, Work};
 use crate::config::Config;
 use crate::encode::Coding;
 
@@ -29,7 +35,17 @@ const YAML: &str = "application/yaml; charset=utf-8";
 /// The page has a style of its own, and nothing else has any business in it.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
+/// How long a request waits for its turn if the client does not say how long it will.
+const TURN_TIME: Duration = Duration::from_secs(10);
+
 pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Who asks, on which connection.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    pub(super) connection: Arc<Connection>,
+}
 
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,22 +103,24 @@ fn discovery_path(config: &Config) -> Option<&str> {
 pub(super) struct Site<S> {
     source: Arc<S>,
     pub(super) security: Arc<Security>,
-    scrapes: InFlight,
+    places: Arc<Places>,
+    turns: Arc<Turns>,
+    paces: Arc<Paces>,
 }
 
 impl<S: Source> Site<S> {
     pub(super) fn new(source: Arc<S>, security: Arc<Security>) -> Self {
-        Self { source, security, scrapes: InFlight::default() }
+        Self { source, security, places: Arc::default(), turns: Arc::default(), paces: Arc::default() }
     }
 
-    /// Answers a request of `peer`, and counts it. To HEAD, hyper sends the same without the body.
-    pub(super) async fn respond<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
+    /// Answers a request of `client`, and counts it. To HEAD, hyper sends the same without the body.
+    pub(super) async fn respond<B>(&self, request: &Request<B>, client: &Client) -> Answer {
         let config = self.source.config();
-        let policy = self.security.current();
+        let policy = self.security.current().await;
         let route = Route::of(request.uri().path(), &config);
-        let mut answer = match refusal(&policy, request.headers()).await {
+        let mut answer = match refusal(&policy, request, client.peer).await {
             Some(refusal) => refusal,
-            None => self.route(route, request, peer, &config).await,
+            None => self.route(route, request, client, &config).await,
         };
         let headers = answer.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -111,7 +129,7 @@ impl<S: Source> Site<S> {
         answer
     }
 
-    async fn route<B>(&self, route: Option<Route>, request: &Request<B>, peer: Peer, config: &Config) -> Answer {
+    async fn route<B>(&self, route: Option<Route>, request: &Request<B>, client: &Client, config: &Config) -> Answer {
         let Some(route) = route else {
             let discovery = discovery_path(config).map(|path| format!("{path}, ")).unwrap_or_default();
             let known = format!(
@@ -131,8 +149,8 @@ impl<S: Source> Site<S> {
                 let page = landing::render(&self.source.overview(), config);
                 with_header(answer(StatusCode::OK, HTML, page), header::CONTENT_SECURITY_POLICY, PAGE_POLICY)
             }
-            Route::Metrics => self.metrics(request.uri(), request.headers(), peer, config).await,
-            Route::Discovery => self.target_groups(request.headers(), peer, config).await,
+            Route::Metrics => self.metrics(request.uri(), request.headers(), client, config).await,
+            Route::Discovery => self.target_groups(request.headers(), client, config).await,
             // That it is said at all is the proof.
             Route::Healthy => answer(StatusCode::OK, PLAIN, "domstats-exporter is healthy\n"),
             Route::Ready => match self.source.ready() {
@@ -147,19 +165,36 @@ impl<S: Source> Site<S> {
         }
     }
 
-    async fn metrics(&self, uri: &Uri, headers: &HeaderMap, peer: Peer, config: &Config) -> Answer {
-        let selection = match parse_query(uri.query().unwrap_or_default(), &config.collection.groups) {
-            Ok(selection) => selection,
+    async fn metrics(&self, uri: &Uri, headers: &HeaderMap, client: &Client, config: &Config) -> Answer {
+        let asked = Instant::now();
+        let Some(place) = self.enter(client, config) else { return too_many(config) };
+        let query = match parse_query(uri.query().unwrap_or_default(), &config.collection.groups) {
+            Ok(query) => query,
             Err(fault) => return answer(StatusCode::BAD_REQUEST, PLAIN, fault + "\n"),
         };
-        let limit = config.web.max_requests;
-        let Some(_place) = self.scrapes.enter(limit, peer) else { return too_many(limit) };
         let negotiated = negotiate(&list(headers, header::ACCEPT));
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
         let timeout = seconds(headers, SCRAPE_TIMEOUT);
-        let scrape = Scrape { format: negotiated.format, coding, timeout, selection };
-        match self.source.exposition(scrape).await {
+        let work = Work::Scrape { query: query.clone(), format: negotiated.format, coding };
+        let number = self.paces.number(client.peer, &work);
+        let Some(turn) = self.turn(client, work, timeout).await else { return too_busy() };
+        let selection = match turn.selection(&query).await {
+            Ok(selection) => selection,
+            Err(fault) => return answer(StatusCode::BAD_REQUEST, PLAIN, fault + "\n"),
+        };
+        let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
+        let (timeout, deadline) = self.allowance(left, number, config);
+        let began = Instant::now();
+        let collected = self.source.collect(timeout, selection).await;
+        let collecting = began.elapsed();
+        turn.collected();
+        let body = self.source.render(collected, negotiated.format, coding).await;
+        self.paces.made(number, collecting, began.elapsed() - collecting, collecting >= deadline);
+        match body {
             Ok(body) => {
+                let paces = Arc::clone(&self.paces);
+                let held = place.hold(body, config.web.max_response_bytes, move |time| paces.sent(number, time)).await;
+                let Some(body) = held else { return too_large(config) };
                 let answer = coded(answer(StatusCode::OK, &negotiated.content_type(), body), coding);
                 with_header(answer, header::VARY, "Accept, Accept-Encoding")
             }
@@ -167,18 +202,43 @@ impl<S: Source> Site<S> {
         }
     }
 
-    async fn target_groups(&self, headers: &HeaderMap, peer: Peer, config: &Config) -> Answer {
-        let limit = config.web.max_requests;
-        let Some(_place) = self.scrapes.enter(limit, peer) else { return too_many(limit) };
+    async fn target_groups(&self, headers: &HeaderMap, client: &Client, config: &Config) -> Answer {
+        let Some(place) = self.enter(client, config) else { return too_many(config) };
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
-        match self.source.target_groups(coding, seconds(headers, REFRESH_INTERVAL)).await {
+        let timeout = seconds(headers, REFRESH_INTERVAL);
+        let Some(_turn) = self.turn(client, Work::Targets { coding }, timeout).await else { return too_busy() };
+        match self.source.target_groups(coding, timeout).await {
             Ok(body) => {
+                let held = place.hold(body, config.web.max_response_bytes, |_| {}).await;
+                let Some(body) = held else { return too_large(config) };
                 let answer = coded(answer(StatusCode::OK, JSON, body), coding);
                 with_header(answer, header::VARY, "Accept-Encoding")
             }
             // Prometheus keeps the list that it has.
             Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
         }
+    }
+
+    fn enter(&self, client: &Client, config: &Config) -> Option<Place> {
+        self.places.enter(config.web.max_requests, client.peer, &client.connection)
+    }
+
+    /// The turn of `client`, unless it does not come while there is any use in it.
+    async fn turn(&self, client: &Client, work: Work, timeout: Option<Duration>) -> Option<Turn> {
+        let patience = timeout.unwrap_or(TURN_TIME);
+        tokio::time::timeout(patience, self.turns.take(client.peer, work)).await.ok()
+    }
+
+    /// The timeout to collect by, so that building, encoding and sending end in the time that the scraper has `left`; and how
+    /// long that lets the collection take.
+    fn allowance(&self, left: Option<Duration>, number: u64, config: &Config) -> (Option<Duration>, Duration) {
+        let (deadline, offset) = (config.collection.deadline, config.collection.timeout_offset);
+        let Some(left) = left else { return (None, deadline) };
+        let within = |timeout: Duration| timeout.saturating_sub(offset).max(timeout / 2);
+        let budget = within(left);
+        let collecting = self.paces.of(number).map_or(budget, |pace| pace.collecting_within(budget));
+        let timeout = if collecting < budget { collecting + offset } else { left };
+        (Some(timeout), within(timeout).min(deadline))
     }
 
     async fn reload(&self, config: &Config) -> Answer {
@@ -193,24 +253,54 @@ impl<S: Source> Site<S> {
     }
 }
 
-/// The answer to those who ask too often, or have no right to ask.
-async fn refusal(policy: &Policy, headers: &HeaderMap) -> Option<Answer> {
+/// The answer to those who ask too often, have no right to ask, or ask as no client should.
+async fn refusal<B>(policy: &Policy, request: &Request<B>, peer: Peer) -> Option<Answer> {
     // The rate comes first: it bounds how many passwords can be tried.
     if policy.rate_limit.as_ref().is_some_and(|limit| !limit.allow()) {
         let refusal = "more requests than the web configuration's rate_limit allows\n";
         return Some(answer(StatusCode::TOO_MANY_REQUESTS, PLAIN, refusal));
     }
-    let users = policy.users.as_ref()?;
-    if users.admit(headers.get(header::AUTHORIZATION)).await {
-        return None;
+    // RFC 9112, section 3.2. A proxy in front could take another host than the exporter from such a request.
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some(answer(StatusCode::BAD_REQUEST, PLAIN, "a request has one header Host\n"));
     }
-    let refusal = answer(StatusCode::UNAUTHORIZED, PLAIN, "user name and password are required\n");
-    Some(with_header(refusal, header::WWW_AUTHENTICATE, "Basic realm=\"domstats-exporter\", charset=\"UTF-8\""))
+    let users = policy.users.as_ref()?;
+    match users.admit(request.headers().get(header::AUTHORIZATION), peer).await {
+        Admission::Admitted => None,
+        Admission::Refused => {
+            let refusal = answer(StatusCode::UNAUTHORIZED, PLAIN, "user name and password are required\n");
+            let realm = "Basic realm=\"domstats-exporter\", charset=\"UTF-8\"";
+            Some(with_header(refusal, header::WWW_AUTHENTICATE, realm))
+        }
+        Admission::TooMany => {
+            let refusal =
+                answer(StatusCode::TOO_MANY_REQUESTS, PLAIN, "too many passwords are to be checked, try again\n");
+            Some(with_header(refusal, header::RETRY_AFTER, "1"))
+        }
+    }
 }
 
 /// The answer to those who come while as many as may be are being answered.
-fn too_many(limit: usize) -> Answer {
-    let refusal = format!("the limit of {limit} scrapes at a time (web.max_requests) is reached, try again\n");
+fn too_many(config: &Config) -> Answer {
+    let limit = config.web.max_requests;
+    unavailable(format!("the limit of {limit} scrapes at a time (web.max_requests) is reached, try again\n"))
+}
+
+/// Likewise where the answers that clients are still taking have too many bytes.
+fn too_large(config: &Config) -> Answer {
+    let limit = config.web.max_response_bytes;
+    unavailable(format!(
+        "the limit of {limit} bytes on their way to clients (web.max_response_bytes) is reached, try again\n"
+    ))
+}
+
+/// Likewise where the work of others has taken all the time that there was.
+fn too_busy() -> Answer {
+    unavailable("other scrapes took all the time that there was for this one, try again\n".to_owned())
+}
+
+fn unavailable(refusal: String) -> Answer {
     with_header(answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, refusal), header::RETRY_AFTER, "1")
 }
 

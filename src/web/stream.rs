@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::connections::Connection;
 
@@ -60,13 +60,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ClientStream<T> {
         }
     }
 
-    /// Passes on the outcome of a write, and fails one that has been pending for too long.
+    /// Passes on the outcome of a write, and fails one that has been pending for too long, or for longer than there is time for
+    /// the answer.
     fn timed<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
             self.stall = None;
             return outcome;
         }
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+        let stall = self.stall.get_or_insert_with(|| {
+            let stalled = Instant::now() + WRITE_STALL;
+            Box::pin(sleep_until(self.connection.answer_deadline().map_or(stalled, |late| late.min(stalled))))
+        });
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }

@@ -1,6 +1,5 @@
 //! From the `tls_server_config` of a web configuration file to what rustls serves with.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::client_certificates::{AnyCertificate, Verifier};
-use crate::config::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
+use crate::config::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion, read_pem};
 
 /// Why there is no TLS.
 #[derive(Debug, Error)]
@@ -185,7 +184,7 @@ fn certificates(pem: &Pem, key: &'static str) -> Result<Vec<CertificateDer<'stat
 fn read(pem: &Pem, key: &'static str) -> Result<(Vec<u8>, String), TlsError> {
     let bytes = match pem {
         Pem::Inline(text) => text.clone().into_bytes(),
-        Pem::File(path) => fs::read(path).map_err(|source| TlsError::Unreadable { key, path: path.clone(), source })?,
+        Pem::File(path) => read_pem(path).map_err(|source| TlsError::Unreadable { key, path: path.clone(), source })?,
     };
     Ok((bytes, place(pem, key)))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -117,9 +118,9 @@ impl Drop for Server {
     }
 }
 
-/// The exporter's binary.
+/// The exporter's binary, or another build of it that `EXPORTER` names.
 pub fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_domstats-exporter"))
+    Command::new(std::env::var_os("EXPORTER").unwrap_or_else(|| env!("CARGO_BIN_EXE_domstats-exporter").into()))
 }
 
 /// Writes a file beside `path` and renames it there.
@@ -171,6 +172,15 @@ impl Client {
                 Self(Box::new(StreamOwned::new(connection, stream)))
             }
         })
+    }
+
+    /// Connects from an address of its own, over plain HTTP.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&address.into())?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(Self(Box::new(TcpStream::from(socket))))
     }
 
     /// One request and its answer.

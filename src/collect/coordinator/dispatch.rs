@@ -51,7 +51,9 @@ impl Coordinator {
         let running = self.flights.values().flat_map(|flight| flight.running.values());
         let monitored = running.filter(|running| running.batch.kind == Kind::Full);
         let mut asked: HashSet<Uuid> = monitored.flat_map(|running| running.batch.domains.iter().copied()).collect();
-        let ids: Vec<FlightId> = self.flights.keys().copied().collect();
+        let mut ids: Vec<FlightId> = self.flights.keys().copied().collect();
+        // What everyone asks for alike goes before what a client has made up; of equals the older goes first.
+        ids.sort_by_key(|id| self.flights.get(id).is_some_and(|flight| !flight.selection.is_everything()));
         for id in ids {
             let mut position = 0;
             while let Some(batch) = self.flights.get(&id).and_then(|flight| flight.queue.get(position)).cloned() {

@@ -23,7 +23,7 @@ async fn malformed_requests_are_refused_and_harm_nobody() {
         (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n", 200),
         (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n: nameless\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", 400),
@@ -32,10 +32,15 @@ async fn malformed_requests_are_refused_and_harm_nobody() {
         (b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
         (b"G\xc3\x89T / HTTP/1.1\r\n\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
-        (b"CONNECT host:1 HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
-        (b"OPTIONS * HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"CONNECT host:1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 404),
+        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 404),
         (b"GET http://[::1 HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
         (b"GET /\r\n\r\n", 400),
+        // No host, or two: a proxy in front could take another one for the right one than the server behind it.
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 200),
     ] {
         let answer = Answer::parse(&server.exchange(bytes).await);
         if answer.code != code {

@@ -24,7 +24,8 @@ struct Fake {
     body: Result<Bytes, String>,
     groups: Result<Bytes, String>,
     ready: Mutex<Result<(), String>>,
-    asked: Mutex<Vec<Scrape>>,
+    asked: Mutex<Vec<(Option<Duration>, Selection)>>,
+    rendered: Mutex<Vec<(Format, Coding)>>,
     discovered: Mutex<Vec<(Coding, Option<Duration>)>>,
     reloads: Mutex<Vec<Result<(), String>>>,
     config: RwLock<Arc<Config>>,
@@ -41,6 +42,7 @@ impl Default for Fake {
             ready: Mutex::new(Ok(())),
             discovered: Mutex::default(),
             asked: Mutex::default(),
+            rendered: Mutex::default(),
             reloads: Mutex::default(),
             config: RwLock::new(Arc::new(config("{}"))),
             counted: Mutex::default(),
@@ -50,9 +52,15 @@ impl Default for Fake {
 }
 
 impl Source for Fake {
-    async fn exposition(&self, scrape: Scrape) -> Result<Bytes, String> {
-        self.asked.lock().expect("not poisoned").push(scrape);
+    type Collected = ();
+
+    async fn collect(&self, timeout: Option<Duration>, selection: Selection) {
+        self.asked.lock().expect("not poisoned").push((timeout, selection));
         self.permits.acquire().await.expect("never closed").forget();
+    }
+
+    async fn render(&self, (): (), format: Format, coding: Coding) -> Result<Bytes, String> {
+        self.rendered.lock().expect("not poisoned").push((format, coding));
         self.body.clone()
     }
 

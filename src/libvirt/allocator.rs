@@ -1,0 +1,25 @@
+//! The C library's allocator, which libvirt's replies and everything of this process share.
+
+#[cfg(target_env = "gnu")]
+use std::ffi::c_int;
+
+/// Blocks from this size on are the kernel's again as soon as they are freed. They are what a large host's records and bodies
+/// consist of; without a fixed size glibc learns from the first of them to keep up to 32 MiB each.
+#[cfg(target_env = "gnu")]
+const LARGE: c_int = 1 << 20;
+
+#[cfg(target_env = "gnu")]
+unsafe extern "C" {
+    fn mallopt(parameter: c_int, value: c_int) -> c_int;
+}
+
+/// Has the memory of large blocks given back as soon as they are freed, where the C library is glibc. To be called before there
+/// are other threads.
+pub fn give_back_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    {
+        const M_MMAP_THRESHOLD: c_int = -3;
+        // SAFETY: it sets a number of the allocator, and there is no other thread yet that could read it meanwhile.
+        let _is_set = unsafe { mallopt(M_MMAP_THRESHOLD, LARGE) };
+    }
+}

@@ -1,0 +1,304 @@
+//! The places of those who are being answered, from the request until the last byte of the answer is sent or given up.
+//!
+//! There is a number of places and a number of bytes for the bodies in them, and no peer can have all of either. When they
+//! run out, an answer that nobody takes makes room first, then the oldest of the peer that has more than the newcomer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::connections::Connection;
+use super::limits::Peer;
+
+/// An answer has this time before it may have to make room.
+const LEAST_TIME: Duration = Duration::from_millis(300);
+/// How long a body that is made waits for room, and how often it looks for it.
+const ROOM_TIME: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The places that are taken.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    taken: Vec<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    number: u64,
+    peer: Peer,
+    connection: Arc<Connection>,
+    body: Option<Body>,
+}
+
+/// A body on its way. Several may be the same bytes, which then count once.
+#[derive(Debug, Clone, Copy)]
+struct Body {
+    address: usize,
+    bytes: usize,
+    since: Instant,
+}
+
+/// One place; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    number: u64,
+}
+
+/// A body that has its place as long as any part of it is kept.
+struct Placed<F: FnOnce(Duration)> {
+    body: Bytes,
+    since: Instant,
+    gone: Option<F>,
+    _place: Place,
+}
+
+impl<F: FnOnce(Duration)> Drop for Placed<F> {
+    fn drop(&mut self) {
+        if let Some(gone) = self.gone.take() {
+            gone(self.since.elapsed());
+        }
+    }
+}
+
+impl<F: FnOnce(Duration)> AsRef<[u8]> for Placed<F> {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Places {
+    /// A place for one more, if there are fewer than `limit` (0 is no limit) or another can go. The last quarter of the places
+    /// is for those who have none.
+    pub(super) fn enter(self: &Arc<Self>, limit: usize, peer: Peer, connection: &Arc<Connection>) -> Option<Place> {
+        let mut state = self.state();
+        let own = state.taken.iter().filter(|taken| taken.peer == peer).count();
+        let free = if own == 0 { limit } else { limit - limit / 4 };
+        if limit != 0 && state.taken.len() >= free {
+            let counts = state.by_peer(|_| 1);
+            state.evict(peer, (own, 1), &counts)?;
+        }
+        state.last += 1;
+        let number = state.last;
+        state.taken.push(Taken { number, peer, connection: Arc::clone(connection), body: None });
+        Some(Place { places: Arc::clone(self), number })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What each peer has, as `size` counts it.
+    fn by_peer(&self, size: impl Fn(&Taken) -> usize) -> HashMap<Peer, usize> {
+        let mut counts = HashMap::new();
+        self.taken.iter().for_each(|taken| *counts.entry(taken.peer).or_default() += size(taken));
+        counts
+    }
+
+    /// The bytes of all bodies, and of one more.
+    fn bytes_with(&self, more: &Bytes) -> usize {
+        let mut seen = HashSet::from([more.as_ptr().addr()]);
+        let others = self.taken.iter().filter_map(|taken| taken.body).filter(|body| seen.insert(body.address));
+        more.len() + others.map(|body| body.bytes).sum::<usize>()
+    }
+
+    /// Ends an answer to make room for `peer`, who has `own` and wants `more`. `have` says what each peer has.
+    fn evict(&mut self, peer: Peer, (own, more): (usize, usize), have: &HashMap<Peer, usize>) -> Option<()> {
+        let now = Instant::now();
+        let candidates = self.taken.iter().enumerate().filter_map(|(position, taken)| {
+            let since = taken.body?.since;
+            if now.saturating_duration_since(since) < LEAST_TIME {
+                return None;
+            }
+            let has = have.get(&taken.peer).copied().unwrap_or_default();
+            let stalled = taken.connection.is_stalled(now) && (taken.peer == peer || has >= own);
+            (stalled || has > own.saturating_add(more)).then_some((!stalled, since, position))
+        });
+        let (_, _, position) = candidates.min()?;
+        self.taken.remove(position).connection.evict();
+        Some(())
+    }
+}
+
+impl Place {
+    /// The bytes of `body`, which keep the place until the last of them is dropped, when `gone` is told how long that took;
+    /// `None` if the bodies on their way would have more than `limit` bytes (0 is no limit) for some time. One alone may have
+    /// more.
+    pub(super) async fn hold(
+        self,
+        body: Bytes,
+        limit: usize,
+        gone: impl FnOnce(Duration) + Send + 'static,
+    ) -> Option<Bytes> {
+        let asked = Instant::now();
+        while !self.reserve(&body, limit) {
+            if asked.elapsed() >= ROOM_TIME {
+                return None;
+            }
+            sleep(PAUSE).await;
+        }
+        Some(self.keep(body, gone))
+    }
+
+    fn keep(self, body: Bytes, gone: impl FnOnce(Duration) + Send + 'static) -> Bytes {
+        Bytes::from_owner(Placed { body, since: Instant::now(), gone: Some(gone), _place: self })
+    }
+
+    /// Whether there is room for `body`, which it has from then on.
+    fn reserve(&self, body: &Bytes, limit: usize) -> bool {
+        let mut state = self.places.state();
+        let Some(peer) = state.taken.iter().find(|taken| taken.number == self.number).map(|taken| taken.peer) else {
+            return false;
+        };
+        while limit != 0 && state.bytes_with(body) > limit.max(body.len()) {
+            let bytes = state.by_peer(|taken| taken.body.map_or(0, |body| body.bytes));
+            let own = bytes.get(&peer).copied().unwrap_or_default();
+            if state.evict(peer, (own, body.len()), &bytes).is_none() {
+                return false;
+            }
+        }
+        let held = Body { address: body.as_ptr().addr(), bytes: body.len(), since: Instant::now() };
+        state.taken.iter_mut().filter(|taken| taken.number == self.number).for_each(|taken| taken.body = Some(held));
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.state().taken.retain(|taken| taken.number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::from(text.parse::<IpAddr>().expect("an address"))
+    }
+
+    fn connection() -> Arc<Connection> {
+        let connection = Arc::new(Connection::new());
+        connection.begin_request();
+        connection.end_request(true);
+        connection
+    }
+
+    /// A body in its place, if there is room for it now.
+    fn keep(place: Place, body: Bytes, limit: usize) -> Option<Bytes> {
+        place.reserve(&body, limit).then(|| place.keep(body, |_| {}))
+    }
+
+    fn body(bytes: usize) -> Bytes {
+        vec![b'x'; bytes].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_can_take_all_places() {
+        let places = Arc::new(Places::default());
+        let take = |text: &str| places.enter(8, peer(text), &connection());
+        let taken: Vec<_> = (0..8).filter_map(|number| take(&format!("2001:db8::{number}"))).collect();
+        assert_eq!(taken.len(), 6);
+        let others = [take("2001:db8:0:1::1"), take("192.0.2.1"), take("192.0.2.2")];
+        assert_eq!(others.map(|place| place.is_some()), [true, true, false]);
+        assert!(places.enter(0, peer("192.0.2.2"), &connection()).is_some(), "no limit");
+        drop(taken);
+        assert!(places.state().taken.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_place_belongs_to_the_body_until_its_last_byte_is_gone() {
+        let places = Arc::new(Places::default());
+        let enter = || places.enter(1, peer("192.0.2.1"), &connection());
+        let mut held = keep(enter().expect("a place"), body(100), 0).expect("room");
+        let last = held.split_off(99);
+        drop(held);
+        assert!(enter().is_none());
+        drop(last);
+        assert!(enter().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_have_a_budget_and_shared_ones_count_once() {
+        let places = Arc::new(Places::default());
+        let enter = |from: &str| places.enter(0, peer(from), &connection()).expect("a place");
+        let hold = |from: &str, body: &Bytes| keep(enter(from), body.clone(), 1000);
+        let shared = body(600);
+        let held: Vec<_> = (0..20).map(|_| hold("192.0.2.1", &shared).expect("the same bytes")).collect();
+        assert!(hold("192.0.2.1", &body(600)).is_none() && hold("192.0.2.1", &body(5000)).is_none());
+        let small = hold("192.0.2.1", &body(400)).expect("room");
+        assert!(hold("192.0.2.2", &body(1)).is_none());
+        drop((held, small));
+        let alone = hold("192.0.2.1", &body(5000)).expect("alone it may be larger");
+        assert!(hold("192.0.2.1", &body(1)).is_none());
+        drop(alone);
+        assert!(places.state().taken.is_empty(), "a refusal gives its place back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_makes_room() {
+        let places = Arc::new(Places::default());
+        let (slow, quick) = (connection(), connection());
+        let hold = |connection: &Arc<Connection>, bytes: usize| {
+            keep(places.enter(3, peer("192.0.2.1"), connection)?, body(bytes), 1000)
+        };
+        let held = [hold(&quick, 400).expect("room"), hold(&slow, 400).expect("room")];
+        let enter = |from: &str| places.enter(3, peer(from), &connection());
+        // Both are new, but after a while the one that nobody takes can go.
+        let last = enter("192.0.2.2").expect("the last place");
+        assert!(enter("192.0.2.3").is_none() && keep(last, body(300), 1000).is_none());
+        advance(LEAST_TIME * 2).await;
+        quick.written();
+        let newcomer = keep(enter("192.0.2.2").expect("still a place"), body(300), 1000).expect("room is made");
+        timeout(Duration::ZERO, slow.evicted()).await.expect("this one had to go");
+        assert!(timeout(Duration::ZERO, quick.evicted()).await.is_err());
+        assert_eq!(places.state().taken.len(), 2);
+        drop((held, newcomer));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_most_makes_room_even_if_he_takes_his_answers() {
+        let places = Arc::new(Places::default());
+        let greedy: Vec<_> = (0..3).map(|_| connection()).collect();
+        let enter = |from: &str, connection: &Arc<Connection>| places.enter(4, peer(from), connection);
+        let hold = |one: &Arc<Connection>| enter("192.0.2.1", one).and_then(|place| keep(place, body(10), 0));
+        let held: Vec<_> = greedy.iter().map(|one| hold(one).expect("room")).collect();
+        let _other = enter("192.0.2.2", &connection()).expect("the last place");
+        advance(LEAST_TIME * 2).await;
+        greedy.iter().for_each(|one| one.written());
+        assert!(hold(&connection()).is_none(), "not for himself");
+        let newcomer = enter("192.0.2.3", &connection());
+        assert!(newcomer.is_some());
+        timeout(Duration::ZERO, greedy[0].evicted()).await.expect("the oldest had to go");
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_for_room_and_what_it_took_is_told() {
+        let places = Arc::new(Places::default());
+        let enter = || places.enter(0, peer("192.0.2.1"), &connection()).expect("a place");
+        let first = keep(enter(), body(900), 1000).expect("room");
+        let (told, took) = tokio::sync::oneshot::channel();
+        let second = enter().hold(body(200), 1000, |time| told.send(time).expect("awaited"));
+        let (second, ()) = tokio::join!(second, async {
+            sleep(Duration::from_millis(100)).await;
+            drop(first);
+        });
+        advance(Duration::from_secs(3)).await;
+        drop(second.expect("room, after a while"));
+        assert_eq!(took.await, Ok(Duration::from_secs(3)));
+    }
+}
