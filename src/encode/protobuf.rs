@@ -102,7 +102,9 @@ fn write_family(out: &mut Vec<u8>, meta: &Meta, name: &str, field: Field, metric
     wire::bytes(&mut head, family::NAME, name.as_bytes());
     wire::bytes(&mut head, family::HELP, meta.help.as_bytes());
     wire::present_varint(&mut head, family::TYPE, field.metric_type());
-    if let Some(unit) = meta.unit.suffix() {
+    // Prometheus refuses a whole scrape that has a unit which its metric does not end in.
+    let stem = name.strip_suffix("_total").unwrap_or(name);
+    if let Some(unit) = meta.unit.suffix().filter(|unit| stem.ends_with(unit)) {
         wire::bytes(&mut tail, family::UNIT, unit.as_bytes());
     }
     wire::length(out, head.len() + metrics.len() + tail.len());

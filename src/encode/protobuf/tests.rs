@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ fn a_histogram_without_a_sum_has_the_series_of_the_text_formats() {
     families.histograms.push(Histogram { buckets: buckets.clone(), sum: None });
     families.histograms.push(Histogram { buckets, sum: Some(1.5) });
     let sample = |labels, number| Sample { subject, labels, value: Value::Histogram(number) };
-    let mut family = family("e", Kind::Histogram, Unit::Seconds, sample(vda, 0));
+    let mut family = family("e_seconds", Kind::Histogram, Unit::Seconds, sample(vda, 0));
     family.samples.push(sample(vdb, 1));
     families.families = vec![family];
     let bytes = encode(&families);
@@ -201,7 +202,13 @@ fn a_histogram_without_a_sum_has_the_series_of_the_text_formats() {
     expected.sort();
     assert_eq!(found, expected);
     assert_eq!(found.len(), families.series());
-    let counters = &read.iter().find(|family| family.name() == "e_bucket").expect("a family").metric;
+    let units: BTreeMap<_, _> = read.iter().map(|family| (family.name(), family.unit.as_deref())).collect();
+    assert_eq!(
+        units,
+        BTreeMap::from([("e_seconds", Some("seconds")), ("e_seconds_bucket", None)]),
+        "as Prometheus wants"
+    );
+    let counters = &read.iter().find(|family| family.name() == "e_seconds_bucket").expect("a family").metric;
     let counts: Vec<_> = counters.iter().filter_map(|metric| metric.counter.as_ref()?.value).collect();
     assert_eq!(counts, [1.0, 2.0, 2.0, 3.0]);
 }
