@@ -96,9 +96,11 @@ fn tell(suite: Suite) {
     let device = lab.folder().join("device.xml");
     fs::write(&device, "<input type='mouse' bus='usb'/>").unwrap();
     lab.virsh(&["attach-device", &name, device.to_str().unwrap(), "--live"]).unwrap();
-    one(EventKind::DeviceAdded { alias: "input0".to_owned() });
+    let added = expect(&events, &name, |kind| matches!(kind, EventKind::DeviceAdded { .. })).kind;
+    let EventKind::DeviceAdded { alias } = added else { panic!("{added:?}") };
+    assert!(domain.xml_description(&connection).unwrap().contains(&format!("<alias name='{alias}'/>")), "{alias}");
     lab.virsh(&["detach-device", &name, device.to_str().unwrap(), "--live"]).unwrap();
-    one(EventKind::DeviceRemoved { alias: "input0".to_owned() });
+    one(EventKind::DeviceRemoved { alias });
 
     let copy = lab.folder().join("disks/copy");
     let copy = copy.to_str().unwrap();
