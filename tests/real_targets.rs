@@ -226,7 +226,7 @@ fn changes(scene: &Scene, name: &str) {
     );
     let devices: [(&str, &str, Asks<Metadata>); 2] = [
         (&disk, "virtio-disk1", |xml| xml.disks.iter().any(|disk| disk.serial == "S-1")),
-        (&nic, "net1", |xml| xml.interfaces.iter().any(|nic| nic.mac == "52:54:00:00:aa:01" && !nic.alias.is_empty())),
+        (&nic, "net0", |xml| xml.interfaces.iter().any(|nic| nic.mac == "52:54:00:00:aa:01" && !nic.alias.is_empty())),
     ];
     for (file, alias, has) in devices {
         let alias = alias.to_owned();
