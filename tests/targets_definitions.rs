@@ -53,7 +53,10 @@ fn ten_thousand_definitions_are_read_at_their_rate_while_scrapes_stay_fast() {
     const RATE: usize = 2000;
     let template = Template { disks: 0, nics: 0, ..Template::small() };
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(10_000, template).build()).unwrap();
-    let scraper = Scraper::configured(&daemon, &format!("metadata: {{rate: {RATE}}}\ncollection: {{deadline: 30s}}\n"));
+    let scraper = Scraper::configured(
+        &daemon,
+        &format!("metadata: {{rate: {RATE}, refresh_interval: 1h}}\ncollection: {{deadline: 30s}}\n"),
+    );
     let (mut pending, mut during) = (Vec::new(), Vec::new());
     loop {
         let scrape = scraper.scrape();
