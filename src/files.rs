@@ -39,7 +39,7 @@ impl FileThread {
         let (reply, result) = oneshot::channel();
         let job = move || {
             if !reply.is_closed() {
-                // Whoever waited may have given up.
+                // The receiver may be dropped.
                 let _gone = reply.send(job());
             }
         };

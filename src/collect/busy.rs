@@ -181,7 +181,7 @@ fn pause(tries: u32, chance: f64) -> Duration {
     doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0))
 }
 
-/// Calls that wait for the job of a domain, over all collections, and domains for which that was in vain.
+/// Calls that wait for the job of a domain, over all collections, and domains that stayed busy all the same.
 #[derive(Debug, Default)]
 pub(super) struct WaitingCalls {
     /// By call: its domain, and when it began.

@@ -48,7 +48,7 @@ pub(super) enum Task {
     Stats { domains: Vec<Uuid>, request: StatsRequest },
     /// Fetch the statistics of all domains of a selection.
     Bulk { request: StatsRequest, wanted: DomainFilter },
-    /// Fetch the basic facts of all domains, as far as they belong to these groups, for drivers without bulk statistics.
+    /// Fetch the basic facts of all domains that belong to these groups, for drivers without bulk statistics.
     Info { inactive: bool, groups: StatsGroups, wanted: DomainFilter },
     /// Read the definition of a domain, unless it is the one with the fingerprint that is `known`.
     Define { uuid: Uuid, labels: Arc<MetadataLabels>, known: Option<u64> },

@@ -149,7 +149,7 @@ impl std::fmt::Debug for Users {
 impl Users {
     /// `None` if there are none: then all requests are let in.
     pub(super) fn new(hashes: BTreeMap<UserName, BcryptHash>, logins: &Arc<Logins>) -> Option<Self> {
-        // The most expensive hash, which is everybody's where the cost is the same for all.
+        // The most expensive hash, which is that of all users where the cost is the same.
         let decoy = hashes.values().max_by_key(|hash| hash.cost()).cloned()?;
         Some(Self { hashes, decoy, logins: Arc::clone(logins) })
     }

@@ -1,7 +1,7 @@
 //! The places of those who are being answered, from the request until the last byte of the answer is sent or given up.
 //!
 //! There is a number of places and a number of bytes for the bodies in them, and no peer can have all of either. When they
-//! run out, an answer that nobody takes makes room first, then the oldest of the peer that has more than the newcomer.
+//! run out, an answer that its client does not read makes room first, then the oldest of the peer that has more than the newcomer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -257,7 +257,7 @@ mod tests {
         };
         let held = [hold(&quick, 400).expect("room"), hold(&slow, 400).expect("room")];
         let enter = |from: &str| places.enter(3, peer(from), &connection());
-        // Both are new, but after a while the one that nobody takes can go.
+        // Both are new, but after a while the one that its client does not read can go.
         let last = enter("192.0.2.2").expect("the last place");
         assert!(enter("192.0.2.3").is_none() && keep(last, body(300), 1000).is_none());
         advance(LEAST_TIME * 2).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::collect::Selection;
 use crate::config::{Group, NamePatterns, escape_controls};
 
-/// More expressions than anybody writes into a scrape configuration.
+/// More expressions than a scrape configuration needs.
 const MAX_DOMAINS: usize = 32;
 /// All expressions together, uncompiled: parsing them takes some ten milliseconds at the most.
 const MAX_DOMAIN_BYTES: usize = 2 << 10;

@@ -73,7 +73,7 @@ impl Coordinator {
             let Some(flight) = self.flights.get_mut(&id) else { continue };
             if flight.busy_until().is_some_and(|until| until <= now) {
                 flight.busy.close().into_iter().for_each(|uuid| self.waiting_calls.was_busy(uuid));
-                // Calls that wait for a job go on, and their answers are for nothing but the next collection's sake.
+                // libvirt cannot cancel calls that wait for a job: they go on, and their answers are dropped.
                 flight.queue.retain(|batch| batch.kind != Kind::Wait);
                 flight.running.retain(|_, running| running.batch.kind != Kind::Wait);
                 continue;
