@@ -339,8 +339,9 @@ fn crashes(scene: &Scene) {
         "<disk type='file'><driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/>\
          <boot order='1'/></disk><panic model='isa'/>"
     );
-    let id = std::process::id();
-    let (panics, killed) = (format!("panics-{id}"), format!("killed-{id}"));
+    // The two labs of this file run side by side, and a QEMU is found by its guest's name.
+    let lab = scene.lab.folder().file_name().unwrap().to_str().unwrap();
+    let (panics, killed) = (format!("panics-{lab}"), format!("killed-{lab}"));
     let (panics, killed) = (panics.as_str(), killed.as_str());
     for (name, devices) in [(panics, panicking.as_str()), (killed, "")] {
         let file = scene.file(&format!("{name}.xml"), &xml(name, devices));

@@ -155,8 +155,11 @@ pub fn qemu(guest: &str) -> u32 {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&wanted))
     };
     let processes = std::fs::read_dir("/proc").expect("the list of processes");
-    let mut pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.find(is_it).unwrap_or_else(|| panic!("no QEMU of {guest}"))
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let found: Vec<u32> = pids.filter(is_it).collect();
+    // Labs run side by side: a name that two of them use would hit the guest of the other.
+    let [pid] = found[..] else { panic!("{} QEMUs of {guest}: {found:?}", found.len()) };
+    pid
 }
 
 /// Sends a signal, such as `-STOP`.
