@@ -11,9 +11,9 @@ use std::alloc::System;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use domstats_exporter::catalogue::Catalogue;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
+use domstats_exporter::metrics::Catalogue;
 use host::{batches, host, push};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 

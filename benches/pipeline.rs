@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use domstats_exporter::catalogue::Catalogue;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
+use domstats_exporter::metrics::Catalogue;
 use host::{batches, host, push};
 
 fn pipeline(c: &mut Criterion) {

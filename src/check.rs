@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::catalogue::Families;
+use crate::app::exporter::Exporter;
 use crate::collect::{Collection, Selection, Shortcomings, group_of};
 use crate::config::{Config, Group, HeaderName, NamePatterns, Naming, Otlp};
 use crate::discovery::build_target_groups;
-use crate::exporter::Exporter;
+use crate::domains::{Definition, DefinitionFailure, Target};
 use crate::libvirt::ErrorClass;
-use crate::targets::{Definition, DefinitionFailure, Target};
+use crate::metrics::Families;
 
 /// How many domains are asked for each group alone: as many as one call has.
 const TIMED: usize = 16;

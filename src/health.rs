@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use procfs::WithCurrentSystemInfo as _;
 use procfs::process::{LimitValue, Process};
 
-use crate::catalogue::{Families, LabelSet, Unit, Value, states};
 use crate::collect::{Collection, CollectorStats, DomainStatus};
 use crate::config::Group;
+use crate::domains::{DefinitionFailure, Snapshot};
 use crate::libvirt::ErrorClass;
+use crate::metrics::{Families, LabelSet, Unit, Value, states};
 use crate::push::PushStats;
 use crate::rows::{Filled, Filling, boolean, count, rows, unix_seconds};
-use crate::targets::{DefinitionFailure, Snapshot};
 
 /// Everything that the families of this module are made from.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ fn add_process(health: &mut Filling<'_>) {
     if let Ok(stat) = process.stat() {
         let ticks = Value::Unsigned(stat.utime + stat.stime);
         let per_second = Value::Unsigned(procfs::ticks_per_second());
-        let cpu = crate::catalogue::float(ticks) / crate::catalogue::float(per_second);
+        let cpu = crate::metrics::float(ticks) / crate::metrics::float(per_second);
         health.number(&PROCESS_CPU, Value::Float(cpu));
         health.number(&PROCESS_MEMORY, Value::Unsigned(stat.rss_bytes().get()));
         let fds = process.fd_count().ok();

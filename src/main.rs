@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
+use domstats_exporter::app::exporter::{Exporter, taken};
+use domstats_exporter::app::service::{Service, sentence};
+use domstats_exporter::app::systemd::Supervisor;
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
-use domstats_exporter::exporter::{Exporter, taken};
 use domstats_exporter::push::{self, Batch, Series, Settings};
-use domstats_exporter::service::{Service, sentence};
-use domstats_exporter::supervisor::Supervisor;
 use domstats_exporter::web::{Listener, Security, Source as _};
 use domstats_exporter::{check, libvirt, log, reference, roster, web};
 use tokio::signal::unix::{SignalKind, signal};

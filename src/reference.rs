@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::catalogue::{Listed, listed};
 use crate::config::Group;
 use crate::encode::otlp::{self, Attribute};
+use crate::metrics::{Listed, listed};
 use crate::rows::Row;
 use crate::{health, inventory};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::targets::{Definition, DomainCounts, Flags, JobTimes, Metadata, Snapshot, Target};
+use crate::domains::{Definition, DomainCounts, Flags, JobTimes, Metadata, Snapshot, Target};
 
 /// All domains, selected or not, in the order of their UUIDs: an array with one object a domain. Every key is in every object;
 /// what is not known is `null`, and what a definition does not say is empty.
@@ -126,8 +126,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domains::{self, AddressSource, DefinitionFailure, InterfaceAddresses, RunState, ScrapeTarget};
     use crate::libvirt::{EventKind, Identity, JobOutcome};
-    use crate::targets::{self, AddressSource, DefinitionFailure, InterfaceAddresses, RunState, ScrapeTarget};
 
     fn target(number: u8, definition: Definition) -> Target {
         let name = format!("vm-{number}");
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn each_domain_is_an_object_with_every_key() {
         let mut metadata = Metadata { title: "Web \"server\"".to_owned(), vcpus: Some(2), ..Metadata::default() };
-        metadata.interfaces.push(targets::Interface { device: "vnet0".to_owned(), ..targets::Interface::default() });
+        metadata.interfaces.push(domains::Interface { device: "vnet0".to_owned(), ..domains::Interface::default() });
         metadata.scrape.push(ScrapeTarget { port: 9100, ..ScrapeTarget::default() });
         metadata.labels.insert("project".to_owned(), "shop".to_owned());
         let mut running = target(1, Definition::Known(Arc::new(metadata)));
@@ -170,7 +170,7 @@ mod tests {
             mac: "52:54:00:00:00:01".to_owned(),
             addresses: vec!["192.0.2.1".parse().expect("an address"), "2001:db8::1".parse().expect("an address")],
         };
-        let known = targets::Addresses { source: AddressSource::Arp, interfaces: vec![interface] };
+        let known = domains::Addresses { source: AddressSource::Arp, interfaces: vec![interface] };
         running.addresses = Some(Some(Arc::new(known)));
         let mut failed = target(2, Definition::Failed(DefinitionFailure::NoDomain));
         failed.addresses = Some(None);

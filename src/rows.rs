@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::catalogue::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Unit, Value};
 use crate::config::Group;
+use crate::metrics::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Unit, Value};
 
 /// The description of one family.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ macro_rules! rows {
     (@group $group:ident) => { Some($crate::config::Group::$group) };
     ($($id:ident = $kind:ident $(of $group:ident)?, $unit:expr, $name:literal, $otel:literal, $labels:expr, $help:literal;)+) => {
         $(static $id: $crate::rows::Row = $crate::rows::Row::new(
-            $crate::rows::rows!(@group $($group)?), $crate::catalogue::Kind::$kind, $unit, $name, $otel, &$labels, $help,
+            $crate::rows::rows!(@group $($group)?), $crate::metrics::Kind::$kind, $unit, $name, $otel, &$labels, $help,
         );)+
 
         /// The families of this table in the order of the exposition.

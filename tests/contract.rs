@@ -11,9 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use domstats_exporter::catalogue::{Catalogue, Listed, listed};
 use domstats_exporter::config::{LabelName, ValueError};
 use domstats_exporter::encode::{Format, otlp};
+use domstats_exporter::metrics::{Catalogue, Listed, listed};
 use domstats_exporter::{inventory, reference};
 
 fn root() -> &'static Path {
@@ -411,7 +411,7 @@ fn metrics_md_is_current() {
 #[test]
 fn dependencies_point_one_way() {
     const STAGES: [&[&str]; 6] =
-        [&["libvirt"], &["targets"], &["collect"], &["catalogue"], &["encode"], &["web", "push"]];
+        [&["libvirt"], &["domains"], &["collect"], &["metrics"], &["encode"], &["web", "push"]];
     let position = |module: &str| STAGES.iter().position(|stage| stage.contains(&module));
     let mut wrong = Vec::new();
     for (path, text) in sources() {
@@ -419,7 +419,7 @@ fn dependencies_point_one_way() {
         for used in text.lines().filter_map(|line| line.trim().strip_prefix("use crate::")) {
             let used = used.split([':', ';', '{', ' ']).next().unwrap_or_default();
             let backwards = match (position(module), position(used)) {
-                _ if module == "discovery" => !["config", "libvirt", "targets"].contains(&used),
+                _ if module == "discovery" => !["config", "libvirt", "domains"].contains(&used),
                 (Some(here), Some(there)) => there > here || (there == here && module != used),
                 // Whoever reads files does it on the thread for that.
                 (Some(_), None) => !["config", "files"].contains(&used),

@@ -32,8 +32,8 @@ use bytes::Bytes;
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config::{self, Config};
 use domstats_exporter::discovery::encode_target_groups;
+use domstats_exporter::domains::{RunState, ScrapeTarget, Snapshot};
 use domstats_exporter::encode::{Coding, Format};
-use domstats_exporter::targets::{RunState, ScrapeTarget, Snapshot};
 use domstats_exporter::web::{self, Overview, Security, Source};
 use fake_libvirtd::domain::{Interface, Metadata};
 use fake_libvirtd::{Change, Domain, FakeLibvirtd, Scenario, Template};
@@ -238,7 +238,7 @@ fn a_live_prometheus_follows_the_guests() {
     hypervisor.set(Err("libvirt is away".to_owned()));
     hypervisor.wait_for_answers(503, 2);
     assert_eq!(prometheus.up(), set(["db", "web"]));
-    let second = |change: fn(&mut domstats_exporter::targets::Target)| {
+    let second = |change: fn(&mut domstats_exporter::domains::Target)| {
         let mut targets = snapshot.targets.to_vec();
         change(Arc::make_mut(&mut targets[1]));
         Ok(Snapshot { targets: targets.into(), ..snapshot.clone() })

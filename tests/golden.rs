@@ -10,10 +10,10 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use domstats_exporter::catalogue::Families;
 use domstats_exporter::config::{Naming, Temporality};
 use domstats_exporter::encode::otlp::{self, Chunk, Chunks, Dialect, Part, Starts};
 use domstats_exporter::encode::{Format, encode_params};
+use domstats_exporter::metrics::Families;
 use similar::TextDiff;
 
 const FORMATS: [(Format, &str); 2] = [(Format::OpenMetrics, "om"), (Format::Text, "txt")];

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use domstats_exporter::catalogue::{Families, Start};
+use domstats_exporter::app::exporter::{Exporter, taken};
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config;
 use domstats_exporter::encode::Format;
 use domstats_exporter::encode::otlp::Part;
-use domstats_exporter::exporter::{Exporter, taken};
+use domstats_exporter::metrics::{Families, Start};
 use domstats_exporter::push::{Batch, Series, dialect};
 use fake_libvirtd::{Change, Domain, DomainState, Event, FakeLibvirtd, Scenario, Template, params};
 

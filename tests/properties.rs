@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use domstats_exporter::catalogue::{Catalogue, Families};
 use domstats_exporter::config::{self, Config};
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{ParamValue, Records};
+use domstats_exporter::metrics::{Catalogue, Families};
 use proptest::prelude::*;
 use uuid::Uuid;
 

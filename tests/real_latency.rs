@@ -14,8 +14,8 @@ mod reading;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use domstats_exporter::domains::RunState;
 use domstats_exporter::libvirt::EventKind;
-use domstats_exporter::targets::RunState;
 use lab::{Exporter, Lab, Suite};
 use observer::{Observer, named};
 use reading::parse_exposition;

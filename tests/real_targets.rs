@@ -18,8 +18,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use domstats_exporter::domains::{Flags, Metadata, RunState, Target};
 use domstats_exporter::libvirt::{Event, EventKind};
-use domstats_exporter::targets::{Flags, Metadata, RunState, Target};
 use lab::{Lab, Suite, signal};
 use observer::{Observer, named};
 use reading::{Sample, parse_exposition};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use domstats_exporter::targets::RunState;
+use domstats_exporter::domains::RunState;
 use fake_libvirtd::{
     Change, Domain, DomainState, Event, FakeLibvirtd, Identity, Procedure, RecordFault, ReplyFault, Template, Times,
 };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use domstats_exporter::targets::{Definition, DefinitionFailure, Metadata};
+use domstats_exporter::domains::{Definition, DefinitionFailure, Metadata};
 use fake_libvirtd::{Change, Event, FakeLibvirtd, Procedure, RecordFault, ReplyFault, Scenario, Template, Times};
 use scraper::{Scrape, Scraper, configuration, daemon};
 
@@ -87,7 +87,7 @@ fn definitions_that_hang_are_given_up_on_and_read_again_when_one_returns() {
     });
     assert_eq!(scrape.collection.targets.metadata_pending, 4);
     let failed = |target: &&Arc<_>| {
-        let target: &domstats_exporter::targets::Target = target;
+        let target: &domstats_exporter::domains::Target = target;
         target.definition == Definition::Failed(DefinitionFailure::TimedOut)
     };
     assert_eq!(scrape.collection.targets.targets.iter().filter(failed).count(), 2);

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use domstats_exporter::catalogue::Families;
 use domstats_exporter::config::{Naming, Temporality};
 use domstats_exporter::encode::otlp::{Chunks, Dialect, Part, Starts};
 use domstats_exporter::libvirt::Records;
+use domstats_exporter::metrics::Families;
 use uuid::Uuid;
 
 /// The numbers of the domains that each reply is about when the exporter asks about `domains` of them, as a rule.

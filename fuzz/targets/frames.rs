@@ -15,10 +15,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use domstats_exporter::domains::parse_definition;
 use domstats_exporter::libvirt::{
     Access, Connection, DomainList, LibvirtError, Records, StatsGroups as G, StatsRequest,
 };
-use domstats_exporter::targets::parse_definition;
 use fake_libvirtd::frame::{HEADER_LEN, Header, KEEPALIVE_PROGRAM, REMOTE_PROGRAM, read_frame};
 use fake_libvirtd::{FakeLibvirtd, Scenario, Template};
 use input::Input;

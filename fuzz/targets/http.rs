@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
-use domstats_exporter::exporter::Exporter;
-use domstats_exporter::service::Service;
+use domstats_exporter::app::exporter::Exporter;
+use domstats_exporter::app::service::Service;
 use domstats_exporter::web::{self, Security};
 use domstats_exporter::{config, log};
 

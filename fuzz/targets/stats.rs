@@ -3,11 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::UNIX_EPOCH;
 
-use domstats_exporter::catalogue::{Catalogue, Families};
 use domstats_exporter::config::{self, Config, Naming, Temporality};
 use domstats_exporter::encode::Format;
 use domstats_exporter::encode::otlp::{Chunks, Dialect, Part, Starts, to_json};
 use domstats_exporter::libvirt::{ParamValue, Records};
+use domstats_exporter::metrics::{Catalogue, Families};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;

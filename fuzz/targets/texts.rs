@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use domstats_exporter::config::{self, Config};
-use domstats_exporter::targets::parse_definition;
+use domstats_exporter::domains::parse_definition;
 use domstats_exporter::web::{negotiate, parse_query};
 
 static DEFAULT: LazyLock<Config> = LazyLock::new(Config::default);

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::shape::Shape;
+use crate::domains::Metadata;
 use crate::libvirt::StatsGroups;
-use crate::targets::Metadata;
 
 /// What a domain has answered in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -32,8 +32,8 @@ use super::shape::Devices;
 use super::worker::{Opened, Outcome, Task, WorkerId};
 use super::{Collection, CollectorStats, Selection};
 use crate::config::Config;
+use crate::domains::{DefinitionFailure, Inbox, Registry, Snapshot};
 use crate::libvirt::{ErrorClass, LibvirtError, Versions};
-use crate::targets::{DefinitionFailure, Inbox, Registry, Snapshot};
 
 /// How long the daemon may take for what it serves at high priority and without any hypervisor.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(2);

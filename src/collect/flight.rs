@@ -13,8 +13,8 @@ use super::pool::JobId;
 use super::selection::{asked_for, group_of};
 use super::{Collection, DomainStatus, Missing, MissingReason, Quarantined, Selection};
 use crate::config::Group;
+use crate::domains::Snapshot;
 use crate::libvirt::{DomainRecord, Identity, LibvirtError, Records, StatsGroups, Versions};
-use crate::targets::Snapshot;
 
 /// The number of a flight; never used twice.
 pub(super) type FlightId = u64;

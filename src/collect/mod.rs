@@ -38,8 +38,8 @@ pub use quarantine::{Cause, Quarantined};
 pub use selection::{Selection, group_of};
 
 use crate::config::{self, Config, Group};
+use crate::domains::Snapshot;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, Records, Versions};
-use crate::targets::Snapshot;
 use coordinator::{Coordinator, Discovery, Message};
 
 /// What one collection found.

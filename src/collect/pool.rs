@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::coordinator::Message;
 use super::worker::{Role, Task, Worker, WorkerId};
+use crate::domains::Inbox;
 use crate::libvirt::OpenGuard;
-use crate::targets::Inbox;
 
 /// How long a connection may take to open.
 pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(5);

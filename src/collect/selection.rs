@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn every_group_has_metrics_whose_keys_are_found_to_be_its_own() {
         let mut groups = BTreeSet::new();
-        for listed in crate::catalogue::listed() {
+        for listed in crate::metrics::listed() {
             for key in &listed.keys {
                 assert_eq!(group_of(key).map(Group::as_str), listed.group, "{key}");
                 groups.extend(group_of(key));

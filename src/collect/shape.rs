@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::selection::group_of;
 use crate::config::Group;
+use crate::domains::{Disk, Metadata};
 use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
-use crate::targets::{Disk, Metadata};
 
 /// The records of a reply in short.
 #[derive(Debug, Default)]
@@ -297,7 +297,7 @@ mod tests {
                    <disk type='file' device='cdrom'><target dev='sda'/></disk>\
                    <interface type='bridge'><target dev='vnet0'/></interface><interface type='user'/></devices></domain>";
         let metadata =
-            crate::targets::parse_definition(xml, &crate::config::MetadataLabels::new()).expect("a definition");
+            crate::domains::parse_definition(xml, &crate::config::MetadataLabels::new()).expect("a definition");
         let contradicted = |params: &[(&str, ParamValue<'_>)]| {
             let mut records = Records::default();
             records.push_domain("x", Uuid::nil(), Some(1));

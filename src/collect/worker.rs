@@ -9,12 +9,12 @@ use uuid::Uuid;
 use super::coordinator::Message;
 use super::shape::{Shapes, shapes_of};
 use crate::config::MetadataLabels;
+use crate::domains::{
+    Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, fingerprint, parse_definition,
+};
 use crate::libvirt::{
     Access, AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, Identity, LibvirtError, OpenGuard,
     ParamValue, Records, StatsGroups, StatsRequest, Versions,
-};
-use crate::targets::{
-    Addresses, DefinitionError, Flags, Inbox, Listing, Metadata, RunState, fingerprint, parse_definition,
 };
 
 /// Most interfaces that a domain is known by, and most addresses of each.

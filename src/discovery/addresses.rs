@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::{AddressFamily, AnchoredRegex};
-use crate::targets::{Addresses, Interface, InterfaceAddresses, Target};
+use crate::domains::{Addresses, Interface, InterfaceAddresses, Target};
 
 /// Most addresses of a domain that count. A guest agent can report millions, whatever its guest has.
 const MOST_ADDRESSES: usize = 64;

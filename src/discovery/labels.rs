@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::addresses::Located;
 use crate::config::Uri;
-use crate::targets::{Interface, ScrapeTarget, Snapshot, Target};
+use crate::domains::{Interface, ScrapeTarget, Snapshot, Target};
 
 const PREFIX: &str = "__meta_libvirt_";
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{ActiveState, Config, ServiceDiscovery};
-use crate::targets::{Definition, RunState, ScrapeTarget, Snapshot, Target};
+use crate::domains::{Definition, RunState, ScrapeTarget, Snapshot, Target};
 
 use addresses::{located_addresses, primary_address};
 use labels::Labels;

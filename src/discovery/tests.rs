@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config;
+use crate::domains::{AddressSource, Addresses, DefinitionFailure, Flags, Interface, InterfaceAddresses, Metadata};
 use crate::libvirt::{Identity, Versions};
-use crate::targets::{AddressSource, Addresses, DefinitionFailure, Flags, Interface, InterfaceAddresses, Metadata};
 
 /// A configuration with the keys of `service_discovery` that `yaml` has.
 fn config(yaml: &str) -> Config {

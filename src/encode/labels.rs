@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::catalogue::{LabelSet, LabelTable};
+use crate::metrics::{LabelSet, LabelTable};
 
 /// Every label set as it stands between the braces.
 pub(super) struct Rendered {

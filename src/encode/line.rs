@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::labels::Rendered;
-use crate::catalogue::{Families, Family, Histogram, Sample, Value};
+use crate::metrics::{Families, Family, Histogram, Sample, Value};
 
 /// All samples of a family; with `created`, when each that only grows began.
 pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Families, family: &Family, created: bool) {

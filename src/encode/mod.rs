@@ -10,7 +10,7 @@ mod protobuf;
 mod text;
 mod wire;
 
-use crate::catalogue::Families;
+use crate::metrics::Families;
 
 pub use compress::Coding;
 pub use params::encode_params;

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::Rendered;
 use super::line::write_samples;
-use crate::catalogue::{Families, Kind, Meta};
+use crate::metrics::{Families, Kind, Meta};
 
 pub(super) fn encode(families: &Families) -> String {
     let labels = Rendered::new(&families.labels);

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::line::write_bound;
 use super::wire;
-use crate::catalogue::{Families, Histogram, Kind, LabelSet, LabelTable, Meta, Value, float};
+use crate::metrics::{Families, Histogram, Kind, LabelSet, LabelTable, Meta, Value, float};
 
 /// The fields of `MetricFamily`.
 mod family {

@@ -2,7 +2,7 @@
 
 use super::labels::{Rendered, escape};
 use super::line::write_samples;
-use crate::catalogue::{Families, Family, Kind};
+use crate::metrics::{Families, Family, Kind};
 
 pub(super) fn encode(families: &Families) -> String {
     let labels = Rendered::new(&families.labels);

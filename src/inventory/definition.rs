@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::images::TopImages;
 use super::{Subject, each};
-use crate::catalogue::{Unit, Value};
+use crate::domains::{Disk, Flags, Interface, Metadata};
+use crate::metrics::{Unit, Value};
 use crate::rows::{Filling, Labels, Row, boolean, rows, unix_seconds};
-use crate::targets::{Disk, Flags, Interface, Metadata};
 
 #[rustfmt::skip]
 rows! {

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Subject, each, words};
-use crate::catalogue::{Histogram, LabelSet, Unit, Value};
+use crate::domains::{Definition, DomainCounts, HostCounts, Target, Times};
+use crate::metrics::{Histogram, LabelSet, Unit, Value};
 use crate::rows::{Filled, Filling, Labels, Row, rows};
-use crate::targets::{Definition, DomainCounts, HostCounts, Target, Times};
 
 #[rustfmt::skip]
 rows! {

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::catalogue::{Built, Catalogue, DeviceStart, LabelSet, Started, Value};
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, DomainLabel};
+use crate::domains::{Disk, Interface, Target};
 use crate::libvirt::Identity;
+use crate::metrics::{Built, Catalogue, DeviceStart, LabelSet, Started, Value};
 use crate::rows::{Filling, Row};
-use crate::targets::{Disk, Interface, Target};
 use images::TopImages;
 
 /// A domain that is shown, with its labels.

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::*;
 use crate::collect::DomainStatus;
 use crate::config::{self, Group};
+use crate::domains::{Definition, DefinitionFailure, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
 use crate::encode::Format;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, ParamValue, Records};
-use crate::targets::{Definition, DefinitionFailure, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
 
 fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
     let disk = Disk { device: "vda".into(), alias: "virtio-disk0".into(), ..Disk::default() };

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::targets::STOPPED_ARRIVING;
+use crate::domains::STOPPED_ARRIVING;
 
 /// `virDomainEventType`, each with the details of that type.
 const LIFECYCLE: &[(&str, &[&str])] = &[

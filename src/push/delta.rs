@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use foldhash::fast::RandomState;
 
 use super::series::Fingerprint;
-use crate::catalogue::{Families, Family, Histogram, LabelSet, Sample, Start, Value, float};
+use crate::metrics::{Families, Family, Histogram, LabelSet, Sample, Start, Value, float};
 
 /// How long a series may be away.
 const KEPT: Duration = Duration::from_secs(3600);

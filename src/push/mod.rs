@@ -32,7 +32,7 @@ pub use journal::{Journal, LastPush, PushStats};
 pub use series::Series;
 pub use settings::{PushError, Settings, dialect};
 
-use crate::catalogue::{Families, Taken};
+use crate::metrics::{Families, Taken};
 use deliver::Delivery;
 
 /// How long the last push may take, which is on its way while the program ends.

@@ -11,9 +11,9 @@ use foldhash::fast::RandomState;
 
 use super::Batch;
 use super::delta::Deltas;
-use crate::catalogue::{Families, Family, LabelSet, LabelTable, Lifetimes, Sample, Value};
 use crate::config::Temporality;
 use crate::encode::otlp::{Chunk, Dialect, Part, Starts};
+use crate::metrics::{Families, Family, LabelSet, LabelTable, Lifetimes, Sample, Value};
 
 /// Of more pushes in a row that failed halfway, the ends of series are not told: receivers drop those by themselves after
 /// some minutes.

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::catalogue::{Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Taken, Unit, Value};
 use crate::config::{Naming, Temporality};
 use crate::encode::otlp::{Chunks, Dialect, Part};
+use crate::metrics::{Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Taken, Unit, Value};
 
 /// A domain at one moment.
 #[derive(Clone, Copy)]

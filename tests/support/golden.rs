@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use domstats_exporter::catalogue::{Catalogue, Families};
 use domstats_exporter::collect::{Collection, DomainStatus, Selection};
 use domstats_exporter::config::{self, Config};
-use domstats_exporter::inventory;
-use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
-use domstats_exporter::targets::{
+use domstats_exporter::domains::{
     Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, parse_definition,
 };
+use domstats_exporter::inventory;
+use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
+use domstats_exporter::metrics::{Catalogue, Families};
 use fake_libvirtd::params::{self, Value};
 
 /// Where the cases are.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use domstats_exporter::libvirt::Identity;
-use domstats_exporter::targets::{
+use domstats_exporter::domains::{
     AddressSource, Addresses, Definition, Interface, InterfaceAddresses, Metadata, RunState, ScrapeTarget, Target,
 };
+use domstats_exporter::libvirt::Identity;
 use uuid::Uuid;
 
 /// A running domain with the address 192.0.2.`number`.

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use domstats_exporter::app::exporter::Exporter;
 use domstats_exporter::collect::Selection;
+use domstats_exporter::domains::{Snapshot, Target};
 use domstats_exporter::encode::Format;
-use domstats_exporter::exporter::Exporter;
 use domstats_exporter::libvirt::{Access, Connection, Event, EventSink};
-use domstats_exporter::targets::{Snapshot, Target};
 use tokio::runtime::{Builder, Runtime};
 
 /// More than a busy machine takes for anything that is waited for.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use domstats_exporter::collect::{Collection, Collector, Selection};
 use domstats_exporter::config::{self, Config};
+use domstats_exporter::domains::Target;
 use domstats_exporter::libvirt::{ErrorClass, Identity};
-use domstats_exporter::targets::Target;
 use fake_libvirtd::{Domain, DomainState, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
 use uuid::Uuid;
 

@@ -11,8 +11,8 @@ use crate::collect::link::Link;
 use crate::collect::reading::{Reading, Subject};
 use crate::collect::worker::{Outcome, Role, Task, WorkerId};
 use crate::config::DiscoverySource;
+use crate::domains::{Definition, DefinitionFailure, Target};
 use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError};
-use crate::targets::{Definition, DefinitionFailure, Target};
 
 /// When a definition that could not be read is tried again.
 const AGAIN: Duration = Duration::from_secs(60);

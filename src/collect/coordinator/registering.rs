@@ -13,8 +13,8 @@ use crate::collect::reading::Subject;
 use crate::collect::relist::Cause;
 use crate::collect::shape::{Shape, contradicts};
 use crate::collect::worker::Task;
+use crate::domains::{Arrived, Consequences, Listing, Snapshot, Target};
 use crate::libvirt::{Event, LibvirtError, Records};
-use crate::targets::{Arrived, Consequences, Listing, Snapshot, Target};
 
 impl Coordinator {
     /// Applies what has arrived.

@@ -3,8 +3,8 @@
 use opentelemetry_semantic_conventions::attribute as semconv;
 
 use super::Naming;
-use crate::catalogue::{LabelSet, LabelTable, Meta};
 use crate::encode::wire;
+use crate::metrics::{LabelSet, LabelTable, Meta};
 
 /// An attribute's name and whether its value is a number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,8 @@ use opentelemetry_semantic_conventions::SCHEMA_URL;
 use opentelemetry_semantic_conventions::attribute::SERVICE_INSTANCE_ID;
 
 use super::wire;
-use crate::catalogue::{Families, Kind, LabelSet, Meta, Start, Unit};
 use crate::config::{Naming, Temporality};
+use crate::metrics::{Families, Kind, LabelSet, Meta, Start, Unit};
 use attributes::Blocks;
 pub use attributes::{Attribute, OF_DOMAINS, OF_EXPORTER, attribute_of};
 pub use json::to_json;

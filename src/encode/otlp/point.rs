@@ -1,8 +1,8 @@
 //! One data point, as bytes.
 
 use super::attributes::{Blocks, OF_HISTOGRAM, OF_NUMBER};
-use crate::catalogue::{Families, Histogram, LabelSet, Sample, Value, float};
 use crate::encode::wire;
+use crate::metrics::{Families, Histogram, LabelSet, Sample, Value, float};
 
 /// `DataPointFlags::NO_RECORDED_VALUE`: the series has ended.
 const NO_RECORDED_VALUE: u64 = 1;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::{Data, Dialect, Part};
-use crate::catalogue::{Families, Family, LabelSet, Meta};
 use crate::config::Naming;
+use crate::metrics::{Families, Family, LabelSet, Meta};
 
 /// Samples of one family that are written next to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, Number
 use prost::Message as _;
 
 use super::*;
-use crate::catalogue::{Family, Histogram, LabelSet, Origin, Sample, Started, Value};
+use crate::metrics::{Family, Histogram, LabelSet, Origin, Sample, Started, Value};
 
 const AT: u64 = 1_700_000_000_000_000_000;
 const START: u64 = 1_600_000_000_000_000_000;

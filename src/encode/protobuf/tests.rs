@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
-use crate::catalogue::{Family, Origin, Sample, Started, Unit};
+use crate::metrics::{Family, Origin, Sample, Started, Unit};
 
 #[derive(Clone, PartialEq, Message)]
 struct MetricFamily {

@@ -1,8 +1,8 @@
 //! `balloon.*`: memory as the host gave it, and as the guest's balloon driver sees it.
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
 
 /// All counters here are the guest's own. Values that the guest reports are absent without a balloon driver and a `<stats period>` in the definition.
 #[rustfmt::skip]

@@ -1,9 +1,9 @@
 //! `perf.*`: hardware and software events of the host's kernel. Only events that the domain's definition (`<perf>`) or
 //! `virsh perf` enabled are reported; a restart of the daemon sets them back to 0.
 
-use crate::catalogue::family::{Origin, Unit};
-use crate::catalogue::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 use crate::config::Group;
+use crate::metrics::family::{Origin, Unit};
+use crate::metrics::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 
 const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
 

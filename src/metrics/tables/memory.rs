@@ -1,8 +1,8 @@
 //! `memory.*`: memory bandwidth monitors (resctrl).
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{BYTES, NONE, Row, Scope, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{BYTES, NONE, Row, Scope, Table, of};
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {

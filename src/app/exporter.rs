@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use crate::catalogue::{Catalogue, Families, LabelSet, Lifetimes, Started, Taken};
 use crate::collect::{Collection, Collector, Efforts, Quarantined, Selection, Shortcomings, Standing};
 use crate::config::{Config, Group};
+use crate::domains::Snapshot;
 use crate::encode::Format;
 use crate::health::{self, Facts};
 use crate::inventory;
 use crate::libvirt::{Identity, LibvirtError, Records, Versions};
+use crate::metrics::{Catalogue, Families, LabelSet, Lifetimes, Started, Taken};
 use crate::push::Journal;
-use crate::targets::Snapshot;
 
 /// The exporter behind all commands: it collects on request and builds what is to be shown.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Exporter {
     /// Who exists, with the definitions and, where the service discovery is on, the addresses of all who can have any; `timeout`
     /// is how long the caller waits at the most.
     ///
-    /// A domain that could not be looked at in that time stays [`Definition::Pending`](crate::targets::Definition::Pending),
+    /// A domain that could not be looked at in that time stays [`Definition::Pending`](crate::domains::Definition::Pending),
     /// or without addresses.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{sleep, timeout};
 
+use crate::app::exporter::Exporter;
 use crate::collect::Standing;
-use crate::exporter::Exporter;
 use crate::web::Pulse;
 
 /// Between two looks, where no watchdog asks for more.

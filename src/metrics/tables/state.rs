@@ -1,8 +1,8 @@
 //! `state.*`: what the domain is doing (`virDomainState` and its reasons).
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{NONE, NUMBER, Row, Shape, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{NONE, NUMBER, Row, Shape, Table, of};
 
 /// The states by number (`virDomainState`).
 pub(crate) const STATES: &[&str] =

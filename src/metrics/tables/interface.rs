@@ -1,8 +1,8 @@
 //! `net.*`: network interfaces, seen from the guest.
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
 
 const RECEIVE: Attributes = &[("network.io.direction", "receive")];
 const TRANSMIT: Attributes = &[("network.io.direction", "transmit")];

@@ -1,8 +1,8 @@
 //! `iothread.*`: the polling of I/O threads. The number in a key is the thread's id: sparse, and in no order.
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {

@@ -155,8 +155,8 @@ pub(super) fn push_subject(labels: &mut LabelTable, config: &Config, name: &str,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{Catalogue, Families};
     use crate::libvirt::{ParamValue, Records};
+    use crate::metrics::{Catalogue, Families};
 
     /// Name, labels and value of what is shown of the images below the disks of a domain.
     fn layers(families: &Families) -> Vec<String> {

@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::catalogue::Families;
+use crate::app::body_cache::{Renderings, Wanted};
+use crate::app::exporter::{Exporter, Last, taken};
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, ConfigError};
 use crate::discovery;
 use crate::encode::{Coding, Format};
-use crate::exporter::{Exporter, Last, taken};
 use crate::files::FileThread;
 use crate::log::LogSwitch;
+use crate::metrics::Families;
 use crate::push::{self, Batch, Pusher, Settings};
-use crate::rendering::{Renderings, Wanted};
 use crate::web::{self, Connection, Loaded, Overview, Push, Quarantined, Security};
 
 /// Reads the configuration: the file with the flags over it.

@@ -1,8 +1,8 @@
 //! `dirtyrate.*`: how fast the guest writes to its memory, as far as somebody measures it (`virsh domdirtyrate-calc`).
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {

@@ -1,8 +1,8 @@
 //! `cpu.*`: processor time of the whole domain, cache and energy monitors.
 
-use crate::catalogue::family::{Origin, Unit};
-use crate::catalogue::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
 use crate::config::Group;
+use crate::metrics::family::{Origin, Unit};
+use crate::metrics::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
 
 /// Of a domain that is shut off libvirt reports its own processor time under `cpu.*`: such values are dropped.
 #[rustfmt::skip]

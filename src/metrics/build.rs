@@ -375,8 +375,8 @@ impl<'a, 'r> Builder<'a, 'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Catalogue;
     use crate::libvirt::{ParamValue, Records};
+    use crate::metrics::Catalogue;
 
     #[test]
     fn of_two_states_the_first_counts() {

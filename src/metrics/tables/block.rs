@@ -1,8 +1,8 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 
 const READ: Attributes = &[("disk.io.direction", "read")];
 const WRITE: Attributes = &[("disk.io.direction", "write")];

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::*;
-use crate::catalogue::{DeviceStart, Family, Kind, Meta, Sample, Unit};
+use crate::metrics::{DeviceStart, Family, Kind, Meta, Sample, Unit};
 
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)

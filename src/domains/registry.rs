@@ -318,7 +318,7 @@ fn note_device(target: &mut Target, event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::targets::Metadata;
+    use crate::domains::Metadata;
 
     fn event(id: Option<u32>, event: i32, detail: i32) -> Event {
         let domain = Identity { name: "a".to_owned(), uuid: Uuid::nil(), id };

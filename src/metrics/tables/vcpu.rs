@@ -1,8 +1,8 @@
 //! `vcpu.*`: each virtual processor. What KVM adds (`vcpu.<n>.<name>.sum` and so on) is named by rule, see the matcher.
 
-use crate::catalogue::family::Origin;
-use crate::catalogue::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::config::Group;
+use crate::metrics::family::Origin;
+use crate::metrics::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 
 #[rustfmt::skip]
 pub(super) const TABLE: Table = Table {
