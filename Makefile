@@ -1,5 +1,11 @@
 # What there is to do here; README.md says more.
-.PHONY: demo test build deb rpm lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
+.PHONY: check demo test build deb rpm lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
+
+# The loop while changing code, under a minute once built: what needs no libvirtd, no QEMU and no network.
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --lib --bins --test golden --test contract -- -D warnings
+	cargo test --locked --quiet --lib --test golden --test contract
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:

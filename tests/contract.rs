@@ -3,6 +3,8 @@
 
 #[path = "support/golden.rs"]
 mod golden;
+#[path = "support/module_graph.rs"]
+mod module_graph;
 #[path = "support/registry.rs"]
 mod registry;
 
@@ -407,46 +409,78 @@ fn metrics_md_is_current() {
     );
 }
 
-/// No stage knows a later one, and nobody who does the work knows the command line.
+/// What each module may use of the others, the earlier stages first. Modules below one that is listed count as part of it.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("files", &[]),
+    ("libvirt", &[]),
+    ("log", &["config"]),
+    ("cli", &["config"]),
+    ("domains", &["config", "libvirt"]),
+    ("discovery", &["config", "domains"]),
+    ("roster", &["domains"]),
+    ("collect", &["config", "domains", "libvirt"]),
+    ("metrics", &["config", "libvirt"]),
+    ("rows", &["config", "metrics"]),
+    ("inventory", &["collect", "config", "domains", "libvirt", "metrics", "rows"]),
+    ("encode", &["config", "libvirt", "metrics"]),
+    ("push", &["config", "encode", "metrics"]),
+    ("health", &["collect", "config", "domains", "libvirt", "metrics", "push", "rows"]),
+    ("reference", &["config", "encode", "health", "inventory", "metrics", "rows"]),
+    ("web", &["collect", "config", "encode", "files"]),
+    (
+        "app",
+        &[
+            "collect",
+            "config",
+            "discovery",
+            "domains",
+            "encode",
+            "files",
+            "health",
+            "inventory",
+            "libvirt",
+            "log",
+            "metrics",
+            "push",
+            "web",
+        ],
+    ),
+    ("check", &["app", "collect", "config", "discovery", "domains", "libvirt", "metrics"]),
+];
+
+/// No stage uses a later one: every use of another module, in whatever form it is written, is in [`LAYERS`], which has no
+/// circle and nothing that is not needed.
 #[test]
 fn dependencies_point_one_way() {
-    const STAGES: [&[&str]; 6] =
-        [&["libvirt"], &["domains"], &["collect"], &["metrics"], &["encode"], &["web", "push"]];
-    let position = |module: &str| STAGES.iter().position(|stage| stage.contains(&module));
-    let mut wrong = Vec::new();
-    for (path, text) in sources() {
-        let module = path.iter().next().and_then(|first| first.to_str()).unwrap_or_default().trim_end_matches(".rs");
-        for used in text.lines().filter_map(|line| line.trim().strip_prefix("use crate::")) {
-            let used = used.split([':', ';', '{', ' ']).next().unwrap_or_default();
-            let backwards = match (position(module), position(used)) {
-                _ if module == "discovery" => !["config", "libvirt", "domains"].contains(&used),
-                (Some(here), Some(there)) => there > here || (there == here && module != used),
-                // Whoever reads files does it on the thread for that.
-                (Some(_), None) => !["config", "files"].contains(&used),
-                (None, _) => module == "config" && used != "config",
-            };
-            if backwards {
-                wrong.push(format!("src/{}: use crate::{used}", path.display()));
+    let rules: BTreeMap<&str, BTreeSet<&str>> =
+        LAYERS.iter().map(|(module, uses)| (*module, uses.iter().copied().collect())).collect();
+    assert_eq!(rules.len(), LAYERS.len(), "a module stands twice");
+    for (position, (module, uses)) in LAYERS.iter().enumerate() {
+        let later = LAYERS[position..].iter().map(|(later, _)| later).find(|later| uses.contains(later));
+        assert_eq!(later, None, "{module} may use a module that is not before it in LAYERS");
+    }
+    let rule_of = |path: &[String]| {
+        let names = (1..=path.len()).rev().map(|length| path[..length].join("::"));
+        names.into_iter().find_map(|name| rules.get_key_value(name.as_str()).map(|(name, _)| *name))
+    };
+    let graph = module_graph::read(&root().join("src/lib.rs"));
+    let (mut wrong, mut needed) = (Vec::new(), BTreeSet::new());
+    for (module, mentions) in graph.iter().filter(|(module, _)| !module.is_empty()) {
+        let Some(here) = rule_of(module) else {
+            wrong.push(format!("{} is not in LAYERS", module.join("::")));
+            continue;
+        };
+        for mention in mentions {
+            match rule_of(&mention.path) {
+                Some(there) if there == here => {}
+                Some(there) if rules[here].contains(there) => _ = needed.insert((here, there)),
+                there => wrong.push(format!("{}: {here} uses {}", mention.place, there.unwrap_or("no module"))),
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// Every file below `src`, by its path there.
-fn sources() -> Vec<(PathBuf, String)> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).expect("a folder of sources") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() { walk(&path, found) } else { found.push(path) }
-        }
-    }
-    let src = root().join("src");
-    let mut found = Vec::new();
-    walk(&src, &mut found);
-    let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).expect("a source file");
-        (path.strip_prefix(&src).expect("below src").to_owned(), text)
-    };
-    found.into_iter().map(read).collect()
+    let allowed: BTreeSet<_> = rules.iter().flat_map(|(here, uses)| uses.iter().map(|there| (*here, *there))).collect();
+    let unused: Vec<_> = allowed.difference(&needed).collect();
+    assert!(unused.is_empty(), "LAYERS allows what is not used: {unused:?}");
 }
