@@ -75,7 +75,7 @@ fn a_domain_that_stays_busy_is_asked_by_a_call_that_waits_and_is_whole_when_the_
     let client = std::thread::spawn(move || {
         // The other client's job ends once a call waits for it.
         let waits = |call: &CallRecord| call.flags.is_some_and(|flags| flags & flag::NOWAIT == 0);
-        assert!(other.counters().wait_until(Duration::from_secs(10), |all| all.log_of(STATS).iter().any(waits)));
+        assert!(other.counters().wait_until(Duration::from_secs(60), |all| all.log_of(STATS).iter().any(waits)));
         other.faults().free_domain("vm-1");
     });
     daemon.counters().reset();
@@ -143,7 +143,7 @@ fn a_domain_that_is_busy_and_then_gone_is_no_error() {
     daemon.faults().busy_domain("vm-1", Times::Always);
     let other = Arc::clone(&daemon);
     let client = std::thread::spawn(move || {
-        assert!(other.counters().wait_until(Duration::from_secs(10), |all| {
+        assert!(other.counters().wait_until(Duration::from_secs(60), |all| {
             all.log_of(STATS).iter().filter(|call| call.domains == Some(1)).count() > 1
         }));
         other.domains().change("vm-1", Change::Destroy).expect("a domain");

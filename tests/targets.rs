@@ -188,7 +188,7 @@ fn what_lost_events_did_not_tell_is_found_by_the_next_listing() {
     // Records would tell too, but nobody asks for any.
     let before = scraper.runtime.block_on(scraper.collector.discover(None, false)).unwrap();
     change_silently(&daemon);
-    assert!(daemon.counters().wait_until(Duration::from_secs(5), |counters| counters.calls(LIST) > 8));
+    assert!(daemon.counters().wait_until(Duration::from_secs(60), |counters| counters.calls(LIST) > 8));
     thread::sleep(Duration::from_millis(200));
     let scrape = scraper.scrape();
     assert_eq!((scrape.rows(), resyncs(&scrape, "interval") > before.resyncs["interval"]), (rows_of(&daemon), true));

@@ -14,7 +14,7 @@ use domstats_exporter::libvirt::{Access, Connection, Event, EventSink};
 use tokio::runtime::{Builder, Runtime};
 
 /// More than a busy machine takes for anything that is waited for.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The registry's pictures, each with when it was first seen.
 type Timeline = Mutex<Vec<(Instant, Arc<Snapshot>)>>;

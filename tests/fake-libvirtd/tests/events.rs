@@ -11,7 +11,7 @@ use fake_libvirtd::{Change, Domain, Event, FakeLibvirtd, Procedure, Template, Ti
 use support::raw::RawClient;
 use support::{Running, start_small, start_virsh};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// `virsh event --all --loop`, once it has registered for everything.
 fn watch(daemon: &FakeLibvirtd, arguments: &[&str]) -> Running {
