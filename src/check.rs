@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::app::exporter::Exporter;
-use crate::collect::{Collection, Selection, Shortcomings, group_of};
+use crate::collect::{Collection, Selection, Shortcomings};
 use crate::config::{Config, Group, HeaderName, NamePatterns, Naming, Otlp};
 use crate::discovery::build_target_groups;
 use crate::domains::{Definition, DefinitionFailure, Target};
@@ -150,7 +150,8 @@ fn groups_by_verdict(config: &Config, collection: &Collection) -> BTreeMap<&'sta
     let active: Vec<_> =
         collection.batches.iter().flat_map(|records| records.domains()).filter(|domain| domain.is_active()).collect();
     for group in config.collection.groups.iter() {
-        let reported = active.iter().any(|domain| domain.params().any(|param| group_of(param.key) == Some(*group)));
+        let reported =
+            active.iter().any(|domain| domain.params().any(|param| Group::of_key(param.key) == Some(*group)));
         let verdict = match (active.is_empty(), reported) {
             (true, _) => "groups, not seen yet as no domain runs",
             (false, true) => "groups reported",
@@ -198,8 +199,9 @@ async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collec
         return (0, Vec::new());
     };
     let mut times = Vec::new();
-    // KVM's statistics of vCPUs come with those of libvirt.
-    for group in config.collection.groups.iter().filter(|group| **group != Group::VcpuKvm && asked > 0) {
+    // Groups that share a flag of libvirt's come together: their time is that of the first.
+    let first = |group: &Group| Group::ALL.iter().find(|other| other.info().stats == group.info().stats) == Some(group);
+    for group in config.collection.groups.iter().filter(|group| first(group) && asked > 0) {
         let selection = Selection { groups: Some(BTreeSet::from([*group])), domains: domains.clone() };
         let collection = exporter.collect(None, &selection).await;
         if collection.error.is_none() {

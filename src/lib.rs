@@ -33,4 +33,5 @@ pub mod push;
 pub mod reference;
 pub mod roster;
 pub mod rows;
+pub mod tables;
 pub mod web;

@@ -411,16 +411,17 @@ fn metrics_md_is_current() {
 
 /// What each module may use of the others, the earlier stages first. Modules below one that is listed count as part of it.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("config", &[]),
     ("files", &[]),
     ("libvirt", &[]),
+    ("tables", &["libvirt"]),
+    ("config", &["tables"]),
     ("log", &["config"]),
     ("cli", &["config"]),
     ("domains", &["config", "libvirt"]),
     ("discovery", &["config", "domains"]),
     ("roster", &["domains"]),
     ("collect", &["config", "domains", "libvirt"]),
-    ("metrics", &["config", "libvirt"]),
+    ("metrics", &["config", "libvirt", "tables"]),
     ("rows", &["config", "metrics"]),
     ("inventory", &["collect", "config", "domains", "libvirt", "metrics", "rows"]),
     ("encode", &["config", "libvirt", "metrics"]),

@@ -10,7 +10,6 @@ use uuid::Uuid;
 use super::busy::Busy;
 use super::complete::Lack;
 use super::pool::JobId;
-use super::selection::{asked_for, group_of};
 use super::{Collection, DomainStatus, Missing, MissingReason, Quarantined, Selection};
 use crate::config::Group;
 use crate::domains::Snapshot;
@@ -127,7 +126,7 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new(id: FlightId, selection: Selection, wanted: BTreeSet<Group>, now: Instant) -> Self {
-        let groups = wanted.iter().map(|group| asked_for(*group)).collect();
+        let groups = wanted.iter().map(|group| group.info().stats).collect();
         Self {
             id,
             selection,
@@ -228,7 +227,7 @@ impl Flight {
         for record in again.domains().filter(same_run) {
             completed.push_domain(record.name, record.uuid, record.id);
             record.params().for_each(|param| completed.push(param.key, param.value));
-            let answered: BTreeSet<Option<Group>> = record.params().map(|param| group_of(param.key)).collect();
+            let answered: BTreeSet<Option<Group>> = record.params().map(|param| Group::of_key(param.key)).collect();
             // Both groups of vCPUs come together.
             let came = |group: Option<Group>| match group {
                 Some(Group::VcpuKvm) => answered.contains(&Some(Group::Vcpu)),
@@ -236,7 +235,7 @@ impl Flight {
             };
             let Some(before) = before.get(&record.uuid) else { continue };
             for param in before.params() {
-                match group_of(param.key) {
+                match Group::of_key(param.key) {
                     group if !came(group) => completed.push(param.key, param.value),
                     // The newer record counts it.
                     Some(group) => {
@@ -317,7 +316,7 @@ impl Flight {
     /// can be missing.
     fn missing_of(&self, progress: &Progress, quarantined: bool) -> Missing {
         let is_missing = |group: &Group| {
-            let needs = asked_for(*group);
+            let needs = group.info().stats;
             let partly = *group == Group::Vcpu && progress.asked.contains(needs);
             progress.missing.contains(needs) && !partly
         };

@@ -35,7 +35,7 @@ pub use coordinator::Shortcomings;
 pub use effort::{Effort, Efforts};
 pub use link::Standing;
 pub use quarantine::{Cause, Quarantined};
-pub use selection::{Selection, group_of};
+pub use selection::Selection;
 
 use crate::config::{self, Config, Group};
 use crate::domains::Snapshot;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{Group, NamePatterns};
-use crate::libvirt::{Records, StatsGroups};
+use crate::libvirt::Records;
 
 /// What one scrape wants to see: all that is configured, unless it says less. Scrapes of equal selections can share
 /// collections.
@@ -55,7 +55,7 @@ impl Selection {
     #[must_use]
     pub fn of(&self, records: &Records) -> Records {
         // A key of no group is one that this version does not know: it goes with everything.
-        let shown = |key: &str| group_of(key).map_or_else(|| self.groups.is_none(), |group| self.wants(group));
+        let shown = |key: &str| Group::of_key(key).map_or_else(|| self.groups.is_none(), |group| self.wants(group));
         let shown: Vec<bool> = records.keys().map(shown).collect();
         let mut wanted = Records::default();
         for domain in records.domains().filter(|domain| self.selects(domain.name)) {
@@ -65,51 +65,6 @@ impl Selection {
             }
         }
         wanted
-    }
-}
-
-/// The group whose statistic `key` is.
-#[must_use]
-pub fn group_of(key: &str) -> Option<Group> {
-    let (first, rest) = key.split_once('.')?;
-    let group = Group::ALL.iter().copied().find(|group| first_part(*group) == first)?;
-    let is_kvm = group == Group::Vcpu && [".sum", ".cur", ".max"].iter().any(|suffix| rest.ends_with(suffix));
-    Some(if is_kvm { Group::VcpuKvm } else { group })
-}
-
-/// What the keys of a group begin with, up to their first dot.
-fn first_part(group: Group) -> &'static str {
-    match group {
-        Group::State => "state",
-        Group::CpuTotal => "cpu",
-        Group::Balloon => "balloon",
-        // KVM's statistics of a vCPU differ by their endings.
-        Group::Vcpu | Group::VcpuKvm => "vcpu",
-        Group::Interface => "net",
-        Group::Block => "block",
-        Group::Perf => "perf",
-        Group::Iothread => "iothread",
-        Group::Memory => "memory",
-        Group::Dirtyrate => "dirtyrate",
-        Group::Vm => "vm",
-    }
-}
-
-/// The group of libvirt that yields a group of the configuration.
-pub(super) fn asked_for(group: Group) -> StatsGroups {
-    match group {
-        Group::State => StatsGroups::STATE,
-        Group::CpuTotal => StatsGroups::CPU_TOTAL,
-        Group::Balloon => StatsGroups::BALLOON,
-        // KVM's statistics of vCPUs come with the group of vCPUs, asked for or not.
-        Group::Vcpu | Group::VcpuKvm => StatsGroups::VCPU,
-        Group::Interface => StatsGroups::INTERFACE,
-        Group::Block => StatsGroups::BLOCK,
-        Group::Perf => StatsGroups::PERF,
-        Group::Iothread => StatsGroups::IOTHREAD,
-        Group::Memory => StatsGroups::MEMORY,
-        Group::Dirtyrate => StatsGroups::DIRTYRATE,
-        Group::Vm => StatsGroups::VM,
     }
 }
 
@@ -139,18 +94,6 @@ mod tests {
                 domain.params().map(|param| format!("{} {}", domain.name, param.key)).collect::<Vec<_>>()
             })
             .collect()
-    }
-
-    #[test]
-    fn every_group_has_metrics_whose_keys_are_found_to_be_its_own() {
-        let mut groups = BTreeSet::new();
-        for listed in crate::metrics::listed() {
-            for key in &listed.keys {
-                assert_eq!(group_of(key).map(Group::as_str), listed.group, "{key}");
-                groups.extend(group_of(key));
-            }
-        }
-        assert_eq!(groups, Group::ALL.iter().copied().collect());
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use foldhash::fast::FixedState;
 use uuid::Uuid;
 
-use super::selection::group_of;
 use crate::config::Group;
 use crate::domains::{Disk, Metadata};
 use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
@@ -156,7 +155,7 @@ pub(super) fn shapes_of(records: &Records) -> Shapes {
 }
 
 fn facts_of(key: &str) -> KeyFacts {
-    let group = group_of(key);
+    let group = Group::of_key(key);
     let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| key.ends_with(suffix));
     KeyFacts {
         group,
@@ -171,16 +170,9 @@ fn facts_of(key: &str) -> KeyFacts {
 
 /// The group of which `key` is only there once the hypervisor has been asked.
 fn answers_of(group: Option<Group>, key: &str) -> StatsGroups {
-    match group {
-        Some(Group::CpuTotal) if key.starts_with("cpu.haltpoll.") => StatsGroups::CPU_TOTAL,
-        Some(Group::Balloon) if key == "balloon.rss" => StatsGroups::BALLOON,
-        Some(Group::VcpuKvm) => StatsGroups::VCPU,
-        Some(Group::Block) if key.ends_with(".rd.reqs") => StatsGroups::BLOCK,
-        Some(Group::Iothread) => StatsGroups::IOTHREAD,
-        Some(Group::Dirtyrate) if key == "dirtyrate.calc_status" => StatsGroups::DIRTYRATE,
-        Some(Group::Vm) => StatsGroups::VM,
-        _ => StatsGroups::default(),
-    }
+    let shown =
+        group.map(Group::info).filter(|info| info.monitor.as_ref().is_some_and(|monitor| monitor.answers.matches(key)));
+    shown.map_or(StatsGroups::NONE, |info| info.stats)
 }
 
 fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) -> Shape {

@@ -52,9 +52,11 @@ pub use web_file::{
     BcryptHash, ContentTypeOptions, FrameOptions, RateLimit, UserName, WebFile, load_web_file, parse_web_file,
 };
 pub use word::{
-    ActiveState, AddressFamily, DiscoverySource, DomainLabel, DomainState, Group, InactiveDomains, LogFormat, LogLevel,
+    ActiveState, AddressFamily, DiscoverySource, DomainLabel, DomainState, InactiveDomains, LogFormat, LogLevel,
     UnmappedKeys,
 };
+
+pub use crate::tables::Group;
 
 /// A configuration is a page of text; what is larger is some other file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -132,7 +134,7 @@ pub struct Collection {
 impl Default for Collection {
     fn default() -> Self {
         Self {
-            groups: List::of(Group::ALL.iter().filter(|group| **group != Group::VcpuKvm).copied()),
+            groups: List::of(Group::ALL.iter().filter(|group| group.info().default).copied()),
             backing_chain: false,
             inactive_domains: InactiveDomains::State,
             workers: 4,

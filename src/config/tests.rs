@@ -44,6 +44,9 @@ fn the_example_shows_every_key_at_its_default() {
     let default = serde_yaml::to_value(Config::default()).expect("a value");
     assert_eq!(example, default);
     assert_eq!(parse(text, "config.example.yaml").expect("valid"), Config::default());
+    for group in Group::ALL {
+        assert!(text.contains(group.as_str()), "config.example.yaml does not name the group {group}");
+    }
 }
 
 #[test]
@@ -164,9 +167,9 @@ fn a_path_that_nothing_is_served_at_is_free() {
 
 #[test]
 fn each_bad_document_gets_one_sentence() {
-    const GROUPS: &str = "`state`, `cpu_total`, `balloon`, `vcpu`, `interface`, `block`, `perf`, `iothread`, `memory`, \
-                          `dirtyrate`, `vm`, `vcpu_kvm`";
-    let unknown_group = format!("x.yaml:3:13: collection.groups[1]: unknown group `blok`, expected one of {GROUPS}");
+    let groups: Vec<String> = Group::ALL.iter().map(|group| format!("`{group}`")).collect();
+    let groups = groups.join(", ");
+    let unknown_group = format!("x.yaml:3:13: collection.groups[1]: unknown group `blok`, expected one of {groups}");
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",

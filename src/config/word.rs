@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::tables::Group;
+
 /// Defines an enum whose variants are words: `as_str`, `ALL`, `Display`, `FromStr` and serde through them.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $noun:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -26,6 +28,13 @@ macro_rules! words {
             }
         }
 
+        $crate::config::word::setting!($name, $noun);
+    };
+}
+
+/// Makes a type with `ALL`, `as_str` and `Display` a setting: `FromStr` and serde.
+macro_rules! setting {
+    ($name:ident, $noun:literal) => {
         impl std::str::FromStr for $name {
             type Err = $crate::config::ValueError;
 
@@ -45,43 +54,14 @@ macro_rules! words {
     };
 }
 
-pub(super) use words;
+pub(super) use {setting, words};
 
 pub(super) fn known(words: &[impl Display]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
 }
 
-words!(
-    /// A group of statistics, as libvirt's bulk call divides them.
-    Group, "group" {
-        /// State and reason of the domain.
-        State = "state",
-        /// CPU time of the whole domain.
-        CpuTotal = "cpu_total",
-        /// Memory balloon and what the guest's driver says of its memory.
-        Balloon = "balloon",
-        /// Virtual CPUs.
-        Vcpu = "vcpu",
-        /// Network interfaces.
-        Interface = "interface",
-        /// Disks.
-        Block = "block",
-        /// Perf events that the domain's XML enables.
-        Perf = "perf",
-        /// IO threads.
-        Iothread = "iothread",
-        /// Memory bandwidth (resctrl).
-        Memory = "memory",
-        /// Rate at which the guest dirties its memory, after it was measured.
-        Dirtyrate = "dirtyrate",
-        /// KVM's statistics of the virtual machine.
-        Vm = "vm",
-        /// KVM's statistics of each virtual CPU: some 40 series per virtual CPU, hence off by default. Comes with `vcpu`
-        /// in libvirt's call.
-        VcpuKvm = "vcpu_kvm",
-    }
-);
+setting!(Group, "group");
 
 words!(
     /// What is exported of domains that are shut off.

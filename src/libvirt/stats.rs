@@ -42,31 +42,20 @@ impl StatsGroups {
     /// `vm.*`
     pub const VM: Self = Self(sys::VIR_DOMAIN_STATS_VM);
 
+    /// No group.
+    pub const NONE: Self = Self(0);
+
     /// Whether no group is in the set. libvirt takes the empty set for "all groups", so it must not be asked for.
     #[must_use]
-    pub fn is_empty(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Groups of which libvirt has at least a part from the domain's hypervisor process, through its monitor.
-    pub const MONITOR: Self = Self(
-        Self::CPU_TOTAL.0
-            | Self::BALLOON.0
-            | Self::VCPU.0
-            | Self::BLOCK.0
-            | Self::IOTHREAD.0
-            | Self::DIRTYRATE.0
-            | Self::VM.0,
-    );
-    /// Groups whose answer from the monitor comes from KVM: whether one domain on KVM has it tells of all others.
-    pub const KVM: Self = Self(Self::CPU_TOTAL.0 | Self::VCPU.0 | Self::VM.0);
-    /// Groups whose answer shows that the domain's job was had. That of CPU_TOTAL does not: an older QEMU's halt-polling
-    /// times come from the host's debugfs.
-    pub const SHOWS_JOB: Self = Self(Self::MONITOR.0 & !Self::CPU_TOTAL.0);
-    /// What libvirt reports without ever asking the domain's hypervisor process.
-    pub const WITHOUT_MONITOR: Self = Self(Self::STATE.0 | Self::INTERFACE.0 | Self::PERF.0 | Self::MEMORY.0);
-    /// What makes older daemons fail a whole call when one hypervisor process dies during it.
-    pub const FRAGILE: Self = Self(Self::IOTHREAD.0 | Self::DIRTYRATE.0 | Self::PERF.0);
+    /// The groups of either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// The groups of this set that are in `other` too.
     #[must_use]
@@ -76,7 +65,7 @@ impl StatsGroups {
 
     /// The groups of this set that are not in `other`.
     #[must_use]
-    pub fn without(self, other: Self) -> Self {
+    pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
@@ -97,7 +86,7 @@ impl BitOr for StatsGroups {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        self.union(other)
     }
 }
 

@@ -7,16 +7,15 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::columns::Column;
-use super::family::{Families, Kind, LabelSet, Meta, Origin, Unit, Value};
+use super::family::{Families, LabelSet, Meta, Value};
 use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
 use super::instances::{self, Instances, Place, push_subject};
 use super::matcher::{Match, Meaning, Resolved};
 use super::number::{is_valid, scaled, text, whole};
-use super::row::{Row, Scale, Shape};
-use super::tables::STATES;
 use crate::config::{Config, UnmappedKeys};
 use crate::libvirt::{DomainRecord, Param};
+use crate::tables::{Kind, Origin, Row, STATES, Scale, Shape, Unit};
 
 /// What becomes of keys that no row and no rule knows.
 pub(super) const UNMAPPED: Meta = Meta {
@@ -159,10 +158,9 @@ impl<'a, 'r> Builder<'a, 'r> {
     fn add_param(&mut self, domain: &DomainRecord<'r>, found: &Match, param: Param<'r>) {
         match found.meaning {
             Meaning::Mapped(target) => self.add_mapped(domain, target, found, param),
-            Meaning::Ruled { family, per_vcpu } => {
-                let scope = if per_vcpu { self.index.vcpu_scope } else { None };
-                let labels = self.labels_of(scope, found).0;
+            Meaning::Ruled { family } => {
                 let family_rule = &self.resolved.ruled[family];
+                let labels = self.labels_of(family_rule.scope, found).0;
                 match scaled(param.value, family_rule.scale) {
                     Some(value) if is_valid(family_rule.meta.kind, value) => {
                         self.ruled[family].push(self.subject, labels, value);

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::family::{Family, LabelSet, Meta, Origin, Sample, Value};
+use super::family::{Family, LabelSet, Meta, Sample, Value};
+use crate::tables::Origin;
 
 /// A family being built. Samples come domain by domain, so a repeated one shows up as out of order.
 #[derive(Debug)]

@@ -3,15 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::family::{Meta, Origin};
-use super::row::{Row, Scope, Shape, Table};
-use super::tables::TABLES;
+use super::family::Meta;
 use crate::config::{Config, Group};
+use crate::tables::{Origin, Row, Scope, Shape};
 
 /// The key that numbers the layers of a disk's image chain, within the scope of its device.
 const LAYER_KEY: &str = "block.<n>.backingIndex";
-/// Any key of a vCPU.
-const VCPU_KEY: &str = "vcpu.<n>.state";
 
 /// A row of the tables with what follows from its place in them and from the configuration.
 #[derive(Debug)]
@@ -57,8 +54,6 @@ pub(super) struct Index {
     pub(super) backing_layers: Option<usize>,
     /// The scope of disks, whose instances may be layers.
     pub(super) disk_scope: Option<usize>,
-    /// The scope of vCPUs, which the rule for hypervisor statistics needs.
-    pub(super) vcpu_scope: Option<usize>,
 }
 
 impl Index {
@@ -69,10 +64,10 @@ impl Index {
             patterns: HashMap::new(),
             backing_layers: None,
             disk_scope: innermost(&scopes, LAYER_KEY),
-            vcpu_scope: innermost(&scopes, VCPU_KEY),
             scopes,
         };
-        for table in TABLES {
+        for &group in Group::ALL {
+            let table = &group.info().table;
             for row in table.rows {
                 let meta = Arc::new(meta_of(row));
                 let number = index.rows.len();
@@ -81,8 +76,8 @@ impl Index {
                 // The count of layers is the only row that is derived from others; it belongs to the disk.
                 let derived = matches!(row.shape, Shape::BackingLayers);
                 let scope = if derived { index.disk_scope } else { scope };
-                let enabled = config.collection.groups.contains(&table.group) && config.metrics.selects(row.name);
-                let Table { group, origin, active_only, .. } = *table;
+                let enabled = config.collection.groups.contains(&group) && config.metrics.selects(row.name);
+                let (origin, active_only) = (table.origin, table.active_only);
                 index.rows.push(IndexedRow { row, meta, scope, group, origin, active_only, enabled });
             }
         }
@@ -108,14 +103,19 @@ impl Index {
         }
     }
 
-    /// The labels of a row beyond those of the domain, in the order of the exposition.
-    pub(super) fn labels(&self, indexed: &IndexedRow) -> Vec<&'static str> {
+    /// The labels of a scope and of those around it, the outermost first.
+    pub(super) fn labels_of_scope(&self, mut scope: Option<usize>) -> Vec<&'static str> {
         let mut labels = Vec::new();
-        let mut scope = indexed.scope;
         while let Some(number) = scope {
             labels.insert(0, self.scopes[number].scope.label);
             scope = self.scopes[number].parent;
         }
+        labels
+    }
+
+    /// The labels of a row beyond those of the domain, in the order of the exposition.
+    pub(super) fn labels(&self, indexed: &IndexedRow) -> Vec<&'static str> {
+        let mut labels = self.labels_of_scope(indexed.scope);
         match indexed.row.shape {
             Shape::BackingNumber => labels.push("backing_index"),
             Shape::BackingInfo(more) => {
@@ -133,7 +133,7 @@ impl Index {
 }
 
 fn indexed_scopes() -> Vec<IndexedScope> {
-    let all: Vec<&'static Scope> = TABLES.iter().flat_map(|table| table.scopes).collect();
+    let all: Vec<&'static Scope> = Group::ALL.iter().flat_map(|group| group.info().table.scopes).collect();
     let parent_of = |scope: &Scope| {
         all.iter().position(|other| scope.prefix.strip_prefix(other.prefix).is_some_and(|rest| rest.starts_with('.')))
     };
@@ -141,7 +141,7 @@ fn indexed_scopes() -> Vec<IndexedScope> {
 }
 
 /// The longest scope that `key` lies in.
-fn innermost(scopes: &[IndexedScope], key: &str) -> Option<usize> {
+pub(super) fn innermost(scopes: &[IndexedScope], key: &str) -> Option<usize> {
     let inside = |scope: &Scope| key.strip_prefix(scope.prefix).is_some_and(|rest| rest.starts_with('.'));
     (0..scopes.len())
         .filter(|&number| inside(scopes[number].scope))

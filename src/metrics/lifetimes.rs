@@ -12,8 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
-use super::family::{Families, LabelSet, LabelTable, Origin, Start, Started, Value};
+use super::family::{Families, LabelSet, LabelTable, Start, Started, Value};
 use super::number::float;
+use crate::tables::Origin;
 
 /// How long a subject may be away.
 const KEPT: Duration = Duration::from_secs(3600);

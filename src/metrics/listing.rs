@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::build::UNMAPPED;
-use super::index::Index;
-use super::row::Scale;
+use super::index::{Index, innermost};
 use crate::config::{Config, Group};
+use crate::tables::{Rule, Scale};
 
 /// One metric of the catalogue, described for people and programs.
 #[derive(Debug, Clone, Serialize)]
@@ -55,14 +55,8 @@ pub fn listed() -> Vec<Listed> {
             help: indexed.row.help.to_owned(),
         })
         .collect();
-    list.extend(
-        [
-            ruled(Group::VcpuKvm, "vcpu.<n>", "vcpu_kvm", "vcpu.kvm", &["vcpu"]),
-            ruled(Group::Vm, "vm", "kvm", "kvm", &[]),
-        ]
-        .into_iter()
-        .flatten(),
-    );
+    let rules = Group::ALL.iter().filter_map(|group| Some((*group, group.info().rule.as_ref()?)));
+    list.extend(rules.flat_map(|(group, rule)| ruled(&index, group, rule)));
     list.push(Listed {
         group: None,
         keys: Vec::new(),
@@ -80,17 +74,19 @@ pub fn listed() -> Vec<Listed> {
 }
 
 /// The three rows that stand for all hypervisor statistics of a vCPU or of the domain.
-fn ruled(group: Group, prefix: &str, name: &str, otel: &str, labels: &[&str]) -> [Listed; 3] {
+fn ruled(index: &Index, group: Group, rule: &Rule) -> [Listed; 3] {
+    let Rule { prefix, name, otel_name, .. } = rule;
+    let scope = innermost(&index.scopes, prefix);
     [("sum", "_total", "", "counter"), ("cur", "", "", "gauge"), ("max", "_max", ".max", "gauge")].map(
         |(suffix, ending, otel_ending, kind)| Listed {
             group: Some(group.as_str()),
-            keys: vec![format!("{prefix}.<name>.{suffix}")],
-            name: format!("libvirt_domain_{name}_<name>{ending}"),
+            keys: vec![format!("{prefix}<name>.{suffix}")],
+            name: format!("{name}<name>{ending}"),
             kind,
             unit: None,
             scale: Scale::One.as_str(),
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-            otel_name: format!("libvirt.domain.{otel}.<name>{otel_ending}"),
+            labels: index.labels_of_scope(scope).into_iter().map(str::to_owned).collect(),
+            otel_name: format!("{otel_name}<name>{otel_ending}"),
             otel_unit: String::new(),
             otel_attributes: Vec::new(),
             help: "A statistic of the host's KVM by its name there; a name in _ns becomes seconds".into(),

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::family::{Kind, Meta, Origin, Unit};
-use super::index::{Index, Target};
-use super::row::Scale;
+use super::family::Meta;
+use super::index::{Index, Target, innermost};
 use crate::config::{Config, Group};
+use crate::tables::{Kind, Origin, Rule, Scale, Unit};
 
 /// How many keys are remembered from one collection to the next. A host of the largest guests (288 vCPUs, 256 disks) sends
 /// some 25,000 different ones.
@@ -33,8 +33,8 @@ pub(super) struct Match {
 pub(super) enum Meaning {
     /// A pattern of the tables.
     Mapped(Target),
-    /// A hypervisor statistic, by the number of its family; `per_vcpu` ones belong to vCPU `n`.
-    Ruled { family: usize, per_vcpu: bool },
+    /// A hypervisor statistic, by the number of its family.
+    Ruled { family: usize },
     /// Known, but not wanted by the configuration.
     Unwanted,
     /// No row and no rule knows it.
@@ -47,6 +47,8 @@ pub(super) struct RuledFamily {
     pub(super) meta: Arc<Meta>,
     pub(super) origin: Origin,
     pub(super) scale: Scale,
+    /// The numbered part of its keys.
+    pub(super) scope: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -105,18 +107,16 @@ impl Matcher {
         };
         let meaning = match index.patterns.get(pattern.as_str()) {
             Some(target) => Meaning::Mapped(*target),
-            None => self.ruled_meaning(&pattern),
+            None => self.ruled_meaning(index, &pattern),
         };
         Match { meaning, n, m }
     }
 
     /// Hypervisor statistics: `vcpu.<n>.<name>.sum` and `vm.<name>.sum`, likewise `.cur` and `.max`.
-    fn ruled_meaning(&mut self, pattern: &str) -> Meaning {
-        let (per_vcpu, rest) = match (pattern.strip_prefix("vcpu.<n>."), pattern.strip_prefix("vm.")) {
-            (Some(rest), _) => (true, rest),
-            (_, Some(rest)) => (false, rest),
-            _ => return Meaning::Unmapped,
-        };
+    fn ruled_meaning(&mut self, index: &Index, pattern: &str) -> Meaning {
+        let mut rules = Group::ALL.iter().filter_map(|group| Some((*group, group.info().rule.as_ref()?)));
+        let found = rules.find_map(|(group, rule)| Some((group, rule, pattern.strip_prefix(rule.prefix)?)));
+        let Some((group, rule, rest)) = found else { return Meaning::Unmapped };
         let Some((name, suffix)) = rest.rsplit_once('.') else {
             return Meaning::Unmapped;
         };
@@ -124,10 +124,9 @@ impl Matcher {
         if name.is_empty() || !name.bytes().all(is_word) {
             return Meaning::Unmapped;
         }
-        let Some((meta, scale)) = ruled_meta(per_vcpu, name, suffix) else {
+        let Some((meta, scale)) = ruled_meta(rule, name, suffix) else {
             return Meaning::Unmapped;
         };
-        let group = if per_vcpu { Group::VcpuKvm } else { Group::Vm };
         if !self.config.collection.groups.contains(&group) || !self.config.metrics.selects(&meta.name) {
             return Meaning::Unwanted;
         }
@@ -139,17 +138,17 @@ impl Matcher {
             None if self.ruled.len() == RULED_FAMILIES => return Meaning::Unmapped,
             None => {
                 self.ruled_names.insert(family_name, self.ruled.len());
-                let origin = if per_vcpu { Origin::Device } else { Origin::Process };
-                self.ruled.push(RuledFamily { meta: Arc::new(meta), origin, scale });
+                let (origin, scope) = (group.info().table.origin, innermost(&index.scopes, rule.prefix));
+                self.ruled.push(RuledFamily { meta: Arc::new(meta), origin, scale, scope });
                 self.ruled.len() - 1
             }
         };
-        Meaning::Ruled { family, per_vcpu }
+        Meaning::Ruled { family }
     }
 }
 
 /// The name rule: `_ns` becomes seconds, sums are counters, current values and peaks are gauges.
-fn ruled_meta(per_vcpu: bool, name: &str, suffix: &str) -> Option<(Meta, Scale)> {
+fn ruled_meta(rule: &Rule, name: &str, suffix: &str) -> Option<(Meta, Scale)> {
     let (kind, ending, what) = match suffix {
         "sum" => (Kind::Counter, "_total", ""),
         "cur" => (Kind::Gauge, "", ""),
@@ -160,19 +159,15 @@ fn ruled_meta(per_vcpu: bool, name: &str, suffix: &str) -> Option<(Meta, Scale)>
         Some(base) if !base.is_empty() => (base, Unit::Seconds, Scale::Nano, "_seconds"),
         _ => (name, Unit::None, Scale::One, ""),
     };
-    let (subject, otel, whose, key) = if per_vcpu {
-        ("libvirt_domain_vcpu_kvm_", "libvirt.domain.vcpu.kvm.", "a vCPU", "vcpu.<n>")
-    } else {
-        ("libvirt_domain_kvm_", "libvirt.domain.kvm.", "the domain", "vm")
-    };
-    let help = format!("What the host's KVM reports of {whose} as {name} (domstats: {key}.{name}.{suffix})");
+    let Rule { prefix, name: start, otel_name: otel_start, of } = rule;
+    let help = format!("What the host's KVM reports of {of} as {name} (domstats: {prefix}{name}.{suffix})");
     let peak = if suffix == "max" { ".max" } else { "" };
     let meta = Meta {
-        name: format!("{subject}{base}{what}{unit_suffix}{ending}").into(),
+        name: format!("{start}{base}{what}{unit_suffix}{ending}").into(),
         help: help.into(),
         kind,
         unit,
-        otel_name: format!("{otel}{base}{peak}").into(),
+        otel_name: format!("{otel_start}{base}{peak}").into(),
         otel_attributes: &[],
     };
     Some((meta, scale))
@@ -237,7 +232,7 @@ mod tests {
             ("vm.x_ns.max", "libvirt_domain_kvm_x_max_seconds", Scale::Nano),
         ] {
             let (found, matcher) = resolve(key);
-            let Meaning::Ruled { family, .. } = found.meaning else { panic!("{key}: {found:?}") };
+            let Meaning::Ruled { family } = found.meaning else { panic!("{key}: {found:?}") };
             assert_eq!((matcher.ruled[family].meta.name.as_ref(), matcher.ruled[family].scale), (name, scale));
         }
         for odd in ["vcpu.0.ex-its.sum", "vcpu.0.exits.avg", "vm.exits", "vm..sum", "vcpu.x.exits.sum"] {

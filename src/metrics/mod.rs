@@ -1,6 +1,6 @@
-//! What each dotted key means: one const table per statistics group, and what turns records into families with them.
+//! What turns records into families, by the rows of [`tables`](crate::tables).
 //!
-//! `tables/` holds the truth, `row` its shape. `index` makes the tables ready for look-up, `matcher` interprets a key
+//! `index` makes the tables ready for look-up, `matcher` interprets a key
 //! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns. `lifetimes` follows
 //! the counters over several collections.
 
@@ -14,8 +14,6 @@ mod lifetimes;
 mod listing;
 mod matcher;
 mod number;
-mod row;
-mod tables;
 
 use std::fmt;
 use std::rc::Rc;
@@ -24,16 +22,14 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 pub use build::{Built, Chains};
-pub use family::{
-    DeviceStart, Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Origin, Sample, Start, Started, Unit,
-    Value,
-};
+pub use family::{DeviceStart, Families, Family, Histogram, LabelSet, LabelTable, Meta, Sample, Start, Started, Value};
 pub use lifetimes::{Lifetimes, Taken};
 pub use listing::{Listed, listed};
 pub(crate) use number::float;
 
 use crate::config::Config;
 use crate::libvirt::{DomainRecord, Records};
+pub use crate::tables::{Kind, Origin, Unit};
 use build::Builder;
 use index::Index;
 use matcher::Matcher;
@@ -94,5 +90,5 @@ impl Catalogue {
 /// The names of the domain states, by their number in libvirt.
 #[must_use]
 pub fn states() -> &'static [&'static str] {
-    tables::STATES
+    crate::tables::STATES
 }

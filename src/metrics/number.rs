@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::family::{Kind, Value};
-use super::row::Scale;
+use super::family::Value;
 use crate::libvirt::ParamValue;
+use crate::tables::{Kind, Scale};
 
 /// The value in the exported unit; `None` for strings and for types that this program does not know.
 /// Integers stay exact unless the unit needs a division or the product goes beyond 64 bits.

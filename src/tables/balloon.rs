@@ -1,13 +1,25 @@
 //! `balloon.*`: memory as the host gave it, and as the guest's balloon driver sees it.
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
+use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::kind::Origin;
+use super::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "balloon",
+    help: "Memory balloon, and what the guest reports of its memory",
+    default: true,
+    stats: StatsGroups::BALLOON,
+    prefix: "balloon",
+    monitor: Some(Monitor { answers: KeyPattern::Key("balloon.rss"), from_kvm: false, shows_job: true }),
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
 
 /// All counters here are the guest's own. Values that the guest reports are absent without a balloon driver and a `<stats period>` in the definition.
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Balloon,
+const TABLE: Table = Table {
     origin: Origin::Guest,
     active_only: false,
     scopes: &[],

@@ -1,16 +1,28 @@
 //! `net.*`: network interfaces, seen from the guest.
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
+use super::group::GroupInfo;
+use super::kind::Origin;
+use super::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
+use crate::libvirt::StatsGroups;
 
 const RECEIVE: Attributes = &[("network.io.direction", "receive")];
 const TRANSMIT: Attributes = &[("network.io.direction", "transmit")];
 
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "interface",
+    help: "Network interfaces",
+    default: true,
+    stats: StatsGroups::INTERFACE,
+    prefix: "net",
+    monitor: None,
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
+
 /// Interfaces without a device on the host (type user, hostdev, vdpa) are counted in `net.count` and otherwise absent.
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Interface,
+const TABLE: Table = Table {
     origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "net.<n>", label: "interface", named_by: Some("net.<n>.name") }],

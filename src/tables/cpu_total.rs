@@ -1,13 +1,25 @@
 //! `cpu.*`: processor time of the whole domain, cache and energy monitors.
 
-use crate::config::Group;
-use crate::metrics::family::{Origin, Unit};
-use crate::metrics::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
+use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::kind::{Origin, Unit};
+use super::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "cpu_total",
+    help: "CPU time of the whole domain, cache and energy monitors",
+    default: true,
+    stats: StatsGroups::CPU_TOTAL,
+    prefix: "cpu",
+    monitor: Some(Monitor { answers: KeyPattern::Prefix("cpu.haltpoll."), from_kvm: true, shows_job: false }),
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
 
 /// Of a domain that is shut off libvirt reports its own processor time under `cpu.*`: such values are dropped.
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::CpuTotal,
+const TABLE: Table = Table {
     origin: Origin::Process,
     active_only: true,
     scopes: &[

@@ -1,15 +1,27 @@
 //! `perf.*`: hardware and software events of the host's kernel. Only events that the domain's definition (`<perf>`) or
 //! `virsh perf` enabled are reported; a restart of the daemon sets them back to 0.
 
-use crate::config::Group;
-use crate::metrics::family::{Origin, Unit};
-use crate::metrics::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
+use super::group::GroupInfo;
+use super::kind::{Origin, Unit};
+use super::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
+use crate::libvirt::StatsGroups;
 
 const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
 
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "perf",
+    help: "Perf events that the domain XML enables",
+    default: true,
+    stats: StatsGroups::PERF,
+    prefix: "perf",
+    monitor: None,
+    fragile: true,
+    rule: None,
+    table: TABLE,
+};
+
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Perf,
+const TABLE: Table = Table {
     origin: Origin::Process,
     active_only: false,
     scopes: &[],

@@ -1,8 +1,9 @@
 //! `state.*`: what the domain is doing (`virDomainState` and its reasons).
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{NONE, NUMBER, Row, Shape, Table, of};
+use super::group::GroupInfo;
+use super::kind::Origin;
+use super::row::{NONE, NUMBER, Row, Shape, Table, of};
+use crate::libvirt::StatsGroups;
 
 /// The states by number (`virDomainState`).
 pub(crate) const STATES: &[&str] =
@@ -23,9 +24,20 @@ const REASONS: &[&[&str]] = &[
     &["unknown"],
 ];
 
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "state",
+    help: "State and its reason",
+    default: true,
+    stats: StatsGroups::STATE,
+    prefix: "state",
+    monitor: None,
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
+
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::State,
+const TABLE: Table = Table {
     origin: Origin::Process,
     active_only: false,
     scopes: &[],

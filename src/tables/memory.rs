@@ -1,12 +1,24 @@
 //! `memory.*`: memory bandwidth monitors (resctrl).
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{BYTES, NONE, Row, Scope, Table, of};
+use super::group::GroupInfo;
+use super::kind::Origin;
+use super::row::{BYTES, NONE, Row, Scope, Table, of};
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "memory",
+    help: "Memory bandwidth monitors (resctrl)",
+    default: true,
+    stats: StatsGroups::MEMORY,
+    prefix: "memory",
+    monitor: None,
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
 
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Memory,
+const TABLE: Table = Table {
     origin: Origin::Process,
     active_only: false,
     scopes: &[

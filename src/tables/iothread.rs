@@ -1,12 +1,24 @@
 //! `iothread.*`: the polling of I/O threads. The number in a key is the thread's id: sparse, and in no order.
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
+use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::kind::Origin;
+use super::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "iothread",
+    help: "I/O threads",
+    default: true,
+    stats: StatsGroups::IOTHREAD,
+    prefix: "iothread",
+    monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: false, shows_job: true }),
+    fragile: true,
+    rule: None,
+    table: TABLE,
+};
 
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Iothread,
+const TABLE: Table = Table {
     origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "iothread.<n>", label: "iothread", named_by: None }],

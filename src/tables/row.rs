@@ -1,13 +1,10 @@
-//! The shape of the catalogue's tables: one row is the whole truth about one metric.
+//! One row is the whole truth about one metric.
 
-use super::family::{Kind, Origin, Unit};
-use crate::config::Group;
+use super::kind::{Kind, Origin, Unit};
 
 /// The metrics of one statistics group and the indices in its keys.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// The group that libvirt is asked for.
-    pub group: Group,
     /// Whose life the group's counters share.
     pub origin: Origin,
     /// What the numbers in the group's keys stand for.

@@ -1,19 +1,31 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
+use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::kind::Origin;
+use super::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
+use crate::libvirt::StatsGroups;
 
 const READ: Attributes = &[("disk.io.direction", "read")];
 const WRITE: Attributes = &[("disk.io.direction", "write")];
 const ZONE_APPEND: Attributes = &[("disk.io.direction", "zone_append")];
 const FLUSH: Attributes = &[("disk.io.direction", "flush")];
 
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "block",
+    help: "Disks",
+    default: true,
+    stats: StatsGroups::BLOCK,
+    prefix: "block",
+    monitor: Some(Monitor { answers: KeyPattern::Suffix(".rd.reqs"), from_kvm: false, shows_job: true }),
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
+
 /// The path of a disk itself comes from the domain's definition, which knows more of it.
 /// With the backing chain, libvirt sends one numbered record a layer, the top image first, all with the disk's name.
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Block,
+const TABLE: Table = Table {
     origin: Origin::Device,
     active_only: false,
     scopes: &[

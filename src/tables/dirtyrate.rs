@@ -1,12 +1,24 @@
 //! `dirtyrate.*`: how fast the guest writes to its memory, as far as somebody measures it (`virsh domdirtyrate-calc`).
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
+use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::kind::Origin;
+use super::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "dirtyrate",
+    help: "Rate at which the guest writes to its memory, once it was measured",
+    default: true,
+    stats: StatsGroups::DIRTYRATE,
+    prefix: "dirtyrate",
+    monitor: Some(Monitor { answers: KeyPattern::Key("dirtyrate.calc_status"), from_kvm: false, shows_job: true }),
+    fragile: true,
+    rule: None,
+    table: TABLE,
+};
 
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Dirtyrate,
+const TABLE: Table = Table {
     origin: Origin::Process,
     active_only: false,
     scopes: &[Scope { prefix: "dirtyrate.vcpu.<n>", label: "vcpu", named_by: None }],

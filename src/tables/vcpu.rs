@@ -1,12 +1,24 @@
 //! `vcpu.*`: each virtual processor. What KVM adds (`vcpu.<n>.<name>.sum` and so on) is named by rule, see the matcher.
 
-use crate::config::Group;
-use crate::metrics::family::Origin;
-use crate::metrics::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
+use super::group::GroupInfo;
+use super::kind::Origin;
+use super::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "vcpu",
+    help: "vCPUs",
+    default: true,
+    stats: StatsGroups::VCPU,
+    prefix: "vcpu",
+    monitor: None,
+    fragile: false,
+    rule: None,
+    table: TABLE,
+};
 
 #[rustfmt::skip]
-pub(super) const TABLE: Table = Table {
-    group: Group::Vcpu,
+const TABLE: Table = Table {
     origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "vcpu.<n>", label: "vcpu", named_by: None }],

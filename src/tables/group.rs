@@ -1,0 +1,245 @@
+//! Groups of statistics: what `collection.groups` names, and what libvirt is asked for.
+
+use std::fmt;
+
+use super::Group;
+use super::row::Table;
+use crate::libvirt::StatsGroups;
+
+/// Everything about a group; the only place that knows it.
+#[derive(Debug)]
+pub struct GroupInfo {
+    /// The name in `collection.groups`, `--collection.groups`, `?collect[]` and the documentation.
+    pub name: &'static str,
+    /// What the statistics are about, for the documentation; no full stop.
+    pub help: &'static str,
+    /// Whether the group is collected if the configuration names none.
+    pub default: bool,
+    /// The flag of libvirt's call that yields the group. Two groups may share one.
+    pub stats: StatsGroups,
+    /// What the group's keys begin with, up to their first dot. Of two groups that share it, the one with a rule has the
+    /// keys that the rule names.
+    pub prefix: &'static str,
+    /// What of the group only the domain's hypervisor process knows; `None` if libvirt never asks it.
+    pub monitor: Option<Monitor>,
+    /// Whether older daemons fail a whole call for this group when one hypervisor process dies during it.
+    pub fragile: bool,
+    /// How keys without a row are named.
+    pub(crate) rule: Option<Rule>,
+    /// The metrics of the group's keys.
+    pub(crate) table: Table,
+}
+
+/// The part of a group that libvirt gets from the domain's hypervisor process, through its monitor.
+#[derive(Debug)]
+pub struct Monitor {
+    /// The keys that show that the hypervisor has answered.
+    pub answers: KeyPattern,
+    /// Whether the answer comes from KVM: then one domain on KVM that has it tells of all others.
+    pub from_kvm: bool,
+    /// Whether the answer shows that libvirt had the domain's job.
+    pub shows_job: bool,
+}
+
+/// Some keys of a group.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyPattern {
+    /// All of them.
+    Any,
+    /// This one.
+    Key(&'static str),
+    /// Those that begin so.
+    Prefix(&'static str),
+    /// Those that end so.
+    Suffix(&'static str),
+}
+
+impl KeyPattern {
+    /// Whether `key`, which is one of the group's, is meant.
+    #[must_use]
+    pub fn matches(self, key: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Key(only) => key == only,
+            Self::Prefix(prefix) => key.starts_with(prefix),
+            Self::Suffix(suffix) => key.ends_with(suffix),
+        }
+    }
+}
+
+/// How the statistics of a hypervisor are named, which has some for each of its releases: `<prefix><name>.sum`, `.cur` and
+/// `.max`.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// What the keys begin with, numbers written as `<n>`.
+    pub prefix: &'static str,
+    /// What the Prometheus names begin with.
+    pub name: &'static str,
+    /// What the OpenTelemetry names begin with.
+    pub otel_name: &'static str,
+    /// What the statistics are of, for the help.
+    pub of: &'static str,
+}
+
+impl Rule {
+    /// What the keys end in.
+    pub(crate) const SUFFIXES: [&str; 3] = [".sum", ".cur", ".max"];
+
+    fn names(&self, rest: &str) -> bool {
+        Self::SUFFIXES.iter().any(|suffix| rest.ends_with(suffix))
+    }
+}
+
+/// Defines [`Group`]: each variant with the module of its descriptor.
+macro_rules! groups {
+    ($($variant:ident = $module:ident,)+) => {
+        /// A group of statistics. [`Group::info`] describes it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Group {
+            $(
+                #[doc = concat!("`", stringify!($module), "`")]
+                $variant,
+            )+
+        }
+
+        impl Group {
+            /// Every group, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Everything about the group.
+            #[must_use]
+            pub const fn info(self) -> &'static GroupInfo {
+                match self {
+                    $(Self::$variant => &$module::GROUP,)+
+                }
+            }
+        }
+    };
+}
+pub(super) use groups;
+
+impl Group {
+    /// The name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The group whose statistic `key` is; `None` if no group's keys begin so.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        let (first, rest) = key.split_once('.')?;
+        let mut groups = Self::ALL.iter().filter(|group| group.info().prefix == first);
+        let group = groups.next()?;
+        let by_rule = |group: &&Self| group.info().rule.as_ref().is_some_and(|rule| rule.names(rest));
+        Some(*groups.find(by_rule).unwrap_or(group))
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a group may be, for the sets below.
+#[derive(Clone, Copy)]
+enum Property {
+    AsksMonitor,
+    AsksKvm,
+    ShowsJob,
+    Fragile,
+    Any,
+}
+
+/// Sets of libvirt's groups, from the descriptors.
+impl StatsGroups {
+    /// All that there are.
+    const KNOWN: Self = with(Property::Any);
+    /// Groups of which libvirt has at least a part from the domain's hypervisor process, through its monitor.
+    pub const MONITOR: Self = with(Property::AsksMonitor);
+    /// What libvirt reports without ever asking the domain's hypervisor process.
+    pub const WITHOUT_MONITOR: Self = Self::KNOWN.without(Self::MONITOR);
+    /// Groups whose answer from the monitor comes from KVM: whether one domain on KVM has it tells of all others.
+    pub const KVM: Self = with(Property::AsksKvm);
+    /// Groups whose answer shows that libvirt had the domain's job.
+    pub const SHOWS_JOB: Self = with(Property::ShowsJob);
+    /// What makes older daemons fail a whole call when one hypervisor process dies during it.
+    pub const FRAGILE: Self = with(Property::Fragile);
+}
+
+const fn with(property: Property) -> StatsGroups {
+    let mut set = StatsGroups::NONE;
+    let mut number = 0;
+    while number < Group::ALL.len() {
+        let GroupInfo { stats, monitor, fragile, .. } = Group::ALL[number].info();
+        let has = match (property, monitor) {
+            (Property::Any, _) => true,
+            (Property::Fragile, _) => *fragile,
+            (_, None) => false,
+            (Property::AsksMonitor, Some(_)) => true,
+            (Property::AsksKvm, Some(monitor)) => monitor.from_kvm,
+            (Property::ShowsJob, Some(monitor)) => monitor.shows_job,
+        };
+        if has {
+            set = set.union(*stats);
+        }
+        number += 1;
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_key_belongs_to_the_group_of_its_prefix() {
+        for (key, group) in [
+            ("cpu.time", Some(Group::CpuTotal)),
+            ("vcpu.maximum", Some(Group::Vcpu)),
+            ("vcpu.0.exits.sum", Some(Group::VcpuKvm)),
+            ("vm.exits.max", Some(Group::Vm)),
+            ("block.0.sum", Some(Group::Block)),
+            ("cpux.time", None),
+            ("cpu", None),
+        ] {
+            assert_eq!(Group::of_key(key), group, "{key}");
+        }
+    }
+
+    #[test]
+    fn groups_are_told_apart() {
+        let names: BTreeSet<&str> = Group::ALL.iter().map(|group| group.as_str()).collect();
+        assert_eq!(names.len(), Group::ALL.len(), "two groups have one name");
+        for (number, group) in Group::ALL.iter().enumerate() {
+            let info = group.info();
+            assert!(!info.stats.is_empty(), "{group}: libvirt would send all groups");
+            assert!(!info.table.rows.is_empty() || info.rule.is_some(), "{group} has no metric");
+            for other in &Group::ALL[..number] {
+                let shares = info.prefix == other.info().prefix;
+                assert_eq!(shares, info.stats == other.info().stats, "{group}, {other}: one prefix, another flag");
+                assert!(!shares || info.rule.is_some(), "{group}, {other}: nothing tells their keys apart");
+            }
+            for row in info.table.rows {
+                for key in row.keys {
+                    assert_eq!(Group::of_key(key), Some(*group), "{key} is in the table of {group}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sets_are_those_of_libvirt() {
+        let monitor = StatsGroups::CPU_TOTAL | StatsGroups::BALLOON | StatsGroups::VCPU | StatsGroups::BLOCK;
+        let monitor = monitor | StatsGroups::IOTHREAD | StatsGroups::DIRTYRATE | StatsGroups::VM;
+        assert_eq!(StatsGroups::MONITOR, monitor);
+        assert_eq!(StatsGroups::SHOWS_JOB, monitor.without(StatsGroups::CPU_TOTAL));
+        assert_eq!(StatsGroups::KVM, StatsGroups::CPU_TOTAL | StatsGroups::VCPU | StatsGroups::VM);
+        let without = StatsGroups::STATE | StatsGroups::INTERFACE | StatsGroups::PERF | StatsGroups::MEMORY;
+        assert_eq!(StatsGroups::WITHOUT_MONITOR, without);
+        assert_eq!(StatsGroups::FRAGILE, StatsGroups::IOTHREAD | StatsGroups::DIRTYRATE | StatsGroups::PERF);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a metric is: its kind, its unit, and whose life its counters share.
+
+use std::borrow::Cow;
+
+/// What a metric measures over time (OpenMetrics 1.0, metric types).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Only ever grows; the name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Always 1, the labels are the information; the name ends in `_info`.
+    Info,
+    /// Cumulative buckets.
+    Histogram,
+    /// A number whose meaning this program does not know.
+    Unknown,
+}
+
+impl Kind {
+    /// The OpenMetrics word: `counter`, `gauge`, `info`, `histogram`, `unknown`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Info => "info",
+            Self::Histogram => "histogram",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The unit of an exported value, after scaling to base units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Seconds; `_seconds`, UCUM `s`.
+    Seconds,
+    /// Bytes; `_bytes`, UCUM `By`.
+    Bytes,
+    /// Bytes per second; `_bytes_per_second`, UCUM `By/s`.
+    BytesPerSecond,
+    /// Joules; `_joules`, UCUM `J`.
+    Joules,
+    /// A count of something, named in the singular: no suffix, UCUM annotation `{thing}`.
+    Of(&'static str),
+    /// A bare number, such as a code or a boolean: no suffix, and no unit in OpenTelemetry either. `1` is for ratios, and receivers
+    /// that translate names for Prometheus append `_ratio` for it.
+    None,
+}
+
+impl Unit {
+    /// The suffix that the metric's name carries, without the underscore; `None` where the unit has none.
+    #[must_use]
+    pub fn suffix(self) -> Option<&'static str> {
+        match self {
+            Self::Seconds => Some("seconds"),
+            Self::Bytes => Some("bytes"),
+            Self::BytesPerSecond => Some("bytes_per_second"),
+            Self::Joules => Some("joules"),
+            Self::Of(_) | Self::None => None,
+        }
+    }
+
+    /// The unit in UCUM, as OpenTelemetry writes it.
+    #[must_use]
+    pub fn ucum(self) -> Cow<'static, str> {
+        match self {
+            Self::Seconds => "s".into(),
+            Self::Bytes => "By".into(),
+            Self::BytesPerSecond => "By/s".into(),
+            Self::Joules => "J".into(),
+            Self::Of(thing) => format!("{{{thing}}}").into(),
+            Self::None => "".into(),
+        }
+    }
+}
+
+/// Whose life a counter shares: it was at zero when that began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The domain's hypervisor process: the next run begins at zero.
+    Process,
+    /// The guest's own kernel. It outlives the process where the guest migrates, or is saved and restored.
+    Guest,
+    /// A disk, NIC, vCPU or monitor: it begins with the process, or when it is attached.
+    Device,
+    /// This exporter, which counts events.
+    Exporter,
+}

@@ -1,0 +1,24 @@
+//! `vcpu.<n>.<name>.sum` and so on: what KVM adds to the statistics of each vCPU. All of them are named by rule.
+
+use super::group::{GroupInfo, KeyPattern, Monitor, Rule};
+use super::kind::Origin;
+use super::row::Table;
+use crate::libvirt::StatsGroups;
+
+/// Some 40 series per vCPU, hence off by default. libvirt sends them with its group of vCPUs, requested or not.
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "vcpu_kvm",
+    help: "KVM's statistics of each vCPU",
+    default: false,
+    stats: StatsGroups::VCPU,
+    prefix: "vcpu",
+    monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
+    fragile: false,
+    rule: Some(Rule {
+        prefix: "vcpu.<n>.",
+        name: "libvirt_domain_vcpu_kvm_",
+        otel_name: "libvirt.domain.vcpu.kvm.",
+        of: "a vCPU",
+    }),
+    table: Table { origin: Origin::Device, active_only: false, scopes: &[], rows: &[] },
+};

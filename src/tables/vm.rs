@@ -1,0 +1,18 @@
+//! `vm.*`: statistics that KVM keeps for the whole domain. All of them are named by rule.
+
+use super::group::{GroupInfo, KeyPattern, Monitor, Rule};
+use super::kind::Origin;
+use super::row::Table;
+use crate::libvirt::StatsGroups;
+
+pub(super) const GROUP: GroupInfo = GroupInfo {
+    name: "vm",
+    help: "KVM's statistics of the virtual machine",
+    default: true,
+    stats: StatsGroups::VM,
+    prefix: "vm",
+    monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
+    fragile: false,
+    rule: Some(Rule { prefix: "vm.", name: "libvirt_domain_kvm_", otel_name: "libvirt.domain.kvm.", of: "the domain" }),
+    table: Table { origin: Origin::Process, active_only: false, scopes: &[], rows: &[] },
+};
