@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
-use domstats_exporter::metrics::Catalogue;
+use domstats_exporter::metrics::FamilyBuilder;
 use host::{batches, host, push};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -30,11 +30,11 @@ fn main() {
         let records = host(domains, &guest);
         let records: Vec<&Records> = records.iter().collect();
         let params = records.iter().map(|records| records.param_count()).sum();
-        let catalogue = Catalogue::new(&config);
+        let builder = FamilyBuilder::new(&config);
         let reply = Reply::new(&guest, 0);
-        let families = Arc::new(catalogue.build(&records).families);
+        let families = Arc::new(builder.build(&records).families);
         count(domains, "visit", params, || batches(domains).for_each(|ids| drop(black_box(reply.visit(ids)))));
-        count(domains, "build", params, || drop(black_box(catalogue.build(&records))));
+        count(domains, "build", params, || drop(black_box(builder.build(&records))));
         let formats = [("openmetrics", Format::OpenMetrics), ("text", Format::Text), ("protobuf", Format::Protobuf)];
         for (name, format) in formats {
             count(domains, name, params, || drop(black_box(format.encode(&families))));

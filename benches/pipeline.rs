@@ -12,7 +12,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
-use domstats_exporter::metrics::Catalogue;
+use domstats_exporter::metrics::FamilyBuilder;
 use host::{batches, host, push};
 
 fn pipeline(c: &mut Criterion) {
@@ -21,7 +21,7 @@ fn pipeline(c: &mut Criterion) {
         let records = host(domains, &guest);
         let records: Vec<&Records> = records.iter().collect();
         let params: usize = records.iter().map(|records| records.param_count()).sum();
-        let catalogue = Catalogue::new(&config);
+        let builder = FamilyBuilder::new(&config);
         let mut group = c.benchmark_group(format!("{domains} domains"));
         // Of ten thousand, each turn takes a second.
         group
@@ -30,8 +30,8 @@ fn pipeline(c: &mut Criterion) {
         let reply = Reply::new(&guest, 0);
         let visit = || batches(domains).map(|ids| black_box(&reply).visit(ids)).collect::<Vec<_>>();
         group.bench_function("visit", |b| b.iter(visit));
-        group.bench_function("match and build", |b| b.iter(|| catalogue.build(black_box(&records))));
-        let families = Arc::new(catalogue.build(&records).families);
+        group.bench_function("match and build", |b| b.iter(|| builder.build(black_box(&records))));
+        let families = Arc::new(builder.build(&records).families);
         let formats = [("openmetrics", Format::OpenMetrics), ("text", Format::Text), ("protobuf", Format::Protobuf)];
         for (name, format) in formats {
             group.bench_function(name, |b| b.iter(|| format.encode(black_box(&families))));
@@ -45,7 +45,7 @@ fn pipeline(c: &mut Criterion) {
         group.bench_function("all, to openmetrics", |b| {
             b.iter(|| {
                 let records = visit();
-                Format::OpenMetrics.encode(&catalogue.build(&records.iter().collect::<Vec<_>>()).families)
+                Format::OpenMetrics.encode(&builder.build(&records.iter().collect::<Vec<_>>()).families)
             });
         });
         group.finish();

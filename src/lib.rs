@@ -9,10 +9,10 @@
 //!        -> domains/: who exists, and what the domain XML says
 //! ```
 //!
-//! One number travels: `block.0.rd.bytes` (libvirt) -> a [`libvirt::Param`] (owned, typed) -> one row of the tables of
-//! [`metrics`] -> a sample of `libvirt_domain_block_read_bytes_total{domain,uuid,device}` -> bytes. No stage knows a
-//! later one; [`config`] is read by all; [`app`] is where they meet. [`inventory`] turns what [`domains`] knows into
-//! families, and [`health`] what the stages count, both by [`rows`]. `files` reads files off the runtime.
+//! One number travels: `block.0.rd.bytes` (libvirt) -> a [`libvirt::Param`] (owned, typed) -> one row of [`tables`]
+//! -> a sample of `libvirt_domain_block_read_bytes_total{domain,uuid,device}` -> bytes. No stage knows a
+//! later one; [`config`] is read by all; [`app`] is where they meet. [`tables`] says which metrics and
+//! groups there are. `files` reads files off the runtime.
 #![deny(unsafe_code)]
 
 pub mod app;
@@ -21,17 +21,14 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod discovery;
+pub mod domain_list;
 pub mod domains;
 pub mod encode;
 mod files;
-pub mod health;
-pub mod inventory;
 pub mod libvirt;
 pub mod log;
 pub mod metrics;
+pub mod metrics_doc;
 pub mod push;
-pub mod reference;
-pub mod roster;
-pub mod rows;
 pub mod tables;
 pub mod web;

@@ -16,7 +16,7 @@ use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
 use domstats_exporter::push::{self, Batch, Series, Settings};
 use domstats_exporter::web::{Listener, Security, Source as _};
-use domstats_exporter::{check, libvirt, log, reference, roster, web};
+use domstats_exporter::{check, domain_list, libvirt, log, metrics_doc, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for what may block: who may build, encode or check a password at a time is decided before.
@@ -40,8 +40,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     if let Command::Metrics { format } = cli.command() {
         let text = match format {
-            ReferenceFormat::Markdown => reference::markdown(),
-            ReferenceFormat::Json => reference::json()? + "\n",
+            ReferenceFormat::Markdown => metrics_doc::markdown(),
+            ReferenceFormat::Json => metrics_doc::json()? + "\n",
         };
         return print(text.as_bytes());
     }
@@ -145,7 +145,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
 
 async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let snapshot = Exporter::start(config)?.discover(None).await?;
-    print((roster::json(&snapshot)? + "\n").as_bytes())
+    print((domain_list::json(&snapshot)? + "\n").as_bytes())
 }
 
 /// What a first push would send, whether anything is pushed or not.

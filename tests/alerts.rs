@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dashboards::rules::Rule;
-use domstats_exporter::reference;
+use domstats_exporter::metrics_doc;
 use lab::{filter, need};
 use serde_yaml::Value;
 
@@ -68,7 +68,7 @@ fn alerts_do_not_depend_on_the_jobs_that_scrape_a_host() {
     need("promtool", "prometheus").unwrap();
     let slow = layouts::slow_groups();
     let groups: BTreeMap<String, String> =
-        reference::all().into_iter().filter_map(|metric| Some((metric.name, metric.group?.to_owned()))).collect();
+        metrics_doc::all().into_iter().filter_map(|metric| Some((metric.name, metric.group?.to_owned()))).collect();
     let twice = |_: &str| vec![JOB, SLOW_JOB];
     let split = |metric: &str| match groups.get(metric) {
         Some(group) if slow.contains(group) => vec![SLOW_JOB],

@@ -1,4 +1,4 @@
-//! Promises that no single unit keeps: of the catalogue's names, of its completeness, and of the layers.
+//! Promises that no single unit keeps: about names of metrics, completeness, and layers.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "support/golden.rs"]
@@ -15,8 +15,8 @@ use std::process::Command;
 
 use domstats_exporter::config::{LabelName, ValueError};
 use domstats_exporter::encode::{Format, otlp};
-use domstats_exporter::metrics::{Catalogue, Listed, listed};
-use domstats_exporter::{inventory, reference};
+use domstats_exporter::metrics::{FamilyBuilder, Listed, Subject, listed};
+use domstats_exporter::metrics_doc;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,7 +34,7 @@ fn family_name(metric: &Listed) -> &str {
 
 #[test]
 fn names_follow_the_conventions() {
-    for metric in reference::all() {
+    for metric in metrics_doc::all() {
         let name = metric.name.replace("<name>", "x");
         let legal = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         assert!(legal && (name.starts_with("libvirt_") || name.starts_with("process_")), "{name}");
@@ -62,7 +62,7 @@ fn names_follow_the_conventions() {
 #[test]
 fn no_two_metrics_are_one_family() {
     let mut families: BTreeMap<String, String> = BTreeMap::new();
-    for metric in reference::all() {
+    for metric in metrics_doc::all() {
         // The three metrics that stand for a rule differ by what the rule puts in; the rule itself refuses a clash.
         if metric.name.contains("<name>") {
             continue;
@@ -71,7 +71,7 @@ fn no_two_metrics_are_one_family() {
         assert_eq!(other, None, "{} has the family of another metric", metric.name);
     }
     // What the formats append to a histogram must not be a metric of its own.
-    for metric in reference::all().iter().filter(|metric| metric.kind == "histogram") {
+    for metric in metrics_doc::all().iter().filter(|metric| metric.kind == "histogram") {
         for suffix in ["_bucket", "_count", "_sum"] {
             assert!(!families.contains_key(&format!("{}{suffix}", metric.name)), "{}", metric.name);
         }
@@ -82,7 +82,7 @@ fn no_two_metrics_are_one_family() {
 
 #[test]
 fn help_is_one_sentence() {
-    for metric in reference::all() {
+    for metric in metrics_doc::all() {
         let help = &metric.help;
         assert!(
             !help.is_empty() && !help.ends_with('.') && !help.contains(['\n', '\\', '|']),
@@ -98,7 +98,7 @@ fn help_is_one_sentence() {
 #[test]
 fn opentelemetry_names_are_dotted_and_unambiguous() {
     let mut seen = BTreeSet::new();
-    for metric in reference::all() {
+    for metric in metrics_doc::all() {
         let name = metric.otel_name.replace("<name>", "x");
         let legal =
             name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte));
@@ -108,7 +108,7 @@ fn opentelemetry_names_are_dotted_and_unambiguous() {
     }
     // Metrics of one OpenTelemetry name are one metric there: same kind, unit and labels.
     let mut by_name: BTreeMap<String, (&str, String, Vec<String>)> = BTreeMap::new();
-    for metric in reference::all().into_iter().filter(|metric| !metric.name.contains("<name>")) {
+    for metric in metrics_doc::all().into_iter().filter(|metric| !metric.name.contains("<name>")) {
         let is = (metric.kind, metric.otel_unit, metric.labels);
         let before = by_name.entry(metric.otel_name.clone()).or_insert_with(|| is.clone());
         assert_eq!(*before, is, "{}", metric.otel_name);
@@ -117,14 +117,14 @@ fn opentelemetry_names_are_dotted_and_unambiguous() {
 
 #[test]
 fn every_label_has_an_opentelemetry_attribute() {
-    for (name, labels) in reference::all().into_iter().map(|metric| (metric.name, metric.labels)) {
+    for Listed { name, labels, subject, .. } in &metrics_doc::all() {
         // The bounds of a histogram's buckets are no attribute.
         for label in labels.iter().filter(|label| *label != "le") {
-            let known = otlp::attribute_of(label, true).or_else(|| otlp::attribute_of(label, false));
+            let known = otlp::attribute_of(label, *subject);
             assert!(known.is_some(), "{name}: {label} is not in encode/otlp/attributes.rs");
         }
     }
-    for table in [otlp::OF_DOMAINS, otlp::OF_EXPORTER] {
+    for table in [Subject::Domain, Subject::Host, Subject::Exporter].map(otlp::attributes_of) {
         let labels: BTreeSet<_> = table.iter().map(|attribute| attribute.label).collect();
         let names: BTreeSet<_> = table.iter().map(|attribute| attribute.name).collect();
         assert_eq!((labels.len(), names.len()), (table.len(), table.len()), "an entry stands twice");
@@ -146,14 +146,14 @@ fn opentelemetry_names_conform_to_the_registry_or_are_ours_by_need() {
     let registry = registry::Registry::read(&package("opentelemetry-semantic-conventions"));
     assert!(registry.metrics.len() > 400 && registry.attributes.len() > 600, "the crate is written otherwise now");
     let mut faults: BTreeSet<(String, String)> = BTreeSet::new();
-    for metric in reference::all() {
+    for metric in metrics_doc::all() {
         let name = metric.otel_name.clone();
         let mut fault = |text: String| {
             faults.insert((name.clone(), text));
         };
         let constant = metric.otel_attributes.iter().map(|(name, _)| *name);
-        let labels = metric.labels.iter().flat_map(|label| [true, false].map(|own| otlp::attribute_of(label, own)));
-        let attributes: Vec<&str> = labels.flatten().map(|attribute| attribute.name).chain(constant).collect();
+        let labels = metric.labels.iter().filter_map(|label| otlp::attribute_of(label, metric.subject));
+        let attributes: Vec<&str> = labels.map(|attribute| attribute.name).chain(constant).collect();
         for attribute in &attributes {
             if !attribute.starts_with("libvirt.") && !registry.attributes.contains(*attribute) {
                 fault(format!("{attribute} is in no registry"));
@@ -201,7 +201,7 @@ fn opentelemetry_names_conform_to_the_registry_or_are_ours_by_need() {
 #[test]
 fn names_stay_themselves_in_the_translation_for_prometheus() {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    for metric in reference::all() {
+    for metric in metrics_doc::all() {
         let is_counter = metric.kind == "counter";
         // Units are not sent with those names.
         let name = metric.name.replace("<name>", "x");
@@ -213,7 +213,7 @@ fn names_stay_themselves_in_the_translation_for_prometheus() {
     }
 }
 
-/// Every key pattern that the catalogue maps, uses as a label, or names by rule.
+/// Every key pattern that a table maps, uses as a label, or names by rule.
 fn known_patterns() -> BTreeSet<String> {
     listed().into_iter().flat_map(|metric| metric.keys).collect()
 }
@@ -224,7 +224,7 @@ fn is_known(pattern: &str) -> bool {
     let text = format!("domain 1 6d2c5a0e-3f47-4c0d-9a53-0d1e2f3a4b5c \"x\"\n{key} ullong 1\n");
     let records = golden::records(&text).expect("a parameter");
     let (config, _) = golden::load("every-key");
-    Catalogue::new(&config).build(&[&records]).unmapped_keys == 0
+    FamilyBuilder::new(&config).build(&[&records]).unmapped_keys == 0
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn every_key_constant_of_virt_sys_is_known() {
     let patterns = virt_sys_patterns();
     assert!(patterns.len() > 130, "only {} patterns: {patterns:?}", patterns.len());
     let unknown: Vec<_> = patterns.iter().filter(|pattern| !is_known(pattern)).collect();
-    assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
+    assert!(unknown.is_empty(), "in no table: {unknown:?}");
 }
 
 /// The key patterns that the constants `VIR_DOMAIN_STATS_*` of the libvirt headers spell in parts: a prefix, a number,
@@ -321,7 +321,7 @@ fn every_key_of_the_api_reference_is_known() {
     let keys: Vec<&str> = keys.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(keys.len() > 90);
     let unknown: Vec<_> = keys.iter().filter(|key| !is_known(key)).collect();
-    assert!(unknown.is_empty(), "not in the catalogue: {unknown:?}");
+    assert!(unknown.is_empty(), "in no table: {unknown:?}");
 }
 
 #[test]
@@ -347,9 +347,8 @@ fn every_metric_is_in_a_golden_case() {
 
 /// Every metric that a domain can have, and what is counted of all domains.
 fn of_domains() -> Vec<Listed> {
-    let inventory: BTreeSet<&str> = inventory::rows().map(|row| row.meta.name.as_ref()).collect();
-    let described = reference::all().into_iter().filter(|metric| inventory.contains(metric.name.as_str()));
-    listed().into_iter().chain(described).collect()
+    let is_golden = |metric: &Listed| metric.group.is_some() || metric.name == "libvirt_domain_unmapped_stat";
+    listed().into_iter().filter(is_golden).collect()
 }
 
 #[test]
@@ -377,36 +376,34 @@ fn a_family_has_no_labels_but_those_of_its_row() {
         }
     }
     // Of definitions and events every label is shown by some case, but for those of other management systems.
-    for row in inventory::rows() {
-        let seen = seen.get(row.meta.name.as_ref()).cloned().unwrap_or_default();
+    for row in of_domains().iter().filter(|metric| metric.group.is_some() && metric.keys.is_empty()) {
+        let seen = seen.get(row.name.as_str()).cloned().unwrap_or_default();
         let others = |label: &str| ["group_", "kubevirt_", "ovirt_"].iter().any(|prefix| label.starts_with(prefix));
-        let missing: Vec<_> = row.labels.iter().filter(|label| !seen.contains(**label) && !others(label)).collect();
-        assert!(missing.is_empty(), "{}: {missing:?}", row.meta.name);
+        let missing: Vec<_> =
+            row.labels.iter().filter(|label| *label != "le" && !seen.contains(*label) && !others(label)).collect();
+        assert!(missing.is_empty(), "{}: {missing:?}", row.name);
     }
 }
 
 /// A label of the configuration must not meet one that `libvirt_domain_info` has of itself.
 #[test]
 fn the_labels_of_the_info_metric_are_taken() {
-    let info = inventory::rows().find(|row| row.meta.name == "libvirt_domain_info").expect("a row");
-    for label in info.labels.iter().chain(&["domain", "uuid"]) {
+    let info = listed().into_iter().find(|metric| metric.name == "libvirt_domain_info").expect("a row");
+    for label in info.labels.into_iter().chain(["domain", "uuid"].map(str::to_owned)) {
         let parsed = label.parse::<LabelName>();
-        assert_eq!(parsed, Err(ValueError::LabelTaken { name: (*label).to_owned() }));
+        assert_eq!(parsed, Err(ValueError::LabelTaken { name: label }));
     }
 }
 
 #[test]
 fn metrics_md_is_current() {
     let path = root().join("METRICS.md");
-    let is = reference::markdown();
+    let is = metrics_doc::markdown();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &is).expect("a writable METRICS.md");
     }
     let should_be = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        is == should_be,
-        "METRICS.md is not what `domstats-exporter metrics` prints; UPDATE_GOLDEN=1 writes it anew"
-    );
+    assert!(is == should_be, "METRICS.md is not what `domstats-exporter metrics` prints; UPDATE_GOLDEN=1 updates it");
 }
 
 /// What each module may use of the others, the earlier stages first. Modules below one that is listed count as part of it.
@@ -419,33 +416,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["config"]),
     ("domains", &["config", "libvirt"]),
     ("discovery", &["config", "domains"]),
-    ("roster", &["domains"]),
+    ("domain_list", &["domains"]),
     ("collect", &["config", "domains", "libvirt"]),
-    ("metrics", &["config", "libvirt", "tables"]),
-    ("rows", &["config", "metrics"]),
-    ("inventory", &["collect", "config", "domains", "libvirt", "metrics", "rows"]),
+    ("metrics", &["collect", "config", "domains", "libvirt", "tables"]),
     ("encode", &["config", "libvirt", "metrics"]),
     ("push", &["config", "encode", "metrics"]),
-    ("health", &["collect", "config", "domains", "libvirt", "metrics", "push", "rows"]),
-    ("reference", &["config", "encode", "health", "inventory", "metrics", "rows"]),
+    ("metrics_doc", &["encode", "metrics", "tables"]),
     ("web", &["collect", "config", "encode", "files"]),
     (
         "app",
-        &[
-            "collect",
-            "config",
-            "discovery",
-            "domains",
-            "encode",
-            "files",
-            "health",
-            "inventory",
-            "libvirt",
-            "log",
-            "metrics",
-            "push",
-            "web",
-        ],
+        &["collect", "config", "discovery", "domains", "encode", "files", "libvirt", "log", "metrics", "push", "web"],
     ),
     ("check", &["app", "collect", "config", "discovery", "domains", "libvirt", "metrics"]),
 ];

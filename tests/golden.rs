@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use domstats_exporter::config::{Naming, Temporality};
 use domstats_exporter::encode::otlp::{self, Chunk, Chunks, Dialect, Part, Starts};
 use domstats_exporter::encode::{Format, encode_params};
-use domstats_exporter::metrics::Families;
+use domstats_exporter::metrics::{Families, SubjectInfo};
 use similar::TextDiff;
 
 const FORMATS: [(Format, &str); 2] = [(Format::OpenMetrics, "om"), (Format::Text, "txt")];
@@ -22,8 +22,8 @@ const FORMATS: [(Format, &str); 2] = [(Format::OpenMetrics, "om"), (Format::Text
 fn otlp_json(families: Arc<Families>) -> String {
     let [start, at] = [1_700_000_000, 1_700_000_060].map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
     let mut families = Arc::unwrap_or_clone(families);
-    for set in families.labels.sets() {
-        families.started.entry(set).or_default().seen = Some(start);
+    for subject in families.subjects.iter_mut() {
+        subject.started.get_or_insert_default().seen = Some(start);
     }
     let resource = vec![("service.name".to_owned(), "domstats-exporter".to_owned())];
     let dialect =
@@ -104,11 +104,9 @@ fn the_parameters_print_as_they_were_read() {
 #[test]
 fn a_subject_knows_when_it_started() {
     let families = families("inventory");
-    let started: Vec<_> = families
-        .started
-        .iter()
-        .map(|(subject, started)| (families.labels.get(*subject).next().expect("a name").1, started.process))
-        .collect();
+    let name = |subject: &SubjectInfo| families.labels.get(subject.labels).next().expect("a name").1;
+    let known = families.subjects.iter().filter_map(|subject| Some((subject, subject.started.as_ref()?)));
+    let started: Vec<_> = known.map(|(subject, started)| (name(subject), started.process)).collect();
     // Of the others it is not known.
     assert_eq!(started, [("instance-0000002a", None), ("web", Some(golden::started())), ("new", None)]);
 }

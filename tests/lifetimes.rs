@@ -74,7 +74,8 @@ fn place(families: &Families, name: &str, domain: &str, device: &str) -> Option<
     let number = families.families.iter().position(|family| family.meta.name == name)?;
     let position = families.families[number].samples.iter().position(|sample| {
         let has = |set, value: &str| value.is_empty() || families.labels.get(set).any(|label| label.1 == value);
-        has(sample.subject, domain) && has(sample.labels, device)
+        let [subject, labels] = families.labels_of(sample);
+        has(subject, domain) && has(labels, device)
     })?;
     Some((number, position))
 }

@@ -25,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use domstats_exporter::encode::otlp::prometheus_name;
-use domstats_exporter::reference;
+use domstats_exporter::metrics_doc;
 use fake_libvirtd::{FakeLibvirtd, Scenario, Template};
 use lab::{Running, get, script_path, tied};
 use server::{Authority, Server, folder, free_address};
@@ -280,7 +280,7 @@ fn a_collector_that_knows_its_clients() {
                 _ => Ok(is),
             })
         });
-        let translated: BTreeSet<String> = reference::all()
+        let translated: BTreeSet<String> = metrics_doc::all()
             .iter()
             .map(|metric| prometheus_name(&metric.otel_name, &metric.otel_unit, metric.kind == "counter"))
             .collect();

@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use domstats_exporter::encode::otlp::attribute_of;
-use domstats_exporter::reference;
+use domstats_exporter::metrics_doc;
 use fake_libvirtd::{FakeLibvirtd, Scenario};
 use lab::{ALL_GROUPS, Lab, Running, Suite, fetch, get, script_path, tied};
 use serde_json::Value;
@@ -113,10 +113,11 @@ fn scraped(text: &str) -> Series {
 
 /// The same in OpenTelemetry's names, as the reference of all metrics has them. What is named by rule stays out.
 fn in_otel(scraped: &Series) -> Series {
-    let all: BTreeMap<String, _> = reference::all().into_iter().map(|metric| (metric.name.clone(), metric)).collect();
+    let all: BTreeMap<String, _> = metrics_doc::all().into_iter().map(|metric| (metric.name.clone(), metric)).collect();
     let series = scraped.iter().filter_map(|((name, labels), value)| {
         let metric = all.get(name)?;
-        let attribute = |label: &String| attribute_of(label, false).map(|known| known.name.to_owned()).unwrap();
+        let attribute =
+            |label: &String| attribute_of(label, metric.subject).map(|known| known.name.to_owned()).unwrap();
         let mut attributes: BTreeMap<_, _> =
             labels.iter().map(|(name, value)| (attribute(name), value.clone())).collect();
         attributes.extend(metric.otel_attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));

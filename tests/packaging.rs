@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use domstats_exporter::config::Config;
-use domstats_exporter::reference;
+use domstats_exporter::metrics_doc;
 use serde::Deserialize as _;
 use tempfile::TempDir;
 
@@ -310,7 +310,7 @@ fn every_example_is_yaml_and_names_the_right_port() {
 /// The tables that say what another exporter's metrics are called here.
 #[test]
 fn every_new_name_in_the_migration_guide_is_a_metric() {
-    let known: BTreeSet<String> = reference::all().iter().map(|metric| metric.name.to_string()).collect();
+    let known: BTreeSet<String> = metrics_doc::all().iter().map(|metric| metric.name.to_string()).collect();
     let guide = fs::read_to_string(root().join("docs/migration.md")).unwrap();
     let mut checked = 0;
     for line in guide.lines().filter(|line| line.starts_with("| `")) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domstats_exporter::config::{self, Config};
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{ParamValue, Records};
-use domstats_exporter::metrics::{Catalogue, Families};
+use domstats_exporter::metrics::{Families, FamilyBuilder};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ fn value() -> impl Strategy<Value = Owned> {
     ]
 }
 
-/// Keys near those that the catalogue knows, and any others.
+/// Keys near those of the tables, and any others.
 fn key() -> impl Strategy<Value = String> {
     let near = "(state|cpu|balloon|vcpu|net|block|iothread|vm|memory\\.bandwidth\\.monitor|cpu\\.cache\\.monitor|\
                 cpu\\.energy\\.monitor|dirtyrate)(\\.(state|reason|time|count|name|path|backingIndex|[0-3]|\
@@ -82,7 +82,7 @@ fn build(domains: &[OwnedDomain]) -> Arc<Families> {
             records.push(key, value.borrow());
         }
     }
-    Arc::new(Catalogue::new(&everything()).build(&[&records]).families)
+    Arc::new(FamilyBuilder::new(&everything()).build(&[&records]).families)
 }
 
 fn text(format: Format, families: &Arc<Families>) -> String {

@@ -124,7 +124,7 @@ fn compare_with_virsh(suite: Suite, witnesses: &[&str]) {
     seen.dedup();
     let version = lab.virsh(&["version", "--daemon"]).unwrap();
     println!("{}\n{keys} values of {} keys equal, {unmapped} unmapped", version.trim(), seen.len());
-    assert_eq!(unmapped, 0, "keys that the catalogue does not know");
+    assert_eq!(unmapped, 0, "keys without a metric");
 }
 
 /// The sample that `key` must have become.

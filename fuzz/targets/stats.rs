@@ -7,7 +7,7 @@ use domstats_exporter::config::{self, Config, Naming, Temporality};
 use domstats_exporter::encode::Format;
 use domstats_exporter::encode::otlp::{Chunks, Dialect, Part, Starts, to_json};
 use domstats_exporter::libvirt::{ParamValue, Records};
-use domstats_exporter::metrics::{Catalogue, Families};
+use domstats_exporter::metrics::{Families, FamilyBuilder};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
@@ -21,7 +21,7 @@ static EVERYTHING: LazyLock<Config> = LazyLock::new(|| {
     config::parse(&format!("collection: {{groups: [{groups}], backing_chain: true}}"), "fuzz").unwrap()
 });
 /// It lives as long as the process, as in the exporter: what one input leaves in its memory, the next one meets.
-static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::new(&EVERYTHING));
+static BUILDER: LazyLock<FamilyBuilder> = LazyLock::new(|| FamilyBuilder::new(&EVERYTHING));
 
 /// What keys are made of.
 const WORDS: &[&str] = &[
@@ -121,7 +121,7 @@ pub(crate) fn keys(data: &[u8]) {
     for (number, key) in text.lines().enumerate() {
         records.push(key, ParamValue::ULLong(u64::try_from(number).unwrap()));
     }
-    let build = || Arc::new(CATALOGUE.build(&[&records]).families);
+    let build = || Arc::new(BUILDER.build(&[&records]).families);
     let first = build();
     check(&first);
     // From the cache, and not in the order that was guessed.
@@ -147,7 +147,7 @@ pub(crate) fn params(data: &[u8]) {
             push(&mut input, &mut records);
         }
     }
-    check(&Arc::new(CATALOGUE.build(&[&records]).families));
+    check(&Arc::new(BUILDER.build(&[&records]).families));
 }
 
 fn push(input: &mut Input<'_>, records: &mut Records) {

@@ -10,10 +10,9 @@ use crate::collect::{Collection, Collector, Efforts, Quarantined, Selection, Sho
 use crate::config::{Config, Group};
 use crate::domains::Snapshot;
 use crate::encode::Format;
-use crate::health::{self, Facts};
-use crate::inventory;
 use crate::libvirt::{Identity, LibvirtError, Records, Versions};
-use crate::metrics::{Catalogue, Families, LabelSet, Lifetimes, Started, Taken};
+use crate::metrics::self_metrics::{Facts, PushCounts};
+use crate::metrics::{Families, FamilyBuilder, Lifetimes, Taken, domain_metrics, self_metrics};
 use crate::push::Journal;
 
 /// The exporter behind all commands: it collects on request and builds what is to be shown.
@@ -62,7 +61,7 @@ impl Last {
             error: collection.error.clone(),
             versions: collection.versions.clone(),
             took: (collection.at, collection.duration),
-            domains: health::domains_by_state(collection),
+            domains: self_metrics::domains_by_state(collection),
             quarantined: in_quarantine.collect(),
             parameters,
         }
@@ -74,12 +73,12 @@ impl Last {
 struct Settings {
     config: Arc<Config>,
     collector: Arc<Collector>,
-    catalogue: Catalogue,
+    builder: FamilyBuilder,
 }
 
 impl Settings {
     fn new(config: Config, collector: Arc<Collector>) -> Arc<Self> {
-        Arc::new(Self { catalogue: Catalogue::new(&config), config: Arc::new(config), collector })
+        Arc::new(Self { builder: FamilyBuilder::new(&config), config: Arc::new(config), collector })
     }
 }
 
@@ -239,14 +238,15 @@ impl Exporter {
         };
         let records = if selection.groups.is_some() { narrowed.iter().collect() } else { collection.records() };
         let in_chain = |uuid, disk: &str, image| collection.targets.is_in_chain(uuid, disk, image);
-        let mut built = settings.catalogue.build_with(&records, &in_chain);
+        let mut built = settings.builder.build_with(&records, &in_chain);
         let subjects = collection.domains.iter().map(|status| {
             let identity = &status.identity;
-            (settings.catalogue.subject(&mut built, &identity.name, identity.uuid), status)
+            (settings.builder.subject(&mut built, &identity.name, identity.uuid), status)
         });
         let domains = subjects.collect();
-        inventory::append(&mut built, &settings.catalogue, &settings.config, collection, selection);
+        domain_metrics::append(&mut built, &settings.builder, &settings.config, collection, selection);
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
+        let pushes = self.pushes.stats();
         let facts = Facts {
             collection,
             domains,
@@ -254,14 +254,13 @@ impl Exporter {
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
             http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            push: self.pushes.stats(),
+            push: pushes.map(|stats| PushCounts { exports: stats.exports, rejected_points: stats.rejected_points }),
             config_good: self.reload_fault().is_none() && self.web_config_good.load(Ordering::Relaxed),
             started: self.started,
             config_reloaded: *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let mut families = built.families;
-        health::prepend(&mut families, &facts);
-        families.started.insert(LabelSet::EMPTY, Started { exporter: Some(self.started), ..Started::default() });
+        self_metrics::prepend(&mut families, &facts);
         families.openmetrics_created = settings.config.web.openmetrics_created;
         families
     }

@@ -1,10 +1,10 @@
-//! Settings that take one word out of a few.
+//! Settings with a closed list of values.
 
 use std::fmt::Display;
 
 use crate::tables::Group;
 
-/// Defines an enum whose variants are words: `as_str`, `ALL`, `Display`, `FromStr` and serde through them.
+/// Defines an enum whose variants are the values of a setting: `as_str`, `ALL`, `Display`, `FromStr` and serde through them.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $noun:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -15,7 +15,7 @@ macro_rules! words {
             /// Every value, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The word that stands for it in the configuration.
+            /// The value in the configuration.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
@@ -67,12 +67,12 @@ words!(
     /// What is exported of domains that are shut off.
     #[derive(Default)]
     InactiveDomains, "choice" {
-        /// They are left out.
+        /// Nothing.
         None = "none",
-        /// That they exist, and their state.
+        /// Their state.
         #[default]
         State = "state",
-        /// All that libvirt knows of them.
+        /// Everything that libvirt reports.
         All = "all",
     }
 );
@@ -80,7 +80,7 @@ words!(
 words!(
     /// A label that says which domain a sample belongs to.
     DomainLabel, "domain label" {
-        /// The name, which is unique on a host and what people select by.
+        /// The name, which is unique on a host.
         Domain = "domain",
         /// The UUID, which outlives renaming and migration.
         Uuid = "uuid",
@@ -117,14 +117,14 @@ words!(
     /// The least severe level that is logged.
     #[derive(Default)]
     LogLevel, "log level" {
-        /// What needs an operator.
+        /// Needs an operator.
         Error = "error",
-        /// What may need one.
+        /// May need an operator.
         Warn = "warn",
         /// Changes of state.
         #[default]
         Info = "info",
-        /// What each request did.
+        /// Each request.
         Debug = "debug",
         /// Everything.
         Trace = "trace",
@@ -154,13 +154,13 @@ words!(
 );
 
 words!(
-    /// Who is asked for a guest's addresses.
+    /// A source of guest addresses.
     DiscoverySource, "address source" {
         /// The DHCP leases of libvirt's networks.
         Lease = "lease",
-        /// The host's table of neighbours.
+        /// The neighbour table of the host.
         Arp = "arp",
-        /// The guest agent, which libvirt asks over read-write connections only.
+        /// The guest agent; libvirt needs a read-write connection for it.
         Agent = "agent",
     }
 );

@@ -3,18 +3,19 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::labels::Rendered;
-use crate::metrics::{Families, Family, Histogram, Sample, Value};
+use crate::metrics::{Families, Family, Histogram, LabelSet, Value};
 
 /// All samples of a family; with `created`, when each that only grows began.
 pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Families, family: &Family, created: bool) {
     let (full, name) = (&*family.meta.name, family.meta.family_name());
     for (position, sample) in family.samples.iter().enumerate() {
+        let sets = families.labels_of(sample);
         match sample.value {
-            Value::Histogram(number) => write_histogram(out, labels, sample, name, &families.histograms[number]),
-            ref value => write_line(out, labels, sample, [full, ""], None, value),
+            Value::Histogram(number) => write_histogram(out, labels, sets, name, &families.histograms[number]),
+            ref value => write_line(out, labels, sets, [full, ""], None, value),
         }
         if created && let Some(start) = families.known_start_of(family, position) {
-            write_created(out, labels, sample, name, start);
+            write_created(out, labels, sets, name, start);
         }
     }
 }
@@ -23,14 +24,14 @@ pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Fami
 fn write_line(
     out: &mut String,
     labels: &Rendered,
-    sample: &Sample,
+    sets: [LabelSet; 2],
     name: [&str; 2],
     bound: Option<&str>,
     value: &Value,
 ) {
     name.into_iter().for_each(|part| out.push_str(part));
     let mut before = '{';
-    for set in [sample.subject, sample.labels] {
+    for set in sets {
         let rendered = labels.get(set);
         if !rendered.is_empty() {
             out.push(before);
@@ -82,23 +83,23 @@ pub(super) fn write_bound(out: &mut String, bound: f64) {
 
 /// The buckets of a histogram, then sum and count: OpenMetrics wants both or none, so without a sum the count is what the
 /// last bucket says.
-fn write_histogram(out: &mut String, labels: &Rendered, sample: &Sample, name: &str, histogram: &Histogram) {
+fn write_histogram(out: &mut String, labels: &Rendered, sets: [LabelSet; 2], name: &str, histogram: &Histogram) {
     for &(bound, count) in &histogram.buckets {
         let mut text = String::new();
         write_bound(&mut text, bound);
-        write_line(out, labels, sample, [name, "_bucket"], Some(&text), &Value::Unsigned(count));
+        write_line(out, labels, sets, [name, "_bucket"], Some(&text), &Value::Unsigned(count));
     }
     if let Some(sum) = histogram.sum {
-        write_line(out, labels, sample, [name, "_sum"], None, &Value::Float(sum));
-        write_line(out, labels, sample, [name, "_count"], None, &Value::Unsigned(histogram.count()));
+        write_line(out, labels, sets, [name, "_sum"], None, &Value::Float(sum));
+        write_line(out, labels, sets, [name, "_count"], None, &Value::Unsigned(histogram.count()));
     }
 }
 
 /// When a counter or a histogram began: Unix time to the millisecond, which is what Prometheus keeps.
-fn write_created(out: &mut String, labels: &Rendered, sample: &Sample, name: &str, start: SystemTime) {
+fn write_created(out: &mut String, labels: &Rendered, sets: [LabelSet; 2], name: &str, start: SystemTime) {
     let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    write_line(out, labels, sample, [name, "_created"], None, &Value::Float(millis.as_secs_f64()));
+    write_line(out, labels, sets, [name, "_created"], None, &Value::Float(millis.as_secs_f64()));
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(super) fn encode(families: &Families) -> Vec<u8> {
             if let Some(at) = families.known_start_of(family, position) {
                 write_timestamp(&mut start, at);
             }
-            let of_sample = [sample.subject, sample.labels].map(|set| labels.get(set));
+            let of_sample = families.labels_of(sample).map(|set| labels.get(set));
             value.clear();
             match sample.value {
                 Value::Histogram(number) => {

@@ -7,25 +7,18 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::columns::Column;
-use super::family::{Families, LabelSet, Meta, Value};
+use super::family::{Families, Meta, Value};
 use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
-use super::instances::{self, Instances, Place, push_subject};
+use super::instances::{self, Instances, Place};
+use super::labels::LabelSet;
 use super::matcher::{Match, Meaning, Resolved};
 use super::number::{is_valid, scaled, text, whole};
-use crate::config::{Config, UnmappedKeys};
+use super::subject::SubjectId;
+use crate::config::{Config, DomainLabel, UnmappedKeys};
 use crate::libvirt::{DomainRecord, Param};
-use crate::tables::{Kind, Origin, Row, STATES, Scale, Shape, Unit};
-
-/// What becomes of keys that no row and no rule knows.
-pub(super) const UNMAPPED: Meta = Meta {
-    name: Cow::Borrowed("libvirt_domain_unmapped_stat"),
-    help: Cow::Borrowed("A statistic that this version has no metric for, by its key in libvirt"),
-    kind: Kind::Unknown,
-    unit: Unit::None,
-    otel_name: Cow::Borrowed("libvirt.domain.unmapped_stat"),
-    otel_attributes: &[],
-};
+use crate::tables::collection::UNMAPPED;
+use crate::tables::{Origin, Row, STATES, Scale, Shape, Subject};
 
 /// A row and the labels of the thing that it measures.
 type RowInstance = (usize, LabelSet);
@@ -38,8 +31,8 @@ pub type Chains<'c> = &'c dyn Fn(Uuid, &str, u32) -> Option<bool>;
 pub struct Built {
     /// The families of the domains.
     pub families: Families,
-    /// The labels of each domain, by UUID.
-    pub subjects: BTreeMap<Uuid, LabelSet>,
+    /// The subject of each domain, by UUID.
+    pub subjects: BTreeMap<Uuid, SubjectId>,
     /// How many different keys no row and no rule knew.
     pub unmapped_keys: usize,
     /// How many samples were dropped because another one had their labels.
@@ -55,12 +48,12 @@ pub(super) struct Builder<'a, 'r> {
     columns: Vec<Column>,
     ruled: Vec<Column>,
     unmapped: Column,
-    subjects: BTreeMap<Uuid, LabelSet>,
+    subjects: BTreeMap<Uuid, SubjectId>,
     unmapped_keys: HashSet<&'r str, RandomState>,
     state_labels: Vec<LabelSet>,
     duplicates: u64,
     // Of the current domain:
-    subject: LabelSet,
+    subject: SubjectId,
     instances: Instances<'r>,
     names: Vec<(Place, Cow<'r, str>)>,
     layers: HashMap<u32, u32, RandomState>,
@@ -83,12 +76,12 @@ impl<'a, 'r> Builder<'a, 'r> {
             families,
             columns: index.rows.iter().map(|row| Column::new(&row.meta, row.origin)).collect(),
             ruled: resolved.ruled.iter().map(|family| Column::new(&family.meta, family.origin)).collect(),
-            unmapped: Column::new(&UNMAPPED.into(), Origin::Process),
+            unmapped: Column::new(&Meta::of(&UNMAPPED.row).into(), Origin::Process),
             subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
             state_labels,
             duplicates: 0,
-            subject: LabelSet::EMPTY,
+            subject: SubjectId::HOST,
             instances: Instances::default(),
             names: Vec::new(),
             layers: HashMap::default(),
@@ -102,7 +95,7 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     /// Adds the samples of one domain. `numbers` are those of what its records' keys stand for.
     pub(super) fn add(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
-        self.subject = push_subject(&mut self.families.labels, self.config, domain.name, domain.uuid);
+        self.subject = push_domain(&mut self.families, self.config, domain.name, domain.uuid);
         self.subjects.insert(domain.uuid, self.subject);
         self.instances.clear();
         self.read_names(domain, numbers);
@@ -229,7 +222,7 @@ impl<'a, 'r> Builder<'a, 'r> {
                 Some(reason) => self.reason = Some((row, reason)),
                 None => self.add_unmapped(param),
             },
-            Shape::Info(_) | Shape::BackingInfo(_) => {
+            Shape::Info | Shape::BackingInfo => {
                 if let Some(text) = text(param.value) {
                     self.infos.entry((row, labels)).or_default().push((part, text));
                 }
@@ -286,11 +279,8 @@ impl<'a, 'r> Builder<'a, 'r> {
     fn add_infos(&mut self) {
         while let Some(((row, base), parts)) = self.infos.pop_first() {
             let indexed_row: &'static Row = self.index.rows[row].row;
-            let (Shape::Info(names) | Shape::BackingInfo(names)) = indexed_row.shape else {
-                continue;
-            };
             let mut labels = base;
-            for (part, name) in names.iter().enumerate() {
+            for (part, name) in indexed_row.labels.iter().enumerate() {
                 let value = parts.iter().find(|(of, value)| *of == part && !value.is_empty());
                 if let Some((_, value)) = value {
                     labels = self.families.labels.extend(labels, name, value);
@@ -339,7 +329,7 @@ impl<'a, 'r> Builder<'a, 'r> {
 
     fn add_unmapped(&mut self, param: Param<'r>) {
         self.unmapped_keys.insert(param.key);
-        if self.config.metrics.unmapped == UnmappedKeys::Count || !self.config.metrics.selects(&UNMAPPED.name) {
+        if self.config.metrics.unmapped == UnmappedKeys::Count || !self.config.metrics.selects(UNMAPPED.row.name) {
             return;
         }
         let Some(value) = scaled(param.value, Scale::One) else {
@@ -370,11 +360,21 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 }
 
+/// Adds a domain, labelled as the configuration wants it.
+pub(super) fn push_domain(families: &mut Families, config: &Config, name: &str, uuid: Uuid) -> SubjectId {
+    let uuid = uuid.hyphenated().to_string();
+    let labels = config.domains.labels.iter().map(|label| match label {
+        DomainLabel::Domain => ("domain", name),
+        DomainLabel::Uuid => ("uuid", uuid.as_str()),
+    });
+    families.push_subject(Subject::Domain, labels)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::libvirt::{ParamValue, Records};
-    use crate::metrics::Catalogue;
+    use crate::metrics::FamilyBuilder;
 
     #[test]
     fn of_two_states_the_first_counts() {
@@ -383,7 +383,7 @@ mod tests {
         for state in [42, 42, 1] {
             records.push("state.state", ParamValue::Int(state));
         }
-        let built = Catalogue::new(&Config::default()).build(&[&records]);
+        let built = FamilyBuilder::new(&Config::default()).build(&[&records]);
         let family = built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_state").unwrap();
         let values: Vec<Value> = family.samples.iter().map(|sample| sample.value).collect();
         let (unknown, known) = values.split_last().unwrap();

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::family::{Family, LabelSet, Meta, Sample, Value};
+use super::family::{Family, Meta, Sample, Value};
+use super::labels::LabelSet;
+use super::subject::SubjectId;
 use crate::tables::Origin;
 
 /// A family being built. Samples come domain by domain, so a repeated one shows up as out of order.
@@ -24,7 +26,7 @@ impl Column {
         &self.meta.name
     }
 
-    pub(super) fn push(&mut self, subject: LabelSet, labels: LabelSet, value: Value) {
+    pub(super) fn push(&mut self, subject: SubjectId, labels: LabelSet, value: Value) {
         if let Some(last) = self.samples.last()
             && (subject, labels) <= (last.subject, last.labels)
         {

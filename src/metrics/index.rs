@@ -69,7 +69,7 @@ impl Index {
         for &group in Group::ALL {
             let table = &group.info().table;
             for row in table.rows {
-                let meta = Arc::new(meta_of(row));
+                let meta = Arc::new(Meta::of(row));
                 let number = index.rows.len();
                 index.register(row, number);
                 let scope = row.keys.first().and_then(|key| innermost(&index.scopes, key));
@@ -94,7 +94,7 @@ impl Index {
         for (part, key) in row.keys.iter().enumerate() {
             let target = self.patterns.entry(key).or_default();
             match row.shape {
-                Shape::BackingNumber | Shape::BackingInfo(_) => target.backing_row = Some(number),
+                Shape::BackingNumber | Shape::BackingInfo => target.backing_row = Some(number),
                 _ => target.row = Some((number, part)),
             }
         }
@@ -116,17 +116,16 @@ impl Index {
     /// The labels of a row beyond those of the domain, in the order of the exposition.
     pub(super) fn labels(&self, indexed: &IndexedRow) -> Vec<&'static str> {
         let mut labels = self.labels_of_scope(indexed.scope);
-        match indexed.row.shape {
-            Shape::BackingNumber => labels.push("backing_index"),
-            Shape::BackingInfo(more) => {
-                labels.push("backing_index");
-                labels.extend(more);
-            }
-            Shape::Info(more) => labels.extend(more),
+        let shape = indexed.row.shape;
+        if matches!(shape, Shape::BackingNumber | Shape::BackingInfo) {
+            labels.push("backing_index");
+        }
+        labels.extend(indexed.row.labels);
+        match shape {
             Shape::States(_) => labels.push("state"),
             Shape::Reason { .. } => labels.extend(["state", "reason"]),
             Shape::Histogram { .. } => labels.push("le"),
-            Shape::Number | Shape::NonZero | Shape::BackingLayers => {}
+            _ => {}
         }
         labels
     }
@@ -146,19 +145,4 @@ pub(super) fn innermost(scopes: &[IndexedScope], key: &str) -> Option<usize> {
     (0..scopes.len())
         .filter(|&number| inside(scopes[number].scope))
         .max_by_key(|&number| scopes[number].scope.prefix.len())
-}
-
-fn meta_of(row: &Row) -> Meta {
-    let help = match row.keys {
-        [] => row.help.to_owned(),
-        keys => format!("{} (domstats: {})", row.help, keys.join(", ")),
-    };
-    Meta {
-        name: row.name.into(),
-        help: help.into(),
-        kind: row.kind,
-        unit: row.unit,
-        otel_name: row.otel_name.into(),
-        otel_attributes: row.otel_attributes,
-    }
 }

@@ -3,12 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use foldhash::fast::RandomState;
-use uuid::Uuid;
-
-use super::family::{LabelSet, LabelTable};
 use super::index::Index;
-use crate::config::{Config, DomainLabel};
+use super::labels::{LabelSet, LabelTable};
+use foldhash::fast::RandomState;
 
 /// A numbered part of a key: its scope, and the first and second number of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,20 +140,12 @@ impl<'r> Instances<'r> {
     }
 }
 
-/// The labels of a domain, as the configuration wants them.
-pub(super) fn push_subject(labels: &mut LabelTable, config: &Config, name: &str, uuid: Uuid) -> LabelSet {
-    let uuid = uuid.hyphenated().to_string();
-    labels.push(config.domains.labels.iter().map(|label| match label {
-        DomainLabel::Domain => ("domain", name),
-        DomainLabel::Uuid => ("uuid", uuid.as_str()),
-    }))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use uuid::Uuid;
+
     use crate::libvirt::{ParamValue, Records};
-    use crate::metrics::{Catalogue, Families};
+    use crate::metrics::{Families, FamilyBuilder};
 
     /// Name, labels and value of what is shown of the images below the disks of a domain.
     fn layers(families: &Families) -> Vec<String> {
@@ -199,7 +188,7 @@ mod tests {
             "vdb" => Some(image == 2),
             _ => None,
         };
-        let built = Catalogue::new(&config).build_with(&[&records], &in_chain);
+        let built = FamilyBuilder::new(&config).build_with(&[&records], &in_chain);
         let info = "libvirt_domain_block_backing_info device=vda backing_index=3 path=/base Unsigned(1)";
         let count = |disk, layers| format!("libvirt_domain_block_backing_layers device={disk} Unsigned({layers})");
         let expected = [info.to_owned(), info.to_owned(), count("vda", 1), count("vdb", 0)];

@@ -1,8 +1,8 @@
-//! Since when each counter counts, found out by following it from one collection to the next.
+//! Since when each counter counts: follows it from one collection to the next.
 //!
-//! What is known of a subject as a whole ([`Started`]) is the rule. The exceptions are found here, a series at a time: a value
-//! that falls began again after the collection that had the larger one, and a device may have been attached later than its
-//! domain started. A start is never later than its sample: once the clock has been set back behind it, it is not known.
+//! The start of a subject ([`Started`]) is the rule. Exceptions are found a series at a time: a counter that falls was reset
+//! after the collection with the larger value, and a device may have been attached after its domain started. A start is
+//! never later than its sample: if the clock is set back behind it, the start is unknown.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -12,8 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
-use super::family::{Families, LabelSet, LabelTable, Start, Started, Value};
+use super::family::{Families, Value};
+use super::labels::{LabelSet, LabelTable};
 use super::number::float;
+use super::start::{Start, Started};
+use super::subject::SubjectInfo;
 use crate::tables::Origin;
 
 /// How long a subject may be away.
@@ -38,33 +41,37 @@ impl Taken {
     }
 }
 
-/// What one reader has seen of each counter.
+/// The counters that one reader has seen.
 #[derive(Debug, Default)]
 pub struct Lifetimes {
     hasher: RandomState,
-    subjects: HashMap<u64, Subject, RandomState>,
+    subjects: HashMap<u64, History, RandomState>,
 }
 
 impl Lifetimes {
     /// Dates `families`, which are of a collection that was `taken` then.
     pub fn follow(&mut self, families: &mut Families, taken: &Taken) {
         let prints = self.prints(&families.labels);
-        let mut places = vec![usize::MAX; families.labels.len()];
-        let mut walks: Vec<(LabelSet, Walk<'_>)> = Vec::with_capacity(families.started.len());
-        for (subject, started) in &mut families.started {
-            for start in [&mut started.process, &mut started.guest, &mut started.exporter] {
-                *start = start.filter(|at| *at <= taken.at);
-            }
-            places[subject.index()] = walks.len();
-            let old = self.subjects.remove(&prints[subject.index()]);
-            walks.push((*subject, Walk::new(old, started.clone(), taken)));
+        let print = |subject: &SubjectInfo, hasher: &RandomState| {
+            hasher.hash_one((subject.kind, prints[subject.labels.index()]))
+        };
+        let mut walks: Vec<Option<Walk<'_>>> = Vec::new();
+        for subject in families.subjects.iter_mut() {
+            let print = print(subject, &self.hasher);
+            walks.push(subject.started.as_mut().map(|started| {
+                let old = self.subjects.remove(&print);
+                for start in [&mut started.process, &mut started.guest, &mut started.exporter] {
+                    *start = start.filter(|at| *at <= taken.at);
+                }
+                Walk::new(old, started.clone(), taken)
+            }));
         }
         let (labels, histograms) = (&families.labels, &families.histograms);
         for family in families.families.iter_mut().filter(|family| family.is_total()) {
             let name = self.hasher.hash_one(&*family.meta.name);
             family.starts.clear();
             for (position, sample) in family.samples.iter().enumerate() {
-                let Some((_, walk)) = walks.get_mut(places[sample.subject.index()]) else { continue };
+                let Some(Some(walk)) = walks.get_mut(sample.subject.index()) else { continue };
                 let total = match sample.value {
                     Value::Histogram(number) => float(Value::Unsigned(histograms[number].count())),
                     value => float(value),
@@ -76,15 +83,15 @@ impl Lifetimes {
                 }
             }
         }
-        for (set, walk) in walks {
-            let subject = walk.end();
-            families.started.entry(set).or_default().seen = Some(subject.seen);
-            self.subjects.insert(prints[set.index()], subject);
+        for (subject, walk) in families.subjects.iter_mut().zip(walks) {
+            let Some(history) = walk.map(Walk::end) else { continue };
+            subject.started.get_or_insert_default().seen = Some(history.seen);
+            self.subjects.insert(print(subject, &self.hasher), history);
         }
         self.subjects.retain(|_, subject| taken.span.end.saturating_duration_since(subject.taken.span.end) < KEPT);
     }
 
-    /// The reader has got all of what was dated last. What he has not got, he has not seen.
+    /// Confirms that the reader has received what was dated last. What it has not received, it has not seen.
     pub fn settle(&mut self) {
         for subject in self.subjects.values_mut() {
             subject.settled = true;
@@ -105,7 +112,7 @@ impl Lifetimes {
 
 /// A subject as of the last collection that had it.
 #[derive(Debug)]
-struct Subject {
+struct History {
     run: Option<(Uuid, u32)>,
     taken: Taken,
     /// When the reader saw it first.
@@ -130,7 +137,7 @@ impl Exception {
         Self { start, settled: false }
     }
 
-    /// As it stands at a later moment, for a reader who has not got it before, or whose clock was set back.
+    /// The exception at a later moment, for a reader that has not received it before, or after the clock was set back.
     fn dated(self, at: SystemTime) -> Self {
         match self.start {
             Start::Seen(seen) if self.settled && seen <= at => self,
@@ -151,13 +158,13 @@ struct Walk<'t> {
     next: usize,
     matched: usize,
     places: Option<HashMap<u64, usize, RandomState>>,
-    now: Subject,
+    now: History,
 }
 
 impl<'t> Walk<'t> {
-    fn new(old: Option<Subject>, started: Started, taken: &'t Taken) -> Self {
+    fn new(old: Option<History>, started: Started, taken: &'t Taken) -> Self {
         let mut walk = Self {
-            now: Subject {
+            now: History {
                 run: started.run,
                 taken: taken.clone(),
                 seen: taken.at,
@@ -243,7 +250,7 @@ impl<'t> Walk<'t> {
     }
 
     /// What is to be remembered: also the series that are missing this time.
-    fn end(self) -> Subject {
+    fn end(self) -> History {
         let Self { mut now, old, last, matched, taken, .. } = self;
         now.most = now.most.max(now.totals.len());
         if matched < old.len() {

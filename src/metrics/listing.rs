@@ -1,17 +1,18 @@
-//! The catalogue as a document: what `domstats-exporter metrics` prints.
+//! All metrics as data: what `domstats-exporter metrics` prints.
 
 use serde::Serialize;
 
-use super::build::UNMAPPED;
 use super::index::{Index, innermost};
 use crate::config::{Config, Group};
-use crate::tables::{Rule, Scale};
+use crate::tables::{Row, Rule, Scale, Subject, Table, WITHOUT_KEYS};
 
-/// One metric of the catalogue, described for people and programs.
+/// One metric, described for people and programs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listed {
     /// The statistics group as the configuration calls it; `null` for what belongs to none.
     pub group: Option<&'static str>,
+    /// What it describes: `exporter`, `host` or `domain`.
+    pub subject: Subject,
     /// The keys of libvirt, numbers written as `<n>` and `<m>`, the names of hypervisor statistics as `<name>`.
     pub keys: Vec<String>,
     /// The full Prometheus name.
@@ -22,7 +23,7 @@ pub struct Listed {
     pub unit: Option<&'static str>,
     /// The factor from libvirt's unit: `none`, `nano`, `kibi` or `mebi`.
     pub scale: &'static str,
-    /// The labels beyond those of the domain.
+    /// The labels beyond those of the subject.
     pub labels: Vec<String>,
     /// The OpenTelemetry name.
     pub otel_name: String,
@@ -34,43 +35,36 @@ pub struct Listed {
     pub help: String,
 }
 
-/// Every metric that a domain can have, in the order of the exposition.
+/// Every metric: those of libvirt's keys group by group, then those of other sources.
 #[must_use]
 pub fn listed() -> Vec<Listed> {
     let index = Index::new(&Config::default());
-    let mut list: Vec<Listed> = index
-        .rows
-        .iter()
-        .map(|indexed| Listed {
-            group: Some(indexed.group.as_str()),
-            keys: indexed.row.keys.iter().map(|key| (*key).to_owned()).collect(),
-            name: indexed.row.name.to_owned(),
-            kind: indexed.row.kind.as_str(),
-            unit: indexed.row.unit.suffix(),
-            scale: indexed.row.scale.as_str(),
-            labels: index.labels(indexed).into_iter().map(str::to_owned).collect(),
-            otel_name: indexed.row.otel_name.to_owned(),
-            otel_unit: indexed.row.unit.ucum().into_owned(),
-            otel_attributes: indexed.row.otel_attributes.to_vec(),
-            help: indexed.row.help.to_owned(),
-        })
-        .collect();
-    let rules = Group::ALL.iter().filter_map(|group| Some((*group, group.info().rule.as_ref()?)));
-    list.extend(rules.flat_map(|(group, rule)| ruled(&index, group, rule)));
-    list.push(Listed {
-        group: None,
-        keys: Vec::new(),
-        name: UNMAPPED.name.into_owned(),
-        kind: UNMAPPED.kind.as_str(),
-        unit: None,
-        scale: Scale::One.as_str(),
-        labels: vec!["key".into()],
-        otel_name: UNMAPPED.otel_name.into_owned(),
-        otel_unit: UNMAPPED.unit.ucum().into_owned(),
-        otel_attributes: Vec::new(),
-        help: UNMAPPED.help.into_owned(),
+    let of_keys = index.rows.iter().map(|indexed| {
+        let table = &indexed.group.info().table;
+        described(table, indexed.row, index.labels(indexed))
     });
-    list
+    let rules = Group::ALL.iter().filter_map(|group| Some((*group, group.info().rule.as_ref()?)));
+    let by_rule = rules.flat_map(|(group, rule)| ruled(&index, group, rule));
+    let rows = WITHOUT_KEYS.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
+    let without_keys = rows.map(|(table, row)| described(table, row, row.labels.to_vec()));
+    of_keys.chain(by_rule).chain(without_keys).collect()
+}
+
+fn described(table: &Table, row: &Row, labels: Vec<&'static str>) -> Listed {
+    Listed {
+        group: table.group.map(Group::as_str),
+        subject: table.subject,
+        keys: row.keys.iter().map(|key| (*key).to_owned()).collect(),
+        name: row.name.to_owned(),
+        kind: row.kind.as_str(),
+        unit: row.unit.suffix(),
+        scale: row.scale.as_str(),
+        labels: labels.into_iter().map(str::to_owned).collect(),
+        otel_name: row.otel_name.to_owned(),
+        otel_unit: row.unit.ucum().into_owned(),
+        otel_attributes: row.otel_attributes.to_vec(),
+        help: row.help.to_owned(),
+    }
 }
 
 /// The three rows that stand for all hypervisor statistics of a vCPU or of the domain.
@@ -80,6 +74,7 @@ fn ruled(index: &Index, group: Group, rule: &Rule) -> [Listed; 3] {
     [("sum", "_total", "", "counter"), ("cur", "", "", "gauge"), ("max", "_max", ".max", "gauge")].map(
         |(suffix, ending, otel_ending, kind)| Listed {
             group: Some(group.as_str()),
+            subject: group.info().table.subject,
             keys: vec![format!("{prefix}<name>.{suffix}")],
             name: format!("{name}<name>{ending}"),
             kind,

@@ -1,19 +1,26 @@
-//! What turns records into families, by the rows of [`tables`](crate::tables).
+//! From records, definitions, events and counts to families, by the rows of [`tables`](crate::tables).
 //!
-//! `index` makes the tables ready for look-up, `matcher` interprets a key
-//! once per process, `instances` finds out what `block.0` is called, and `build` puts the samples into columns. `lifetimes` follows
-//! the counters over several collections.
+//! `index` makes the tables ready for look-up, `matcher` interprets a key once per process, `instances` finds the name of
+//! `block.0`, and `build` puts the samples into columns. `fill` makes the families of rows without keys, those of domains
+//! (`domain_metrics`) and those of the host and the exporter (`self_metrics`). `lifetimes` follows the counters over several
+//! collections.
 
 mod build;
 mod columns;
+pub mod domain_metrics;
 mod family;
+mod fill;
 mod histogram;
 mod index;
 mod instances;
+mod labels;
 mod lifetimes;
 mod listing;
 mod matcher;
 mod number;
+pub mod self_metrics;
+mod start;
+mod subject;
 
 use std::fmt;
 use std::rc::Rc;
@@ -22,33 +29,36 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 pub use build::{Built, Chains};
-pub use family::{DeviceStart, Families, Family, Histogram, LabelSet, LabelTable, Meta, Sample, Start, Started, Value};
+pub use family::{Families, Family, Histogram, Meta, Sample, Value};
+pub use labels::{LabelSet, LabelTable};
 pub use lifetimes::{Lifetimes, Taken};
 pub use listing::{Listed, listed};
 pub(crate) use number::float;
+pub use start::{DeviceStart, Start, Started};
+pub use subject::{SubjectId, SubjectInfo, Subjects};
 
 use crate::config::Config;
 use crate::libvirt::{DomainRecord, Records};
-pub use crate::tables::{Kind, Origin, Unit};
-use build::Builder;
+pub use crate::tables::{Kind, Origin, Subject, Unit};
+use build::{Builder, push_domain};
 use index::Index;
 use matcher::Matcher;
 
-/// The catalogue as the configuration wants it: which groups, which families, which labels.
-pub struct Catalogue {
+/// Builds families from records as the configuration wants it: which groups, which families, which labels.
+pub struct FamilyBuilder {
     config: Config,
     index: Index,
     matcher: Mutex<Matcher>,
 }
 
-impl fmt::Debug for Catalogue {
+impl fmt::Debug for FamilyBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Catalogue").field("rows", &self.index.rows.len()).finish_non_exhaustive()
+        f.debug_struct("FamilyBuilder").field("rows", &self.index.rows.len()).finish_non_exhaustive()
     }
 }
 
-impl Catalogue {
-    /// The catalogue for `config`.
+impl FamilyBuilder {
+    /// A builder for `config`.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self { config: config.clone(), index: Index::new(config), matcher: Mutex::new(Matcher::new(config)) }
@@ -80,10 +90,10 @@ impl Catalogue {
         builder.finish()
     }
 
-    /// The labels of a domain of `built`, or of one that has no record there.
-    pub fn subject(&self, built: &mut Built, name: &str, uuid: Uuid) -> LabelSet {
-        let labels = &mut built.families.labels;
-        *built.subjects.entry(uuid).or_insert_with(|| instances::push_subject(labels, &self.config, name, uuid))
+    /// The subject of a domain of `built`, or of one that has no record there.
+    pub fn subject(&self, built: &mut Built, name: &str, uuid: Uuid) -> SubjectId {
+        let families = &mut built.families;
+        *built.subjects.entry(uuid).or_insert_with(|| push_domain(families, &self.config, name, uuid))
     }
 }
 

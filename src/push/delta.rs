@@ -1,7 +1,7 @@
-//! Deltas: what counters have grown by since they were last told.
+//! Deltas: the growth of counters since they were last sent.
 //!
-//! A baseline moves when a request is taken, not before: what was not taken is in the next delta. A series that is away for a
-//! while keeps its baseline, so that its whole value is never sent a second time.
+//! A baseline moves when a request is accepted, not before: growth that was not accepted is in the next delta. A series that
+//! is absent for a while keeps its baseline, so its whole value is never sent twice.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
-use super::series::Fingerprint;
-use crate::metrics::{Families, Family, Histogram, LabelSet, Sample, Start, Value, float};
+use super::series::{Fingerprint, Prints};
+use crate::metrics::{Families, Family, Histogram, Origin, Sample, Start, Subject, Value, float};
 
 /// How long a series may be away.
 const KEPT: Duration = Duration::from_secs(3600);
@@ -20,7 +20,7 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// Name and labels of a series.
 type Key = (u64, Fingerprint, Fingerprint);
 
-/// A value that was told, when, and when the series was last seen.
+/// A value that was sent, when, and when the series was last seen.
 #[derive(Debug, Clone, PartialEq)]
 struct Baseline {
     value: Total,
@@ -40,7 +40,7 @@ pub(super) struct Deltas {
     told: HashMap<Key, Baseline, RandomState>,
     /// What becomes the baseline of each sample of the push that is under way, where it is a counter.
     pending: Vec<Vec<Option<(Key, Baseline)>>>,
-    /// When this began: what is known to have begun later has not been told.
+    /// Start of this stream: later counters are sent whole.
     first: Option<SystemTime>,
 }
 
@@ -50,14 +50,15 @@ impl Deltas {
     pub(super) fn take(
         &mut self,
         families: &Families,
-        prints: &[Fingerprint],
+        prints: &Prints,
         at: SystemTime,
         hasher: &RandomState,
     ) -> (Families, Vec<Vec<SystemTime>>) {
         let is_kept = |since: SystemTime| at.duration_since(since).unwrap_or_default() < KEPT;
         self.told.retain(|_, baseline| is_kept(baseline.seen));
         self.pending.clear();
-        let mut out = Families { labels: families.labels.clone(), ..Families::default() };
+        let (labels, subjects) = (families.labels.clone(), families.subjects.without_starts());
+        let mut out = Families { labels, subjects, ..Families::default() };
         let mut all_starts = Vec::new();
         for family in &families.families {
             let name = hasher.hash_one(&*family.meta.name);
@@ -73,12 +74,14 @@ impl Deltas {
                     pending.push(None);
                     continue;
                 }
-                let key = (name, prints[sample.subject.index()], prints[sample.labels.index()]);
+                let (subject, labels) = prints.of(sample);
+                let key = (name, subject, labels);
                 let total = total(sample, families);
                 let new = Baseline { value: total, at, seen: at };
-                let began = self.first.and_then(|first| match sample.subject {
-                    // The exporter's own counters begin at zero, when they are first needed.
-                    LabelSet::EMPTY => Some(first),
+                let kind = families.subjects.get(sample.subject).kind;
+                let began = self.first.and_then(|first| match (kind, family.origin) {
+                    // What the exporter counts of itself and of the host begins at zero, when it is first needed.
+                    (Subject::Exporter | Subject::Host, Origin::Exporter) => Some(first),
                     _ => known.filter(|began| *began > first && is_kept(*began)),
                 });
                 let delta = match (self.told.get_mut(&key), began) {
@@ -132,7 +135,7 @@ fn total(sample: &Sample, families: &Families) -> Total {
     }
 }
 
-/// What `new` is more than `old`; all of it, if it has begun anew.
+/// The growth from `old` to `new`; all of `new` after a reset.
 fn grown(old: &Baseline, new: &Total, start: SystemTime) -> (Total, SystemTime) {
     let delta = match (&old.value, new) {
         (Total::Number(Value::Unsigned(old)), Total::Number(Value::Unsigned(new))) => {

@@ -1,4 +1,4 @@
-//! What only a sender knows of its series: since when its receiver has seen each, and which have ended since the last push.
+//! Start times and ends of pushed series: since when the receiver has seen each, and which have ended since the last push.
 //!
 //! Where it is not known when a counter was at zero, its start is the time of its first point, as OpenTelemetry's data model has
 //! it: a receiver then takes that point's value for the past, and only what comes after it for growth.
@@ -13,20 +13,34 @@ use super::Batch;
 use super::delta::Deltas;
 use crate::config::Temporality;
 use crate::encode::otlp::{Chunk, Dialect, Part, Starts};
-use crate::metrics::{Families, Family, LabelSet, LabelTable, Lifetimes, Sample, Value};
+use crate::metrics::{Families, Family, LabelSet, Lifetimes, Sample, Subject, Value};
 
-/// Of more pushes in a row that failed halfway, the ends of series are not told: receivers drop those by themselves after
+/// After more pushes in a row that failed halfway, the ends of series are not sent: receivers drop those by themselves after
 /// some minutes.
 const MOST_TOLD: usize = 16;
 
-/// Label sets of different collections are the same if this is: 128 bits of their text, keyed anew in each process.
+/// 128 bits of a text, with another key in each process.
 pub(super) type Fingerprint = u128;
+
+/// What tells label sets and subjects of different collections apart, by their numbers.
+#[derive(Debug)]
+pub(super) struct Prints {
+    labels: Vec<Fingerprint>,
+    subjects: Vec<Fingerprint>,
+}
+
+impl Prints {
+    /// Subject and labels of a sample.
+    pub(super) fn of(&self, sample: &Sample) -> (Fingerprint, Fingerprint) {
+        (self.subjects[sample.subject.index()], self.labels[sample.labels.index()])
+    }
+}
 
 /// Series that a receiver has.
 #[derive(Debug)]
 struct Told {
     families: Arc<Families>,
-    prints: Vec<Fingerprint>,
+    prints: Prints,
 }
 
 /// The series as of the last push.
@@ -59,7 +73,7 @@ impl Series {
     pub fn parts(&mut self, batch: &mut Batch) -> Vec<Part> {
         self.lifetimes.follow(Arc::make_mut(&mut batch.families), &batch.taken);
         let families = &batch.families;
-        let prints = self.fingerprints(&families.labels);
+        let prints = self.fingerprints(families);
         let at = batch.taken.at;
         let values = match &mut self.deltas {
             None => Part { families: Arc::clone(families), starts: Starts::OfFamilies, at, ended: false },
@@ -100,10 +114,10 @@ impl Series {
         if !self.partly {
             return;
         }
-        let prints = self.fingerprints(&batch.families.labels);
+        let prints = self.fingerprints(&batch.families);
         let rest = |told: &Told| {
             let families = Arc::new(told.without(&batch.families, &prints)?);
-            Some(Told { prints: self.fingerprints(&families.labels), families })
+            Some(Told { prints: self.fingerprints(&families), families })
         };
         self.told = self.told.iter().filter_map(rest).collect();
         let surplus = (self.told.len() + 1).saturating_sub(MOST_TOLD);
@@ -112,33 +126,38 @@ impl Series {
     }
 
     fn tell(&mut self, batch: &Batch) {
-        let prints = self.fingerprints(&batch.families.labels);
+        let prints = self.fingerprints(&batch.families);
         self.told.push(Told { families: Arc::clone(&batch.families), prints });
     }
 
-    fn fingerprints(&self, labels: &LabelTable) -> Vec<Fingerprint> {
-        let of = |set: LabelSet| {
+    fn fingerprints(&self, families: &Families) -> Prints {
+        let Families { labels, subjects, .. } = families;
+        let print = |kind: Option<Subject>, set: LabelSet| {
             let [high, low] = self.hashers.each_ref().map(|state| {
                 let mut hasher = state.build_hasher();
+                kind.hash(&mut hasher);
                 labels.get(set).for_each(|label| label.hash(&mut hasher));
                 u128::from(hasher.finish())
             });
             high << 64 | low
         };
-        labels.sets().map(of).collect()
+        Prints {
+            labels: labels.sets().map(|set| print(None, set)).collect(),
+            subjects: subjects.iter().map(|subject| print(Some(subject.kind), subject.labels)).collect(),
+        }
     }
 }
 
 impl Told {
     /// Those that `new` does not have, or nothing if it has all.
-    fn without(&self, new: &Families, new_prints: &[Fingerprint]) -> Option<Families> {
+    fn without(&self, new: &Families, new_prints: &Prints) -> Option<Families> {
         let by_name: HashMap<&str, &Family> = new.families.iter().map(|family| (&*family.meta.name, family)).collect();
         let old = &*self.families;
         let mut gone = Families::default();
         for family in &old.families {
             let now = by_name.get(&*family.meta.name).map_or(&[][..], |family| &family.samples);
-            let of_old = || family.samples.iter().map(|sample| key(sample.subject, sample.labels, &self.prints));
-            let of_new = || now.iter().map(|sample| key(sample.subject, sample.labels, new_prints));
+            let of_old = || family.samples.iter().map(|sample| self.prints.of(sample));
+            let of_new = || now.iter().map(|sample| new_prints.of(sample));
             // The usual case: nothing has changed.
             if of_old().eq(of_new()) {
                 continue;
@@ -151,6 +170,7 @@ impl Told {
             }
         }
         gone.labels = old.labels.clone();
+        gone.subjects = old.subjects.without_starts();
         (!gone.families.is_empty()).then_some(gone)
     }
 }
@@ -160,8 +180,4 @@ fn move_to(families: &mut Families, sample: &Sample, from: &Families) -> Sample 
     let Value::Histogram(number) = sample.value else { return *sample };
     families.histograms.push(from.histograms[number].clone());
     Sample { value: Value::Histogram(families.histograms.len() - 1), ..*sample }
-}
-
-fn key(subject: LabelSet, labels: LabelSet, prints: &[Fingerprint]) -> (Fingerprint, Fingerprint) {
-    (prints[subject.index()], prints[labels.index()])
 }

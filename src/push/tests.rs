@@ -7,7 +7,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::*;
 use crate::config::{Naming, Temporality};
 use crate::encode::otlp::{Chunks, Dialect, Part};
-use crate::metrics::{Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Taken, Unit, Value};
+use crate::metrics::{
+    Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Subject, SubjectId, Taken, Unit, Value,
+};
 
 /// A domain at one moment.
 #[derive(Clone, Copy)]
@@ -50,7 +52,7 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
     }
     let (mut complete, mut counts, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for domain in domains {
-        let subject = families.labels.push([("domain", domain.name)]);
+        let subject = families.push_subject(Subject::Domain, [("domain", domain.name)]);
         let labels = families.labels.push([("device", "vda")]);
         let sample = |labels, value| Sample { subject, labels, value };
         if domain.running {
@@ -68,9 +70,9 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
             exporter: Some(at(2)),
             ..Started::default()
         };
-        families.started.insert(subject, started);
+        families.subjects.get_mut(subject).started = Some(started);
     }
-    let own = Sample { subject: LabelSet::EMPTY, labels: LabelSet::EMPTY, value: Value::Unsigned(seconds) };
+    let own = Sample { subject: SubjectId::EXPORTER, labels: LabelSet::EMPTY, value: Value::Unsigned(seconds) };
     let all = [
         family("complete", Kind::Gauge, complete),
         family("own", Kind::Counter, vec![own]),
@@ -78,8 +80,11 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
         family("time", Kind::Histogram, times),
     ];
     families.families.extend(all.into_iter().filter(|family| !family.samples.is_empty()));
-    let own = Started { process: Some(at(1)), ..Started::default() };
-    families.started.insert(LabelSet::EMPTY, own);
+    if let Some(family) = families.families.iter_mut().find(|family| family.meta.name == "own") {
+        family.origin = Origin::Exporter;
+    }
+    let own = Started { exporter: Some(at(1)), ..Started::default() };
+    families.subjects.get_mut(SubjectId::EXPORTER).started = Some(own);
     let end = *ZERO + Duration::from_secs(seconds);
     Batch { families: Arc::new(families), taken: Taken { span: end..end, at: at(seconds) } }
 }
@@ -109,7 +114,11 @@ fn samples(part: &Part) -> Vec<(Named, Value, u64)> {
         for (position, sample) in family.samples.iter().enumerate() {
             let start = part.start_of(number, position).expect("a start");
             let start = start.duration_since(UNIX_EPOCH).expect("later").as_secs();
-            let domain = families.labels.get(sample.subject).next().map(|label| label.1.to_owned());
+            let domain = families
+                .labels
+                .get(families.subjects.get(sample.subject).labels)
+                .next()
+                .map(|label| label.1.to_owned());
             found.push(((family.meta.name.to_string(), domain), sample.value, start));
         }
     }

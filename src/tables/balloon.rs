@@ -1,7 +1,8 @@
 //! `balloon.*`: memory as the host gave it, and as the guest's balloon driver sees it.
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor};
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -20,6 +21,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 /// All counters here are the guest's own. Values that the guest reports are absent without a balloon driver and a `<stats period>` in the definition.
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Balloon),
+    subject: Subject::Domain,
     origin: Origin::Guest,
     active_only: false,
     scopes: &[],

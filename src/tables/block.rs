@@ -1,7 +1,8 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor};
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -26,6 +27,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 /// With the backing chain, libvirt sends one numbered record a layer, the top image first, all with the disk's name.
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Block),
+    subject: Subject::Domain,
     origin: Origin::Device,
     active_only: false,
     scopes: &[
@@ -75,7 +78,7 @@ const TABLE: Table = Table {
             .shaped(Shape::BackingNumber),
         Row::info(&["block.<n>.path"], &["path"], "libvirt_domain_block_backing_info", ("libvirt.domain.disk.backing.info", NONE),
             "The image behind a backing layer")
-            .shaped(Shape::BackingInfo(&["path"])),
+            .shaped(Shape::BackingInfo),
         Row::gauge(&[], "libvirt_domain_block_backing_layers", of("layer"), ("libvirt.domain.disk.backing.layer.count", NONE),
             "Layers below the top image of a block device, where the backing chain is collected")
             .shaped(Shape::BackingLayers),

@@ -1,7 +1,8 @@
-//! `cpu.*`: processor time of the whole domain, cache and energy monitors.
+//! `cpu.*`: CPU time of the whole domain, cache and energy monitors.
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor};
-use super::kind::{Origin, Unit};
+use super::kind::{Origin, Subject, Unit};
 use super::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -17,9 +18,11 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     table: TABLE,
 };
 
-/// Of a domain that is shut off libvirt reports its own processor time under `cpu.*`: such values are dropped.
+/// For a domain that is shut off, libvirt reports its own CPU time under `cpu.*`: such values are dropped.
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::CpuTotal),
+    subject: Subject::Domain,
     origin: Origin::Process,
     active_only: true,
     scopes: &[

@@ -1,7 +1,8 @@
-//! `dirtyrate.*`: how fast the guest writes to its memory, as far as somebody measures it (`virsh domdirtyrate-calc`).
+//! `dirtyrate.*`: how fast the guest writes to its memory, once it was measured (`virsh domdirtyrate-calc`).
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor};
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
 use crate::libvirt::StatsGroups;
 
@@ -19,6 +20,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Dirtyrate),
+    subject: Subject::Domain,
     origin: Origin::Process,
     active_only: false,
     scopes: &[Scope { prefix: "dirtyrate.vcpu.<n>", label: "vcpu", named_by: None }],

@@ -35,7 +35,7 @@ pub struct GroupInfo {
 pub struct Monitor {
     /// The keys that show that the hypervisor has answered.
     pub answers: KeyPattern,
-    /// Whether the answer comes from KVM: then one domain on KVM that has it tells of all others.
+    /// Whether the answer comes from KVM: then all domains on KVM have it, or none.
     pub from_kvm: bool,
     /// Whether the answer shows that libvirt had the domain's job.
     pub shows_job: bool,
@@ -160,7 +160,7 @@ impl StatsGroups {
     pub const MONITOR: Self = with(Property::AsksMonitor);
     /// What libvirt reports without ever asking the domain's hypervisor process.
     pub const WITHOUT_MONITOR: Self = Self::KNOWN.without(Self::MONITOR);
-    /// Groups whose answer from the monitor comes from KVM: whether one domain on KVM has it tells of all others.
+    /// Groups whose answer from the monitor comes from KVM: all domains on KVM have it, or none.
     pub const KVM: Self = with(Property::AsksKvm);
     /// Groups whose answer shows that libvirt had the domain's job.
     pub const SHOWS_JOB: Self = with(Property::ShowsJob);
@@ -217,6 +217,7 @@ mod tests {
         for (number, group) in Group::ALL.iter().enumerate() {
             let info = group.info();
             assert!(!info.stats.is_empty(), "{group}: libvirt would send all groups");
+            assert_eq!(info.table.group, Some(*group), "the table of {group}");
             assert!(!info.table.rows.is_empty() || info.rule.is_some(), "{group} has no metric");
             for other in &Group::ALL[..number] {
                 let shares = info.prefix == other.info().prefix;

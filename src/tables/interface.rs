@@ -1,7 +1,8 @@
 //! `net.*`: network interfaces, seen from the guest.
 
+use super::Group;
 use super::group::GroupInfo;
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -23,6 +24,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 /// Interfaces without a device on the host (type user, hostdev, vdpa) are counted in `net.count` and otherwise absent.
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Interface),
+    subject: Subject::Domain,
     origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "net.<n>", label: "interface", named_by: Some("net.<n>.name") }],

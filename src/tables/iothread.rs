@@ -1,7 +1,8 @@
 //! `iothread.*`: the polling of I/O threads. The number in a key is the thread's id: sparse, and in no order.
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor};
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -19,6 +20,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Iothread),
+    subject: Subject::Domain,
     origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "iothread.<n>", label: "iothread", named_by: None }],

@@ -1,6 +1,8 @@
-//! What a metric is: its kind, its unit, and whose life its counters share.
+//! What a metric is: its kind, its unit, what it describes, and where its counters begin.
 
 use std::borrow::Cow;
+
+use serde::Serialize;
 
 /// What a metric measures over time (OpenMetrics 1.0, metric types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,7 +78,19 @@ impl Unit {
     }
 }
 
-/// Whose life a counter shares: it was at zero when that began.
+/// What a sample describes: decides its labels, its OpenTelemetry resource, and when its counters began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// This exporter: no labels.
+    Exporter,
+    /// The host and its libvirt: no labels.
+    Host,
+    /// A domain, labelled as `domains.labels` says.
+    Domain,
+}
+
+/// Where a counter is kept: it was at zero when that began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The domain's hypervisor process: the next run begins at zero.

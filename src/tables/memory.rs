@@ -1,7 +1,8 @@
 //! `memory.*`: memory bandwidth monitors (resctrl).
 
+use super::Group;
 use super::group::GroupInfo;
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{BYTES, NONE, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -19,6 +20,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Memory),
+    subject: Subject::Domain,
     origin: Origin::Process,
     active_only: false,
     scopes: &[

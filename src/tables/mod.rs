@@ -1,4 +1,4 @@
-//! Which metrics there are: constant data, one file for each group of statistics.
+//! Which metrics there are: constant data, one file for each group of statistics and for each other source.
 //!
 //! A group is added by its file and its line below. The file says all about it ([`GroupInfo`]): its name in the
 //! configuration, what libvirt is asked for, and a row for each metric. Configuration, command line, `?collect[]`,
@@ -8,9 +8,14 @@
 
 mod balloon;
 mod block;
+pub(crate) mod collection;
 mod cpu_total;
+pub(crate) mod definition;
 mod dirtyrate;
+pub(crate) mod events;
+pub(crate) mod exporter;
 mod group;
+pub(crate) mod host;
 mod interface;
 mod iothread;
 mod kind;
@@ -24,8 +29,8 @@ mod vm;
 
 pub(crate) use group::Rule;
 pub use group::{GroupInfo, KeyPattern, Monitor};
-pub use kind::{Kind, Origin, Unit};
-pub(crate) use row::{Row, Scale, Scope, Shape};
+pub use kind::{Kind, Origin, Subject, Unit};
+pub(crate) use row::{Metric, Row, Scale, Scope, Shape, Table};
 pub(crate) use state::STATES;
 
 // In the order of the documentation and of the exposition.
@@ -43,3 +48,16 @@ group::groups! {
     Vm = vm,
     VcpuKvm = vcpu_kvm,
 }
+
+/// The tables of rows without keys, in the order of the documentation.
+pub(crate) static WITHOUT_KEYS: [&Table; 9] = [
+    &collection::TABLE,
+    &definition::STATE,
+    &definition::BLOCK,
+    &definition::INTERFACE,
+    &events::HOST,
+    &events::STATE,
+    &events::BLOCK,
+    &host::TABLE,
+    &exporter::TABLE,
+];

@@ -1,8 +1,9 @@
 //! `perf.*`: hardware and software events of the host's kernel. Only events that the domain's definition (`<perf>`) or
 //! `virsh perf` enabled are reported; a restart of the daemon sets them back to 0.
 
+use super::Group;
 use super::group::GroupInfo;
-use super::kind::{Origin, Unit};
+use super::kind::{Origin, Subject, Unit};
 use super::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -22,6 +23,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Perf),
+    subject: Subject::Domain,
     origin: Origin::Process,
     active_only: false,
     scopes: &[],

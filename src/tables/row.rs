@@ -1,17 +1,22 @@
 //! One row is the whole truth about one metric.
 
-use super::kind::{Kind, Origin, Unit};
+use super::Group;
+use super::kind::{Kind, Origin, Subject, Unit};
 
-/// The metrics of one statistics group and the indices in its keys.
+/// Metrics of one source.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Whose life the group's counters share.
+    /// The group that they come and go with; `None` for those that are always there.
+    pub group: Option<Group>,
+    /// What they describe.
+    pub subject: Subject,
+    /// When the counters of the table were at zero.
     pub origin: Origin,
-    /// What the numbers in the group's keys stand for.
+    /// What the numbers in libvirt's keys stand for.
     pub scopes: &'static [Scope],
     /// The metrics.
     pub rows: &'static [Row],
-    /// Whether the group's values mean nothing while the domain is shut off.
+    /// Whether the values mean nothing while the domain is shut off.
     pub active_only: bool,
 }
 
@@ -29,8 +34,10 @@ pub(crate) struct Scope {
 /// One metric: which keys it comes from, and what it is called.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// The keys of libvirt, numbers written as `<n>` and `<m>`.
+    /// The keys of libvirt, numbers written as `<n>` and `<m>`; none if the exporter has the value from elsewhere.
     pub keys: &'static [&'static str],
+    /// The labels beyond those of the subject and of the numbers in the keys, in the order of the exposition.
+    pub labels: &'static [&'static str],
     /// The full Prometheus name.
     pub name: &'static str,
     /// Counter, gauge, info or histogram.
@@ -99,10 +106,10 @@ pub(crate) enum Shape {
         /// For each state the names of its reasons.
         reasons: &'static [&'static [&'static str]],
     },
-    /// A sample of 1 whose labels are the values of the keys, in their order.
-    Info(&'static [&'static str]),
+    /// A sample of 1: the values of the keys are those of the row's labels, in their order.
+    Info,
     /// As [`Shape::Info`], for the layers below the top image of a disk.
-    BackingInfo(&'static [&'static str]),
+    BackingInfo,
     /// Buckets: the keys are those of a bin's start and its count.
     Histogram {
         /// The key whose value is the sum of all observations, in the same unit as the starts.
@@ -161,7 +168,19 @@ impl Row {
 
     /// An info metric: the keys' values become the labels of the same position.
     pub(crate) const fn info(keys: Keys, labels: Keys, name: &'static str, otel: Otel, help: &'static str) -> Self {
-        Self::new(Kind::Info, keys, name, NUMBER, otel, help).shaped(Shape::Info(labels))
+        Self { labels, ..Self::new(Kind::Info, keys, name, NUMBER, otel, help).shaped(Shape::Info) }
+    }
+
+    /// A row without a key: the exporter has the value from elsewhere.
+    pub(crate) const fn without_key(
+        kind: Kind,
+        measure: Measure,
+        name: &'static str,
+        otel_name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { labels, ..Self::new(kind, &[], name, measure, (otel_name, NONE), help) }
     }
 
     /// The same row with another shape.
@@ -172,7 +191,7 @@ impl Row {
     const fn new(kind: Kind, keys: Keys, name: &'static str, measure: Measure, otel: Otel, help: &'static str) -> Self {
         let (unit, scale) = measure;
         let (otel_name, otel_attributes) = otel;
-        Self { keys, name, kind, unit, scale, shape: Shape::Number, otel_name, otel_attributes, help }
+        Self { keys, labels: &[], name, kind, unit, scale, shape: Shape::Number, otel_name, otel_attributes, help }
     }
 
     /// A histogram of times in nanoseconds.
@@ -186,3 +205,41 @@ impl Row {
         Self::new(Kind::Histogram, keys, name, NANOS, otel, help).shaped(Shape::Histogram { sum })
     }
 }
+
+/// A row without a key, and the table that it is in.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    pub(crate) row: Row,
+    pub(crate) table: &'static Table,
+}
+
+/// A table of rows without keys, each a static of its own for the code that fills it:
+/// `TABLE: group, subject; NAME = kind, measure, "name", "otel.name", [labels], "help";`
+macro_rules! table {
+    (
+        $(#[$doc:meta])*
+        $table:ident: $group:expr, $subject:expr;
+        $($id:ident = $kind:ident, $measure:expr, $name:literal, $otel:literal, $labels:expr, $help:literal;)+
+    ) => {
+        $(#[$doc])*
+        pub(crate) static $table: $crate::tables::Table = $crate::tables::Table {
+            group: $group,
+            subject: $subject,
+            origin: $crate::tables::Origin::Exporter,
+            active_only: false,
+            scopes: &[],
+            rows: &[$($crate::tables::Row::without_key(
+                $crate::tables::Kind::$kind, $measure, $name, $otel, &$labels, $help,
+            )),+],
+        };
+        $(
+            pub(crate) static $id: $crate::tables::Metric = $crate::tables::Metric {
+                row: $crate::tables::Row::without_key(
+                    $crate::tables::Kind::$kind, $measure, $name, $otel, &$labels, $help,
+                ),
+                table: &$table,
+            };
+        )+
+    };
+}
+pub(super) use table;

@@ -1,7 +1,8 @@
 //! `state.*`: what the domain is doing (`virDomainState` and its reasons).
 
+use super::Group;
 use super::group::GroupInfo;
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{NONE, NUMBER, Row, Shape, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -38,6 +39,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::State),
+    subject: Subject::Domain,
     origin: Origin::Process,
     active_only: false,
     scopes: &[],

@@ -1,7 +1,8 @@
-//! `vcpu.*`: each virtual processor. What KVM adds (`vcpu.<n>.<name>.sum` and so on) is named by rule, see the matcher.
+//! `vcpu.*`: each vCPU. The statistics that KVM adds are the group `vcpu_kvm`.
 
+use super::Group;
 use super::group::GroupInfo;
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
 
@@ -19,6 +20,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 const TABLE: Table = Table {
+    group: Some(Group::Vcpu),
+    subject: Subject::Domain,
     origin: Origin::Device,
     active_only: false,
     scopes: &[Scope { prefix: "vcpu.<n>", label: "vcpu", named_by: None }],

@@ -1,7 +1,8 @@
 //! `vcpu.<n>.<name>.sum` and so on: what KVM adds to the statistics of each vCPU. All of them are named by rule.
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor, Rule};
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::Table;
 use crate::libvirt::StatsGroups;
 
@@ -20,5 +21,12 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
         otel_name: "libvirt.domain.vcpu.kvm.",
         of: "a vCPU",
     }),
-    table: Table { origin: Origin::Device, active_only: false, scopes: &[], rows: &[] },
+    table: Table {
+        group: Some(Group::VcpuKvm),
+        subject: Subject::Domain,
+        origin: Origin::Device,
+        active_only: false,
+        scopes: &[],
+        rows: &[],
+    },
 };

@@ -1,7 +1,8 @@
 //! `vm.*`: statistics that KVM keeps for the whole domain. All of them are named by rule.
 
+use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor, Rule};
-use super::kind::Origin;
+use super::kind::{Origin, Subject};
 use super::row::Table;
 use crate::libvirt::StatsGroups;
 
@@ -14,5 +15,12 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
     fragile: false,
     rule: Some(Rule { prefix: "vm.", name: "libvirt_domain_kvm_", otel_name: "libvirt.domain.kvm.", of: "the domain" }),
-    table: Table { origin: Origin::Process, active_only: false, scopes: &[], rows: &[] },
+    table: Table {
+        group: Some(Group::Vm),
+        subject: Subject::Domain,
+        origin: Origin::Process,
+        active_only: false,
+        scopes: &[],
+        rows: &[],
+    },
 };

@@ -1,4 +1,4 @@
-//! What each numeric key of libvirt must become, written down a second time: the catalogue is not asked.
+//! What each numeric key of libvirt must become, written down a second time: without a look at the tables.
 
 use super::reading::Values;
 

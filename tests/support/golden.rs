@@ -12,9 +12,8 @@ use domstats_exporter::config::{self, Config};
 use domstats_exporter::domains::{
     Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, parse_definition,
 };
-use domstats_exporter::inventory;
 use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
-use domstats_exporter::metrics::{Catalogue, Families};
+use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
 use fake_libvirtd::params::{self, Value};
 
 /// Where the cases are.
@@ -66,9 +65,9 @@ pub(crate) fn records(text: &str) -> Result<Records, params::ParseError> {
 /// The families of a case, without those of the exporter itself.
 pub(crate) fn families(case: &str) -> Families {
     let (config, records) = load(case);
-    let catalogue = Catalogue::new(&config);
+    let builder = FamilyBuilder::new(&config);
     // Every image with a number is in the chain of its disk.
-    let mut built = catalogue.build_with(&[&records], &|_, _, _| Some(true));
+    let mut built = builder.build_with(&[&records], &|_, _, _| Some(true));
     let targets = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
     let running = targets.targets.iter().filter(|target| target.is_active());
     let status =
@@ -85,7 +84,7 @@ pub(crate) fn families(case: &str) -> Families {
         error: None,
         targets: Arc::new(targets),
     };
-    inventory::append(&mut built, &catalogue, &config, &collection, &Selection::default());
+    domain_metrics::append(&mut built, &builder, &config, &collection, &Selection::default());
     Families { openmetrics_created: config.web.openmetrics_created, ..built.families }
 }
 

@@ -1,12 +1,12 @@
 //! The metrics that dashboards and rules may ask for.
 
-use domstats_exporter::reference;
+use domstats_exporter::metrics_doc;
 
 use super::promql::{Metrics, Yield};
 
 /// The exporter's metrics, and what the recording rules make of them. The rules are checked on the way.
 pub fn with_rules() -> Metrics {
-    let mut metrics = Metrics::new(&reference::all());
+    let mut metrics = Metrics::new(&metrics_doc::all());
     for rule in dashboards::rules::groups().into_iter().flat_map(|group| group.rules) {
         let what: Yield = metrics.check(&rule.expr).unwrap_or_else(|error| panic!("{error}"));
         let record = rule.record.expect("a recording rule");

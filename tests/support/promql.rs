@@ -341,7 +341,7 @@ pub fn selectors(expression: &str) -> Result<Vec<(String, BTreeSet<String>)>, St
     Ok(found)
 }
 
-/// The unit that a suffix of the catalogue says.
+/// The unit that the suffix of a name says.
 fn dimension_of_unit(unit: Option<&str>) -> Dimension {
     match unit {
         Some("seconds") => SECONDS,

@@ -4,7 +4,7 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 
 use super::Naming;
 use crate::encode::wire;
-use crate::metrics::{LabelSet, LabelTable, Meta};
+use crate::metrics::{LabelSet, LabelTable, Meta, Subject};
 
 /// An attribute's name and whether its value is a number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ const fn text(label: &'static str, name: &'static str) -> Attribute {
 }
 
 /// The labels of the domains' families.
-pub const OF_DOMAINS: &[Attribute] = &[
+const OF_DOMAINS: &[Attribute] = &[
     text("domain", "libvirt.domain.name"),
     text("uuid", "libvirt.domain.uuid"),
     text("state", "libvirt.domain.state"),
@@ -83,13 +83,21 @@ pub const OF_DOMAINS: &[Attribute] = &[
     text("recipient", "libvirt.event.recipient"),
 ];
 
-/// The labels of families that are about no single domain: the exporter's own, and the counts of all events.
-pub const OF_EXPORTER: &[Attribute] = &[
+/// The labels of the host's families: its libvirt, and what is counted over all domains.
+const OF_HOST: &[Attribute] = &[
     text("state", "libvirt.domain.state"),
     text("library", "libvirt.library.version"),
     text("libvirt", "libvirt.version"),
     text("hypervisor", "libvirt.hypervisor.version"),
     text("driver", "libvirt.driver"),
+    text("event", "libvirt.event.name"),
+    text("detail", "libvirt.event.detail"),
+    text("operation", "libvirt.operation"),
+    text("success", "libvirt.success"),
+];
+
+/// The labels of the exporter's own families.
+const OF_EXPORTER: &[Attribute] = &[
     text("version", "libvirt.exporter.version"),
     text("rustversion", "libvirt.exporter.rust_version"),
     text("reason", semconv::ERROR_TYPE),
@@ -97,15 +105,22 @@ pub const OF_EXPORTER: &[Attribute] = &[
     Attribute { label: "code", name: semconv::HTTP_RESPONSE_STATUS_CODE, is_number: true },
     text("result", "libvirt.exporter.otlp.result"),
     text("cause", "libvirt.exporter.resync.cause"),
-    text("event", "libvirt.event.name"),
-    text("detail", "libvirt.event.detail"),
 ];
 
-/// The attribute that stands for `label`: of the exporter's own families, or of the domains'.
+/// The attributes that stand for labels of a subject's families.
 #[must_use]
-pub fn attribute_of(label: &str, own: bool) -> Option<Attribute> {
-    let table = if own { OF_EXPORTER } else { OF_DOMAINS };
-    table.iter().find(|attribute| attribute.label == label).copied()
+pub const fn attributes_of(subject: Subject) -> &'static [Attribute] {
+    match subject {
+        Subject::Exporter => OF_EXPORTER,
+        Subject::Host => OF_HOST,
+        Subject::Domain => OF_DOMAINS,
+    }
+}
+
+/// The attribute that stands for `label` in the families of `subject`.
+#[must_use]
+pub fn attribute_of(label: &str, subject: Subject) -> Option<Attribute> {
+    attributes_of(subject).iter().find(|attribute| attribute.label == label).copied()
 }
 
 /// The tag of the attributes in a number's point.
@@ -113,8 +128,8 @@ pub(super) const OF_NUMBER: u32 = 7;
 /// The tag of the attributes in a histogram's point.
 pub(super) const OF_HISTOGRAM: u32 = 9;
 
-/// Label sets as they stand in a number's point, each encoded when it is first needed. The exporter's own families have
-/// sets of their own: no set is wanted under both meanings.
+/// Label sets as they stand in a number's point, each encoded when it is first needed. Subjects of different kinds share no
+/// set but the empty one, so each set has one encoding.
 #[derive(Debug)]
 pub(super) struct Blocks {
     naming: Naming,
@@ -129,13 +144,13 @@ impl Blocks {
     }
 
     /// The attributes of `set` for the point of a number.
-    pub(super) fn append(&mut self, out: &mut Vec<u8>, labels: &LabelTable, set: LabelSet, own: bool) {
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, labels: &LabelTable, set: LabelSet, of: Subject) {
         let (start, end) = match self.spans[set.index()] {
             Some(span) => span,
             None => {
                 let start = self.bytes.len();
                 let bytes = &mut self.bytes;
-                write_set(bytes, OF_NUMBER, self.naming, labels, set, own, &mut self.scratch);
+                write_set(bytes, OF_NUMBER, self.naming, labels, set, of, &mut self.scratch);
                 *self.spans[set.index()].insert((start, self.bytes.len()))
             }
         };
@@ -143,8 +158,8 @@ impl Blocks {
     }
 
     /// Likewise for the point of a histogram; those are few.
-    pub(super) fn append_to_histogram(&mut self, out: &mut Vec<u8>, labels: &LabelTable, set: LabelSet, own: bool) {
-        write_set(out, OF_HISTOGRAM, self.naming, labels, set, own, &mut self.scratch);
+    pub(super) fn append_to_histogram(&mut self, out: &mut Vec<u8>, labels: &LabelTable, set: LabelSet, of: Subject) {
+        write_set(out, OF_HISTOGRAM, self.naming, labels, set, of, &mut self.scratch);
     }
 }
 
@@ -166,11 +181,11 @@ pub(super) fn write_set(
     naming: Naming,
     labels: &LabelTable,
     set: LabelSet,
-    own: bool,
+    of: Subject,
     scratch: &mut Vec<u8>,
 ) {
     for (label, value) in labels.get(set) {
-        match (naming, attribute_of(label, own)) {
+        match (naming, attribute_of(label, of)) {
             (Naming::Otel, Some(known)) => write_attribute(out, tag, known.name, value, known.is_number, scratch),
             (Naming::Otel, None) => write_attribute(out, tag, &format!("libvirt.{label}"), value, false, scratch),
             (Naming::Prometheus, _) => write_attribute(out, tag, label, value, false, scratch),

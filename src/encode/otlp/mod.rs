@@ -23,9 +23,9 @@ use opentelemetry_semantic_conventions::attribute::SERVICE_INSTANCE_ID;
 
 use super::wire;
 use crate::config::{Naming, Temporality};
-use crate::metrics::{Families, Kind, LabelSet, Meta, Start, Unit};
+use crate::metrics::{Families, Kind, Meta, Start, SubjectId, Unit};
 use attributes::Blocks;
-pub use attributes::{Attribute, OF_DOMAINS, OF_EXPORTER, attribute_of};
+pub use attributes::{Attribute, attribute_of, attributes_of};
 pub use json::to_json;
 use point::{PointWriter, Times};
 use steps::{Step, steps};
@@ -255,7 +255,7 @@ impl Chunks {
     }
 
     /// A `ResourceMetrics` around its metrics, in one scope: the only field that a request has.
-    fn close_resource(&self, out: &mut Vec<u8>, of: Option<(usize, LabelSet)>, metrics: &[u8]) {
+    fn close_resource(&self, out: &mut Vec<u8>, of: Option<(usize, SubjectId)>, metrics: &[u8]) {
         let resource = self.resource(of);
         let mut scope = Vec::new();
         wire::bytes(&mut scope, 1, SCOPE.as_bytes());
@@ -273,12 +273,15 @@ impl Chunks {
     }
 
     /// A `Resource`: the exporter's attributes, and those of a domain, each of which is an instance then.
-    fn resource(&self, of: Option<(usize, LabelSet)>) -> Vec<u8> {
+    fn resource(&self, of: Option<(usize, SubjectId)>) -> Vec<u8> {
         let mut out = Vec::new();
-        let labels = of.map(|(part, subject)| (&self.parts[part].families.labels, subject));
-        let id = labels.and_then(|(labels, subject)| {
-            let uuid = labels.get(subject).find(|(name, _)| *name == "uuid");
-            uuid.or_else(|| labels.get(subject).next()).map(|(_, value)| value)
+        let subject = of.map(|(part, subject)| {
+            let families = &self.parts[part].families;
+            (&families.labels, families.subjects.get(subject))
+        });
+        let id = subject.and_then(|(labels, subject)| {
+            let uuid = labels.get(subject.labels).find(|(name, _)| *name == "uuid");
+            uuid.or_else(|| labels.get(subject.labels).next()).map(|(_, value)| value)
         });
         for (name, value) in &self.dialect.resource {
             match id {
@@ -288,8 +291,9 @@ impl Chunks {
                 _ => attributes::write_text(&mut out, 1, name, value),
             }
         }
-        if let Some((labels, subject)) = labels {
-            attributes::write_set(&mut out, 1, self.dialect.naming, labels, subject, false, &mut Vec::new());
+        if let Some((labels, subject)) = subject {
+            let (naming, set) = (self.dialect.naming, subject.labels);
+            attributes::write_set(&mut out, 1, naming, labels, set, subject.kind, &mut Vec::new());
         }
         out
     }

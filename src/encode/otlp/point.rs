@@ -2,7 +2,7 @@
 
 use super::attributes::{Blocks, OF_HISTOGRAM, OF_NUMBER};
 use crate::encode::wire;
-use crate::metrics::{Families, Histogram, LabelSet, Sample, Value, float};
+use crate::metrics::{Families, Histogram, Sample, Value, float};
 
 /// `DataPointFlags::NO_RECORDED_VALUE`: the series has ended.
 const NO_RECORDED_VALUE: u64 = 1;
@@ -69,13 +69,13 @@ impl PointWriter<'_> {
     }
 
     fn attributes(&mut self, out: &mut Vec<u8>, sample: &Sample, tag: u32) {
-        let own = sample.subject == LabelSet::EMPTY;
-        let subject = self.with_subject.then_some(sample.subject);
-        for set in subject.into_iter().chain([sample.labels]) {
+        let subject = self.families.subjects.get(sample.subject);
+        let of_subject = self.with_subject.then_some(subject.labels);
+        for set in of_subject.into_iter().chain([sample.labels]) {
             if tag == OF_HISTOGRAM {
-                self.blocks.append_to_histogram(out, &self.families.labels, set, own);
+                self.blocks.append_to_histogram(out, &self.families.labels, set, subject.kind);
             } else {
-                self.blocks.append(out, &self.families.labels, set, own);
+                self.blocks.append(out, &self.families.labels, set, subject.kind);
             }
         }
         out.extend_from_slice(self.constant);

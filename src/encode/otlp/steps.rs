@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Data, Dialect, Part};
 use crate::config::Naming;
-use crate::metrics::{Families, Family, LabelSet, Meta};
+use crate::metrics::{Families, Family, Meta, Sample, Subject, SubjectId};
 
 /// Samples of one family that are written next to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(super) struct Step {
     pub(super) samples: Range<usize>,
     /// Whether the step before is of the same metric.
     pub(super) same: bool,
-    /// The domain whose resource they are in, by part and labels; none for the exporter's.
-    pub(super) resource: Option<(usize, LabelSet)>,
+    /// The subject whose resource they are in, by part and number; none for the exporter's.
+    pub(super) resource: Option<(usize, SubjectId)>,
 }
 
 /// The steps of a push.
@@ -56,23 +56,27 @@ fn by_metric(naming: Naming, families: &Families) -> Vec<(usize, bool)> {
         .collect()
 }
 
-/// The same steps cut up by domain. What is about no domain comes first.
+/// The same steps cut up by resource. That of the exporter, which has what is about no domain, comes first.
 fn by_domain(steps: impl Iterator<Item = Step>, families: &Families) -> Vec<Step> {
-    let mut by_subject: BTreeMap<LabelSet, Vec<(usize, Step)>> = BTreeMap::new();
+    let resource_of = |sample: &Sample| match families.subjects.get(sample.subject).kind {
+        Subject::Exporter | Subject::Host => None,
+        Subject::Domain => Some(sample.subject),
+    };
+    let mut by_resource: BTreeMap<Option<SubjectId>, Vec<(usize, Step)>> = BTreeMap::new();
     let mut metric = 0;
     for step in steps {
         metric += usize::from(!step.same);
         let samples = &families.families[step.family].samples;
         let mut start = 0;
-        for run in samples.chunk_by(|one, next| one.subject == next.subject) {
-            let Some(subject) = run.first().map(|sample| sample.subject) else { continue };
-            let resource = (subject != LabelSet::EMPTY).then_some((step.part, subject));
-            let of_subject = by_subject.entry(subject).or_default();
-            let same = of_subject.last().is_some_and(|(before, _)| *before == metric);
+        for run in samples.chunk_by(|one, next| resource_of(one) == resource_of(next)) {
+            let Some(resource) = run.first().map(resource_of) else { continue };
+            let of_resource = by_resource.entry(resource).or_default();
+            let same = of_resource.last().is_some_and(|(before, _)| *before == metric);
             let samples = start..start + run.len();
             start = samples.end;
-            of_subject.push((metric, Step { samples, same, resource, ..step }));
+            let resource = resource.map(|subject| (step.part, subject));
+            of_resource.push((metric, Step { samples, same, resource, ..step }));
         }
     }
-    by_subject.into_values().flatten().map(|(_, step)| step).collect()
+    by_resource.into_values().flatten().map(|(_, step)| step).collect()
 }

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, Number
 use prost::Message as _;
 
 use super::*;
-use crate::metrics::{Family, Histogram, LabelSet, Origin, Sample, Started, Value};
+use crate::metrics::{Family, Histogram, LabelSet, Origin, Sample, Started, Subject, SubjectId, Value};
 
 const AT: u64 = 1_700_000_000_000_000_000;
 const START: u64 = 1_600_000_000_000_000_000;
@@ -41,7 +41,7 @@ fn family(name: &'static str, otel: &'static str, kind: Kind, unit: Unit, sample
 /// One domain with a disk, and the exporter.
 fn families() -> Families {
     let mut families = Families::default();
-    let subject = families.labels.push([("domain", "a\"b"), ("uuid", "u")]);
+    let subject = families.push_subject(Subject::Domain, [("domain", "a\"b"), ("uuid", "u")]);
     let disk = families.labels.push([("device", "vda")]);
     let code = families.labels.push([("path", "/"), ("code", "200")]);
     let odd = families.labels.push([("oddity", "1")]);
@@ -54,7 +54,13 @@ fn families() -> Families {
         family("write", "libvirt.io", Kind::Counter, Unit::Bytes, sample(subject, disk, Value::Float(0.5))),
         family("flag", "libvirt.flag", Kind::Gauge, Unit::None, sample(subject, odd, Value::Signed(-1))),
         family("time", "libvirt.time", Kind::Histogram, Unit::Seconds, sample(subject, disk, Value::Histogram(0))),
-        family("http", "libvirt.http", Kind::Counter, Unit::Of("request"), sample(none, code, Value::Unsigned(3))),
+        family(
+            "http",
+            "libvirt.http",
+            Kind::Counter,
+            Unit::Of("request"),
+            sample(SubjectId::EXPORTER, code, Value::Unsigned(3)),
+        ),
     ];
     families
 }
@@ -62,7 +68,7 @@ fn families() -> Families {
 fn part(families: Families, ended: bool) -> Part {
     let mut families = families;
     let started = Started { seen: Some(time(START)), ..Started::default() };
-    families.started = families.labels.sets().map(|set| (set, started.clone())).collect();
+    families.subjects.iter_mut().for_each(|subject| subject.started = Some(started.clone()));
     Part { families: Arc::new(families), starts: Starts::OfFamilies, at: time(AT), ended }
 }
 
@@ -193,7 +199,7 @@ fn a_domain_is_a_resource_where_that_is_wanted() {
     for (naming, of_domain) in [(Naming::Otel, "libvirt.domain.uuid"), (Naming::Prometheus, "uuid")] {
         let dialect = Dialect { resource: resource.clone(), domain_resource: true, ..dialect(naming) };
         let mut families = families();
-        let other = families.labels.push([("domain", "b"), ("uuid", "v")]);
+        let other = families.push_subject(Subject::Domain, [("domain", "b"), ("uuid", "v")]);
         for family in &mut families.families[..3] {
             let more = Sample { subject: other, ..family.samples[0] };
             family.samples.push(more);
@@ -250,7 +256,7 @@ fn a_domain_is_a_resource_where_that_is_wanted() {
 fn chunks_add_up_to_the_whole() {
     let many = || {
         let mut families = families();
-        let subject = families.labels.push([("domain", "c")]);
+        let subject = families.push_subject(Subject::Domain, [("domain", "c")]);
         for family in &mut families.families[..4] {
             let first = family.samples[0];
             let more = (0..300).map(|number| Sample { subject, value: Value::Unsigned(number), ..first });

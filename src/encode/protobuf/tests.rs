@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
-use crate::metrics::{Family, Origin, Sample, Started, Unit};
+use crate::metrics::{Family, Origin, Sample, Started, Subject, Unit};
 
 #[derive(Clone, PartialEq, Message)]
 struct MetricFamily {
@@ -111,12 +111,13 @@ fn family(name: &'static str, kind: Kind, unit: Unit, sample: Sample) -> Family 
 #[test]
 fn each_kind_is_its_message() {
     let mut families = Families::default();
-    let subject = families.labels.push([("domain", "a\"b\n")]);
+    let subject = families.push_subject(Subject::Domain, [("domain", "a\"b\n")]);
     let labels = families.labels.push([("device", "vda")]);
     families.histograms.push(Histogram { buckets: vec![(0.5, 2), (f64::INFINITY, 3)], sum: Some(1.5) });
     let [run, first_seen] = [1500, 2500].map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
     let started = Started { process: Some(run), exporter: Some(first_seen), ..Started::default() };
-    families.started.insert(subject, started);
+    families.subjects.get_mut(subject).started = Some(started);
+    let unknown = families.subjects.push(Subject::Domain, labels);
     let sample = |value| Sample { subject, labels, value };
     families.families = vec![
         family("a_seconds_total", Kind::Counter, Unit::Seconds, sample(Value::Float(0.25))),
@@ -125,7 +126,7 @@ fn each_kind_is_its_message() {
         family("d", Kind::Unknown, Unit::None, sample(Value::Unsigned(u64::MAX))),
         family("e", Kind::Histogram, Unit::None, sample(Value::Histogram(0))),
         family("f_total", Kind::Counter, Unit::None, sample(Value::Unsigned(1))),
-        family("g_total", Kind::Counter, Unit::None, Sample { subject: labels, ..sample(Value::Unsigned(1)) }),
+        family("g_total", Kind::Counter, Unit::None, Sample { subject: unknown, ..sample(Value::Unsigned(1)) }),
     ];
     families.families[5].origin = Origin::Exporter;
     let bytes = encode(&families);
@@ -180,7 +181,7 @@ fn series(family: &MetricFamily) -> Vec<String> {
 #[test]
 fn a_histogram_without_a_sum_has_the_series_of_the_text_formats() {
     let mut families = Families::default();
-    let subject = families.labels.push([("domain", "a")]);
+    let subject = families.push_subject(Subject::Domain, [("domain", "a")]);
     let [vda, vdb] = ["vda", "vdb"].map(|device| families.labels.push([("device", device)]));
     let buckets = vec![(1e-5, 1), (1.0, 2), (2e6, 2), (f64::INFINITY, 3)];
     families.histograms.push(Histogram { buckets: buckets.clone(), sum: None });

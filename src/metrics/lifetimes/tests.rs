@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::*;
-use crate::metrics::{DeviceStart, Family, Kind, Meta, Sample, Unit};
+use crate::metrics::{DeviceStart, Family, Kind, Meta, Sample, Subject, Unit};
 
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
@@ -31,8 +31,8 @@ impl Followed {
         for _ in 0..span.end % 3 {
             families.labels.push([("unused", "x")]);
         }
-        let subject = families.labels.push([("domain", "a")]);
-        families.started.insert(subject, self.started.clone());
+        let subject = families.push_subject(Subject::Domain, [("domain", "a")]);
+        families.subjects.get_mut(subject).started = Some(self.started.clone());
         for (origin, device, value) in counters {
             let name = format!("{origin:?}");
             let labels = families.labels.push([("device", *device)]);

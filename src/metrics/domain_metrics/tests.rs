@@ -58,10 +58,10 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
 /// What is shown beside the statistics of `records`, as text without comments.
 fn shown_with(yaml: &str, records: &Records, collection: &Collection, selection: &Selection) -> Vec<String> {
     let config = config::parse(yaml, "test").expect("a valid configuration");
-    let catalogue = Catalogue::new(&config);
-    let mut built = catalogue.build(&[records]);
+    let builder = FamilyBuilder::new(&config);
+    let mut built = builder.build(&[records]);
     built.families.families.clear();
-    append(&mut built, &catalogue, &config, collection, selection);
+    append(&mut built, &builder, &config, collection, selection);
     let text = String::from_utf8(Format::Text.encode(&built.families)).expect("UTF-8");
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
@@ -154,10 +154,10 @@ fn counters_begin_with_the_run_that_they_are_of() {
     let on = |id| Target { started: began, ..target("on", 1, Some(id)) };
     let run = |collection: &Collection| {
         let config = Config::default();
-        let catalogue = Catalogue::new(&config);
-        let mut built = catalogue.build(&collection.records());
-        append(&mut built, &catalogue, &config, collection, &Selection::default());
-        built.families.started.into_values().map(|started| started.process).collect::<Vec<_>>()
+        let builder = FamilyBuilder::new(&config);
+        let mut built = builder.build(&collection.records());
+        append(&mut built, &builder, &config, collection, &Selection::default());
+        built.families.subjects.iter().filter_map(|subject| Some(subject.started.as_ref()?.process)).collect::<Vec<_>>()
     };
     assert_eq!(run(&collection([on(3)])), [began]);
     let mut records = Records::default();
@@ -165,7 +165,7 @@ fn counters_begin_with_the_run_that_they_are_of() {
     records.push("cpu.time", ParamValue::ULLong(5));
     let batches = vec![Arc::new(records)];
     assert_eq!(run(&Collection { batches: batches.clone(), ..collection([on(3)]) }), [began]);
-    // It has started anew since the record was made.
+    // It has started again since the record was made.
     assert_eq!(run(&Collection { batches, ..collection([on(4)]) }), [None]);
 }
 
@@ -203,8 +203,12 @@ fn guests_and_devices_begin_when_they_do() {
         ],
         seen: None,
     };
-    let of =
-        |target: &Target| started(&[(LabelSet::EMPTY, target)], &collection([target.clone()])).into_values().next();
+    let of = |target: &Target| {
+        started(&[(SubjectId::HOST, target)], &collection([target.clone()]))
+            .into_iter()
+            .map(|(_, started)| started)
+            .next()
+    };
     assert_eq!(of(&moved), Some(expected.clone()));
     let booted = Target { booted: Some(at(7)), ..moved };
     assert_eq!(of(&booted), Some(Started { guest: Some(at(7)), ..expected }));

@@ -1,13 +1,13 @@
-//! What is known of the domains beside their statistics, turned into families: definitions and events.
+//! Families of domains from definitions and events, beside those from their statistics.
 
 mod definition;
+mod enum_labels;
 mod events;
 mod images;
 #[cfg(test)]
 mod tests;
-mod words;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -15,34 +15,32 @@ use crate::collect::{Collection, Selection};
 use crate::config::{Config, DomainLabel};
 use crate::domains::{Disk, Interface, Target};
 use crate::libvirt::Identity;
-use crate::metrics::{Built, Catalogue, DeviceStart, LabelSet, Started, Value};
-use crate::rows::{Filling, Row};
+use crate::metrics::fill::Filling;
+use crate::metrics::{Built, DeviceStart, FamilyBuilder, Started, SubjectId, Value};
+use crate::tables::Metric;
 use images::TopImages;
 
-/// A domain that is shown, with its labels.
-type Subject<'a> = (LabelSet, &'a Target);
-
-/// The families of this module in the order of the exposition.
-pub fn rows() -> impl Iterator<Item = &'static Row> {
-    definition::ROWS.iter().chain(events::ROWS).copied()
-}
+/// A domain that is shown.
+type Shown<'a> = (SubjectId, &'a Target);
 
 /// Puts the families of definitions and events behind those that `built` has from the statistics of the same collection.
 ///
-/// Domains that are not selected have none, nor have those that the collection found neither running nor with statistics, nor any while
-/// libvirt is away; what has happened on the host stays.
+/// A domain has none if it is not selected, if the collection found it neither running nor with statistics, or while libvirt
+/// is unreachable. The counts of all domains stay.
 pub fn append(
     built: &mut Built,
-    catalogue: &Catalogue,
+    builder: &FamilyBuilder,
     config: &Config,
     collection: &Collection,
     selection: &Selection,
 ) {
-    let shown = shown(built, catalogue, config, collection, selection);
-    built.families.started.extend(started(&shown, collection));
-    let wanted = |row: &Row| {
+    let shown = shown(built, builder, config, collection, selection);
+    for (subject, started) in started(&shown, collection) {
+        built.families.subjects.get_mut(subject).started = Some(started);
+    }
+    let wanted = |metric: &Metric| {
         let in_group = |group| config.collection.groups.contains(&group) && selection.wants(group);
-        row.group.is_none_or(in_group) && config.metrics.selects(&row.meta.name)
+        metric.table.group.is_none_or(in_group) && config.metrics.selects(metric.row.name)
     };
     let mut filling = Filling::new(&mut built.families, &wanted);
     let images = TopImages::new(&collection.records());
@@ -54,12 +52,12 @@ pub fn append(
 
 /// When the counters of each domain began.
 ///
-/// Records are older than the picture of the domains that goes with them: those of a domain that has started anew meanwhile
-/// are of another run, whose beginning is not known any more.
-fn started(shown: &[Subject<'_>], collection: &Collection) -> BTreeMap<LabelSet, Started> {
+/// Records are older than the list of domains beside them: those of a domain that has started again meanwhile are of
+/// another run, whose start is no longer known.
+fn started(shown: &[Shown<'_>], collection: &Collection) -> Vec<(SubjectId, Started)> {
     let records = collection.batches.iter().flat_map(|records| records.domains());
     let ids: HashMap<Uuid, Option<u32>> = records.map(|record| (record.uuid, record.id)).collect();
-    let of = |(subject, target): &Subject<'_>| {
+    let of = |(subject, target): &Shown<'_>| {
         let Identity { uuid, id, .. } = target.identity;
         let id_of_record = ids.get(&uuid).copied().unwrap_or(id);
         let started =
@@ -88,11 +86,11 @@ fn devices(target: &Target) -> Vec<DeviceStart> {
 /// The domains that are shown, ordered by name as those with statistics are.
 fn shown<'a>(
     built: &mut Built,
-    catalogue: &Catalogue,
+    builder: &FamilyBuilder,
     config: &Config,
     collection: &'a Collection,
     selection: &Selection,
-) -> Vec<Subject<'a>> {
+) -> Vec<Shown<'a>> {
     if collection.error.is_some() {
         return Vec::new();
     }
@@ -111,15 +109,15 @@ fn shown<'a>(
     }
     let subject = |target: &'a Target| {
         let identity = &target.identity;
-        (catalogue.subject(built, &identity.name, identity.uuid), target)
+        (builder.subject(built, &identity.name, identity.uuid), target)
     };
     targets.into_iter().map(subject).collect()
 }
 
 /// The value of each domain that has one.
 fn each<'a>(
-    domains: &'a [Subject<'a>],
+    domains: &'a [Shown<'a>],
     value: impl Fn(&Target) -> Option<Value> + 'a,
-) -> impl Iterator<Item = (LabelSet, Value)> + 'a {
+) -> impl Iterator<Item = (SubjectId, Value)> + 'a {
     domains.iter().filter_map(move |(subject, target)| Some((*subject, value(target)?)))
 }

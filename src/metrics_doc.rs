@@ -1,60 +1,75 @@
-//! The reference of all metrics: what `domstats-exporter metrics` prints, and METRICS.md.
+//! The documentation of all metrics: what `domstats-exporter metrics` prints, and METRICS.md.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::config::Group;
 use crate::encode::otlp::{self, Attribute};
 use crate::metrics::{Listed, listed};
-use crate::rows::Row;
-use crate::{health, inventory};
+use crate::tables::{Group, GroupInfo, Subject};
 
-/// All metrics: those of the domains, group by group, then the exporter's own.
+/// All metrics, section by section.
 #[must_use]
 pub fn all() -> Vec<Listed> {
     let mut all = listed();
-    all.extend(inventory::rows().chain(health::ROWS.iter().copied()).map(described));
-    let sections: Vec<&str> = all.iter().map(section_of).collect();
-    // The sort is stable: a section stands where its first metric does.
-    all.sort_by_key(|metric| sections.iter().position(|section| *section == section_of(metric)));
+    // The sort is stable: within a section the tables follow one another.
+    all.sort_by_key(Section::of);
     all
 }
 
-fn described(row: &Row) -> Listed {
-    Listed {
-        group: row.group.map(Group::as_str),
-        keys: Vec::new(),
-        name: row.meta.name.to_string(),
-        kind: row.meta.kind.as_str(),
-        unit: row.meta.unit.suffix(),
-        scale: "none",
-        labels: row.labels.iter().map(|label| (*label).to_owned()).collect(),
-        otel_name: row.meta.otel_name.to_string(),
-        otel_unit: row.meta.unit.ucum().into_owned(),
-        otel_attributes: Vec::new(),
-        help: row.meta.help.to_string(),
+/// A section of the documentation, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Section {
+    Group(Group),
+    AnyGroup,
+    Host,
+    Exporter,
+}
+
+impl Section {
+    fn of(metric: &Listed) -> Self {
+        let group = Group::ALL.iter().find(|group| Some(group.as_str()) == metric.group);
+        match (metric.subject, group) {
+            (Subject::Exporter, _) => Self::Exporter,
+            (Subject::Host, _) => Self::Host,
+            (Subject::Domain, Some(group)) => Self::Group(*group),
+            (Subject::Domain, None) => Self::AnyGroup,
+        }
+    }
+
+    /// Heading and first sentence.
+    fn heading(self) -> String {
+        let (title, text) = match self {
+            Self::Group(group) => {
+                let GroupInfo { help, default, .. } = group.info();
+                let off = if *default { "" } else { "; off by default" };
+                (group.as_str(), format!("{help}{off}."))
+            }
+            Self::AnyGroup => ("any group", "Of each domain, whatever the groups are.".to_owned()),
+            Self::Host => ("the host", "Of the host, its libvirt, and all domains together.".to_owned()),
+            Self::Exporter => ("the exporter itself", "Of the exporter's own work, and of its process.".to_owned()),
+        };
+        format!("\n## {title}\n\n{text}\n\n")
     }
 }
 
-/// The reference for programs: an array with one object a metric.
+/// The documentation for programs: an array with one object a metric.
 ///
 /// # Errors
-/// None that is known: every field is a string or a list of strings.
+/// Never in practice: every field is a string or a list of strings.
 pub fn json() -> serde_json::Result<String> {
     serde_json::to_string_pretty(&all())
 }
 
-/// The reference for people: METRICS.md.
+/// The documentation for people: METRICS.md.
 #[must_use]
 pub fn markdown() -> String {
     let mut out = String::from(HEAD);
     let metrics = all();
-    let mut heading = "";
+    let mut last = None;
     for metric in &metrics {
-        let section = section_of(metric);
-        if section != heading {
-            heading = section;
-            out.push_str(&format!("\n## {heading}\n\n"));
+        let section = Section::of(metric);
+        if last.replace(section) != Some(section) {
+            out.push_str(&section.heading());
             out.push_str("| metric | kind | labels | libvirt | OpenTelemetry | |\n|---|---|---|---|---|---|\n");
         }
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
@@ -70,13 +85,15 @@ pub fn markdown() -> String {
             labels.join(", "),
             keys.join(", "),
             metric.otel_name,
-            metric.help,
+            help_of(metric),
         );
         debug_assert!(row.is_ok());
     }
     out.push_str(ATTRIBUTES);
-    for (of, table) in [("domains", otlp::OF_DOMAINS), ("the exporter itself", otlp::OF_EXPORTER)] {
-        for Attribute { label, name, is_number: _ } in table {
+    for (of, subject) in
+        [("domains", Subject::Domain), ("the host", Subject::Host), ("the exporter itself", Subject::Exporter)]
+    {
+        for Attribute { label, name, is_number: _ } in otlp::attributes_of(subject) {
             out.push_str(&format!("| `{label}` | {of} | `{name}` |\n"));
         }
     }
@@ -91,11 +108,11 @@ pub fn markdown() -> String {
     out
 }
 
-fn section_of(metric: &Listed) -> &'static str {
+/// Metrics of the host say which group they come and go with; those of domains stand in its section.
+fn help_of(metric: &Listed) -> String {
     match metric.group {
-        Some(group) => group,
-        None if metric.name.starts_with("libvirt_domain_") => "any group",
-        None => "the exporter itself",
+        Some(group) if metric.subject == Subject::Host => format!("{}; with the group `{group}`", metric.help),
+        _ => metric.help.clone(),
     }
 }
 
@@ -122,9 +139,9 @@ const HEAD: &str = "\
 # Metrics
 
 This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
-`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; only those that
-count the events and jobs of all domains carry neither. A section is a group of `collection.groups`; what comes from
-definitions and events rather than from a key of libvirt stands in the group that it is about. A key that libvirt does not send yields no sample, never a zero.
+`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; those of the host and of the
+exporter carry neither. A section is a group of `collection.groups`, and has what comes from domain XML and events as well
+as from libvirt's keys. A key that libvirt does not send yields no sample, never a zero.
 
 `<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
 `.name` key of the same number, or are the number itself where libvirt sends no name.

@@ -1,4 +1,5 @@
-//! libvirt's enumerations of events as words: those of its constants, in lower case. A number that has none keeps it.
+//! Label values for the enumerations of libvirt's events: the names of its constants in lower case. A number without a
+//! constant stays a number.
 
 use std::borrow::Cow;
 
@@ -35,29 +36,29 @@ const LIFECYCLE: &[(&str, &[&str])] = &[
 pub(super) fn lifecycle(event: i32, detail: i32) -> (Cow<'static, str>, Cow<'static, str>) {
     match at(LIFECYCLE, event) {
         Some((name, _)) if detail == STOPPED_ARRIVING => (Cow::Borrowed(name), Cow::Borrowed("arrival_failed")),
-        Some((name, details)) => (Cow::Borrowed(name), word(details, detail, "detail")),
+        Some((name, details)) => (Cow::Borrowed(name), label(details, detail, "detail")),
         None => (format!("event_{event}").into(), format!("detail_{detail}").into()),
     }
 }
 
 /// `virDomainEventWatchdogAction`
 pub(super) fn watchdog_action(action: i32) -> Cow<'static, str> {
-    word(&["none", "pause", "reset", "poweroff", "shutdown", "debug", "inject_nmi"], action, "action")
+    label(&["none", "pause", "reset", "poweroff", "shutdown", "debug", "inject_nmi"], action, "action")
 }
 
 /// `virDomainEventIOErrorAction`
 pub(super) fn io_error_action(action: i32) -> Cow<'static, str> {
-    word(&["none", "pause", "report"], action, "action")
+    label(&["none", "pause", "report"], action, "action")
 }
 
 /// `virDomainBlockJobType`
 pub(super) fn block_job(job: i32) -> Cow<'static, str> {
-    word(&["unknown", "pull", "copy", "commit", "active_commit", "backup"], job, "operation")
+    label(&["unknown", "pull", "copy", "commit", "active_commit", "backup"], job, "operation")
 }
 
 /// `virConnectDomainEventBlockJobStatus`
 pub(super) fn block_job_status(status: i32) -> Cow<'static, str> {
-    word(&["completed", "failed", "canceled", "ready"], status, "status")
+    label(&["completed", "failed", "canceled", "ready"], status, "status")
 }
 
 /// `virDomainJobOperation`
@@ -75,25 +76,25 @@ pub(super) fn job_operation(operation: i32) -> Cow<'static, str> {
         "backup",
         "snapshot_delete",
     ];
-    word(OPERATIONS, operation, "operation")
+    label(OPERATIONS, operation, "operation")
 }
 
 /// `virDomainMemoryFailureRecipientType`
 pub(super) fn memory_failure_recipient(recipient: i32) -> Cow<'static, str> {
-    word(&["hypervisor", "guest"], recipient, "recipient")
+    label(&["hypervisor", "guest"], recipient, "recipient")
 }
 
 /// `virDomainMemoryFailureActionType`
 pub(super) fn memory_failure_action(action: i32) -> Cow<'static, str> {
-    word(&["ignore", "inject", "fatal", "reset"], action, "action")
+    label(&["ignore", "inject", "fatal", "reset"], action, "action")
 }
 
-fn word(words: &[&'static str], number: i32, noun: &str) -> Cow<'static, str> {
-    at(words, number).map_or_else(|| format!("{noun}_{number}").into(), |word| Cow::Borrowed(*word))
+fn label(names: &[&'static str], number: i32, noun: &str) -> Cow<'static, str> {
+    at(names, number).map_or_else(|| format!("{noun}_{number}").into(), |name| Cow::Borrowed(*name))
 }
 
-fn at<T>(words: &[T], number: i32) -> Option<&T> {
-    words.get(usize::try_from(number).ok()?)
+fn at<T>(names: &[T], number: i32) -> Option<&T> {
+    names.get(usize::try_from(number).ok()?)
 }
 
 #[cfg(test)]
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_those_of_the_constants() {
+    fn labels_are_those_of_the_constants() {
         let lifecycles = [
             (sys::VIR_DOMAIN_EVENT_DEFINED, sys::VIR_DOMAIN_EVENT_DEFINED_FROM_SNAPSHOT, "defined", "from_snapshot"),
             (sys::VIR_DOMAIN_EVENT_UNDEFINED, sys::VIR_DOMAIN_EVENT_UNDEFINED_RENAMED, "undefined", "renamed"),
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_number_stays_one_and_no_two_share_a_word() {
+    fn an_unknown_number_stays_one_and_no_two_share_a_label() {
         assert_eq!(lifecycle(2, 99), ("started".into(), "detail_99".into()));
         assert_eq!(lifecycle(-1, 0), ("event_-1".into(), "detail_0".into()));
         let all: [fn(i32) -> Cow<'static, str>; 7] = [
@@ -146,10 +147,10 @@ mod tests {
             memory_failure_recipient,
             memory_failure_action,
         ];
-        for word in all {
-            let words: BTreeMap<_, _> = (-2..20).map(|number| (word(number), number)).collect();
-            assert_eq!(words.len(), 22, "{words:?}");
-            assert!(word(i32::MAX).ends_with("_2147483647"));
+        for label in all {
+            let labels: BTreeMap<_, _> = (-2..20).map(|number| (label(number), number)).collect();
+            assert_eq!(labels.len(), 22, "{labels:?}");
+            assert!(label(i32::MAX).ends_with("_2147483647"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who exists, for programs: what `domstats-exporter targets` prints.
+//! The list of domains as JSON: what `domstats-exporter targets` prints.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::domains::{Definition, DomainCounts, Flags, JobTimes, Metadata, Snapshot, Target};
 
-/// All domains, selected or not, in the order of their UUIDs: an array with one object a domain. Every key is in every object;
-/// what is not known is `null`, and what a definition does not say is empty.
+/// All domains, selected or not, in the order of their UUIDs: an array with one object per domain. Every key is in every
+/// object; an unknown value is `null`, and what the domain XML does not contain is empty.
 ///
 /// # Errors
-/// None that is known: every key is a string.
+/// Never in practice: every key is a string.
 pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
     let domains: Vec<Domain<'_>> = snapshot.targets.iter().map(|target| domain(target)).collect();
     serde_json::to_string_pretty(&domains)
@@ -31,7 +31,7 @@ struct Domain<'a> {
     agent_connected: Option<bool>,
     definition: Option<&'a Metadata>,
     definition_error: Option<&'a str>,
-    /// `None` until somebody has looked.
+    /// `None` until they were looked up.
     addresses: Option<Addresses<'a>>,
     events: Value,
 }

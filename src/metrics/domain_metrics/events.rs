@@ -1,0 +1,133 @@
+//! Families from events: what has happened on the host, and to each domain that is still there.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::{Shown, each, enum_labels};
+use crate::domains::{Definition, DomainCounts, HostCounts, Target, Times};
+use crate::metrics::fill::{Filled, Filling, Labels};
+use crate::metrics::{Histogram, SubjectId, Value};
+use crate::tables::Metric;
+use crate::tables::events::{
+    BLOCK_JOBS, BLOCK_THRESHOLDS, CONTROL_ERRORS, CRASHES, EVENTS, HOST_JOB_DOWNTIME, HOST_JOB_DURATION, HOST_JOBS,
+    IO_ERRORS, JOBS, LAST_JOB_DOWNTIME, LAST_JOB_DURATION, LIFECYCLE, MEMORY_FAILURES, MIGRATION_ITERATION, REBOOTS,
+    REMOVAL_FAILURES, WATCHDOGS,
+};
+
+pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], host: &HostCounts) {
+    let lifecycle = host.lifecycle.iter().map(|((event, detail), count)| {
+        let (event, detail) = enum_labels::lifecycle(*event, *detail);
+        of_host(vec![("event", event), ("detail", detail)], *count)
+    });
+    filling.add(&LIFECYCLE, lifecycle);
+    let others = host.others.iter().map(|(event, count)| of_host(vec![("event", Cow::Borrowed(*event))], *count));
+    filling.add(&EVENTS, others);
+    let labelled = || host.jobs.iter().map(|((operation, success), jobs)| (job_labels(*operation, *success), jobs));
+    filling.add(&HOST_JOBS, labelled().map(|(labels, jobs)| of_host(labels, jobs.count)));
+    filling.histograms(
+        &HOST_JOB_DURATION,
+        labelled().filter_map(|(labels, jobs)| Some((labels, histogram(&jobs.durations)?))),
+    );
+    filling.histograms(
+        &HOST_JOB_DOWNTIME,
+        labelled().filter_map(|(labels, jobs)| Some((labels, histogram(&jobs.downtimes)?))),
+    );
+    let plain = |filling: &mut Filling<'_>, row: &'static Metric, count: fn(&DomainCounts) -> u64| {
+        filling.of_domains(row, each(domains, |target| Some(Value::Unsigned(count(&target.counts)))));
+    };
+    plain(filling, &REBOOTS, |counts| counts.reboots);
+    plain(filling, &CRASHES, |counts| counts.crashes);
+    let watchdogs = by_key(
+        domains,
+        |target| &target.counts.watchdogs,
+        |action| vec![("action", enum_labels::watchdog_action(*action))],
+    );
+    filling.add(&WATCHDOGS, watchdogs);
+    filling.add(&IO_ERRORS, domains.iter().flat_map(|(subject, target)| io_errors(*subject, target)));
+    plain(filling, &CONTROL_ERRORS, |counts| counts.control_errors);
+    let block_jobs = by_key(
+        domains,
+        |target| &target.counts.block_jobs,
+        |(device, job, status)| {
+            let (operation, status) = (enum_labels::block_job(*job), enum_labels::block_job_status(*status));
+            vec![("device", Cow::Borrowed(device)), ("operation", operation), ("status", status)]
+        },
+    );
+    filling.add(&BLOCK_JOBS, block_jobs);
+    let jobs = by_key(domains, |target| &target.counts.jobs, |(operation, success)| job_labels(*operation, *success));
+    filling.add(&JOBS, jobs);
+    let seconds = |duration: std::time::Duration| Value::Float(duration.as_secs_f64());
+    filling.of_domains(&LAST_JOB_DURATION, each(domains, |target| target.counts.last_job?.duration.map(seconds)));
+    filling.of_domains(&LAST_JOB_DOWNTIME, each(domains, |target| target.counts.last_job?.downtime.map(seconds)));
+    let iteration = |target: &Target| target.counts.migration_iteration.map(|pass| Value::Signed(i64::from(pass)));
+    filling.of_domains(&MIGRATION_ITERATION, each(domains, iteration));
+    let failures = by_key(
+        domains,
+        |target| &target.counts.memory_failures,
+        |(recipient, action)| {
+            let recipient = enum_labels::memory_failure_recipient(*recipient);
+            vec![("recipient", recipient), ("action", enum_labels::memory_failure_action(*action))]
+        },
+    );
+    filling.add(&MEMORY_FAILURES, failures);
+    let thresholds = by_key(
+        domains,
+        |target| &target.counts.block_thresholds,
+        |device| vec![("device", Cow::Borrowed(device.as_str()))],
+    );
+    filling.add(&BLOCK_THRESHOLDS, thresholds);
+    plain(filling, &REMOVAL_FAILURES, |counts| counts.device_removal_failures);
+}
+
+fn of_host(labels: Labels<'_>, count: u64) -> Filled<'_> {
+    (SubjectId::HOST, labels, Value::Unsigned(count))
+}
+
+/// What a background job was, and whether it succeeded, where libvirt says that.
+fn job_labels(operation: i32, success: Option<bool>) -> Labels<'static> {
+    let success = success.map_or("", |success| if success { "true" } else { "false" });
+    vec![("operation", enum_labels::job_operation(operation)), ("success", Cow::Borrowed(success))]
+}
+
+/// `None` if there is no time.
+fn histogram(times: &Times) -> Option<Histogram> {
+    let histogram = Histogram { buckets: times.cumulative().collect(), sum: Some(times.sum.as_secs_f64()) };
+    (histogram.count() > 0).then_some(histogram)
+}
+
+/// One sample for each key that a domain has counted.
+fn by_key<'v, K: 'v>(
+    domains: &'v [Shown<'v>],
+    counts: impl Fn(&'v Target) -> &'v BTreeMap<K, u64>,
+    labels: impl Fn(&'v K) -> Labels<'v>,
+) -> impl Iterator<Item = Filled<'v>> {
+    domains.iter().flat_map(move |(subject, target)| {
+        let samples = counts(target).iter().map(|(key, count)| (*subject, labels(key), Value::Unsigned(*count)));
+        samples.collect::<Vec<_>>()
+    })
+}
+
+/// libvirt names the device by its alias; everything else calls it by its target. An alias that the definition does not know,
+/// such as that of a disk which has been taken out, stays. Before the definition has been read nothing is shown, as it would
+/// be under another name soon.
+fn io_errors<'v>(subject: SubjectId, target: &'v Target) -> Vec<Filled<'v>> {
+    if target.definition == Definition::Pending {
+        return Vec::new();
+    }
+    let disks = target.metadata().map_or(&[][..], |metadata| &metadata.disks);
+    let device_of = |alias: &'v str| {
+        let disk = disks.iter().find(|disk| !alias.is_empty() && disk.alias == alias);
+        disk.map_or(alias, |disk| disk.device.as_str())
+    };
+    // A disk that has no alias of its own may be counted under its target.
+    let mut counts: BTreeMap<(&str, i32, &str), u64> = BTreeMap::new();
+    for ((alias, action, reason), count) in &target.counts.io_errors {
+        *counts.entry((device_of(alias), *action, reason)).or_default() += count;
+    }
+    let sample = |((device, action, reason), count)| {
+        let action = enum_labels::io_error_action(action);
+        let labels = vec![("device", Cow::Borrowed(device)), ("action", action), ("reason", Cow::Borrowed(reason))];
+        (subject, labels, Value::Unsigned(count))
+    };
+    counts.into_iter().map(sample).collect()
+}

@@ -1,0 +1,86 @@
+//! The labels of a collection, each value once.
+
+/// The number of a set of labels in a [`LabelTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LabelSet(u32);
+
+impl LabelSet {
+    /// No labels at all.
+    pub const EMPTY: Self = Self(0);
+
+    /// The position in the table, from 0 (the empty set) to [`LabelTable::len`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// All label sets of one collection.
+#[derive(Debug, Clone)]
+pub struct LabelTable {
+    text: String,
+    pairs: Vec<[usize; 3]>,
+    sets: Vec<usize>,
+}
+
+impl Default for LabelTable {
+    fn default() -> Self {
+        Self { text: String::new(), pairs: Vec::new(), sets: vec![0] }
+    }
+}
+
+impl LabelTable {
+    /// Adds a set of labels, names and values in the order in which they are to be printed.
+    pub fn push<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSet {
+        for (name, value) in labels {
+            let start = self.text.len();
+            self.text.push_str(name);
+            let middle = self.text.len();
+            self.text.push_str(value);
+            self.pairs.push([start, middle, self.text.len()]);
+        }
+        let number = self.sets.len();
+        self.sets.push(self.pairs.len());
+        // More than 2^32 label sets would need more memory than the kernel gives a process its size.
+        LabelSet(u32::try_from(number).unwrap_or(0))
+    }
+
+    /// Adds a set that holds the labels of `base` and one more.
+    pub fn extend(&mut self, base: LabelSet, name: &str, value: &str) -> LabelSet {
+        // The text of `base` is shared: its pairs are copied, what they point to is not.
+        let (start, end) = self.bounds(base);
+        self.pairs.extend_from_within(start..end);
+        self.push([(name, value)])
+    }
+
+    /// The labels of a set, name and unescaped value.
+    pub fn get(&self, set: LabelSet) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let index = set.index();
+        let end = self.sets[index];
+        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
+        self.pairs[start..end].iter().map(|&[start, middle, end]| (&self.text[start..middle], &self.text[middle..end]))
+    }
+
+    /// All sets, from the empty one on.
+    pub fn sets(&self) -> impl Iterator<Item = LabelSet> {
+        (0..).map(LabelSet).take(self.sets.len())
+    }
+
+    fn bounds(&self, set: LabelSet) -> (usize, usize) {
+        let index = set.index();
+        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
+        (start, self.sets[index])
+    }
+
+    /// How many sets there are, the empty one included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Whether only the empty set is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sets.len() == 1
+    }
+}

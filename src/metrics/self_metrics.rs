@@ -1,0 +1,290 @@
+//! Families of the exporter and of the host: the counts of all stages, which know nothing of metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use procfs::WithCurrentSystemInfo as _;
+use procfs::process::{LimitValue, Process};
+
+use crate::collect::{Collection, CollectorStats, DomainStatus};
+use crate::config::Group;
+use crate::domains::{DefinitionFailure, Snapshot};
+use crate::libvirt::ErrorClass;
+use crate::metrics::fill::{Filled, Filling, boolean, count, unix_seconds};
+use crate::metrics::{Families, Started, SubjectId, Value, states};
+use crate::tables::collection::{COMPLETE, MISSING, QUARANTINED};
+use crate::tables::exporter::{
+    BATCHES, BUILD, COLLECT_DURATION, COLLECT_FAILURES, CONFIG_GOOD, CONFIG_RELOADED, DUPLICATES, EVENTS_DROPPED,
+    HTTP_REQUESTS, LAST_COLLECT, METADATA_FAILURES, METADATA_PENDING, OTLP_EXPORTS, OTLP_REJECTED, PROCESS_CPU,
+    PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS, RECONNECTS, RESYNCS, SERIES,
+    STUCK_CALLS, UNMAPPED_KEYS, UNREADABLE,
+};
+use crate::tables::host::{DOMAINS, HOST_CPUS, HOST_MEMORY, UP, VERSIONS};
+
+/// Counts of pushes.
+#[derive(Debug)]
+pub struct PushCounts {
+    /// Pushes by result, every result included.
+    pub exports: Vec<(&'static str, u64)>,
+    /// Data points that the receiver rejected.
+    pub rejected_points: u64,
+}
+
+/// Everything that the families of this module are made from.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The collection that is being exported.
+    pub collection: &'a Collection,
+    /// How the running domains fared.
+    pub domains: Vec<(SubjectId, &'a DomainStatus)>,
+    /// What the collector has counted.
+    pub collector: CollectorStats,
+    /// How many different keys of this collection no metric stands for.
+    pub unmapped_keys: usize,
+    /// Samples dropped since the start because others had their labels.
+    pub duplicate_samples: u64,
+    /// Answered HTTP requests by route and status code.
+    pub http_requests: BTreeMap<(&'static str, u16), u64>,
+    /// Counts of pushes; `None` if metrics are not pushed.
+    pub push: Option<PushCounts>,
+    /// Whether the configuration files, when they were last read, were valid and are in effect.
+    pub config_good: bool,
+    /// When the configuration was last read with success.
+    pub config_reloaded: SystemTime,
+    /// When the exporter started.
+    pub started: SystemTime,
+}
+
+/// A sample for each group that is not there of a domain.
+fn missing(subject: SubjectId, status: &DomainStatus) -> Vec<Filled<'static>> {
+    let Some(missing) = &status.missing else { return Vec::new() };
+    let labels = |group: &Group| vec![("group", group.as_str().into()), ("reason", missing.reason.as_str().into())];
+    missing.groups.iter().map(|group| (subject, labels(group), Value::Unsigned(1))).collect()
+}
+
+/// Puts the exporter's own families in front of those of the domains.
+pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
+    let series = families.series();
+    let mut filling = Filling::new(families, &|_| true);
+    let collection = facts.collection;
+    filling.number(&UP, boolean(collection.error.is_none()));
+    if let Some(versions) = &collection.versions {
+        let values = [&versions.library, &versions.libvirt, &versions.hypervisor, &versions.driver];
+        filling.labelled(&VERSIONS, [(values.map(String::as_str).to_vec(), Value::Unsigned(1))]);
+        if let Some(host) = versions.host {
+            filling.number(&HOST_CPUS, Value::Unsigned(host.cpus.into()));
+            filling.number(&HOST_MEMORY, Value::Unsigned(host.memory_kib.saturating_mul(1024)));
+        }
+    }
+    let domains = domains_by_state(collection);
+    filling.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
+    let domains = facts.domains.iter();
+    filling.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.is_complete()))));
+    filling.add(&MISSING, facts.domains.iter().flat_map(|(subject, status)| missing(*subject, status)));
+    let quarantined = domains.filter(|(_, status)| status.quarantined.is_some());
+    filling.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, Value::Unsigned(1))));
+    let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];
+    filling.labelled(&BUILD, [(version, Value::Unsigned(1))]);
+    filling.number(&COLLECT_DURATION, Value::Float(collection.duration.as_secs_f64()));
+    let failures = failures_by_reason(&facts.collector);
+    filling
+        .labelled(&COLLECT_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
+    if let Some(last) = facts.collector.last_success {
+        filling.number(&LAST_COLLECT, unix_seconds(last));
+    }
+    filling.number(&RECONNECTS, Value::Unsigned(facts.collector.reconnects));
+    filling.number(&BATCHES, count(facts.collector.calls));
+    filling.number(&STUCK_CALLS, count(facts.collector.stuck_calls));
+    let targets = &collection.targets;
+    filling.labelled(&RESYNCS, targets.resyncs.iter().map(|(cause, count)| (vec![*cause], Value::Unsigned(*count))));
+    filling.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));
+    filling.number(&METADATA_PENDING, count(targets.metadata_pending));
+    let failures = metadata_failures(targets);
+    filling.labelled(&METADATA_FAILURES, failures.map(|(reason, count)| (vec![reason], Value::Unsigned(count))));
+    filling.number(&UNREADABLE, count(targets.unreadable.len()));
+    filling.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
+    filling.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
+    filling.number(&SERIES, count(series));
+    filling.number(&CONFIG_GOOD, boolean(facts.config_good));
+    filling.number(&CONFIG_RELOADED, unix_seconds(facts.config_reloaded));
+    let requests: Vec<_> =
+        facts.http_requests.iter().map(|((path, code), count)| (*path, code.to_string(), *count)).collect();
+    let requests = requests.iter().map(|(path, code, count)| (vec![*path, code.as_str()], Value::Unsigned(*count)));
+    filling.labelled(&HTTP_REQUESTS, requests);
+    if let Some(push) = &facts.push {
+        let exports = push.exports.iter().map(|(result, count)| (vec![*result], Value::Unsigned(*count)));
+        filling.labelled(&OTLP_EXPORTS, exports);
+        filling.number(&OTLP_REJECTED, Value::Unsigned(push.rejected_points));
+    }
+    add_process(&mut filling);
+    // Of its own clock: the kernel's needs /proc/stat, which a hardened service does not see.
+    filling.number(&PROCESS_START, unix_seconds(facts.started));
+    let built = filling.finish();
+    families.families.splice(0..0, built);
+    // What happens on the host is counted by this process.
+    for subject in [SubjectId::EXPORTER, SubjectId::HOST] {
+        let started = Started { exporter: Some(facts.started), ..Started::default() };
+        families.subjects.get_mut(subject).started = Some(started);
+    }
+}
+
+/// What the kernel says of this process; what it does not say has no sample.
+fn add_process(filling: &mut Filling<'_>) {
+    let Ok(process) = Process::myself() else {
+        return;
+    };
+    if let Ok(stat) = process.stat() {
+        let ticks = Value::Unsigned(stat.utime + stat.stime);
+        let per_second = Value::Unsigned(procfs::ticks_per_second());
+        let cpu = crate::metrics::float(ticks) / crate::metrics::float(per_second);
+        filling.number(&PROCESS_CPU, Value::Float(cpu));
+        filling.number(&PROCESS_MEMORY, Value::Unsigned(stat.rss_bytes().get()));
+        let fds = process.fd_count().ok();
+        fds.into_iter().for_each(|fds| filling.number(&PROCESS_FDS, count(fds)));
+        if let Ok(limits) = process.limits()
+            && let LimitValue::Value(limit) = limits.max_open_files.soft_limit
+        {
+            filling.number(&PROCESS_MAX_FDS, Value::Unsigned(limit));
+        }
+        filling.number(&PROCESS_THREADS, Value::Unsigned(stat.num_threads.unsigned_abs()));
+    }
+}
+
+/// Every state has a sample, so that a sum over them is the number of domains; without states there is none.
+#[must_use]
+pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
+    let mut counts: Vec<(&'static str, u64)> = states().iter().map(|state| (*state, 0)).collect();
+    let mut seen = BTreeSet::new();
+    // A domain that was asked for twice, because it was busy or stopped meanwhile, is in several records.
+    let records = collection.batches.iter().flat_map(|records| records.domains());
+    for domain in records.filter(|domain| seen.insert(domain.uuid)) {
+        let state = domain.params().find(|param| param.key == "state.state");
+        if let Some(state) = state
+            && let crate::libvirt::ParamValue::Int(state) = state.value
+            && let Some(entry) = usize::try_from(state).ok().and_then(|state| counts.get_mut(state))
+        {
+            entry.1 += 1;
+        }
+    }
+    // A collection of other groups says nothing of states.
+    let silent = !collection.domains.is_empty() && counts.iter().all(|(_, count)| *count == 0);
+    if silent || collection.error.is_some() { Vec::new() } else { counts }
+}
+
+/// Every reason has a sample from the start, so that a rate over it sees the first failure.
+fn failures_by_reason(stats: &CollectorStats) -> Vec<(&'static str, u64)> {
+    let classes = ErrorClass::NAMED.into_iter().chain([ErrorClass::Other(0)]);
+    classes
+        .map(|class| {
+            let same = |known: &&(ErrorClass, u64)| known.0.as_str() == class.as_str();
+            (class.as_str(), stats.failures.iter().find(same).map_or(0, |known| known.1))
+        })
+        .collect()
+}
+
+/// Likewise.
+fn metadata_failures(targets: &Snapshot) -> impl Iterator<Item = (&'static str, u64)> {
+    let count = |reason| targets.metadata_failures.get(&reason).copied().unwrap_or(0);
+    DefinitionFailure::ALL.into_iter().map(move |reason| (reason.as_str(), count(reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::encode::Format;
+    use crate::libvirt::{ParamValue, Records};
+
+    #[test]
+    fn what_the_target_set_counts_is_shown() {
+        let targets = Snapshot {
+            resyncs: BTreeMap::from([("overflow", 2)]),
+            events_dropped: 7,
+            metadata_pending: 3,
+            metadata_failures: BTreeMap::from([(DefinitionFailure::Dtd, 1), (DefinitionFailure::TimedOut, 4)]),
+            unreadable: vec![Uuid::nil()],
+            ..Snapshot::default()
+        };
+        let collection = Collection {
+            batches: Vec::new(),
+            parameters: BTreeMap::new(),
+            domains: Vec::new(),
+            versions: None,
+            at: UNIX_EPOCH,
+            ended: std::time::Instant::now(),
+            duration: Duration::ZERO,
+            calls: 0,
+            error: None,
+            targets: Arc::new(targets),
+        };
+        let facts = Facts {
+            collection: &collection,
+            domains: Vec::new(),
+            collector: CollectorStats::default(),
+            unmapped_keys: 0,
+            duplicate_samples: 0,
+            http_requests: BTreeMap::new(),
+            config_good: true,
+            config_reloaded: UNIX_EPOCH,
+            started: UNIX_EPOCH,
+            push: None,
+        };
+        let mut families = Families::default();
+        prepend(&mut families, &facts);
+        let text = String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
+        for line in [
+            "libvirt_exporter_resyncs_total{cause=\"overflow\"} 2",
+            "libvirt_exporter_events_dropped_total 7",
+            "libvirt_exporter_metadata_pending 3",
+            "libvirt_exporter_metadata_failures_total{reason=\"dtd\"} 1",
+            "libvirt_exporter_metadata_failures_total{reason=\"timed_out\"} 4",
+            "libvirt_exporter_metadata_failures_total{reason=\"too_deep\"} 0",
+            "libvirt_exporter_unreadable_domains 1",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+        let reasons = text.matches("libvirt_exporter_metadata_failures_total{").count();
+        assert_eq!(reasons, DefinitionFailure::ALL.len(), "each reason has a sample from the start: {text}");
+        let reasons = text.matches("libvirt_exporter_collect_failures_total{").count();
+        assert_eq!(reasons, ErrorClass::NAMED.len() + 1, "each reason has a sample from the start: {text}");
+    }
+
+    #[test]
+    fn one_failure_has_one_name_in_all_metrics() {
+        for class in ErrorClass::NAMED {
+            let of_definition = DefinitionFailure::from(class);
+            let same = of_definition.as_str() == class.as_str();
+            assert!(same || of_definition == DefinitionFailure::Other, "{of_definition} is {}", class.as_str());
+        }
+    }
+
+    #[test]
+    fn a_domain_in_two_records_counts_once() {
+        let batch = |domains: &[(u128, i32)]| {
+            let mut records = Records::default();
+            for (uuid, state) in domains {
+                records.push_domain("x", Uuid::from_u128(*uuid), Some(1));
+                records.push("state.state", ParamValue::Int(*state));
+            }
+            Arc::new(records)
+        };
+        let collection = Collection {
+            batches: vec![batch(&[(1, 1), (2, 3)]), batch(&[(1, 5), (3, 1)])],
+            parameters: BTreeMap::new(),
+            domains: Vec::new(),
+            versions: None,
+            at: SystemTime::now(),
+            ended: std::time::Instant::now(),
+            duration: Duration::ZERO,
+            calls: 2,
+            error: None,
+            targets: Arc::default(),
+        };
+        let counted: Vec<_> = domains_by_state(&collection).into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("running", 2), ("paused", 1)]);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the samples of a collection describe.
+
+use super::labels::LabelSet;
+use super::start::Started;
+use crate::tables::Subject;
+
+/// The number of a subject in [`Subjects`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubjectId(u32);
+
+impl SubjectId {
+    /// The exporter itself.
+    pub const EXPORTER: Self = Self(0);
+    /// The host and its libvirt.
+    pub const HOST: Self = Self(1);
+
+    /// The position in the table, from 0 on.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// One subject of a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectInfo {
+    /// What it is. This decides the names of its OpenTelemetry attributes and which resource its samples have.
+    pub kind: Subject,
+    /// The labels of all of its samples.
+    pub labels: LabelSet,
+    /// When its counters began; `None` if nothing about that is known.
+    pub started: Option<Started>,
+}
+
+/// The subjects of a collection: the exporter, the host, and any others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subjects(Vec<SubjectInfo>);
+
+impl Default for Subjects {
+    fn default() -> Self {
+        let unlabelled = |kind| SubjectInfo { kind, labels: LabelSet::EMPTY, started: None };
+        Self(vec![unlabelled(Subject::Exporter), unlabelled(Subject::Host)])
+    }
+}
+
+impl Subjects {
+    /// Adds a subject.
+    pub fn push(&mut self, kind: Subject, labels: LabelSet) -> SubjectId {
+        // More than 2^32 subjects would need more memory than the kernel gives a process its size.
+        let number = u32::try_from(self.0.len()).unwrap_or(0);
+        self.0.push(SubjectInfo { kind, labels, started: None });
+        SubjectId(number)
+    }
+
+    /// The subject with a number.
+    #[must_use]
+    pub fn get(&self, id: SubjectId) -> &SubjectInfo {
+        &self.0[id.index()]
+    }
+
+    /// The subject with a number.
+    pub fn get_mut(&mut self, id: SubjectId) -> &mut SubjectInfo {
+        &mut self.0[id.index()]
+    }
+
+    /// All subjects in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &SubjectInfo> {
+        self.0.iter()
+    }
+
+    /// All subjects in the order of their numbers.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut SubjectInfo> {
+        self.0.iter_mut()
+    }
+
+    /// The same subjects, without their starts.
+    #[must_use]
+    pub fn without_starts(&self) -> Self {
+        Self(self.0.iter().map(|subject| SubjectInfo { started: None, ..*subject }).collect())
+    }
+}

@@ -1,0 +1,18 @@
+//! How each domain fared in the last collection, and statistics without a row.
+
+use super::kind::Subject;
+use super::row::{NUMBER, table};
+
+#[rustfmt::skip]
+table! {
+    /// What is there whatever the groups are.
+    TABLE: None, Subject::Domain;
+    UNMAPPED = Unknown, NUMBER, "libvirt_domain_unmapped_stat", "libvirt.domain.unmapped_stat", ["key"],
+        "A statistic that this version has no metric for, by its key in libvirt";
+    COMPLETE = Gauge, NUMBER, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
+        "Whether the last collection has all that was asked for of a running domain: 1 yes, 0 if what its hypervisor would say is missing";
+    MISSING = Gauge, NUMBER, "libvirt_domain_stats_missing", "libvirt.domain.stats_missing", ["group", "reason"],
+        "A statistics group that the last collection lacks of a running domain, or has in part: always 1, no sample where all is there. Reasons: busy (another client or a job of libvirt held the domain), quarantined, deadline, refused (libvirt answered with an error, or without the group), stuck_calls (too many calls wait for domains that do not answer)";
+    QUARANTINED = Gauge, NUMBER, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
+        "Whether the domain's hypervisor is left alone because it did not answer: 1, or no sample";
+}

@@ -1,0 +1,43 @@
+//! From the domain XML, and from what libvirt keeps beside it.
+
+use super::Group;
+use super::kind::Subject;
+use super::row::{NUMBER, SECONDS, table};
+
+#[rustfmt::skip]
+table! {
+    /// What comes and goes with the group `state`.
+    STATE: Some(Group::State), Subject::Domain;
+    INFO = Info, NUMBER, "libvirt_domain_info", "libvirt.domain.info", ["title", "os_type", "arch", "machine", "os", "emulator", "flavor", "group_id", "group_name", "image_id", "instance_name", "kubevirt_name", "kubevirt_namespace", "kubevirt_uid", "ovirt_cluster_version", "project_id", "project_name", "user_id", "user_name"],
+        "What the domain's definition says of it and of its owner, and the labels of metadata.labels; a label without a value is left out";
+    AUTOSTART = Gauge, NUMBER, "libvirt_domain_autostart", "libvirt.domain.autostart", [],
+        "Whether the domain starts with the host: 1 yes, 0 no; a change is seen within collection.resync_interval";
+    PERSISTENT = Gauge, NUMBER, "libvirt_domain_persistent", "libvirt.domain.persistent", [],
+        "Whether the domain is defined: 1 yes, 0 if it vanishes when it stops";
+    MANAGED_SAVE = Gauge, NUMBER, "libvirt_domain_managed_save", "libvirt.domain.managed_save", [],
+        "Whether the domain has a saved image to start from: 1 yes, 0 no; its removal is seen within collection.resync_interval";
+    HAS_SNAPSHOTS = Gauge, NUMBER, "libvirt_domain_has_snapshots", "libvirt.domain.has_snapshots", [],
+        "Whether the domain has snapshots: 1 yes, 0 no; a change is seen within collection.resync_interval";
+    HAS_CHECKPOINTS = Gauge, NUMBER, "libvirt_domain_has_checkpoints", "libvirt.domain.has_checkpoints", [],
+        "Whether the domain has checkpoints: 1 yes, 0 no; a change is seen within collection.resync_interval";
+    AGENT_CONNECTED = Gauge, NUMBER, "libvirt_domain_agent_connected", "libvirt.domain.agent.connected", [],
+        "Whether the guest agent is connected, where the domain has a channel for one: 1 yes, 0 no";
+    START_TIME = Gauge, SECONDS, "libvirt_domain_start_time_seconds", "libvirt.domain.start_time", [],
+        "When the domain started, as a Unix time, if the exporter saw it start";
+}
+
+#[rustfmt::skip]
+table! {
+    /// Likewise with `block`.
+    BLOCK: Some(Group::Block), Subject::Domain;
+    BLOCK_INFO = Info, NUMBER, "libvirt_domain_block_info", "libvirt.domain.disk.info", ["device", "bus", "path", "source", "driver_type", "cache", "serial", "alias", "readonly"],
+        "What a block device is on: the path of a file or device, or another source as protocol:name or pool/volume";
+}
+
+#[rustfmt::skip]
+table! {
+    /// Likewise with `interface`.
+    INTERFACE: Some(Group::Interface), Subject::Domain;
+    INTERFACE_INFO = Info, NUMBER, "libvirt_domain_interface_info", "libvirt.domain.network.interface.info", ["interface", "mac", "model", "interface_type", "network", "portgroup", "bridge", "source", "mtu", "alias", "ovs_port_id"],
+        "What a network interface is connected to; what has no event, such as a move to another bridge, is seen within metadata.refresh_interval";
+}
