@@ -12,7 +12,7 @@
 //! One number travels: `block.0.rd.bytes` (libvirt) -> a [`libvirt::Param`] (owned, typed) -> one row of [`tables`]
 //! -> a sample of `libvirt_domain_block_read_bytes_total{domain,uuid,device}` -> bytes. No stage knows a
 //! later one; [`config`] is read by all; [`app`] is where they meet. [`tables`] says which metrics and
-//! groups there are. `files` reads files off the runtime.
+//! groups there are, [`probes`] what libvirt is asked, and [`collect`] decides when and by which worker. `files` reads files off the runtime.
 #![deny(unsafe_code)]
 
 pub mod app;
@@ -29,6 +29,7 @@ pub mod libvirt;
 pub mod log;
 pub mod metrics;
 pub mod metrics_doc;
+pub mod probes;
 pub mod push;
 pub mod tables;
 pub mod web;

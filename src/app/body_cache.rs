@@ -150,6 +150,7 @@ mod tests {
             duration: Duration::ZERO,
             calls: 0,
             targets: Arc::default(),
+            readings: Vec::new(),
             error: None,
         };
         Wanted {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use crate::collect::{Collection, Collector, Efforts, Quarantined, Selection, Shortcomings, Standing};
+use crate::collect::{Collection, Collector, Quarantined, Selection, SelectionTimings, Shortcomings, Standing};
 use crate::config::{Config, Group};
 use crate::domains::Snapshot;
 use crate::encode::Format;
@@ -23,7 +23,7 @@ pub struct Exporter {
     duplicate_samples: AtomicU64,
     http_requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     last: Mutex<Option<Arc<Last>>>,
-    efforts: Efforts,
+    efforts: SelectionTimings,
     reload_fault: Mutex<Option<String>>,
     started: SystemTime,
     reloaded: Mutex<SystemTime>,
@@ -95,7 +95,7 @@ impl Exporter {
             duplicate_samples: AtomicU64::new(0),
             http_requests: Mutex::default(),
             last: Mutex::default(),
-            efforts: Efforts::default(),
+            efforts: SelectionTimings::default(),
             started,
             reload_fault: Mutex::default(),
             reloaded: Mutex::new(started),
@@ -198,7 +198,7 @@ impl Exporter {
 
     /// How long the collections of each selection took.
     #[must_use]
-    pub fn efforts(&self) -> &Efforts {
+    pub fn efforts(&self) -> &SelectionTimings {
         &self.efforts
     }
 

@@ -5,7 +5,7 @@
 //! busy then is asked by a call that waits for it, of which there are few at a time. Before the first try, before a call
 //! waits, and while it does, the control state tells a busy domain from one whose monitor does not answer.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -82,6 +82,11 @@ impl Busy {
         self.domains.insert(uuid, Entry { missing, tries, pause, stage });
     }
 
+    /// Domains whose control states have to be looked at before anything else, and can be.
+    pub(super) fn has_unchecked(&self) -> bool {
+        self.checking.is_empty() && self.domains.values().any(|entry| entry.stage == Stage::Unchecked)
+    }
+
     /// `uuid` is asked no more.
     pub(super) fn remove(&mut self, uuid: Uuid) {
         self.domains.remove(&uuid);
@@ -146,15 +151,20 @@ impl Busy {
         stuck
     }
 
-    /// The calls that are due now. A domain that is `long` busy is given up after the first tries.
-    pub(super) fn take_due(&mut self, now: Instant, calls: &WaitingCalls) -> Vec<Again> {
+    /// The calls that are due now. A domain that was busy to the end of the last collection, and so for long, is given up
+    /// after the first tries.
+    pub(super) fn take_due(
+        &mut self,
+        now: Instant,
+        calls: &WaitingCalls,
+        is_long: impl Fn(Uuid) -> bool,
+    ) -> Vec<Again> {
         let is_due = |at: Option<Instant>, slack| at.is_some_and(|at| at <= now + slack);
         let due = |entry: &Entry| if let Stage::Due(at) = entry.stage { Some(at) } else { None };
         if !self.domains.values().any(|entry| is_due(due(entry), Duration::ZERO)) {
             return Vec::new();
         }
-        self.domains
-            .retain(|uuid, entry| entry.tries < TRIES || !is_due(due(entry), TOGETHER) || !calls.is_long(*uuid));
+        self.domains.retain(|uuid, entry| entry.tries < TRIES || !is_due(due(entry), TOGETHER) || !is_long(*uuid));
         let mut together: BTreeMap<StatsGroups, Vec<Uuid>> = BTreeMap::new();
         let mut again = Vec::new();
         for (uuid, entry) in self.domains.iter_mut().filter(|(_, entry)| is_due(due(entry), TOGETHER)) {
@@ -181,13 +191,11 @@ fn pause(tries: u32, chance: f64) -> Duration {
     doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0))
 }
 
-/// Calls that wait for the job of a domain, over all collections, and domains that stayed busy all the same.
+/// Calls that wait for the job of a domain, over all collections.
 #[derive(Debug, Default)]
 pub(super) struct WaitingCalls {
     /// By call: its domain, and when it began.
     calls: BTreeMap<JobId, (Uuid, Instant)>,
-    /// Domains that were busy to the end of a collection: the next gives them up after the first tries.
-    long: HashSet<Uuid>,
 }
 
 impl WaitingCalls {
@@ -199,21 +207,6 @@ impl WaitingCalls {
     /// Whether a call may wait for the job of `uuid`, beside `more` that are about to.
     pub(super) fn may_wait(&self, uuid: Uuid, more: usize) -> bool {
         self.calls.len() + more < MOST_WAITING && !self.calls.values().any(|(of, _)| *of == uuid)
-    }
-
-    /// Whether `uuid` was busy to the end of the last collection.
-    pub(super) fn is_long(&self, uuid: Uuid) -> bool {
-        self.long.contains(&uuid)
-    }
-
-    /// A collection has ended without `uuid`.
-    pub(super) fn was_busy(&mut self, uuid: Uuid) {
-        self.long.insert(uuid);
-    }
-
-    /// `uuid` has answered.
-    pub(super) fn answered(&mut self, uuid: Uuid) {
-        self.long.remove(&uuid);
     }
 
     /// Call number `job` waits for the job of `uuid`.
@@ -233,11 +226,6 @@ impl WaitingCalls {
         self.calls.remove(&job);
         Some(job)
     }
-
-    /// Forgets domains that are not `known`: they have been stopped or started again.
-    pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
-        self.long.retain(|uuid| known(*uuid));
-    }
 }
 
 #[cfg(test)]
@@ -245,6 +233,7 @@ mod tests {
     use super::*;
 
     const BLOCK: StatsGroups = StatsGroups::BLOCK;
+    const NEVER_LONG: fn(Uuid) -> bool = |_| false;
 
     fn uuid(number: u128) -> Uuid {
         Uuid::from_u128(number)
@@ -270,8 +259,8 @@ mod tests {
         assert_eq!(busy.due(), None, "their control states come first");
         check(&mut busy, now);
         assert_eq!(busy.due(), Some(after(now, 20)));
-        assert!(busy.take_due(after(now, 19), &calls).is_empty());
-        let again = busy.take_due(after(now, 20), &calls);
+        assert!(busy.take_due(after(now, 19), &calls, NEVER_LONG).is_empty());
+        let again = busy.take_due(after(now, 20), &calls, NEVER_LONG);
         assert_eq!(again, [Again::Now(BLOCK, vec![uuid(1), uuid(2)]), Again::Now(StatsGroups::VM, vec![uuid(3)])]);
         assert_eq!(busy.due(), None, "they are under way");
         busy.remove(uuid(1));
@@ -291,7 +280,7 @@ mod tests {
         busy.note(uuid(2), BLOCK, after(now, 15), 0.5);
         assert_eq!(busy.take_unchecked(after(now, 15)), [uuid(2)]);
         busy.note(uuid(3), BLOCK, after(now, 16), 0.5);
-        assert_eq!(busy.take_due(after(now, 20), &calls), [Again::Now(BLOCK, vec![uuid(1)])]);
+        assert_eq!(busy.take_due(after(now, 20), &calls, NEVER_LONG), [Again::Now(BLOCK, vec![uuid(1)])]);
         assert!(busy.checked(&[], after(now, 21)).is_empty());
         assert_eq!(busy.due(), Some(after(now, 41)));
         assert_eq!(busy.take_unchecked(after(now, 21)), [uuid(3)], "it was not among those that were looked at");
@@ -322,13 +311,13 @@ mod tests {
             domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 0.5));
             check(&mut busy, now);
             now += LONGEST_PAUSE;
-            assert_eq!(busy.take_due(now, &calls), [Again::Now(BLOCK, domains.clone())]);
+            assert_eq!(busy.take_due(now, &calls, NEVER_LONG), [Again::Now(BLOCK, domains.clone())]);
         }
         domains.iter().for_each(|uuid| busy.note(*uuid, BLOCK, now, 0.5));
         assert_eq!(busy.due(), None, "they are looked at again first");
         check(&mut busy, now);
         now += LONGEST_PAUSE;
-        let again = busy.take_due(now, &calls);
+        let again = busy.take_due(now, &calls, NEVER_LONG);
         assert_eq!(again[..2], [1, 2].map(|number| Again::Wait(BLOCK, uuid(number))));
         assert_eq!(again[2..], [Again::Now(BLOCK, vec![uuid(3), uuid(4)])]);
         (1..=2).for_each(|number| calls.begin(u64::try_from(number).expect("small"), uuid(number), now));
@@ -346,18 +335,16 @@ mod tests {
     fn a_domain_that_is_busy_for_long_is_given_up_after_the_first_tries() {
         let mut now = Instant::now();
         let (mut busy, mut calls) = (Busy::default(), WaitingCalls::default());
-        calls.was_busy(uuid(1));
         for _ in 0..TRIES {
             busy.note(uuid(1), BLOCK, now, 0.5);
             check(&mut busy, now);
             now += LONGEST_PAUSE;
-            assert_eq!(busy.take_due(now, &calls).len(), 1);
+            assert_eq!(busy.take_due(now, &calls, NEVER_LONG).len(), 1);
         }
         busy.note(uuid(1), BLOCK, now, 0.5);
         check(&mut busy, now);
-        assert!(busy.take_due(now + LONGEST_PAUSE, &calls).is_empty() && busy.is_empty());
-        calls.answered(uuid(1));
-        assert!(!calls.is_long(uuid(1)) && calls.may_wait(uuid(1), 0));
+        assert!(busy.take_due(now + LONGEST_PAUSE, &calls, |_| true).is_empty() && busy.is_empty());
+        assert!(calls.may_wait(uuid(1), 0));
         calls.begin(7, uuid(1), now);
         assert!(!calls.may_wait(uuid(1), 0) && calls.may_wait(uuid(2), 0) && !calls.may_wait(uuid(2), 1));
         assert!(calls.ended(7) && !calls.ended(7) && calls.len() == 0);

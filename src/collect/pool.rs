@@ -1,23 +1,41 @@
-//! The workers: who is connected, who is busy, and since when.
+//! The workers: which of them are connected, which are busy, and since when. Pure: the threads belong to the engine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::coordinator::Message;
-use super::worker::{Role, Task, Worker, WorkerId};
-use crate::domains::Inbox;
-use crate::libvirt::OpenGuard;
+use crate::libvirt::Access;
 
 /// How long a connection may take to open.
-pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// When it is tried again to end an open that goes on: a helper of its transport may still be starting, or libvirt has
 /// turned to the next address of the host.
 const ABORT_AGAIN: Duration = Duration::from_secs(1);
 
+/// The number of a worker; never used twice.
+pub(super) type WorkerId = u64;
 /// The number of a task that was given out; never used twice.
 pub(super) type JobId = u64;
+
+/// What a worker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Listens to events, and asks for what never waits for a hypervisor. Its connection stands for the daemon's.
+    Control,
+    /// Fetches statistics.
+    Stats,
+    /// Asks what is asked beside the collections.
+    Background(Access),
+}
+
+impl Role {
+    /// The connection that it needs.
+    pub(super) fn access(self) -> Access {
+        match self {
+            Self::Control | Self::Stats => Access::ReadOnly,
+            Self::Background(access) => access,
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -30,77 +48,55 @@ enum State {
     Idle {
         since: Instant,
     },
-    Busy(JobId),
+    Busy {
+        job: JobId,
+        since: Instant,
+    },
 }
 
 #[derive(Debug)]
 struct Entry {
     role: Role,
-    tasks: mpsc::Sender<(JobId, Task)>,
-    guard: OpenGuard,
     state: State,
 }
 
 /// All workers of one URI.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pool {
-    uri: String,
-    inbox: Arc<Inbox>,
-    messages: mpsc::Sender<Message>,
     workers: BTreeMap<WorkerId, Entry>,
-    /// Threads that have not ended yet, workers that were let go included.
+    /// Threads that have not ended yet, workers that were dismissed included.
     threads: usize,
     next: u64,
 }
 
 impl Pool {
-    /// Events go into `inbox`, everything else is told by messages.
-    pub(super) fn new(uri: String, inbox: Arc<Inbox>, messages: mpsc::Sender<Message>) -> Self {
-        Self { uri, inbox, messages, workers: BTreeMap::new(), threads: 0, next: 0 }
-    }
-
-    /// Starts a worker, which begins by connecting. `None` if the system has no thread left.
-    pub(super) fn start(&mut self, role: Role, now: Instant) -> Option<WorkerId> {
+    /// A worker is started.
+    pub(super) fn start(&mut self, role: Role, now: Instant) -> WorkerId {
         let id = self.number();
-        let (tasks, incoming) = mpsc::channel();
-        let (uri, inbox, messages) = (self.uri.clone(), Arc::clone(&self.inbox), self.messages.clone());
-        let guard = OpenGuard::default();
-        let worker = Worker { id, role, uri, guard: guard.clone(), inbox, tasks: incoming, messages };
-        let thread = thread::Builder::new().name(format!("libvirt-{id}")).spawn(move || worker.run());
-        thread.ok()?;
         self.threads += 1;
-        let state = State::Opening { abort_at: now + OPEN_PATIENCE, overdue: false };
-        self.workers.insert(id, Entry { role, tasks, guard, state });
-        Some(id)
+        let state = State::Opening { abort_at: now + OPEN_TIMEOUT, overdue: false };
+        self.workers.insert(id, Entry { role, state });
+        id
     }
 
-    /// The worker has its connection.
-    pub(super) fn opened(&mut self, id: WorkerId, now: Instant) {
+    /// The worker has its connection, or has done its task.
+    pub(super) fn free(&mut self, id: WorkerId, now: Instant) {
         if let Some(entry) = self.workers.get_mut(&id) {
             entry.state = State::Idle { since: now };
         }
     }
 
-    /// When the next open will have taken too long.
-    pub(super) fn next_abort(&self) -> Option<Instant> {
+    /// The workers whose opens will have taken too long, and when.
+    pub(super) fn open_timeouts(&self) -> impl Iterator<Item = (WorkerId, Instant)> {
         let at = |entry: &Entry| if let State::Opening { abort_at, .. } = entry.state { Some(abort_at) } else { None };
-        self.workers.values().filter_map(at).min()
+        self.workers.iter().filter_map(move |(id, entry)| Some((*id, at(entry)?)))
     }
 
-    /// Ends opens that have taken too long. Gives those that it could not end: of them nothing more may be heard.
-    pub(super) fn abort_hung_opens(&mut self, now: Instant) -> Vec<WorkerId> {
-        let mut going_on = Vec::new();
-        for (id, entry) in &mut self.workers {
-            if let State::Opening { abort_at, overdue } = &mut entry.state
-                && *abort_at <= now
-            {
-                (*abort_at, *overdue) = (now + ABORT_AGAIN, true);
-                if !entry.guard.abort() {
-                    going_on.push(*id);
-                }
-            }
+    /// The open of the worker has taken too long.
+    pub(super) fn overdue(&mut self, id: WorkerId, now: Instant) {
+        if let Some(Entry { state: State::Opening { abort_at, overdue }, .. }) = self.workers.get_mut(&id) {
+            (*abort_at, *overdue) = (now + ABORT_AGAIN, true);
         }
-        going_on
     }
 
     /// Whether the worker's open has taken too long.
@@ -108,22 +104,17 @@ impl Pool {
         self.workers.get(&id).is_some_and(|entry| matches!(entry.state, State::Opening { overdue: true, .. }))
     }
 
-    /// Gives a task to an idle worker.
-    pub(super) fn give(&mut self, id: WorkerId, task: Task) -> Option<JobId> {
+    /// The worker is given a task.
+    pub(super) fn give(&mut self, id: WorkerId, now: Instant) -> JobId {
         let job = self.number();
-        let entry = self.workers.get_mut(&id)?;
-        entry.tasks.send((job, task)).ok()?;
-        entry.state = State::Busy(job);
-        Some(job)
+        if let Some(entry) = self.workers.get_mut(&id) {
+            entry.state = State::Busy { job, since: now };
+        }
+        job
     }
 
-    /// The worker has done its task.
-    pub(super) fn done(&mut self, id: WorkerId, now: Instant) {
-        self.opened(id, now);
-    }
-
-    /// Lets a worker go: it ends when it has done what it does.
-    pub(super) fn let_go(&mut self, id: WorkerId) {
+    /// The worker is let go.
+    pub(super) fn dismiss(&mut self, id: WorkerId) {
         self.workers.remove(&id);
     }
 
@@ -132,7 +123,7 @@ impl Pool {
     pub(super) fn ended(&mut self, id: WorkerId) -> Option<JobId> {
         self.threads = self.threads.saturating_sub(1);
         match self.workers.remove(&id)?.state {
-            State::Busy(job) => Some(job),
+            State::Busy { job, .. } => Some(job),
             State::Opening { .. } | State::Idle { .. } => None,
         }
     }
@@ -143,9 +134,38 @@ impl Pool {
         self.workers.iter().find_map(|(id, entry)| is_idle(entry).then_some(*id))
     }
 
+    /// An idle worker for the background whose connection allows at least this.
+    pub(super) fn idle_background(&self, access: Access) -> Option<WorkerId> {
+        let is_idle = |entry: &Entry| serves(entry.role, access) && matches!(entry.state, State::Idle { .. });
+        self.workers.iter().find_map(|(id, entry)| is_idle(entry).then_some(*id))
+    }
+
+    /// When a further worker for the background may be started, so that a call that takes long does not hold up the others:
+    /// `patience` after the busy ones began. `None` while one is being opened.
+    pub(super) fn next_background(&self, access: Access, patience: Duration, now: Instant) -> Option<Instant> {
+        let able = self.workers.values().filter(|entry| serves(entry.role, access));
+        let mut at = able.map(|entry| match entry.state {
+            State::Opening { .. } => None,
+            State::Idle { .. } => Some(now),
+            State::Busy { since, .. } => Some(since + patience),
+        });
+        at.try_fold(now, |latest, at| Some(latest.max(at?)))
+    }
+
     /// All workers.
     pub(super) fn ids(&self) -> Vec<WorkerId> {
         self.workers.keys().copied().collect()
+    }
+
+    /// The workers for the background.
+    pub(super) fn background(&self) -> Vec<WorkerId> {
+        let background = self.workers.iter().filter(|(_, entry)| matches!(entry.role, Role::Background(_)));
+        background.map(|(id, _)| *id).collect()
+    }
+
+    /// What the worker is for.
+    pub(super) fn role(&self, id: WorkerId) -> Option<Role> {
+        self.workers.get(&id).map(|entry| entry.role)
     }
 
     /// How many workers there are for statistics.
@@ -163,29 +183,14 @@ impl Pool {
         self.workers.values().filter(|entry| !matches!(entry.state, State::Opening { .. })).count()
     }
 
-    /// When the first worker that is not to be `kept` has had nothing to do for `timeout`.
-    pub(super) fn next_idle(&self, timeout: Duration, kept: Option<WorkerId>) -> Option<Instant> {
-        self.idle_since(kept).map(|(_, since)| since + timeout).min()
-    }
-
-    /// Lets workers go that have had nothing to do for `timeout`, except for `kept`: their connections take places of the
-    /// daemon's clients.
-    pub(super) fn let_idle_go(&mut self, now: Instant, timeout: Duration, kept: Option<WorkerId>) -> Vec<WorkerId> {
-        let idle: Vec<WorkerId> =
-            self.idle_since(kept).filter(|(_, since)| *since + timeout <= now).map(|(id, _)| id).collect();
-        idle.iter().for_each(|id| self.let_go(*id));
-        idle
-    }
-
-    fn idle_since(&self, kept: Option<WorkerId>) -> impl Iterator<Item = (WorkerId, Instant)> {
+    /// The idle workers but for the one for control, and since when they are.
+    pub(super) fn idle_since(&self) -> impl Iterator<Item = (WorkerId, Instant)> {
         let since = |entry: &Entry| if let State::Idle { since } = entry.state { Some(since) } else { None };
-        self.workers
-            .iter()
-            .filter(move |(id, _)| Some(**id) != kept)
-            .filter_map(move |(id, entry)| Some((*id, since(entry)?)))
+        let others = self.workers.iter().filter(|(_, entry)| entry.role != Role::Control);
+        others.filter_map(move |(id, entry)| Some((*id, since(entry)?)))
     }
 
-    /// How many threads have not ended yet, let go or not.
+    /// How many threads have not ended yet, dismissed or not.
     pub(super) fn threads(&self) -> usize {
         self.threads
     }
@@ -193,5 +198,12 @@ impl Pool {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+}
+
+fn serves(role: Role, access: Access) -> bool {
+    match role {
+        Role::Background(has) => has == access || has == Access::ReadWrite,
+        Role::Control | Role::Stats => false,
     }
 }

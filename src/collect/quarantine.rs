@@ -4,15 +4,19 @@
 //! hanging too. It is therefore left alone, and the domain asked only for what needs no hypervisor, until the daemon says
 //! that its monitor is free again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
+use super::domain_state::Domains;
+use super::pool::JobId;
 use crate::libvirt::ControlState;
 
 /// Calls that may be left waiting before nothing more is risked for domains that have not proved to answer.
 pub(super) const STUCK_CALLS: usize = 3;
+/// How long a monitor is occupied at the least if it is what a call waits for that was left before that was known.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Why a domain is in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,203 +58,245 @@ pub(super) enum Permission {
     WithoutMonitor,
 }
 
-/// Who is frozen, and how many calls wait for them.
+/// How one domain's hypervisor process answers.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
-    domains: BTreeMap<Uuid, Quarantined>,
-    /// Domains that answered the last call for everything.
-    proven: HashSet<Uuid>,
-    /// By call: the domains that it may be waiting for.
-    stuck: BTreeMap<u64, BTreeSet<Uuid>>,
+    entered: Option<Quarantined>,
+    /// It answered the last call for everything.
+    proven: bool,
+    /// Stuck calls that may be waiting for it.
+    suspect_of: BTreeSet<JobId>,
 }
 
 impl Quarantine {
-    /// The domains in quarantine.
-    pub(super) fn domains(&self) -> &BTreeMap<Uuid, Quarantined> {
-        &self.domains
+    /// Since when and why the domain is in quarantine, if it is.
+    pub(super) fn entered(&self) -> Option<Quarantined> {
+        self.entered
     }
 
-    /// How many calls wait for a hypervisor.
-    pub(super) fn stuck_calls(&self) -> usize {
-        self.stuck.len()
+    /// Whether the domain must not be asked for what needs its hypervisor.
+    pub(super) fn is_closed(&self) -> bool {
+        self.entered.is_some() || !self.suspect_of.is_empty()
     }
 
-    /// Whether `uuid` must not be asked for what needs its hypervisor.
-    pub(super) fn is_closed(&self, uuid: Uuid) -> bool {
-        self.domains.contains_key(&uuid) || self.stuck.values().any(|suspects| suspects.contains(&uuid))
+    /// Whether a call of ours that hangs in its monitor holds the domain's job.
+    pub(super) fn holds_job(&self) -> bool {
+        let is_frozen = self.entered.is_some_and(|quarantined| quarantined.cause == Cause::Frozen);
+        is_frozen && !self.suspect_of.is_empty()
     }
 
-    /// Whether a call of ours that hangs in its monitor holds the job of `uuid`.
-    pub(super) fn holds_job(&self, uuid: Uuid) -> bool {
-        let frozen = self.domains.get(&uuid).is_some_and(|quarantined| quarantined.cause == Cause::Frozen);
-        frozen && self.stuck.values().any(|suspects| suspects.contains(&uuid))
+    /// Whether the domain answered the last call for everything.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
     }
 
-    /// How a batch of `domains`, none of them closed, may be asked for everything.
-    pub(super) fn permission(&self, domains: &[Uuid]) -> Permission {
-        let proven = || domains.iter().all(|uuid| self.proven.contains(uuid));
-        match self.stuck.len() {
+    /// The domain answered a call for everything.
+    pub(super) fn answered(&mut self) {
+        self.proven = true;
+    }
+
+    /// Puts the domain into quarantine; `false` if it is there already.
+    pub(super) fn enter(&mut self, cause: Cause, now: SystemTime) -> bool {
+        self.proven = false;
+        self.entered.replace(Quarantined { since: now, cause }).is_none()
+    }
+
+    /// Releases the domain if its control state allows; whether it was in quarantine and is not any more.
+    pub(super) fn release_if_free(&mut self, state: ControlState) -> bool {
+        if !matches!(state, ControlState::Ok | ControlState::Job) || self.entered.is_none() {
+            return false;
+        }
+        // Whatever calls still wait, they do not wait for this one.
+        self.suspect_of.clear();
+        self.entered = None;
+        true
+    }
+}
+
+/// Calls that were left waiting for a hypervisor.
+#[derive(Debug, Default)]
+pub(super) struct StuckCalls(BTreeSet<JobId>);
+
+impl StuckCalls {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How a batch of domains, none of them closed, may be asked for everything; `proven` says whether all of them are.
+    pub(super) fn permission(&self, proven: bool) -> Permission {
+        match self.0.len() {
             0..STUCK_CALLS => Permission::Now,
-            STUCK_CALLS if proven() => Permission::Now,
+            STUCK_CALLS if proven => Permission::Now,
             STUCK_CALLS => Permission::Alone,
-            // One call beyond the limit has found out that it is not over: whoever has answered may still be asked.
-            _ if self.stuck.len() < 2 * STUCK_CALLS && proven() => Permission::Alone,
+            // One call beyond the limit has found out that it is not over: domains that have answered may still be asked.
+            number if number < 2 * STUCK_CALLS && proven => Permission::Alone,
             _ => Permission::WithoutMonitor,
         }
     }
 
-    /// `uuid` answered a call for everything.
-    pub(super) fn answered(&mut self, uuid: Uuid) {
-        self.proven.insert(uuid);
-    }
-
-    /// Call number `call` waits; it may be for any of `suspects`. Those who have been found out stand alone.
-    pub(super) fn call_stuck(&mut self, call: u64, suspects: impl IntoIterator<Item = Uuid>) {
-        let suspects: BTreeSet<Uuid> = suspects.into_iter().collect();
-        self.proven.retain(|uuid| !suspects.contains(uuid));
-        self.stuck.insert(call, suspects);
-    }
-
-    /// Call number `call` has ended after all.
-    pub(super) fn call_ended(&mut self, call: u64) -> bool {
-        self.stuck.remove(&call).is_some()
-    }
-
-    /// Domains of which the daemon has to say how they are before they are asked for more: those in quarantine, and the
-    /// suspects of calls that were left before it was known which of them they wait for.
-    pub(super) fn in_question(&self) -> BTreeSet<Uuid> {
-        let suspects = self.stuck.values().filter(|suspects| suspects.len() > 1).flatten();
-        self.domains.keys().chain(suspects).copied().collect()
-    }
-
-    /// Finds out what calls with several suspects wait for: a domain that has been busy with one question for long. The
-    /// other suspects are free then.
-    pub(super) fn find_culprits(&mut self, states: &[(Uuid, ControlState)]) -> Vec<(Uuid, Cause)> {
-        const LONG: Duration = Duration::from_secs(2);
-        let mut found = Vec::new();
-        for suspects in self.stuck.values_mut().filter(|suspects| suspects.len() > 1) {
-            let suspected = states.iter().filter(|(uuid, _)| suspects.contains(uuid));
-            let culprits: Vec<_> =
-                suspected.filter_map(|(uuid, state)| Some((*uuid, Self::verdict(*state, LONG)?))).collect();
-            if !culprits.is_empty() {
-                *suspects = culprits.iter().map(|culprit| culprit.0).collect();
-                found.extend(culprits);
+    /// The call waits; it may be for any of `suspects`, and for no other domain.
+    pub(super) fn add(&mut self, call: JobId, suspects: &[Uuid], domains: &mut Domains) {
+        self.0.insert(call);
+        for (_, state) in domains.companions_mut() {
+            state.run.quarantine.suspect_of.remove(&call);
+        }
+        for uuid in suspects {
+            if let Some(state) = domains.companion_mut(*uuid) {
+                state.run.quarantine.proven = false;
+                state.run.quarantine.suspect_of.insert(call);
             }
         }
-        found
     }
 
-    /// What the control state of a domain in a call that has been waiting for `waited` says: `Some` if it is what the call
-    /// waits for.
-    pub(super) fn verdict(state: ControlState, waited: Duration) -> Option<Cause> {
-        match state {
-            // The monitor has been busy for most of our wait: with our question.
-            ControlState::Occupied(since) if since >= waited / 2 => Some(Cause::Frozen),
-            ControlState::Error => Some(Cause::MonitorError),
-            ControlState::Ok | ControlState::Job | ControlState::Occupied(_) => None,
+    /// The call has ended after all; whether it was one of these.
+    pub(super) fn ended(&mut self, call: JobId, domains: &mut Domains) -> bool {
+        let was_stuck = self.0.remove(&call);
+        if was_stuck {
+            domains.companions_mut().for_each(|(_, state)| _ = state.run.quarantine.suspect_of.remove(&call));
+        }
+        was_stuck
+    }
+
+    /// The connection is gone, and the calls with it.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The suspects of calls that were left before it was known which of them they wait for.
+fn suspects_in_doubt(domains: &Domains) -> BTreeMap<JobId, Vec<Uuid>> {
+    let mut suspects: BTreeMap<JobId, Vec<Uuid>> = BTreeMap::new();
+    for (target, state) in domains.with_companions() {
+        for call in &state.run.quarantine.suspect_of {
+            suspects.entry(*call).or_default().push(target.identity.uuid);
         }
     }
+    suspects.retain(|_, suspects| suspects.len() > 1);
+    suspects
+}
 
-    /// Puts a domain into quarantine; `false` if it is there already.
-    pub(super) fn enter(&mut self, uuid: Uuid, cause: Cause, now: SystemTime) -> bool {
-        self.proven.remove(&uuid);
-        self.domains.insert(uuid, Quarantined { since: now, cause }).is_none()
-    }
+/// Domains whose control states have to be looked at before they are asked for more: those in quarantine, and suspects in
+/// doubt.
+pub(super) fn in_question(domains: &Domains) -> BTreeSet<Uuid> {
+    let in_doubt = suspects_in_doubt(domains).into_values().flatten();
+    let entered = domains.with_companions().filter(|(_, state)| state.run.quarantine.entered.is_some());
+    in_doubt.chain(entered.map(|(target, _)| target.identity.uuid)).collect()
+}
 
-    /// Whether the control state of a domain in quarantine lets it out; it is let out then.
-    pub(super) fn release_if_free(&mut self, uuid: Uuid, state: ControlState) -> Option<Quarantined> {
-        if !matches!(state, ControlState::Ok | ControlState::Job) || !self.domains.contains_key(&uuid) {
-            return None;
+/// Finds out what calls with several suspects wait for: a domain that has been busy with one question for long. The other
+/// suspects are free then.
+pub(super) fn find_culprits(states: &[(Uuid, ControlState)], domains: &mut Domains) -> Vec<(Uuid, Cause)> {
+    let mut found = Vec::new();
+    for (call, suspects) in suspects_in_doubt(domains) {
+        let suspected = states.iter().filter(|(uuid, _)| suspects.contains(uuid));
+        let culprits: Vec<_> = suspected.filter_map(|(uuid, state)| Some((*uuid, verdict(*state, LONG)?))).collect();
+        if culprits.is_empty() {
+            continue;
         }
-        // Whatever call still waits, it is not for this one.
-        for suspects in self.stuck.values_mut() {
-            suspects.remove(&uuid);
+        for uuid in suspects.iter().filter(|uuid| !culprits.iter().any(|(culprit, _)| culprit == *uuid)) {
+            domains
+                .companion_mut(*uuid)
+                .into_iter()
+                .for_each(|state| _ = state.run.quarantine.suspect_of.remove(&call));
         }
-        self.domains.remove(&uuid)
+        found.extend(culprits);
     }
+    found
+}
 
-    /// Forgets a domain that was stopped or started anew.
-    pub(super) fn forget(&mut self, uuid: Uuid) {
-        self.retain(|known| known != uuid);
-    }
-
-    /// Forgets domains that are not among `known`: they have been stopped or started anew.
-    pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
-        self.domains.retain(|uuid, _| known(*uuid));
-        self.proven.retain(|uuid| known(*uuid));
-        self.stuck.values_mut().for_each(|suspects| suspects.retain(|uuid| known(*uuid)));
+/// What the control state of a domain in a call that has been waiting for `waited` says: `Some` if it is what the call waits
+/// for.
+pub(super) fn verdict(state: ControlState, waited: Duration) -> Option<Cause> {
+    match state {
+        // The monitor has been busy for most of our wait: with our question.
+        ControlState::Occupied(since) if since >= waited / 2 => Some(Cause::Frozen),
+        ControlState::Error => Some(Cause::MonitorError),
+        ControlState::Ok | ControlState::Job | ControlState::Occupied(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domains::{Flags, Listing, RunState};
+    use crate::libvirt::Identity;
 
     fn uuid(number: u128) -> Uuid {
         Uuid::from_u128(number)
     }
 
+    fn domains(count: u32) -> Domains {
+        let identity =
+            |number: u32| Identity { name: format!("vm-{number}"), uuid: uuid(number.into()), id: Some(number) };
+        let domains = (1..=count).map(|number| (identity(number), RunState::Running, Flags::default())).collect();
+        let mut registry = Domains::default();
+        registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
+        registry
+    }
+
+    fn of(domains: &mut Domains, number: u128) -> &mut Quarantine {
+        &mut domains.companion_mut(uuid(number)).expect("a domain").run.quarantine
+    }
+
     #[test]
     fn a_domain_is_closed_while_it_is_frozen_or_suspected() {
-        let mut quarantine = Quarantine::default();
-        quarantine.call_stuck(1, [uuid(1), uuid(2)]);
-        assert!(quarantine.is_closed(uuid(1)) && quarantine.is_closed(uuid(2)) && !quarantine.is_closed(uuid(3)));
+        let (mut stuck, mut domains) = (StuckCalls::default(), domains(3));
+        stuck.add(1, &[uuid(1), uuid(2)], &mut domains);
+        assert_eq!([1, 2, 3].map(|number| of(&mut domains, number).is_closed()), [true, true, false]);
         // The culprit is found: the others are free again.
-        quarantine.call_stuck(1, [uuid(1)]);
-        assert!(quarantine.enter(uuid(1), Cause::Frozen, SystemTime::UNIX_EPOCH));
-        assert!(!quarantine.enter(uuid(1), Cause::Frozen, SystemTime::UNIX_EPOCH));
-        assert!(!quarantine.is_closed(uuid(2)));
+        stuck.add(1, &[uuid(1)], &mut domains);
+        assert!(of(&mut domains, 1).enter(Cause::Frozen, SystemTime::UNIX_EPOCH));
+        assert!(!of(&mut domains, 1).enter(Cause::Frozen, SystemTime::UNIX_EPOCH));
+        assert!(!of(&mut domains, 2).is_closed() && of(&mut domains, 1).holds_job());
         let busy = ControlState::Occupied(Duration::from_secs(9));
-        assert_eq!(quarantine.release_if_free(uuid(1), busy), None);
-        assert!(quarantine.release_if_free(uuid(1), ControlState::Ok).is_some());
-        assert!(!quarantine.is_closed(uuid(1)));
-        assert_eq!(quarantine.stuck_calls(), 1, "the call has not returned yet");
-        assert!(quarantine.call_ended(1) && !quarantine.call_ended(1));
+        assert!(!of(&mut domains, 1).release_if_free(busy));
+        assert!(of(&mut domains, 1).release_if_free(ControlState::Ok) && !of(&mut domains, 1).is_closed());
+        assert_eq!(stuck.len(), 1, "the call has not returned yet");
+        assert!(stuck.ended(1, &mut domains) && !stuck.ended(1, &mut domains));
     }
 
     #[test]
     fn the_culprit_of_a_call_that_was_left_is_found_later() {
-        let mut quarantine = Quarantine::default();
-        quarantine.call_stuck(1, [uuid(1), uuid(2), uuid(3)]);
-        assert_eq!(quarantine.in_question().len(), 3);
+        let (mut stuck, mut domains) = (StuckCalls::default(), domains(4));
+        stuck.add(1, &[uuid(1), uuid(2), uuid(3)], &mut domains);
+        assert_eq!(in_question(&domains).len(), 3);
         let busy = |seconds| ControlState::Occupied(Duration::from_secs(seconds));
         let undecided = [(uuid(1), ControlState::Ok), (uuid(2), busy(0)), (uuid(3), ControlState::Job)];
-        assert_eq!(quarantine.find_culprits(&undecided), []);
-        assert_eq!(quarantine.release_if_free(uuid(1), ControlState::Ok), None);
-        assert!((1..=3).all(|number| quarantine.is_closed(uuid(number))), "nobody is known to be free");
-        assert_eq!(
-            quarantine.find_culprits(&[(uuid(1), ControlState::Ok), (uuid(2), busy(2))]),
-            [(uuid(2), Cause::Frozen)]
-        );
-        assert!(!quarantine.is_closed(uuid(1)) && quarantine.is_closed(uuid(2)) && !quarantine.is_closed(uuid(3)));
+        assert_eq!(find_culprits(&undecided, &mut domains), []);
+        assert!(!of(&mut domains, 1).release_if_free(ControlState::Ok));
+        assert!((1..=3).all(|number| of(&mut domains, number).is_closed()), "no suspect is known to be free");
+        let states = [(uuid(1), ControlState::Ok), (uuid(2), busy(2))];
+        assert_eq!(find_culprits(&states, &mut domains), [(uuid(2), Cause::Frozen)]);
+        assert_eq!([1, 2, 3].map(|number| of(&mut domains, number).is_closed()), [false, true, false]);
+        // A call that has ended after all leaves no suspect.
+        assert!(stuck.ended(1, &mut domains) && !of(&mut domains, 2).is_closed());
     }
 
     #[test]
-    fn a_monitor_that_is_busy_for_as_long_as_we_wait_is_frozen() {
+    fn a_monitor_that_is_busy_for_as_long_as_the_call_waits_is_frozen() {
         let second = Duration::from_secs(1);
-        assert_eq!(Quarantine::verdict(ControlState::Occupied(second), second), Some(Cause::Frozen));
-        assert_eq!(Quarantine::verdict(ControlState::Occupied(second / 100), second), None);
-        assert_eq!(Quarantine::verdict(ControlState::Error, second), Some(Cause::MonitorError));
-        assert_eq!(Quarantine::verdict(ControlState::Ok, second), None);
+        assert_eq!(verdict(ControlState::Occupied(second), second), Some(Cause::Frozen));
+        assert_eq!(verdict(ControlState::Occupied(second / 100), second), None);
+        assert_eq!(verdict(ControlState::Error, second), Some(Cause::MonitorError));
+        assert_eq!(verdict(ControlState::Ok, second), None);
     }
 
     #[test]
     fn beyond_the_limit_only_proven_domains_are_asked_and_one_batch_at_a_time() {
-        let mut quarantine = Quarantine::default();
-        quarantine.answered(uuid(9));
-        for call in 0..3 {
-            assert_eq!(quarantine.permission(&[uuid(8)]), Permission::Now);
-            quarantine.call_stuck(call, [uuid(u128::from(call))]);
+        let (mut stuck, mut domains) = (StuckCalls::default(), domains(9));
+        of(&mut domains, 9).answered();
+        for call in 1..=3 {
+            assert_eq!(stuck.permission(false), Permission::Now);
+            stuck.add(call, &[uuid(call.into())], &mut domains);
         }
-        assert_eq!(quarantine.permission(&[uuid(8)]), Permission::Alone);
-        assert_eq!(quarantine.permission(&[uuid(9)]), Permission::Now);
-        quarantine.call_stuck(3, [uuid(3)]);
-        assert_eq!(quarantine.permission(&[uuid(8)]), Permission::WithoutMonitor);
-        assert_eq!(quarantine.permission(&[uuid(9)]), Permission::Alone);
-        quarantine.call_stuck(4, [uuid(9)]);
-        assert_eq!(quarantine.permission(&[uuid(9)]), Permission::WithoutMonitor, "suspected now");
-        quarantine.call_ended(0);
-        quarantine.call_ended(1);
-        assert_eq!(quarantine.permission(&[uuid(8)]), Permission::Alone);
+        assert_eq!((stuck.permission(false), stuck.permission(true)), (Permission::Alone, Permission::Now));
+        stuck.add(4, &[uuid(4)], &mut domains);
+        assert_eq!((stuck.permission(false), stuck.permission(true)), (Permission::WithoutMonitor, Permission::Alone));
+        stuck.add(5, &[uuid(9)], &mut domains);
+        assert!(!of(&mut domains, 9).is_proven(), "suspected now");
+        stuck.ended(1, &mut domains);
+        stuck.ended(2, &mut domains);
+        assert_eq!(stuck.permission(false), Permission::Alone);
     }
 }

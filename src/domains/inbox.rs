@@ -1,4 +1,4 @@
-//! Events on their way from libvirt's event loop to whoever applies them: bounded, and never waited for.
+//! Events on their way from libvirt's event loop to the engine: bounded, and never waited for.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,7 @@ pub struct Arrived {
 }
 
 impl Inbox {
-    /// Puts an event in; `true` if whoever empties the inbox has to be told, because it was empty.
+    /// Puts an event in; `true` if the reader has to be woken, because the inbox was empty.
     pub fn push(&self, event: Event) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = queue.events.is_empty();

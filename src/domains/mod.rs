@@ -20,7 +20,7 @@ pub use lifecycle::STOPPED_ARRIVING;
 pub use metadata::{
     Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
 };
-pub use registry::{Consequences, Listing, Registry};
+pub use registry::{Companion, Consequences, Listing, Registry};
 
 pub use crate::libvirt::{AddressSource, InterfaceAddresses};
 
@@ -100,7 +100,7 @@ pub struct Target {
     pub agent_connected: Option<bool>,
     /// What has happened to it.
     pub counts: Arc<DomainCounts>,
-    /// Its addresses; the outer `None` until somebody has looked, the inner one if there are none.
+    /// Its addresses; the outer `None` until they have been looked up, the inner one if there are none.
     pub addresses: Option<Option<Arc<Addresses>>>,
     /// Whether the configuration wants it exported.
     pub selected: bool,

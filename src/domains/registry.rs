@@ -5,7 +5,7 @@
 //! change sends an event, the last event of each domain is the truth.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::btree_map::{BTreeMap, Entry as Place};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -42,38 +42,68 @@ pub struct Consequences {
     pub relist: bool,
 }
 
-/// The domains of one connection, by UUID.
+/// What the owner of a registry keeps with each domain. It is dropped with its domain.
+pub trait Companion: Default {
+    /// The domain has stopped or started: what was true of its last hypervisor process is void.
+    fn reset_run(&mut self);
+}
+
+impl Companion for () {
+    fn reset_run(&mut self) {}
+}
+
+/// The domains of one connection, by UUID, each with a companion.
 #[derive(Debug, Default)]
-pub struct Registry {
-    targets: BTreeMap<Uuid, Arc<Target>>,
+pub struct Registry<C> {
+    entries: BTreeMap<Uuid, Entry<C>>,
     counts: Arc<HostCounts>,
     wanted: Domains,
     /// What was handed out last, while nothing has changed since.
     current: Option<Arc<[Arc<Target>]>>,
 }
 
-impl Registry {
+#[derive(Debug)]
+struct Entry<C> {
+    target: Arc<Target>,
+    companion: C,
+}
+
+impl<C: Companion> Registry<C> {
     /// An empty one that selects what `wanted` says.
     #[must_use]
     pub fn new(wanted: Domains) -> Self {
         Self { wanted, ..Self::default() }
     }
 
-    /// Selects anew.
+    /// Selects the domains by other rules.
     pub fn select(&mut self, wanted: Domains) {
         self.wanted = wanted;
-        let uuids: Vec<Uuid> = self.targets.keys().copied().collect();
+        let uuids: Vec<Uuid> = self.entries.keys().copied().collect();
         uuids.into_iter().for_each(|uuid| self.change(uuid, |_| {}));
     }
 
     /// Takes what a listing found as the truth, but for what has happened `since` it was asked for. Of a domain that runs on,
-    /// everything else that is known stays.
-    pub fn replace(&mut self, listing: Listing, since: &[Event], now: SystemTime) {
+    /// everything else that is known stays. Gives the domains that are new or in another run.
+    pub fn replace(&mut self, listing: Listing, since: &[Event], now: SystemTime) -> Vec<Uuid> {
+        let before: BTreeMap<Uuid, Option<u32>> =
+            self.entries.iter().map(|(uuid, entry)| (*uuid, entry.target.identity.id)).collect();
+        self.replace_picture(listing, since, now);
+        let mut changed = Vec::new();
+        for (uuid, entry) in &mut self.entries {
+            if before.get(uuid) != Some(&entry.target.identity.id) {
+                entry.companion.reset_run();
+                changed.push(*uuid);
+            }
+        }
+        changed
+    }
+
+    fn replace_picture(&mut self, listing: Listing, since: &[Event], now: SystemTime) {
         let listed: BTreeSet<Uuid> = listing.domains.iter().map(|(identity, ..)| identity.uuid).collect();
         // What the listing is too old to know is not forgotten.
         let is_new = |event: &&Event| matches!(event.kind, EventKind::Lifecycle { .. });
         let newer: BTreeSet<Uuid> = since.iter().filter(is_new).map(|event| event.domain.uuid).collect();
-        self.targets.retain(|uuid, _| listed.contains(uuid) || newer.contains(uuid));
+        self.entries.retain(|uuid, _| listed.contains(uuid) || newer.contains(uuid));
         self.current = None;
         for (identity, state, flags) in listing.domains {
             self.insert(&identity, now);
@@ -93,24 +123,35 @@ impl Registry {
 
     /// Counts an event and applies it.
     pub fn apply(&mut self, event: &Event) -> Consequences {
-        let arriving = self.targets.get(&event.domain.uuid).is_some_and(|target| target.counts.is_arriving);
+        let uuid = event.domain.uuid;
+        let arriving = self.get(uuid).is_some_and(|target| target.counts.is_arriving);
         Arc::make_mut(&mut self.counts).count(&event.kind, arriving);
+        let before = self.id_of(uuid);
         let consequences = self.apply_again(event);
-        if let Some(target) = self.targets.get(&event.domain.uuid) {
+        if before != self.id_of(uuid)
+            && let Some(companion) = self.companion_mut(uuid)
+        {
+            companion.reset_run();
+        }
+        if let Some(target) = self.get(uuid) {
             let mut counts = DomainCounts::clone(&target.counts);
             counts.count(&event.kind, event.at);
             // Most kinds are counted for the host only.
             if counts != *target.counts {
-                self.change(event.domain.uuid, |target| target.counts = Arc::new(counts));
+                self.change(uuid, |target| target.counts = Arc::new(counts));
             }
         }
         consequences
     }
 
+    fn id_of(&self, uuid: Uuid) -> Option<Option<u32>> {
+        self.get(uuid).map(|target| target.identity.id)
+    }
+
     /// Applies an event that has been counted before.
     fn apply_again(&mut self, event: &Event) -> Consequences {
         let uuid = event.domain.uuid;
-        let known = self.targets.contains_key(&uuid);
+        let known = self.entries.contains_key(&uuid);
         let redefined = Consequences { redefined: true, ..Consequences::default() };
         match &event.kind {
             EventKind::Lifecycle { event: what, detail } => self.apply_lifecycle(event, *what, *detail),
@@ -149,7 +190,7 @@ impl Registry {
             // It is defined under its new name in the same moment.
             lifecycle::UNDEFINED if detail == lifecycle::UNDEFINED_RENAMED => relist,
             lifecycle::UNDEFINED => {
-                if self.targets.get(&uuid).is_some_and(|target| target.is_active()) {
+                if self.get(uuid).is_some_and(Target::is_active) {
                     self.change(uuid, |target| {
                         if let Some(flags) = &mut target.flags {
                             *flags = Flags::default();
@@ -176,8 +217,8 @@ impl Registry {
                 Consequences { redefined: true, moved: true, relist: true }
             }
             lifecycle::STOPPED => {
-                let transient = |target: &Arc<Target>| target.flags.is_some_and(|flags| !flags.persistent);
-                if self.targets.get(&uuid).is_some_and(transient) {
+                let transient = |target: &Target| target.flags.is_some_and(|flags| !flags.persistent);
+                if self.get(uuid).is_some_and(transient) {
                     self.remove(uuid);
                 } else {
                     self.change(uuid, |target| {
@@ -200,7 +241,7 @@ impl Registry {
 
     /// The domain is in another state, and active. Its first such event can come before that of its start.
     fn run_on(&mut self, event: &Event, state: RunState) -> Consequences {
-        let known = self.targets.get(&event.domain.uuid).map(|target| target.identity.id);
+        let known = self.id_of(event.domain.uuid);
         let Some(id) = event.domain.id else {
             // A domain that stops says so next.
             return Consequences { relist: known.is_none(), ..Consequences::default() };
@@ -233,7 +274,7 @@ impl Registry {
 
     /// Its definition was read again, and is the one that is known.
     pub fn confirm(&mut self, uuid: Uuid) {
-        let Some(target) = self.targets.get(&uuid) else { return };
+        let Some(target) = self.get(uuid) else { return };
         let connected =
             target.metadata().and_then(|metadata| metadata.agent).map(|agent| agent.connected.unwrap_or(false));
         // An event may have told of the agent what is not true any more.
@@ -245,16 +286,16 @@ impl Registry {
     /// How many domains there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.targets.len()
+        self.entries.len()
     }
 
     /// Whether there is no domain.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.targets.is_empty()
+        self.entries.is_empty()
     }
 
-    /// The addresses that somebody has looked up.
+    /// The addresses that a look-up found.
     pub fn locate(&mut self, uuid: Uuid, addresses: Option<Arc<Addresses>>) {
         self.change(uuid, |target| target.addresses = Some(addresses));
     }
@@ -262,17 +303,39 @@ impl Registry {
     /// The domain with this UUID.
     #[must_use]
     pub fn get(&self, uuid: Uuid) -> Option<&Target> {
-        self.targets.get(&uuid).map(AsRef::as_ref)
+        self.entries.get(&uuid).map(|entry| entry.target.as_ref())
+    }
+
+    /// What is kept with the domain with this UUID.
+    #[must_use]
+    pub fn companion(&self, uuid: Uuid) -> Option<&C> {
+        self.entries.get(&uuid).map(|entry| &entry.companion)
+    }
+
+    /// As [`Registry::companion`], to be changed.
+    pub fn companion_mut(&mut self, uuid: Uuid) -> Option<&mut C> {
+        self.entries.get_mut(&uuid).map(|entry| &mut entry.companion)
+    }
+
+    /// What is kept with all domains, by UUID, to be changed.
+    pub fn companions_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut C)> {
+        self.entries.iter_mut().map(|(uuid, entry)| (*uuid, &mut entry.companion))
     }
 
     /// All domains, by UUID.
     pub fn iter(&self) -> impl Iterator<Item = &Target> {
-        self.targets.values().map(AsRef::as_ref)
+        self.entries.values().map(|entry| entry.target.as_ref())
+    }
+
+    /// All domains, by UUID, with what is kept with them.
+    pub fn with_companions(&self) -> impl Iterator<Item = (&Target, &C)> {
+        self.entries.values().map(|entry| (entry.target.as_ref(), &entry.companion))
     }
 
     /// The domains as they are now, and the events that have been counted; the rest of the snapshot is for the caller.
     pub fn snapshot(&mut self) -> Snapshot {
-        let targets = self.current.get_or_insert_with(|| self.targets.values().cloned().collect());
+        let targets =
+            self.current.get_or_insert_with(|| self.entries.values().map(|entry| Arc::clone(&entry.target)).collect());
         let pending = |target: &&Arc<Target>| target.selected && target.definition == Definition::Pending;
         Snapshot {
             metadata_pending: targets.iter().filter(pending).count(),
@@ -283,21 +346,22 @@ impl Registry {
     }
 
     fn insert(&mut self, identity: &Identity, now: SystemTime) {
-        if let Entry::Vacant(entry) = self.targets.entry(identity.uuid) {
-            entry.insert(Arc::new(Target::new(identity.clone(), now)));
+        if let Place::Vacant(place) = self.entries.entry(identity.uuid) {
+            let target = Arc::new(Target::new(identity.clone(), now));
+            place.insert(Entry { target, companion: C::default() });
             self.change(identity.uuid, |_| {});
         }
     }
 
     fn remove(&mut self, uuid: Uuid) {
-        self.targets.remove(&uuid);
+        self.entries.remove(&uuid);
         self.current = None;
     }
 
-    /// Changes one domain, if it is known, and selects it anew: what was changed may be what the selection looks at.
+    /// Changes one domain, if it is known, and applies the rules to it again: what was changed may be what the selection looks at.
     fn change(&mut self, uuid: Uuid, change: impl FnOnce(&mut Target)) {
-        let Some(target) = self.targets.get_mut(&uuid) else { return };
-        let target = Arc::make_mut(target);
+        let Some(entry) = self.entries.get_mut(&uuid) else { return };
+        let target = Arc::make_mut(&mut entry.target);
         change(target);
         target.selected = is_wanted(&self.wanted, target);
         self.current = None;
@@ -327,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_listing_that_is_older_than_a_domain_does_not_forget_it() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::<()>::default();
         let started = event(Some(7), lifecycle::STARTED, 0);
         assert!(registry.apply(&started).redefined);
         registry.define(Uuid::nil(), Definition::Known(Arc::new(Metadata::default())));
@@ -340,7 +404,7 @@ mod tests {
 
     #[test]
     fn what_a_run_was_like_ends_with_it() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::<()>::default();
         registry.apply(&event(Some(7), lifecycle::STARTED, 0));
         let consequences = registry.apply(&event(None, lifecycle::STOPPED, 1));
         assert!(consequences.redefined && consequences.relist, "{consequences:?}");
@@ -352,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_guest_counts_from_its_boot_and_a_device_from_its_attachment() {
-        let mut registry = Registry::default();
+        let mut registry = Registry::<()>::default();
         let at = SystemTime::UNIX_EPOCH;
         let mut starts = |events: &[(Option<u32>, EventKind)]| {
             for (id, kind) in events {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use procfs::WithCurrentSystemInfo as _;
 use procfs::process::{LimitValue, Process};
 
-use crate::collect::{Collection, CollectorStats, DomainStatus};
+use crate::collect::{Collection, CollectorStats, DomainStatus, ProbeStatus};
 use crate::config::Group;
 use crate::domains::{DefinitionFailure, Snapshot};
 use crate::libvirt::ErrorClass;
@@ -15,9 +15,9 @@ use crate::metrics::{Families, Started, SubjectId, Value, states};
 use crate::tables::collection::{COMPLETE, MISSING, QUARANTINED};
 use crate::tables::exporter::{
     BATCHES, BUILD, COLLECT_DURATION, COLLECT_FAILURES, CONFIG_GOOD, CONFIG_RELOADED, DUPLICATES, EVENTS_DROPPED,
-    HTTP_REQUESTS, LAST_COLLECT, METADATA_FAILURES, METADATA_PENDING, OTLP_EXPORTS, OTLP_REJECTED, PROCESS_CPU,
-    PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS, RECONNECTS, RESYNCS, SERIES,
-    STUCK_CALLS, UNMAPPED_KEYS, UNREADABLE,
+    HTTP_REQUESTS, LAST_COLLECT, METADATA_FAILURES, METADATA_PENDING, OTLP_EXPORTS, OTLP_REJECTED, PROBE_DURATION,
+    PROBE_SUCCESS, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS,
+    RECONNECTS, RESYNCS, SERIES, STUCK_CALLS, UNMAPPED_KEYS, UNREADABLE,
 };
 use crate::tables::host::{DOMAINS, HOST_CPUS, HOST_MEMORY, UP, VERSIONS};
 
@@ -95,6 +95,10 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     filling.number(&RECONNECTS, Value::Unsigned(facts.collector.reconnects));
     filling.number(&BATCHES, count(facts.collector.calls));
     filling.number(&STUCK_CALLS, count(facts.collector.stuck_calls));
+    let probes = &facts.collector.probes;
+    filling.labelled(&PROBE_SUCCESS, probes.iter().map(|(probe, status)| (vec![*probe], boolean(status.success))));
+    let duration = |status: &ProbeStatus| Value::Float(status.duration.as_secs_f64());
+    filling.labelled(&PROBE_DURATION, probes.iter().map(|(probe, status)| (vec![*probe], duration(status))));
     let targets = &collection.targets;
     filling.labelled(&RESYNCS, targets.resyncs.iter().map(|(cause, count)| (vec![*cause], Value::Unsigned(*count))));
     filling.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));
@@ -220,6 +224,7 @@ mod tests {
             calls: 0,
             error: None,
             targets: Arc::new(targets),
+            readings: Vec::new(),
         };
         let facts = Facts {
             collection: &collection,
@@ -283,6 +288,7 @@ mod tests {
             calls: 2,
             error: None,
             targets: Arc::default(),
+            readings: Vec::new(),
         };
         let counted: Vec<_> = domains_by_state(&collection).into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(counted, [("running", 2), ("paused", 1)]);

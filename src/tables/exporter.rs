@@ -21,6 +21,10 @@ table! {
         "Calls for statistics that the last collection took";
     STUCK_CALLS = Gauge, of("call"), "libvirt_exporter_stuck_calls", "libvirt.exporter.stuck_calls", [],
         "Calls that are waiting for a hypervisor that does not answer";
+    PROBE_SUCCESS = Gauge, NUMBER, "libvirt_exporter_probe_success", "libvirt.exporter.probe.success", ["probe"],
+        "Whether libvirt answered each call of the last round of a probe, a kind of question: 1 yes, 0 no";
+    PROBE_DURATION = Gauge, SECONDS, "libvirt_exporter_probe_duration_seconds", "libvirt.exporter.probe.duration", ["probe"],
+        "How long the last round of a probe took, from its first call to its last answer";
     RESYNCS = Counter, of("listing"), "libvirt_exporter_resyncs_total", "libvirt.exporter.resyncs", ["cause"],
         "Listings of all domains, by what caused them";
     EVENTS_DROPPED = Counter, of("event"), "libvirt_exporter_events_dropped_total", "libvirt.exporter.events_dropped", [],

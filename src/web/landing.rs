@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
 
 use super::overview::{Connection, Overview, Push, Quarantined};
-use crate::collect::Effort;
+use crate::collect::SelectionTiming;
 use crate::config::{Config, Group, ServiceDiscovery};
 
 const STYLE: &str = include_str!("landing.css");
@@ -153,11 +153,11 @@ fn quarantined(domains: &[Quarantined], now: SystemTime) -> String {
 }
 
 /// Which scrape job is slow.
-fn efforts(efforts: &[Effort], now: SystemTime) -> String {
+fn efforts(efforts: &[SelectionTiming], now: SystemTime) -> String {
     if efforts.is_empty() {
         return String::new();
     }
-    let row = |effort: &Effort| {
+    let row = |effort: &SelectionTiming| {
         let (at, last, longest) = (ago(effort.at, now), Short(effort.last), Short(effort.longest));
         let selection = Escaped(&effort.selection);
         format!("<li><b>{last}</b> <span>{selection}</span> <small>at most {longest}, last {at}</small></li>\n")
@@ -255,7 +255,7 @@ mod tests {
             connection: Connection::Bad { error: evil.clone(), remedy: evil.clone() },
             uri: evil.clone(),
             quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
-            efforts: vec![Effort {
+            efforts: vec![SelectionTiming {
                 selection: format!("domains {evil}"),
                 at: now,
                 last: Duration::from_millis(12),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::collect::Effort;
+use crate::collect::SelectionTiming;
 use crate::config::Group;
 
 /// What the landing page shows besides version and links.
@@ -19,7 +19,7 @@ pub struct Overview {
     /// When the last collection ended, and how long it took.
     pub last: Option<(SystemTime, Duration)>,
     /// How long the collections of each selection took, the slowest first.
-    pub efforts: Vec<Effort>,
+    pub efforts: Vec<SelectionTiming>,
     /// How many parameters each group has in the last collection, the largest group first.
     pub groups: Vec<(Group, usize)>,
     /// How the last push over OTLP went.

@@ -83,6 +83,7 @@ pub(crate) fn families(case: &str) -> Families {
         calls: 0,
         error: None,
         targets: Arc::new(targets),
+        readings: Vec::new(),
     };
     domain_metrics::append(&mut built, &builder, &config, &collection, &Selection::default());
     Families { openmetrics_created: config.web.openmetrics_created, ..built.families }

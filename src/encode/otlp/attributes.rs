@@ -105,6 +105,7 @@ const OF_EXPORTER: &[Attribute] = &[
     Attribute { label: "code", name: semconv::HTTP_RESPONSE_STATUS_CODE, is_number: true },
     text("result", "libvirt.exporter.otlp.result"),
     text("cause", "libvirt.exporter.resync.cause"),
+    text("probe", "libvirt.exporter.probe.name"),
 ];
 
 /// The attributes that stand for labels of a subject's families.

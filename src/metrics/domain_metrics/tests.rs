@@ -52,6 +52,7 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
         calls: 0,
         error: None,
         targets: Arc::new(targets),
+        readings: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! When the domains are listed anew, and what happened while a listing was being fetched. Pure: the clock is an argument.
+//! When the domains are listed again, and what happened while a listing was being fetched. Pure: the clock is an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const MOST_EVENTS: usize = 16_384;
 
 /// Why the domains are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cause {
+pub(super) enum ResyncCause {
     /// There is a new connection.
     Connect,
     /// It is time.
@@ -41,7 +41,7 @@ pub(super) enum Cause {
     Check,
 }
 
-impl Cause {
+impl ResyncCause {
     /// Every cause.
     pub(super) const ALL: [Self; 6] =
         [Self::Connect, Self::Interval, Self::Events, Self::Overflow, Self::Records, Self::Check];
@@ -71,8 +71,8 @@ struct Running {
 
 /// The listings of one connection.
 #[derive(Debug)]
-pub(super) struct Relisting {
-    due: Option<(Instant, Cause)>,
+pub(super) struct Resync {
+    due: Option<(Instant, ResyncCause)>,
     running: Option<Running>,
     /// When the last one that succeeded was asked for.
     listed: Option<Instant>,
@@ -83,21 +83,21 @@ pub(super) struct Relisting {
     counts: BTreeMap<&'static str, u64>,
 }
 
-impl Default for Relisting {
+impl Default for Resync {
     fn default() -> Self {
-        let counts = Cause::ALL.into_iter().map(|cause| (cause.as_str(), 0)).collect();
+        let counts = ResyncCause::ALL.into_iter().map(|cause| (cause.as_str(), 0)).collect();
         Self { due: None, running: None, listed: None, not_before: None, took: None, last_for_records: None, counts }
     }
 }
 
-impl Relisting {
+impl Resync {
     /// Has the domains listed, as soon as the cause deserves.
-    pub(super) fn want(&mut self, cause: Cause, now: Instant) {
+    pub(super) fn want(&mut self, cause: ResyncCause, now: Instant) {
         let at = match cause {
-            Cause::Connect | Cause::Check => now,
-            Cause::Interval | Cause::Overflow => self.not_before.map_or(now, |pause| pause.max(now)),
-            Cause::Events => self.not_before.map_or(now + SETTLE, |pause| pause.max(now + SETTLE)),
-            Cause::Records => {
+            ResyncCause::Connect | ResyncCause::Check => now,
+            ResyncCause::Interval | ResyncCause::Overflow => self.not_before.map_or(now, |pause| pause.max(now)),
+            ResyncCause::Events => self.not_before.map_or(now + SETTLE, |pause| pause.max(now + SETTLE)),
+            ResyncCause::Records => {
                 if self.last_for_records.is_some_and(|last| now < last + RECORDS_PAUSE) {
                     return;
                 }
@@ -108,7 +108,7 @@ impl Relisting {
         self.want_at(cause, at);
     }
 
-    fn want_at(&mut self, cause: Cause, at: Instant) {
+    fn want_at(&mut self, cause: ResyncCause, at: Instant) {
         if self.due.is_none_or(|(due, _)| at < due) {
             self.due = Some((at, cause));
         }
@@ -146,9 +146,9 @@ impl Relisting {
         // shorter tells what they cost.
         let usual = self.took.replace(took).map_or(took, |last| last.min(took));
         self.not_before = Some(now + (usual * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE));
-        self.want_at(Cause::Interval, now + interval.max((usual * INTERVAL_FACTOR).min(LONGEST_INTERVAL)));
+        self.want_at(ResyncCause::Interval, now + interval.max((usual * INTERVAL_FACTOR).min(LONGEST_INTERVAL)));
         if running.missed {
-            self.want(Cause::Overflow, now);
+            self.want(ResyncCause::Overflow, now);
         }
         running.events
     }
@@ -156,7 +156,7 @@ impl Relisting {
     /// The listing failed, and is tried again.
     pub(super) fn failed(&mut self, now: Instant) {
         self.running = None;
-        self.want_at(Cause::Interval, now + LEAST_PAUSE);
+        self.want_at(ResyncCause::Interval, now + LEAST_PAUSE);
     }
 
     /// The connection is gone.
@@ -205,33 +205,33 @@ mod tests {
     #[test]
     fn a_crowd_of_events_costs_one_listing_and_a_long_listing_a_long_pause() {
         let now = Instant::now();
-        let mut relisting = Relisting::default();
-        relisting.want(Cause::Connect, now);
-        assert!(relisting.begin(now) && !relisting.begin(now) && !relisting.is_listed());
-        relisting.note(&event());
+        let mut resync = Resync::default();
+        resync.want(ResyncCause::Connect, now);
+        assert!(resync.begin(now) && !resync.begin(now) && !resync.is_listed());
+        resync.note(&event());
         let then = now + Duration::from_secs(1);
-        assert_eq!(relisting.succeeded(then, INTERVAL), [event()]);
-        assert!(relisting.is_listed_since(now) && !relisting.is_listed_since(then));
-        assert_eq!(relisting.next_wake(), Some(then + INTERVAL));
+        assert_eq!(resync.succeeded(then, INTERVAL), [event()]);
+        assert!(resync.is_listed_since(now) && !resync.is_listed_since(then));
+        assert_eq!(resync.next_wake(), Some(then + INTERVAL));
         for _ in 0..1000 {
-            relisting.want(Cause::Events, then);
+            resync.want(ResyncCause::Events, then);
         }
-        assert_eq!(relisting.next_wake(), Some(then + Duration::from_secs(20)));
-        assert!(!relisting.begin(then) && relisting.begin(then + Duration::from_secs(20)));
-        assert_eq!((relisting.counts()["events"], relisting.counts()["connect"]), (1, 1));
+        assert_eq!(resync.next_wake(), Some(then + Duration::from_secs(20)));
+        assert!(!resync.begin(then) && resync.begin(then + Duration::from_secs(20)));
+        assert_eq!((resync.counts()["events"], resync.counts()["connect"]), (1, 1));
     }
 
     #[test]
     fn a_listing_that_had_to_wait_once_does_not_delay_the_next() {
         let start = Instant::now();
-        let mut relisting = Relisting::default();
+        let mut resync = Resync::default();
         let mut next_after = |begun: Duration, took: Duration| {
             let (begun, ended) = (start + begun, start + begun + took);
-            relisting.want(Cause::Check, begun);
-            assert!(relisting.begin(begun));
-            relisting.succeeded(ended, INTERVAL);
-            relisting.want(Cause::Events, ended);
-            relisting.next_wake().map(|at| at - ended)
+            resync.want(ResyncCause::Check, begun);
+            assert!(resync.begin(begun));
+            resync.succeeded(ended, INTERVAL);
+            resync.want(ResyncCause::Events, ended);
+            resync.next_wake().map(|at| at - ended)
         };
         let (short, long) = (Duration::from_millis(10), Duration::from_secs(2));
         assert_eq!(next_after(Duration::ZERO, short), Some(LEAST_PAUSE));
@@ -242,25 +242,25 @@ mod tests {
     #[test]
     fn records_that_never_agree_do_not_make_it_list_all_the_time() {
         let now = Instant::now();
-        let mut relisting = Relisting::default();
-        relisting.want(Cause::Records, now);
-        assert!(relisting.begin(now));
-        assert!(relisting.succeeded(now, INTERVAL).is_empty());
-        relisting.want(Cause::Records, now + Duration::from_secs(10));
-        assert_eq!(relisting.next_wake(), Some(now + INTERVAL));
-        relisting.want(Cause::Records, now + RECORDS_PAUSE);
-        assert_eq!(relisting.next_wake(), Some(now + RECORDS_PAUSE));
+        let mut resync = Resync::default();
+        resync.want(ResyncCause::Records, now);
+        assert!(resync.begin(now));
+        assert!(resync.succeeded(now, INTERVAL).is_empty());
+        resync.want(ResyncCause::Records, now + Duration::from_secs(10));
+        assert_eq!(resync.next_wake(), Some(now + INTERVAL));
+        resync.want(ResyncCause::Records, now + RECORDS_PAUSE);
+        assert_eq!(resync.next_wake(), Some(now + RECORDS_PAUSE));
     }
 
     #[test]
     fn listings_take_a_small_part_of_the_time() {
         let now = Instant::now();
         let next = |took: Duration| {
-            let mut relisting = Relisting::default();
-            relisting.want(Cause::Connect, now);
-            assert!(relisting.begin(now));
-            relisting.succeeded(now + took, Duration::from_secs(60));
-            relisting.next_wake().map(|at| at - (now + took))
+            let mut resync = Resync::default();
+            resync.want(ResyncCause::Connect, now);
+            assert!(resync.begin(now));
+            resync.succeeded(now + took, Duration::from_secs(60));
+            resync.next_wake().map(|at| at - (now + took))
         };
         assert_eq!(next(Duration::from_millis(100)), Some(Duration::from_secs(60)));
         assert_eq!(next(Duration::from_millis(800)), Some(Duration::from_secs(80)));
@@ -270,10 +270,10 @@ mod tests {
     #[test]
     fn a_listing_that_fails_is_tried_again() {
         let now = Instant::now();
-        let mut relisting = Relisting::default();
-        relisting.want(Cause::Connect, now);
-        assert!(relisting.begin(now));
-        relisting.failed(now);
-        assert!(!relisting.begin(now) && relisting.begin(now + LEAST_PAUSE));
+        let mut resync = Resync::default();
+        resync.want(ResyncCause::Connect, now);
+        assert!(resync.begin(now));
+        resync.failed(now);
+        assert!(!resync.begin(now) && resync.begin(now + LEAST_PAUSE));
     }
 }

@@ -1,28 +1,30 @@
-//! One collection under way: what has been asked, what has arrived, and who waits for it.
+//! A run: one collection under way, with what has been asked, what has arrived, and the requests that wait for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::busy::Busy;
-use super::complete::Lack;
+use super::completeness::Lack;
+use super::message::{Now, WaiterId};
 use super::pool::JobId;
+use super::reading::{Reading, Rounds};
 use super::{Collection, DomainStatus, Missing, MissingReason, Quarantined, Selection};
 use crate::config::Group;
 use crate::domains::Snapshot;
 use crate::libvirt::{DomainRecord, Identity, LibvirtError, Records, StatsGroups, Versions};
+use crate::probes::{INACTIVE, INFO, Probe, STATS};
 
-/// The number of a flight; never used twice.
-pub(super) type FlightId = u64;
+/// The number of a run; never used twice.
+pub(super) type RunId = u64;
 
-/// Someone who waits for the collection.
-#[derive(Debug)]
+/// A request that waits for the collection.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Waiter {
+    pub(super) id: WaiterId,
     pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Arc<Collection>>,
 }
 
 /// What a batch asks for.
@@ -40,6 +42,17 @@ pub(super) enum Kind {
     Inactive,
     /// Basic facts of all running domains, or of those that are shut off.
     Info { inactive: bool },
+}
+
+impl Kind {
+    /// The probe whose call it is.
+    pub(super) fn probe(self) -> &'static Probe {
+        match self {
+            Self::Full | Self::Wait | Self::BehindStuckCall | Self::WithoutMonitor => &STATS,
+            Self::Inactive => &INACTIVE,
+            Self::Info { .. } => &INFO,
+        }
+    }
 }
 
 /// Domains that are asked for in one call.
@@ -93,8 +106,8 @@ enum State {
 
 /// One collection under way.
 #[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) id: FlightId,
+pub(super) struct Run {
+    pub(super) id: RunId,
     pub(super) selection: Selection,
     /// What the selection wants of what is configured.
     wanted: BTreeSet<Group>,
@@ -102,7 +115,7 @@ pub(super) struct Flight {
     pub(super) groups: StatsGroups,
     pub(super) started: Instant,
     pub(super) waiters: Vec<Waiter>,
-    /// Whether it is known who is asked.
+    /// Whether its first batches have been queued.
     pub(super) planned: bool,
     /// Whether it is being asked which domains in quarantine answer again.
     pub(super) releasing: bool,
@@ -117,6 +130,8 @@ pub(super) struct Flight {
     pub(super) extensions: u8,
     /// Domains that are asked again.
     pub(super) busy: Busy,
+    /// How its probes do.
+    pub(super) rounds: Rounds,
     /// When the last answer came to a call that did not ask again.
     last_first_answer: Instant,
     domains: BTreeMap<Uuid, Progress>,
@@ -124,8 +139,8 @@ pub(super) struct Flight {
     parameters: BTreeMap<Group, usize>,
 }
 
-impl Flight {
-    pub(super) fn new(id: FlightId, selection: Selection, wanted: BTreeSet<Group>, now: Instant) -> Self {
+impl Run {
+    pub(super) fn new(id: RunId, selection: Selection, wanted: BTreeSet<Group>, now: Instant) -> Self {
         let groups = wanted.iter().map(|group| group.info().stats).collect();
         Self {
             id,
@@ -143,6 +158,7 @@ impl Flight {
             rechecking: false,
             extensions: 0,
             busy: Busy::default(),
+            rounds: Rounds::default(),
             last_first_answer: now,
             domains: BTreeMap::new(),
             batches: Vec::new(),
@@ -150,7 +166,7 @@ impl Flight {
         }
     }
 
-    /// Forgets everything but who waits: the connection broke, and there will be another.
+    /// Forgets everything but the requests: the connection broke, and there will be another.
     pub(super) fn start_over(&mut self) {
         let waiters = std::mem::take(&mut self.waiters);
         *self = Self { waiters, ..Self::new(self.id, self.selection.clone(), self.wanted.clone(), self.started) };
@@ -170,7 +186,14 @@ impl Flight {
 
     /// Takes the answer of a batch. `lacks` says what each record lacks of the groups of the batch, by its position. Gives
     /// the domains that are complete now.
-    pub(super) fn answer(&mut self, batch: &Batch, records: Records, lacks: &[Lack], now: Instant) -> Vec<Uuid> {
+    pub(super) fn answer(
+        &mut self,
+        batch: &Batch,
+        records: Records,
+        lacks: &[Lack],
+        now: Instant,
+        mut chance: impl FnMut() -> f64,
+    ) -> Vec<Uuid> {
         let mut complete = Vec::new();
         let mut gone: BTreeSet<Uuid> = batch.domains.iter().copied().collect();
         for (record, lack) in records.domains().zip(lacks) {
@@ -189,7 +212,7 @@ impl Flight {
                     self.busy.remove(record.uuid);
                     complete.push(record.uuid);
                 }
-                Kind::Full | Kind::Wait => self.busy.note(record.uuid, not_asked | lack.again, now, super::chance()),
+                Kind::Full | Kind::Wait => self.busy.note(record.uuid, not_asked | lack.again, now, chance()),
                 _ => self.busy.remove(record.uuid),
             }
         }
@@ -306,7 +329,7 @@ impl Flight {
     /// How long a call may take before it is looked into: a fifth of the time that the most impatient waiter gives, or eight
     /// times what such a call usually takes if that is less, but not so little that a host under load makes frozen guests of
     /// slow ones.
-    pub(super) fn patience(&self, usual: Duration) -> Duration {
+    pub(super) fn soft_deadline(&self, usual: Duration) -> Duration {
         const LEAST: Duration = Duration::from_secs(1);
         let given = self.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(self.started));
         (usual * 8).max(LEAST).min(given / 5)
@@ -330,12 +353,13 @@ impl Flight {
     }
 
     /// What has arrived so far.
-    pub(super) fn snapshot(
+    pub(super) fn collection(
         &self,
-        now: Instant,
+        now: Now,
         versions: Option<&Versions>,
         error: Option<LibvirtError>,
         targets: Arc<Snapshot>,
+        readings: Vec<Reading>,
         quarantined: impl Fn(Uuid) -> Option<Quarantined>,
     ) -> Arc<Collection> {
         let status = |progress: &Progress| {
@@ -349,11 +373,12 @@ impl Flight {
             parameters: self.parameters.clone(),
             domains: self.domains.values().filter_map(status).collect(),
             versions: versions.cloned(),
-            at: SystemTime::now(),
-            ended: now,
-            duration: now.saturating_duration_since(self.started),
+            at: now.wall,
+            ended: now.at,
+            duration: now.at.saturating_duration_since(self.started),
             calls: self.calls,
             targets,
+            readings,
             error,
         })
     }

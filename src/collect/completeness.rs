@@ -2,27 +2,22 @@
 //! monitor for, because another client has the domain's job, and nothing in the reply says so. What has to be there is
 //! therefore taken from what the domain is known to have: its earlier records, its definition, other domains of the host.
 
-use std::collections::HashMap;
-
-use uuid::Uuid;
-
-use super::shape::Shape;
+use super::summary::Summary;
 use crate::domains::Metadata;
 use crate::libvirt::StatsGroups;
 
 /// What a domain has answered in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Known {
+pub(super) struct Answered {
     /// Groups that it has answered.
     answered: StatsGroups,
     /// Groups that it had nothing for although its monitor was asked.
     empty: StatsGroups,
 }
 
-/// Which groups each domain answers.
+/// What domains of this daemon answer, whichever they are.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
-    domains: HashMap<Uuid, Known>,
+pub(super) struct HostAnswers {
     /// What any domain on KVM has answered, of what depends on KVM alone.
     kvm: StatsGroups,
     /// Whether any domain has answered for its dirty rate: then this libvirt and QEMU know it.
@@ -40,12 +35,13 @@ pub(super) struct Lack {
     pub(super) had_job: bool,
 }
 
-impl Answers {
-    /// What `record` lacks of the groups `asked`; learns from it what to expect of the next. A call that `waited` for the
-    /// job has had it.
+impl HostAnswers {
+    /// What `record` lacks of the groups `asked`; learns from it what to expect of the next, of its domain in `known`. A call
+    /// that `waited` for the job has had it.
     pub(super) fn judge(
         &mut self,
-        record: &Shape,
+        known: &mut Answered,
+        record: &Summary,
         asked: StatsGroups,
         definition: Option<&Metadata>,
         waited: bool,
@@ -59,7 +55,6 @@ impl Answers {
         let had_job = waited || !answered.and(StatsGroups::SHOWS_JOB).is_empty();
         let on_kvm = definition.is_some_and(|metadata| metadata.virt_type == "kvm");
         let without_iothreads = definition.is_some_and(|metadata| metadata.iothreads == 0);
-        let known = self.domains.entry(record.uuid).or_default();
         known.answered |= answered;
         known.empty = known.empty.without(answered);
         if had_job {
@@ -97,22 +92,16 @@ impl Answers {
         self.dirtyrate |= !answered.and(StatsGroups::DIRTYRATE).is_empty();
         Lack { missing, again, had_job }
     }
-
-    /// Forgets a domain that was stopped or started again.
-    pub(super) fn forget(&mut self, uuid: Uuid) {
-        self.domains.remove(&uuid);
-    }
-
-    /// Forgets domains that are not `known`.
-    pub(super) fn retain(&mut self, known: impl Fn(Uuid) -> bool) {
-        self.domains.retain(|uuid, _| known(*uuid));
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use uuid::Uuid;
+
     use super::*;
-    use crate::collect::shape::shapes_of;
+    use crate::collect::summary::summaries_of;
     use crate::libvirt::{ParamValue, Records};
 
     const EVERYTHING: StatsGroups = StatsGroups::MONITOR;
@@ -131,23 +120,36 @@ mod tests {
         (StatsGroups::VM, "vm.remote_tlb_flush.sum"),
     ];
 
+    /// What a host has answered, and each of its domains.
+    #[derive(Default)]
+    struct Answers {
+        host: HostAnswers,
+        domains: HashMap<Uuid, Answered>,
+    }
+
+    impl Answers {
+        fn judge(&mut self, record: &Summary, asked: StatsGroups, definition: Option<&Metadata>, waited: bool) -> Lack {
+            self.host.judge(self.domains.entry(record.uuid).or_default(), record, asked, definition, waited)
+        }
+    }
+
     fn missing(
         answers: &mut Answers,
-        record: &Shape,
+        record: &Summary,
         asked: StatsGroups,
         definition: Option<&Metadata>,
     ) -> StatsGroups {
         answers.judge(record, asked, definition, false).missing
     }
 
-    fn record(keys: &[&str]) -> Shape {
+    fn record(keys: &[&str]) -> Summary {
         let mut records = Records::default();
         records.push_domain("x", Uuid::nil(), Some(1));
         keys.iter().for_each(|key| records.push(key, ParamValue::UInt(1)));
-        shapes_of(&records).domains.remove(0)
+        summaries_of(&records).domains.remove(0)
     }
 
-    fn whole(without: StatsGroups) -> Shape {
+    fn whole(without: StatsGroups) -> Summary {
         let monitor = MONITOR.iter().filter(|(group, _)| !without.contains(*group)).map(|(_, key)| *key);
         record(&BUSY.into_iter().chain(monitor).collect::<Vec<_>>())
     }
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn each_group_is_expected_of_a_domain_that_was_never_whole() {
-        let other = Shape { uuid: Uuid::max(), ..whole(StatsGroups::default()) };
+        let other = Summary { uuid: Uuid::max(), ..whole(StatsGroups::default()) };
         for (group, _) in MONITOR {
             let mut answers = Answers::default();
             missing(&mut answers, &other, EVERYTHING, Some(&kvm(1)));
@@ -186,11 +188,12 @@ mod tests {
         let busy = missing(&mut answers, &record(&BUSY), EVERYTHING, Some(&tcg));
         assert_eq!(busy, StatsGroups::BALLOON | StatsGroups::BLOCK | StatsGroups::DIRTYRATE);
         // An older QEMU on the same host.
-        let old = Shape { uuid: Uuid::max(), ..whole(StatsGroups::VM) };
+        let old = Summary { uuid: Uuid::max(), ..whole(StatsGroups::VM) };
         missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)));
         assert!(missing(&mut answers, &old, EVERYTHING, Some(&kvm(0))).is_empty());
         assert!(
-            missing(&mut answers, &Shape { answers: StatsGroups::default(), ..old }, StatsGroups::VM, None).is_empty()
+            missing(&mut answers, &Summary { answers: StatsGroups::default(), ..old }, StatsGroups::VM, None)
+                .is_empty()
         );
     }
 
@@ -198,21 +201,18 @@ mod tests {
     fn devices_that_were_removed_are_not_missing() {
         let mut answers = Answers::default();
         missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, Some(&kvm(1)));
-        let without = Shape { has_disks: false, ..whole(StatsGroups::BLOCK | StatsGroups::IOTHREAD) };
+        let without = Summary { has_disks: false, ..whole(StatsGroups::BLOCK | StatsGroups::IOTHREAD) };
         assert!(missing(&mut answers, &without, EVERYTHING, Some(&kvm(0))).is_empty());
     }
 
     #[test]
     fn a_domain_that_is_shut_off_misses_nothing_and_another_run_is_unknown() {
         let mut answers = Answers::default();
-        let off = Shape { active: false, ..record(&["state.state"]) };
+        let off = Summary { active: false, ..record(&["state.state"]) };
         assert!(missing(&mut answers, &off, EVERYTHING, None).is_empty());
         missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, None);
         assert_eq!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None), StatsGroups::VM);
-        answers.forget(Uuid::nil());
-        assert!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None).is_empty());
-        missing(&mut answers, &whole(StatsGroups::default()), EVERYTHING, None);
-        answers.retain(|_| false);
+        answers.domains.clear();
         assert!(missing(&mut answers, &record(&BUSY), StatsGroups::VM, None).is_empty());
     }
 
@@ -228,7 +228,7 @@ mod tests {
         let mut answers = Answers::default();
         answers.judge(&whole(StatsGroups::default()), EVERYTHING, Some(&kvm(0)), false);
         assert_eq!(missing(&mut answers, &whole(StatsGroups::VM), EVERYTHING, None), StatsGroups::VM);
-        let other = Shape { uuid: Uuid::max(), ..record(&BUSY) };
+        let other = Summary { uuid: Uuid::max(), ..record(&BUSY) };
         assert!(answers.judge(&other, StatsGroups::VM, Some(&kvm(0)), true).missing.is_empty());
         let busy = missing(&mut answers, &other, EVERYTHING, Some(&kvm(0)));
         assert!(!busy.contains(StatsGroups::VM) && busy.contains(StatsGroups::BLOCK));

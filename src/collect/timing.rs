@@ -1,4 +1,4 @@
-//! What collections take, for whoever wants them faster: how long those of each selection took, and how much each group brings.
+//! How long the collections of each selection took.
 //!
 //! libvirt does not say how long it took for a group. That could only be measured by asking for each group alone, which would
 //! cost the daemon several calls for one: `check` does that, a scrape does not.
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Collection, Selection};
 
-/// Selections that are remembered. A site has a few; whoever makes up new ones drives out only the ones that are idle.
+/// Selections that are remembered. A site has a few; a client that makes up new ones drives out only those that are idle.
 const REMEMBERED: usize = 16;
 
 /// Characters of a selection that are kept: a request may be much longer, and asks for the next one at will.
@@ -17,7 +17,7 @@ const SHOWN: usize = 120;
 
 /// How long the collections of one selection took.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effort {
+pub struct SelectionTiming {
     /// What was asked for, as it is shown.
     pub selection: String,
     /// When the last one ended.
@@ -30,13 +30,13 @@ pub struct Effort {
 
 /// How long the collections of each selection took.
 #[derive(Debug, Default)]
-pub struct Efforts {
+pub struct SelectionTimings {
     /// By the hash of the selection: it takes no more memory than what is shown of it.
-    known: Mutex<Vec<(u64, Effort)>>,
+    known: Mutex<Vec<(u64, SelectionTiming)>>,
     hasher: RandomState,
 }
 
-impl Efforts {
+impl SelectionTimings {
     /// Remembers a collection of `selection`. One that failed says nothing.
     pub fn note(&self, selection: &Selection, collection: &Collection) {
         if collection.error.is_some() {
@@ -51,18 +51,18 @@ impl Efforts {
         if known.len() == REMEMBERED {
             known.remove(0);
         }
-        known.push((number, Effort { selection: shown(selection), at, last, longest }));
+        known.push((number, SelectionTiming { selection: shown(selection), at, last, longest }));
     }
 
     /// The selections, the slowest first.
     #[must_use]
-    pub fn slowest_first(&self) -> Vec<Effort> {
-        let mut efforts: Vec<Effort> = self.known().iter().map(|(_, effort)| effort.clone()).collect();
-        efforts.sort_by_key(|effort| std::cmp::Reverse((effort.last, effort.longest)));
-        efforts
+    pub fn slowest_first(&self) -> Vec<SelectionTiming> {
+        let mut timings: Vec<SelectionTiming> = self.known().iter().map(|(_, timing)| timing.clone()).collect();
+        timings.sort_by_key(|timing| std::cmp::Reverse((timing.last, timing.longest)));
+        timings
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<(u64, Effort)>> {
+    fn known(&self) -> MutexGuard<'_, Vec<(u64, SelectionTiming)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,7 +96,8 @@ mod tests {
             duration: Duration::from_millis(millis),
             calls: 1,
             targets: Arc::default(),
-            error: error.then(|| LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "nobody listens")),
+            readings: Vec::new(),
+            error: error.then(|| LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "no socket")),
         }
     }
 
@@ -105,35 +106,35 @@ mod tests {
         let domains = |name: &str| NamePatterns::new(vec![name.to_owned()]).expect("a regex");
         let of = |name: &str| Selection { domains: domains(name), ..Selection::default() };
         let text = |name: &str| of(name).to_string();
-        let efforts = Efforts::default();
+        let timings = SelectionTimings::default();
         for (selection, millis, failed) in
             [(of("a"), 30, false), (of("b"), 20, false), (of("a"), 10, false), (of("a"), 9000, true)]
         {
-            efforts.note(&selection, &collection(millis, failed));
+            timings.note(&selection, &collection(millis, failed));
         }
-        let shown = |efforts: &Efforts| -> Vec<_> {
-            let efforts = efforts.slowest_first().into_iter();
-            efforts.map(|effort| (effort.selection, effort.last.as_millis(), effort.longest.as_millis())).collect()
+        let shown = |timings: &SelectionTimings| -> Vec<_> {
+            let timings = timings.slowest_first().into_iter();
+            timings.map(|timing| (timing.selection, timing.last.as_millis(), timing.longest.as_millis())).collect()
         };
-        assert_eq!(shown(&efforts), [(text("b"), 20, 20), (text("a"), 10, 30)]);
+        assert_eq!(shown(&timings), [(text("b"), 20, 20), (text("a"), 10, 30)]);
         for number in 0..REMEMBERED - 1 {
-            efforts.note(&of(&number.to_string()), &collection(5, false));
+            timings.note(&of(&number.to_string()), &collection(5, false));
         }
-        let known = shown(&efforts);
+        let known = shown(&timings);
         assert_eq!((known.len(), &known[0]), (REMEMBERED, &(text("a"), 10, 30)));
     }
 
     #[test]
     fn what_is_remembered_of_a_selection_is_what_is_shown() {
-        let efforts = Efforts::default();
+        let timings = SelectionTimings::default();
         for number in 0..REMEMBERED + 4 {
             let source = format!("{number}-{}", "é".repeat(900));
             let domains = NamePatterns::new(vec![source]).expect("a regex");
-            efforts.note(&Selection { domains, ..Selection::default() }, &collection(5, false));
+            timings.note(&Selection { domains, ..Selection::default() }, &collection(5, false));
         }
-        let known = efforts.known();
-        let bytes: usize = known.iter().map(|(_, effort)| effort.selection.capacity()).sum();
+        let known = timings.known();
+        let bytes: usize = known.iter().map(|(_, timing)| timing.selection.capacity()).sum();
         assert!(known.len() == REMEMBERED && bytes < REMEMBERED * 4 * SHOWN, "{bytes} bytes");
-        assert!(known.iter().all(|(_, effort)| effort.selection.ends_with('…')));
+        assert!(known.iter().all(|(_, timing)| timing.selection.ends_with('…')));
     }
 }

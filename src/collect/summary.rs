@@ -1,4 +1,5 @@
-//! What the coordinator has to know of a record without looking through all of it: found out by the worker that fetched it.
+//! A record in short: what the scheduler has to know of it without looking through all of it. Made by the worker that
+//! fetched it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -12,16 +13,16 @@ use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
 
 /// The records of a reply in short.
 #[derive(Debug, Default)]
-pub(super) struct Shapes {
+pub(super) struct Summaries {
     /// Each record, in their order.
-    pub(super) domains: Vec<Shape>,
+    pub(super) domains: Vec<Summary>,
     /// How many parameters each group has; those of no group are left out.
     pub(super) parameters: BTreeMap<Group, usize>,
 }
 
 /// A record in short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct Summary {
     pub(super) uuid: Uuid,
     /// Its size on the wire in bytes.
     pub(super) size: usize,
@@ -141,17 +142,17 @@ struct KeyFacts {
 }
 
 /// The records in short.
-pub(super) fn shapes_of(records: &Records) -> Shapes {
+pub(super) fn summaries_of(records: &Records) -> Summaries {
     let keys: Vec<KeyFacts> = records.keys().map(facts_of).collect();
     let mut counts = vec![0; keys.len()];
-    let domains = records.domains().map(|record| shape_of(&record, &keys, &mut counts)).collect();
+    let domains = records.domains().map(|record| summary_of(&record, &keys, &mut counts)).collect();
     let mut parameters = BTreeMap::new();
     for (facts, count) in keys.iter().zip(counts) {
         if let Some(group) = facts.group {
             *parameters.entry(group).or_default() += count;
         }
     }
-    Shapes { domains, parameters }
+    Summaries { domains, parameters }
 }
 
 fn facts_of(key: &str) -> KeyFacts {
@@ -175,7 +176,7 @@ fn answers_of(group: Option<Group>, key: &str) -> StatsGroups {
     shown.map_or(StatsGroups::NONE, |info| info.stats)
 }
 
-fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) -> Shape {
+fn summary_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) -> Summary {
     let state = FixedState::with_seed(0);
     let [mut disks, mut interfaces, mut sizes] = [(); 3].map(|()| state.build_hasher());
     let [mut has_disks, mut has_interfaces, mut has_sizes] = [false; 3];
@@ -205,7 +206,7 @@ fn shape_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) 
         interfaces: has_interfaces.then(|| interfaces.finish()),
         sizes: has_sizes.then(|| sizes.finish()),
     };
-    Shape { uuid: record.uuid, size, devices, active: record.is_active(), answers, has_disks: counted_disks }
+    Summary { uuid: record.uuid, size, devices, active: record.is_active(), answers, has_disks: counted_disks }
 }
 
 fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {
@@ -239,7 +240,7 @@ mod tests {
         let mut records = Records::default();
         records.push_domain("x", Uuid::nil(), Some(1));
         params.iter().for_each(|(key, value)| records.push(key, *value));
-        shapes_of(&records).domains[0].devices
+        summaries_of(&records).domains[0].devices
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
             }
         }
         let counted = [(Group::State, 2), (Group::Block, 4), (Group::VcpuKvm, 2)];
-        assert_eq!(shapes_of(&records).parameters, BTreeMap::from(counted));
+        assert_eq!(summaries_of(&records).parameters, BTreeMap::from(counted));
     }
 
     #[test]

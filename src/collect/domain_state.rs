@@ -1,0 +1,74 @@
+//! What the scheduler keeps of each domain: one entry, which goes with the domain.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::completeness::Answered;
+use super::quarantine::Quarantine;
+use super::reading::Reading;
+use super::summary::Devices;
+use crate::domains::{Companion, Registry};
+
+/// The domains, each with its state.
+pub(super) type Domains = Registry<DomainState>;
+
+/// One domain.
+#[derive(Debug, Default)]
+pub(super) struct DomainState {
+    /// What is true of this run alone.
+    pub(super) run: RunState,
+    /// How large its last record was, in bytes on the wire.
+    pub(super) reply_size: Option<usize>,
+    /// Whether this user may read it.
+    pub(super) readable: Readable,
+    /// When its addresses were last looked up, or asked for.
+    pub(super) located: Option<Instant>,
+    /// When background probes are due, by their names.
+    pub(super) due: BTreeMap<&'static str, Instant>,
+    /// What background probes found, by their names.
+    pub(super) readings: BTreeMap<&'static str, Reading>,
+}
+
+/// One run of a domain: from its start to its end.
+#[derive(Debug, Default)]
+pub(super) struct RunState {
+    /// How its hypervisor answers.
+    pub(super) quarantine: Quarantine,
+    /// Which groups it answers.
+    pub(super) answered: Answered,
+    /// The disks and NICs that its last record named.
+    pub(super) devices: Devices,
+    /// Whether it was busy to the end of the last collection.
+    pub(super) long_busy: bool,
+}
+
+/// Whether the daemon lets this user read a domain that it lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Readable {
+    /// As far as is known.
+    #[default]
+    Yes,
+    /// Not its definition.
+    NoDefinition,
+    /// Nothing: it has been left out of statistics, too.
+    Nothing,
+}
+
+impl Companion for DomainState {
+    fn reset_run(&mut self) {
+        self.run = RunState::default();
+        self.readings.clear();
+    }
+}
+
+impl DomainState {
+    /// The connection is gone: the next one may lead to another daemon.
+    pub(super) fn reset_connection(&mut self) {
+        self.run.quarantine = Quarantine::default();
+        self.run.answered = Answered::default();
+        self.run.long_busy = false;
+        self.reply_size = None;
+        self.readable = Readable::Yes;
+        self.readings.clear();
+    }
+}

@@ -1,0 +1,296 @@
+//! Calls of background probes: they begin, end, or are left alone; and what follows from what they bring.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::Scheduler;
+use crate::collect::background::{Allowed, Call};
+use crate::collect::domain_state::{Domains, Readable};
+use crate::collect::notice::Notice;
+use crate::collect::pool::Role;
+use crate::collect::reading::{ProbeStatus, Reading};
+use crate::config::DiscoverySource;
+use crate::domains::{Definition, DefinitionFailure, Target};
+use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError, Records};
+use crate::probes::{ADDRESSES, DEFINITIONS, Outcome, Probe, Scope, Subject, Task, WaitsFor};
+
+/// When a domain is asked about again of which nothing could be had.
+const RETRY: Duration = Duration::from_secs(60);
+/// When another background worker is tried after one could not connect.
+const CONNECT_AGAIN: Duration = Duration::from_secs(5);
+/// How many times as old as the time between two calls a reading may become.
+const READINGS: u32 = 3;
+
+impl Scheduler {
+    /// Begins the next call of a lane, if a worker for it is free; else one is started.
+    pub(super) fn begin_background_call(&mut self, number: usize) {
+        let Some(lane) = self.background.lanes.get(number) else { return };
+        let probe = lane.probe;
+        let access = self.access_of(probe);
+        let Some(worker) = self.pool.idle_background(access) else {
+            self.background_after = None;
+            self.start(Role::Background(access));
+            return;
+        };
+        let pace = lane.pace(&self.config);
+        let is_off = !is_on_demand(probe) && lane.every(&self.config).is_none();
+        let Some(lane) = self.background.lanes.get_mut(number) else { return };
+        let allowed =
+            |subject, domains: &Domains| if is_off { Allowed::Never } else { allowed(probe, subject, domains) };
+        let Some(subject) = lane.take(self.now.at, &mut self.domains, allowed) else { return };
+        let Some(task) = self.background_task(probe, subject) else { return };
+        let job = self.send(worker, task);
+        if let Some(lane) = self.background.lanes.get_mut(number) {
+            lane.began(Call { job, worker, subject, since: self.now.at }, pace);
+        }
+    }
+
+    fn background_task(&self, probe: &'static Probe, subject: Subject) -> Option<Task> {
+        let Some(uuid) = subject.domain() else { return Some(Task::Ask(probe, subject)) };
+        Some(match probe.name {
+            name if name == DEFINITIONS.name => {
+                let known = self.domains.get(uuid).and_then(Target::metadata).map(|metadata| metadata.fingerprint);
+                Task::Define { uuid, labels: Arc::new(self.config.metadata.labels.clone()), known }
+            }
+            name if name == ADDRESSES.name => {
+                let mut sources = self.address_sources();
+                sources.retain(|source| *source != AddressSource::Agent || !self.is_closed(uuid));
+                Task::Locate { uuid, sources }
+            }
+            _ => Task::Ask(probe, subject),
+        })
+    }
+
+    /// The connection that a probe gets: a read-write one where it needs that and the daemon allows it.
+    pub(super) fn access_of(&self, probe: &Probe) -> Access {
+        if self.daemon.agent_refused { Access::ReadOnly } else { (probe.access)(&self.config) }
+    }
+
+    /// The sources of addresses; the guest agent only where a read-write connection is allowed.
+    fn address_sources(&self) -> Vec<AddressSource> {
+        let source = |source: &DiscoverySource| match source {
+            DiscoverySource::Lease => AddressSource::Lease,
+            DiscoverySource::Arp => AddressSource::Arp,
+            DiscoverySource::Agent => AddressSource::Agent,
+        };
+        let sources = self.config.service_discovery.sources.iter().map(source);
+        sources.filter(|source| *source != AddressSource::Agent || !self.daemon.agent_refused).collect()
+    }
+
+    /// A background worker could not connect.
+    pub(super) fn no_background_worker(&mut self, access: Access, error: &LibvirtError) {
+        let is_refused = access == Access::ReadWrite && error.class == ErrorClass::PermissionDenied;
+        if is_refused && !self.daemon.agent_refused {
+            self.daemon.agent_refused = true;
+            self.log_failure("no read-write connection, so guest agents are not asked for addresses", error);
+        } else {
+            self.background_after = Some(self.now.at + CONNECT_AGAIN);
+            self.log_failure("cannot open a connection to read definitions", error);
+        }
+    }
+
+    /// The call of a lane hangs. Its thread is left to it, and ends when it returns.
+    pub(super) fn leave_background_call(&mut self, number: usize) {
+        let Some(lane) = self.background.lanes.get_mut(number) else { return };
+        let probe = lane.probe;
+        let Some(hung) = lane.take_hung() else { return };
+        self.dismiss(hung.worker);
+        self.note_status(probe, hung.since, false);
+        self.background_failed(probe, hung.subject, DefinitionFailure::TimedOut);
+    }
+
+    /// A background call has ended.
+    pub(super) fn background_ended(
+        &mut self,
+        probe: &'static Probe,
+        call: Call,
+        outcome: Result<Outcome, LibvirtError>,
+    ) {
+        let subject = call.subject;
+        self.note_status(probe, call.since, outcome.is_ok());
+        match outcome {
+            // It is gone, and an event or a listing says so.
+            Err(error) if error.class == ErrorClass::VanishedDomain => {}
+            // The connection broke: it is asked again over the next one.
+            Err(error) if error.class == ErrorClass::Disconnected => self.want_subject(probe, subject, self.now.at),
+            Err(error) => self.background_failed(probe, subject, error.class.into()),
+            Ok(Outcome::Records(records)) => self.has_read(probe, subject, records),
+            Ok(outcome) => {
+                if let Some(uuid) = subject.domain() {
+                    self.has_described(uuid, outcome);
+                }
+            }
+        }
+    }
+
+    /// What definitions and addresses bring.
+    fn has_described(&mut self, uuid: Uuid, outcome: Outcome) {
+        match outcome {
+            Outcome::Defined(Ok(metadata)) => {
+                self.domains.define(uuid, Definition::Known(Arc::new(metadata)));
+                self.defined(uuid);
+            }
+            Outcome::Unchanged => {
+                self.domains.confirm(uuid);
+                self.defined(uuid);
+            }
+            Outcome::Defined(Err(error)) => {
+                let domain = self.name_of(uuid);
+                self.log(Notice::NotParsed { uuid, domain, error: error.to_string() });
+                self.not_defined(uuid, DefinitionFailure::from(&error));
+            }
+            Outcome::Located(addresses) => {
+                let now = self.now.at;
+                self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
+                self.domains.locate(uuid, addresses.map(Arc::new));
+            }
+            Outcome::Listed(_) | Outcome::Controlled(_) | Outcome::Records(_) => {}
+        }
+    }
+
+    fn defined(&mut self, uuid: Uuid) {
+        self.state_mut(uuid).into_iter().for_each(|state| state.readable = Readable::Yes);
+        self.want_again(&DEFINITIONS, Subject::Domain(uuid));
+    }
+
+    fn has_read(&mut self, probe: &'static Probe, subject: Subject, records: Records) {
+        let reading = Reading { probe: probe.name, at: self.now.at, records: Arc::new(records) };
+        match subject {
+            Subject::Host => drop(self.background.readings.insert(probe.name, reading)),
+            Subject::Domain(uuid) => {
+                self.state_mut(uuid)
+                    .into_iter()
+                    .for_each(|state| drop(state.readings.insert(probe.name, reading.clone())));
+            }
+        }
+        self.want_again(probe, subject);
+    }
+
+    /// Nothing could be had about a subject.
+    fn background_failed(&mut self, probe: &'static Probe, subject: Subject, reason: DefinitionFailure) {
+        match subject.domain() {
+            Some(uuid) if probe.name == DEFINITIONS.name => self.not_defined(uuid, reason),
+            Some(uuid) if probe.name == ADDRESSES.name => self.not_located(uuid),
+            _ => self.want_again(probe, subject),
+        }
+    }
+
+    /// What was known of a domain's addresses stays; one of which nothing was known has none for now.
+    fn not_located(&mut self, uuid: Uuid) {
+        let now = self.now.at;
+        self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
+        if self.domains.get(uuid).is_some_and(|target| target.addresses.is_none()) {
+            self.domains.locate(uuid, None);
+        }
+    }
+
+    /// A domain has just been found not to answer: its definition is not waited for.
+    pub(super) fn leave_undefined(&mut self, uuid: Uuid) {
+        if self.domains.get(uuid).is_some_and(|target| target.definition == Definition::Pending) {
+            self.not_defined(uuid, DefinitionFailure::Quarantined);
+        }
+    }
+
+    pub(super) fn not_defined(&mut self, uuid: Uuid, reason: DefinitionFailure) {
+        *self.definition_failures.entry(reason).or_default() += 1;
+        self.domains.define(uuid, Definition::Failed(reason));
+        let at = self.now.at + self.jitter(RETRY);
+        self.want_definition(uuid, at);
+        let Some(state) = self.state_mut(uuid) else { return };
+        if reason == DefinitionFailure::PermissionDenied && state.readable == Readable::Yes {
+            state.readable = Readable::NoDefinition;
+        }
+    }
+
+    /// Some changes have no event and show in no record, so each subject is asked about again now and then. Where there are
+    /// very many, that takes half of the pace, so that what has changed is not kept waiting.
+    fn want_again(&mut self, probe: &'static Probe, subject: Subject) {
+        let Some(lane) = self.background.of(probe) else { return };
+        let (every, pace) = (lane.every(&self.config), lane.pace(&self.config));
+        let Some(every) = every else { return };
+        let subjects = if subject == Subject::Host { 1 } else { self.domains.len() };
+        let all = pace.saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX));
+        let at = self.now.at + self.jitter(every.max(all));
+        self.want_subject(probe, subject, at);
+    }
+
+    fn want_subject(&mut self, probe: &Probe, subject: Subject, at: Instant) {
+        if let Some(lane) = self.background.of(probe) {
+            lane.want(subject, at, &mut self.domains);
+        }
+    }
+
+    /// After a listing: has everything asked about that is not expected yet. A domain that is `changed` has its definition
+    /// read at once; those that run come first.
+    pub(super) fn want_all(&mut self, changed: &[Uuid]) {
+        let (now, changed) = (self.now.at, changed.iter().collect::<HashSet<_>>());
+        let subjects: Vec<(Uuid, bool)> =
+            self.domains.iter().map(|target| (target.identity.uuid, target.is_active())).collect();
+        for lane in &mut self.background.lanes {
+            if lane.every(&self.config).is_none() {
+                continue;
+            }
+            if lane.probe.scope == Scope::Host {
+                if !lane.expects(Subject::Host, &self.domains) {
+                    lane.want(Subject::Host, now, &mut self.domains);
+                }
+                continue;
+            }
+            for (uuid, is_active) in &subjects {
+                let is_meant = *is_active || lane.probe.scope == Scope::Domain;
+                let is_expected = lane.expects(Subject::Domain(*uuid), &self.domains);
+                if is_meant && (changed.contains(uuid) || !is_expected) {
+                    let later = if *is_active { Duration::ZERO } else { Duration::from_secs(1) };
+                    lane.want(Subject::Domain(*uuid), now + later, &mut self.domains);
+                }
+            }
+        }
+    }
+
+    /// Has every definition read again.
+    pub(super) fn read_all_definitions(&mut self) {
+        let uuids: Vec<Uuid> = self.domains.iter().map(|target| target.identity.uuid).collect();
+        uuids.into_iter().for_each(|uuid| self.want_definition(uuid, self.now.at));
+    }
+
+    /// What background probes have found about the host, and about the domains that `selects` names, unless it is too old.
+    pub(super) fn readings(&self, selects: impl Fn(&Target) -> bool) -> Vec<Reading> {
+        let is_good = |reading: &&Reading| {
+            let lane = self.background.lanes.iter().find(|lane| lane.probe.name == reading.probe);
+            let every = lane.and_then(|lane| lane.every(&self.config));
+            every.is_some_and(|every| self.now.at.saturating_duration_since(reading.at) <= every * READINGS)
+        };
+        let of_domains = self.domains.with_companions().filter(|(target, _)| target.selected && selects(target));
+        let of_domains = of_domains.flat_map(|(_, state)| state.readings.values());
+        self.background.readings.values().chain(of_domains).filter(is_good).cloned().collect()
+    }
+
+    fn note_status(&mut self, probe: &Probe, since: Instant, success: bool) {
+        let duration = self.now.at.saturating_duration_since(since);
+        self.stats.probes.insert(probe.name, ProbeStatus { success, duration });
+    }
+
+    /// As [`Scheduler::note_status`], for a listing.
+    pub(super) fn note_listing(&mut self, since: Instant, success: bool) {
+        self.note_status(&crate::probes::LISTING, since, success);
+    }
+}
+
+fn is_on_demand(probe: &Probe) -> bool {
+    matches!(probe.cadence, crate::probes::Cadence::Demand)
+}
+
+/// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.
+fn allowed(probe: &Probe, subject: Subject, domains: &Domains) -> Allowed {
+    let Subject::Domain(uuid) = subject else { return Allowed::Now };
+    let (Some(target), Some(state)) = (domains.get(uuid), domains.companion(uuid)) else { return Allowed::Never };
+    let waits = matches!(probe.waits_for, WaitsFor::Job | WaitsFor::Hypervisor);
+    match () {
+        () if probe.scope == Scope::RunningDomain && !target.is_active() => Allowed::Never,
+        () if waits && state.run.quarantine.is_closed() => Allowed::Later,
+        () => Allowed::Now,
+    }
+}

@@ -1,0 +1,184 @@
+//! Connections that stand, break, or say nothing.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Scheduler;
+use crate::collect::Shortcomings;
+use crate::collect::busy::WaitingCalls;
+use crate::collect::completeness::HostAnswers;
+use crate::collect::control::Control;
+use crate::collect::message::Action;
+use crate::collect::notice::Notice;
+use crate::collect::pool::{OPEN_TIMEOUT, Role, WorkerId};
+use crate::collect::resync::ResyncCause;
+use crate::collect::run::Run;
+use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::probes::ConnectInfo;
+
+/// When another worker is tried after one could not connect.
+const WORKERS_AGAIN: Duration = Duration::from_secs(1);
+/// What the log says of a daemon that cannot be reached.
+const NO_CONNECTION: &str = "no connection to libvirt";
+/// What the log says of a daemon that takes no further connection.
+const NO_MORE_CONNECTIONS: &str = "cannot open another connection to libvirt";
+
+impl Scheduler {
+    /// Starts the control worker.
+    pub(super) fn connect(&mut self) {
+        self.control.worker = Some(self.start(Role::Control));
+    }
+
+    /// Tries again if it is time.
+    pub(super) fn reconnect(&mut self) {
+        if self.connection.take_retry(self.now.at) {
+            self.connect();
+        }
+    }
+
+    /// Ends an open that has taken too long. One that is ended tells of itself at once.
+    pub(super) fn abort_open(&mut self, worker: WorkerId) {
+        self.pool.overdue(worker, self.now.at);
+        self.act(Action::Abort(worker));
+    }
+
+    /// An open that has taken too long could not be ended, and nothing more may be heard of it.
+    pub(super) fn not_aborted(&mut self, worker: WorkerId) {
+        let error = self.unanswered_open();
+        if Some(worker) == self.control.worker {
+            self.log_failure(NO_CONNECTION, &error);
+            self.connection.unanswered(error.clone());
+            self.answer_all(&error);
+        } else {
+            self.log_failure(NO_MORE_CONNECTIONS, &error);
+        }
+    }
+
+    pub(super) fn opened(&mut self, worker: WorkerId, opened: Result<ConnectInfo, LibvirtError>) {
+        let is_control = Some(worker) == self.control.worker;
+        match opened {
+            Ok(info) => {
+                self.pool.free(worker, self.now.at);
+                if is_control {
+                    self.connected(info);
+                }
+            }
+            Err(error) => {
+                let error = if self.pool.is_overdue(worker) { self.unanswered_open() } else { error };
+                let role = self.pool.role(worker);
+                self.dismiss(worker);
+                match role {
+                    _ if is_control => self.lose(error),
+                    Some(Role::Background(access)) => self.no_background_worker(access, &error),
+                    _ => {
+                        self.workers_after = Some(self.now.at + WORKERS_AGAIN);
+                        self.log_failure(NO_MORE_CONNECTIONS, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection stands, perhaps to another daemon than before.
+    fn connected(&mut self, info: ConnectInfo) {
+        let ConnectInfo { versions, hostname, unknown_events } = info;
+        self.log(Notice::Connected(versions.clone()));
+        self.logged = None;
+        self.daemon.versions = Some(versions);
+        self.daemon.hostname = hostname;
+        self.daemon.shortcomings = Shortcomings { unknown_events, ..Shortcomings::default() };
+        self.daemon.agent_refused = false;
+        // Another libvirt may answer other groups.
+        self.daemon.answers = HostAnswers::default();
+        self.planner.reset();
+        self.connection.opened();
+        self.resync.want(ResyncCause::Connect, self.now.at);
+        // What was read over the last connection may have changed since.
+        self.read_all_definitions();
+    }
+
+    fn unanswered_open(&self) -> LibvirtError {
+        let seconds = OPEN_TIMEOUT.as_secs();
+        let mut message = format!(
+            "no answer within {seconds} s: the daemon is frozen, or at its limit of clients, or its host is out of reach"
+        );
+        let connections = self.pool.connections();
+        if connections > 0 {
+            let _infallible = write!(message, "; this exporter has {connections} other connections");
+        }
+        let operation = format!("cannot open {} read-only", self.config.libvirt.uri.as_str());
+        LibvirtError::own(operation, ErrorClass::TimedOut, message)
+    }
+
+    /// A worker's thread has ended.
+    pub(super) fn ended(&mut self, worker: WorkerId) {
+        if let Some(job) = self.pool.ended(worker) {
+            let error = LibvirtError::own("cannot ask libvirt", ErrorClass::Disconnected, "it was closed");
+            self.done(worker, job, Err(error));
+        }
+        self.closed(worker);
+    }
+
+    /// A worker's connection broke, or its thread has ended.
+    pub(super) fn closed(&mut self, worker: WorkerId) {
+        if Some(worker) == self.control.worker {
+            let error = LibvirtError::own("lost the connection to libvirt", ErrorClass::Disconnected, "it was closed");
+            self.lose(error);
+        } else if self.pool.is_idle(worker) {
+            self.dismiss(worker);
+        }
+    }
+
+    /// There is no connection: requests are answered, or wait for the reconnection that follows at once.
+    fn lose(&mut self, error: LibvirtError) {
+        self.log_failure(NO_CONNECTION, &error);
+        self.count_failure(error.class);
+        let chance = self.chance.f64();
+        self.connection.failed(error, self.now.at, chance);
+        self.pool.ids().into_iter().for_each(|worker| self.dismiss(worker));
+        self.control = Control::default();
+        self.inactive_job = None;
+        self.background.disconnected();
+        self.background_after = None;
+        self.resync.disconnected();
+        self.stuck.clear();
+        self.waiting_calls = WaitingCalls::default();
+        self.domains.companions_mut().for_each(|(_, state)| state.reset_connection());
+        self.runs.values_mut().for_each(Run::start_over);
+        if let Some(error) = self.connection.refusal(self.now.at) {
+            self.answer_all(&error);
+        }
+    }
+
+    /// Gives the control worker its next task.
+    pub(super) fn run_control(&mut self) {
+        let Some(worker) = self.control.worker.filter(|worker| self.pool.is_idle(*worker)) else { return };
+        let runs = &self.runs;
+        if let Some((task, call)) = self.control.next(|run| runs.contains_key(&run)) {
+            let job = self.send(worker, call);
+            self.control.began(job, task, self.now.at);
+        }
+    }
+
+    /// The daemon answers the control worker without waiting for anything; if it does not, it is frozen.
+    pub(super) fn notice_silence(&mut self) {
+        let Some(since) = self.control.waits_since() else { return };
+        self.connection.silent(since);
+        if let Some(error) = self.connection.refusal(self.now.at) {
+            // The runs under way wait for their deadlines: the daemon may only be slow.
+            self.log_failure("libvirt is silent", &error);
+            self.count_failure(error.class);
+        }
+    }
+
+    /// The daemon has answered the control worker after it was silent.
+    pub(super) fn resumed(&mut self) {
+        self.log(Notice::AnswersAgain);
+        self.connection.resumed();
+        self.logged = None;
+        let now = self.now.at;
+        self.runs.values_mut().for_each(|run| run.daemon_resumed(now));
+        // While the daemon stood still, so did every monitor: how long they have been occupied says nothing.
+        self.control.drop_suspects();
+    }
+}

@@ -1,0 +1,113 @@
+//! Requests for the set of domains: answered as soon as all of it is known, or at their deadline with what is.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::Scheduler;
+use crate::collect::message::{Action, WaiterId};
+use crate::domains::{Definition, DefinitionFailure};
+use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::probes::{ADDRESSES, DEFINITIONS};
+
+/// How long it is believed that a domain has no address: a guest that boots has none at first.
+const ADDRESSLESS: Duration = Duration::from_secs(5);
+
+/// A request for the set of domains.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Discovery {
+    pub(super) waiter: WaiterId,
+    /// Whether every domain has to have been located.
+    pub(super) addresses: bool,
+    pub(super) deadline: Instant,
+}
+
+impl Scheduler {
+    /// Answers the requests that can be answered.
+    pub(super) fn answer_discoveries(&mut self) {
+        self.do_without();
+        for discovery in std::mem::take(&mut self.discoveries) {
+            let answer = match self.connection.refusal(self.now.at) {
+                Some(error) => Some(Err(error)),
+                None if self.is_known(discovery) == Some(true) => Some(Ok(self.snapshot(true))),
+                None => None,
+            };
+            match answer {
+                Some(answer) => self.act(Action::AnswerDiscovery(discovery.waiter, answer)),
+                None => self.discoveries.push(discovery),
+            }
+        }
+    }
+
+    /// Answers a request at its deadline.
+    pub(super) fn answer_late_discovery(&mut self, waiter: WaiterId) {
+        self.do_without();
+        let Some(position) = self.discoveries.iter().position(|discovery| discovery.waiter == waiter) else { return };
+        let discovery = self.discoveries.remove(position);
+        let answer = if let Some(error) = self.connection.refusal(self.now.at) {
+            Err(error)
+        } else if self.is_known(discovery).is_some() {
+            Ok(self.snapshot(true))
+        } else {
+            let message = "libvirt did not answer in time";
+            self.count_failure(ErrorClass::TimedOut);
+            Err(LibvirtError::own("cannot tell who exists", ErrorClass::TimedOut, message))
+        };
+        self.act(Action::AnswerDiscovery(waiter, answer));
+    }
+
+    /// Whether every domain has been looked at; `None` if it is not even known which there are. What has grown old is looked
+    /// up again, but not waited for.
+    fn is_known(&mut self, discovery: Discovery) -> Option<bool> {
+        if !self.connection.is_up() || !self.resync.is_listed() {
+            return None;
+        }
+        let now = self.now.at;
+        let (mut known, mut look_up) = (true, Vec::new());
+        for (target, state) in self.domains.with_companions().filter(|(target, _)| target.selected) {
+            if discovery.addresses && !target.is_active() {
+                // It cannot be reached, so its definition is not waited for.
+                continue;
+            }
+            known &= target.definition != Definition::Pending;
+            if !discovery.addresses {
+                continue;
+            }
+            known &= target.addresses.is_some();
+            let good_for = match &target.addresses {
+                Some(Some(_)) => self.config.service_discovery.refresh_interval,
+                Some(None) | None => ADDRESSLESS,
+            };
+            if state.located.is_none_or(|at| at + good_for <= now) {
+                look_up.push(target.identity.uuid);
+            }
+        }
+        for uuid in look_up {
+            self.want(&ADDRESSES, uuid, now);
+            // It is asked for, and not again while it waits.
+            self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
+        }
+        Some(known)
+    }
+
+    /// While nothing is read because calls hang, what has not been read is not waited for: that is no reason to know nothing
+    /// of all the others. It is read when it can be.
+    fn do_without(&mut self) {
+        let mut is_blocked = |probe| self.background.of(probe).is_some_and(|lane| lane.is_blocked());
+        let (definitions, addresses) = (is_blocked(&DEFINITIONS), is_blocked(&ADDRESSES));
+        if self.discoveries.is_empty() || !(definitions || addresses) {
+            return;
+        }
+        let (mut undefined, mut nowhere): (Vec<Uuid>, Vec<Uuid>) = (Vec::new(), Vec::new());
+        for target in self.domains.iter() {
+            if definitions && target.definition == Definition::Pending {
+                undefined.push(target.identity.uuid);
+            }
+            if addresses && target.is_active() && target.addresses.is_none() {
+                nowhere.push(target.identity.uuid);
+            }
+        }
+        undefined.into_iter().for_each(|uuid| self.not_defined(uuid, DefinitionFailure::OthersHang));
+        nowhere.into_iter().for_each(|uuid| self.domains.locate(uuid, None));
+    }
+}

@@ -1,0 +1,159 @@
+//! The set of domains is kept current: by events at once, by listings now and then, by what records show.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::Scheduler;
+use crate::collect::control::ControlTask;
+use crate::collect::domain_state::Readable;
+use crate::collect::notice::Notice;
+use crate::collect::resync::ResyncCause;
+use crate::collect::run::{Batch, Kind, RunId};
+use crate::collect::summary::{Summary, contradicts};
+use crate::domains::{Arrived, Listing, Target};
+use crate::libvirt::{LibvirtError, Records};
+use crate::probes::Task;
+
+/// Most domains that are named in the log because they may not be read.
+const NAMED: usize = 10;
+
+impl Scheduler {
+    /// Applies events.
+    pub(super) fn apply(&mut self, arrived: Arrived) {
+        let Arrived { events, dropped } = arrived;
+        if !events.is_empty() {
+            // In a storm of events, answers come late.
+            self.control.alive(self.now.at);
+        }
+        for event in events {
+            self.resync.note(&event);
+            let consequences = self.domains.apply(&event);
+            let uuid = event.domain.uuid;
+            if consequences.redefined {
+                self.want_definition(uuid, self.now.at);
+            }
+            if consequences.moved {
+                self.state_mut(uuid).into_iter().for_each(|state| state.located = None);
+            }
+            if consequences.relist {
+                self.resync.want(ResyncCause::Events, self.now.at);
+            }
+        }
+        if dropped > 0 {
+            self.log(Notice::EventsLost(dropped));
+            self.events_dropped += dropped;
+            self.resync.want(ResyncCause::Overflow, self.now.at);
+        }
+    }
+
+    /// Has the domains listed.
+    pub(super) fn list(&mut self) {
+        if self.resync.begin(self.now.at) {
+            self.control.push(ControlTask::List, Task::List);
+            self.run_control();
+        }
+    }
+
+    /// Has the domains listed if that is due, and the daemon has not been found silent.
+    pub(super) fn list_if_due(&mut self) {
+        if self.connection.is_up() {
+            self.list();
+        }
+    }
+
+    /// The domains have been listed: that is the truth, but for what has happened meanwhile.
+    pub(super) fn listed(&mut self, listing: Listing) {
+        let interval = self.jitter(self.config.collection.resync_interval);
+        let since = self.resync.succeeded(self.now.at, interval);
+        if let (Some(versions), Some(host)) = (&mut self.daemon.versions, listing.host) {
+            versions.host = Some(host);
+        }
+        let changed = self.domains.replace(listing, &since, self.now.wall);
+        self.want_all(&changed);
+    }
+
+    /// The daemon refused to list the domains: without them nothing can be asked.
+    pub(super) fn not_listed(&mut self, error: &LibvirtError) {
+        self.resync.failed(self.now.at);
+        self.count_failure(error.class);
+        self.log_failure("the domains cannot be listed", error);
+        let waiting = self.runs.values().filter(|run| !run.planned);
+        for id in waiting.map(|run| run.id).collect::<Vec<RunId>>() {
+            self.end_run(id, Some(error.clone()));
+        }
+    }
+
+    /// Records are the truth about the moment that they were made in. Where they do not agree with the registry, an event is
+    /// on its way or was lost: a listing will tell. Only domains whose name is `wanted` have been asked for.
+    pub(super) fn compare(&mut self, batch: &Batch, records: &Records, wanted: impl Fn(&str) -> bool) {
+        let disagrees = |uuid: Uuid, name: &str, id: Option<u32>| {
+            self.domains.get(uuid).is_none_or(|known| known.identity.id != id || known.identity.name != name)
+        };
+        let mut disagree = records.domains().any(|record| disagrees(record.uuid, record.name, record.id));
+        let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
+        let silent = |uuid: &Uuid| !answered.contains(uuid);
+        let silent: Vec<Uuid> = match batch.kind {
+            Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
+                let runs = |uuid: &Uuid| self.domains.get(*uuid).is_some_and(Target::is_active);
+                batch.domains.iter().copied().filter(runs).filter(silent).collect()
+            }
+            // All that are shut off have been asked for: one that is missing was started, or is gone.
+            Kind::Inactive | Kind::Info { inactive: true } => {
+                let expected =
+                    |target: &&Target| !target.is_active() && target.selected && wanted(&target.identity.name);
+                self.domains.iter().filter(expected).map(|target| target.identity.uuid).filter(silent).collect()
+            }
+            Kind::Info { inactive: false } => Vec::new(),
+        };
+        for uuid in silent {
+            disagree |= !self.must_not_be_read(uuid);
+        }
+        if disagree {
+            self.resync.want(ResyncCause::Records, self.now.at);
+        }
+    }
+
+    /// Whether a domain is missing from an answer because this user must not read it. That is logged once.
+    fn must_not_be_read(&mut self, uuid: Uuid) -> bool {
+        let Some(state) = self.state_mut(uuid).filter(|state| state.readable != Readable::Yes) else { return false };
+        let is_news = std::mem::replace(&mut state.readable, Readable::Nothing) != Readable::Nothing;
+        if is_news && self.unreadable().count() <= NAMED {
+            let domain = self.name_of(uuid);
+            self.log(Notice::Unreadable { uuid, domain });
+        }
+        true
+    }
+
+    /// Domains that this user must not read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = &Target> {
+        let unreadable = self.domains.with_companions().filter(|(_, state)| state.readable == Readable::Nothing);
+        unreadable.map(|(target, _)| target)
+    }
+
+    /// Remembers what records look like. What no event told of shows in them: where they name other disks, images, NICs or
+    /// sizes than before, or than the definition in hand, that is read again.
+    pub(super) fn learn(&mut self, records: &Records, summaries: &[Summary]) {
+        let mut snapshots = false;
+        for (record, summary) in records.domains().zip(summaries) {
+            let uuid = summary.uuid;
+            let Some(state) = self.domains.companion_mut(uuid) else { continue };
+            state.reply_size = Some(summary.size);
+            // Until its definition has been read there is nothing to compare with.
+            if self.domains.get(uuid).and_then(Target::metadata).is_none() {
+                continue;
+            }
+            let Some(state) = self.domains.companion_mut(uuid) else { continue };
+            let news = state.run.devices.update(summary.devices);
+            let metadata = self.domains.get(uuid).and_then(Target::metadata);
+            if news.changed || (news.first && metadata.is_some_and(|metadata| contradicts(&record, metadata))) {
+                self.want_definition(uuid, self.now.at);
+            }
+            snapshots |= news.other_disks;
+        }
+        if snapshots {
+            // A disk with another image is what a snapshot leaves behind, which has no event.
+            self.resync.want(ResyncCause::Records, self.now.at);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A run's batches, once the domains are known.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Scheduler;
+use crate::collect::MissingReason;
+use crate::collect::control::ControlTask;
+use crate::collect::domain_state::Readable;
+use crate::collect::quarantine::in_question;
+use crate::collect::resync::ResyncCause;
+use crate::collect::run::{Batch, Kind, RunId};
+use crate::config::InactiveDomains;
+use crate::libvirt::{Identity, StatsGroups};
+use crate::probes::{DomainFilter, Task};
+
+/// How often a run is extended while domains keep starting.
+const EXTENSIONS: u8 = 3;
+
+impl Scheduler {
+    /// Plans the runs that wait for it, as soon as the domains are known. Domains in quarantine are looked at first: they may
+    /// answer again.
+    pub(super) fn plan_runs(&mut self) {
+        if !self.connection.is_up() || !self.resync.is_listed() {
+            return;
+        }
+        let waiting = self.runs.values().filter(|run| !run.planned && !run.releasing);
+        for id in waiting.map(|run| run.id).collect::<Vec<RunId>>() {
+            let closed: Vec<Uuid> = in_question(&self.domains).into_iter().collect();
+            if closed.is_empty() {
+                self.plan(id);
+            } else if let Some(run) = self.runs.get_mut(&id) {
+                run.releasing = true;
+                self.control.push(ControlTask::Release(id), Task::Control(closed));
+            }
+        }
+    }
+
+    pub(super) fn plan(&mut self, id: RunId) {
+        self.ask_for_running(id);
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.planned = true;
+        run.releasing = false;
+        let groups = run.groups;
+        let inactive = match self.config.collection.inactive_domains {
+            InactiveDomains::None => StatsGroups::default(),
+            InactiveDomains::State => groups.and(StatsGroups::STATE),
+            InactiveDomains::All => groups,
+        };
+        let kind = if self.daemon.shortcomings.no_bulk { Kind::Info { inactive: true } } else { Kind::Inactive };
+        if !inactive.is_empty() && self.inactive_job.is_none() {
+            run.queue.push_back(Batch::new(kind, inactive, Vec::new()));
+        }
+        if run.queue.is_empty() && !self.resync.is_listed_since(run.started) {
+            // With nothing to ask, only a listing tells whether the daemon answers.
+            run.planned = false;
+            self.resync.want(ResyncCause::Check, self.now.at);
+            self.list_if_due();
+        }
+    }
+
+    /// Adds domains that have been started while the run lasts: a scrape right after a start sees it, although its event
+    /// takes a moment. Whether there were any.
+    pub(super) fn ask_for_late(&mut self, id: RunId) -> bool {
+        let Some(run) = self.runs.get_mut(&id) else { return false };
+        if self.daemon.shortcomings.no_bulk || run.extensions >= EXTENSIONS {
+            return false;
+        }
+        run.extensions += 1;
+        self.ask_for_running(id);
+        self.runs.get(&id).is_some_and(|run| !run.queue.is_empty())
+    }
+
+    /// Queues batches of the running domains that the run does not know yet.
+    fn ask_for_running(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let selection = &run.selection;
+        let running = self.domains.with_companions().filter(|(target, _)| target.selected && target.is_active());
+        let running = running.filter(|(_, state)| state.readable != Readable::Nothing);
+        let wanted = running.filter(|(target, _)| selection.selects(&target.identity.name));
+        let new = wanted.filter(|(target, _)| !run.knows(target.identity.uuid));
+        let (mut open, mut held, mut closed): (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>) = Default::default();
+        let mut domains: Vec<Identity> = Vec::new();
+        let holds_back = !self.daemon.shortcomings.no_nowait && !self.daemon.shortcomings.no_bulk;
+        for (target, state) in new {
+            let group = match &state.run.quarantine {
+                quarantine if !quarantine.is_closed() => &mut open,
+                quarantine if quarantine.holds_job() && holds_back => &mut held,
+                _ => &mut closed,
+            };
+            group.push(target.identity.uuid);
+            domains.push(target.identity.clone());
+        }
+        run.add(domains);
+        let groups = run.groups;
+        if self.daemon.shortcomings.no_bulk {
+            run.queue.push_back(Batch::new(Kind::Info { inactive: false }, groups, open));
+            return;
+        }
+        let domains = &self.domains;
+        let plan = |batch: &[Uuid]| {
+            self.planner.plan(batch, |uuid| domains.companion(uuid).and_then(|state| state.reply_size))
+        };
+        let without = groups.and(StatsGroups::WITHOUT_MONITOR);
+        for domains in plan(&closed) {
+            // They may be what a stuck call waits for.
+            let reason = MissingReason::StuckCalls;
+            run.queue.push_back(Batch { reason, ..Batch::new(Kind::WithoutMonitor, without, domains) });
+        }
+        for domains in plan(&held) {
+            run.queue.push_back(Batch::new(Kind::BehindStuckCall, groups, domains));
+        }
+        let needs_monitor = !groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
+        for domains in plan(&open) {
+            // What needs no hypervisor cannot hang on one, and is complete without.
+            let kind = if needs_monitor { Kind::Full } else { Kind::WithoutMonitor };
+            run.queue.push_back(Batch::new(kind, groups, domains));
+        }
+    }
+
+    /// Which domains of a bulk reply are wanted by the configuration and the run. One that has only just been defined is not
+    /// known yet: it is wanted unless there are rules, which have to see it first.
+    pub(super) fn filter(&self, id: RunId) -> DomainFilter {
+        let rules = !self.config.domains.include.is_empty() || !self.config.domains.exclude.is_empty();
+        let known: HashMap<Uuid, bool> =
+            self.domains.iter().map(|target| (target.identity.uuid, target.selected)).collect();
+        let selection = self.runs.get(&id).map(|run| run.selection.clone()).unwrap_or_default();
+        Arc::new(move |name: &str, uuid: Uuid| known.get(&uuid).copied().unwrap_or(!rules) && selection.selects(name))
+    }
+}

@@ -1,0 +1,122 @@
+//! Domains enter quarantine when a call of ours hangs on them, and leave it when the daemon says that their monitor is free.
+
+use uuid::Uuid;
+
+use super::Scheduler;
+use crate::collect::MissingReason;
+use crate::collect::control::ControlTask;
+use crate::collect::notice::Notice;
+use crate::collect::pool::JobId;
+use crate::collect::quarantine::{Cause, find_culprits, verdict};
+use crate::collect::run::{Batch, Kind, RunId, Running};
+use crate::libvirt::{ControlState, StatsGroups};
+use crate::probes::Task;
+
+impl Scheduler {
+    /// Releases domains that answer again, and those that were only suspected; then plans the run that asked.
+    pub(super) fn release_and_plan(&mut self, id: RunId, states: &[(Uuid, ControlState)]) {
+        for (uuid, cause) in find_culprits(states, &mut self.domains) {
+            self.quarantine(uuid, cause);
+        }
+        for (uuid, state) in states {
+            self.release(*uuid, *state);
+        }
+        if self.runs.contains_key(&id) {
+            self.plan(id);
+        }
+    }
+
+    /// Puts a domain into quarantine.
+    pub(super) fn quarantine(&mut self, uuid: Uuid, cause: Cause) {
+        let now = self.now.wall;
+        if self.state_mut(uuid).is_some_and(|state| state.run.quarantine.enter(cause, now)) {
+            let domain = self.name_of(uuid);
+            self.log(Notice::Quarantined { uuid, domain, cause });
+            self.leave_undefined(uuid);
+        }
+    }
+
+    /// Releases a domain from quarantine if its control state allows; whether it was.
+    fn release(&mut self, uuid: Uuid, state: ControlState) -> bool {
+        let released = self.state_mut(uuid).is_some_and(|entry| entry.run.quarantine.release_if_free(state));
+        if released {
+            let domain = self.name_of(uuid);
+            self.log(Notice::Released { uuid, domain });
+            self.want_definition(uuid, self.now.at);
+        }
+        released
+    }
+
+    /// A domain that thawed while the run lasted is to be complete in it: looked at once, at the end, and only if there are
+    /// domains in quarantine. Whether any is looked at.
+    pub(super) fn recheck(&mut self, id: RunId) -> bool {
+        let Some(run) = self.runs.get_mut(&id) else { return false };
+        let needs_monitor = !run.groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
+        let first = !std::mem::replace(&mut run.rechecked, true);
+        let domains = &self.domains;
+        let is_in =
+            |uuid: &Uuid| domains.companion(*uuid).is_some_and(|state| state.run.quarantine.entered().is_some());
+        let closed: Vec<Uuid> = run.uuids().filter(is_in).collect();
+        if closed.is_empty() || !needs_monitor || !first {
+            return false;
+        }
+        run.rechecking = true;
+        self.control.push(ControlTask::Recheck(id), Task::Control(closed));
+        self.run_control();
+        true
+    }
+
+    /// Domains that answer again are asked for everything before the run ends.
+    pub(super) fn admit(&mut self, id: RunId, states: &[(Uuid, ControlState)]) {
+        let mut again = Vec::new();
+        for (uuid, state) in states {
+            if self.release(*uuid, *state) {
+                again.push(*uuid);
+            }
+        }
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.rechecking = false;
+        let groups = run.groups;
+        run.queue.extend(again.into_iter().map(|uuid| Batch::new(Kind::Full, groups, vec![uuid])));
+    }
+
+    /// A batch has been waiting for long: if one of its domains is what it waits for, the call is left to it, and the others
+    /// are asked again.
+    pub(super) fn judge(&mut self, id: RunId, job: JobId, states: &[(Uuid, ControlState)]) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(running) = run.running.get(&job) else { return };
+        let waited = self.now.at.saturating_duration_since(running.since);
+        let culprits: Vec<_> =
+            states.iter().filter_map(|(uuid, state)| Some((*uuid, verdict(*state, waited)?))).collect();
+        if culprits.is_empty() {
+            return;
+        }
+        let Some(Running { batch, .. }) = run.running.remove(&job) else { return };
+        run.rounds.end(batch.kind.probe().name, self.now.at, false);
+        let suspects: Vec<Uuid> = culprits.iter().map(|culprit| culprit.0).collect();
+        self.stuck.add(job, &suspects, &mut self.domains);
+        let (frozen, others): (Vec<Uuid>, Vec<Uuid>) = batch.domains.iter().partition(|uuid| suspects.contains(uuid));
+        if !others.is_empty() {
+            run.queue.push_front(Batch { domains: others, ..batch.clone() });
+        }
+        // Of domains that are asked again, what needs no monitor is there.
+        let frozen_again = Batch::new(batch.kind, batch.groups, frozen.clone());
+        if batch.again {
+            run.give_up(&frozen_again, MissingReason::Quarantined);
+        } else {
+            // The call that is stuck holds the job of a frozen domain. A call behind it that hangs all the same is not repeated.
+            let is_frozen = |uuid: &Uuid| culprits.contains(&(*uuid, Cause::Frozen));
+            let behind = batch.kind == Kind::Full && !self.daemon.shortcomings.no_nowait;
+            let (behind, closed): (Vec<Uuid>, Vec<Uuid>) = frozen.iter().partition(|uuid| behind && is_frozen(uuid));
+            let without = batch.groups.and(StatsGroups::WITHOUT_MONITOR);
+            for (kind, groups, domains) in
+                [(Kind::BehindStuckCall, batch.groups, behind), (Kind::WithoutMonitor, without, closed)]
+            {
+                if !domains.is_empty() {
+                    run.queue.push_front(Batch::new(kind, groups, domains));
+                }
+            }
+        }
+        culprits.into_iter().for_each(|(uuid, cause)| self.quarantine(uuid, cause));
+    }
+}

@@ -1,0 +1,15 @@
+//! The scheduler in virtual time, against a scripted daemon: no thread, no libvirt, no waiting.
+
+mod busy;
+mod daemon;
+mod definitions;
+mod domains;
+mod guests;
+mod probes;
+mod runs;
+mod scrape;
+mod script;
+mod world;
+
+use scrape::{Scrape, everything, only};
+use world::World;

@@ -1,0 +1,183 @@
+//! A daemon that freezes, goes away or takes no connection.
+
+use std::time::Duration;
+
+use super::script::{Daemon, Reply};
+use super::{World, everything};
+use crate::collect::Standing;
+use crate::collect::notice::Notice;
+use crate::libvirt::{ErrorClass, EventKind};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_frozen_daemon_is_an_answer_and_recovers() {
+    let mut world = World::steady(20, "");
+    world.daemon.frozen = true;
+    let first = world.scrape();
+    assert_eq!((first.class(), first.took), (Some(ErrorClass::TimedOut), 4 * SECOND), "it may only be slow");
+    for _ in 0..3 {
+        let later = world.scrape();
+        assert_eq!((later.class(), later.took), (Some(ErrorClass::TimedOut), Duration::ZERO));
+        assert!(later.collection.batches.is_empty() && later.collection.domains.is_empty());
+        world.advance(SECOND);
+    }
+    assert!(matches!(world.standing(), Standing::Failed(_)));
+    assert!(world.discover(false, SECOND).is_err());
+    world.revive();
+    world.advance(SECOND);
+    let thawed = world.scrape();
+    assert_eq!((thawed.class(), thawed.complete(), thawed.quarantined().len()), (None, 20, 0));
+    let silent =
+        world.log.iter().filter(|notice| matches!(notice, Notice::Failed { what: "libvirt is silent", .. })).count();
+    let back = world.log.iter().filter(|notice| **notice == Notice::AnswersAgain).count();
+    assert_eq!((silent, back), (1, 1), "{:?}", world.log);
+}
+
+#[test]
+fn a_daemon_that_stalls_within_the_deadline_is_up_and_complete() {
+    let mut world = World::steady(20, "");
+    (0..20).for_each(|number| world.daemon.guest(number).takes = 20 * MILLI);
+    world.daemon.frozen = true;
+    let began = world.now;
+    let waiter = world.ask(everything(), 8 * SECOND);
+    world.advance(5 * SECOND);
+    // While it stood still, so did every monitor.
+    world.daemon.stalled = Some((began, world.now + 10 * MILLI));
+    world.revive();
+    world.advance(3 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 20));
+    assert_eq!(world.stuck_calls(), 0);
+}
+
+#[test]
+fn events_are_a_sign_of_life_and_so_is_each_part_of_a_long_answer() {
+    let mut world = World::steady(3, "");
+    let domain = world.daemon.identity(1);
+    world.daemon.listing = Reply::Hangs;
+    world.advance(700 * SECOND);
+    assert!(matches!(world.standing(), Standing::Failed(_)), "a listing that is never answered");
+    let mut world = World::steady(3, "");
+    world.daemon.listing = Reply::Hangs;
+    for _ in 0..700 {
+        world.event(&domain, EventKind::RtcChange);
+        world.advance(SECOND);
+        assert!(matches!(world.standing(), Standing::Connected(_)));
+    }
+}
+
+#[test]
+fn twenty_restarts_of_the_daemon_are_twenty_reconnections() {
+    let mut world = World::steady(10, "");
+    for round in 1..=20 {
+        world.kill();
+        world.advance(20 * MILLI);
+        let down = world.scrape();
+        assert_eq!(down.class(), Some(ErrorClass::ConnectFailed));
+        assert!(down.took < SECOND, "{:?}", down.took);
+        world.revive();
+        world.advance(11 * SECOND);
+        assert_eq!(world.scrape().complete(), 10);
+        assert_eq!(world.scheduler.stats().reconnects, round);
+    }
+}
+
+#[test]
+fn a_daemon_that_is_restarted_at_once_costs_a_run_nothing() {
+    let mut world = World::steady(10, "");
+    (0..10).for_each(|number| world.daemon.guest(number).takes = 100 * MILLI);
+    let waiter = world.ask(everything(), 4 * SECOND);
+    world.advance(50 * MILLI);
+    world.kill();
+    world.revive();
+    world.advance(3 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!((answer.error.clone(), answer.domains.len()), (None, 10));
+}
+
+#[test]
+fn a_run_whose_question_was_lost_with_the_connection_starts_over() {
+    let mut world = World::steady(10, "");
+    world.daemon.guest(1).hung = true;
+    assert_eq!(world.scrape().quarantined(), ["vm-1"]);
+    let waiter = world.ask(everything(), 4 * SECOND);
+    // It is being asked which domains in quarantine answer again.
+    world.advance(Duration::ZERO);
+    world.kill();
+    world.daemon.guest(1).hung = false;
+    world.revive();
+    world.advance(5 * MILLI);
+    let state = world.scheduler.domains.companion(super::script::uuid(1)).expect("a domain");
+    assert!(state.run.quarantine.entered().is_none() && state.reply_size.is_none(), "it may be another daemon");
+    world.advance(2 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));
+}
+
+#[test]
+fn attempts_back_off_and_a_scrape_is_a_reason_to_try() {
+    let mut world = World::steady(5, "");
+    world.kill();
+    world.advance(120 * SECOND);
+    let failed = world.scheduler.stats().failures.clone();
+    let attempts = failed.iter().find(|(class, _)| *class == ErrorClass::ConnectFailed).map_or(0, |(_, count)| *count);
+    assert!((15..40).contains(&attempts), "{attempts} attempts in two minutes");
+    let lines = world.log.iter().filter(|notice| matches!(notice, Notice::Failed { .. })).count();
+    assert!(lines <= 2, "{:?}", world.log);
+    world.revive();
+    let scrape = world.scrape();
+    assert_eq!((scrape.class(), scrape.complete()), (None, 5), "it is the first to know");
+}
+
+#[test]
+fn an_open_that_hangs_is_ended_and_tried_again() {
+    for stubborn in [false, true] {
+        let mut daemon = Daemon::new(5);
+        (daemon.places, daemon.stubborn) = (0, stubborn);
+        let mut world = World::of(daemon, "");
+        let waiter = world.ask(everything(), 8 * SECOND);
+        world.advance(Duration::from_millis(5100));
+        let answer = world.answer(waiter).expect("an answer after five seconds");
+        assert_eq!(answer.error.as_ref().map(|error| error.class), Some(ErrorClass::TimedOut));
+        let later = world.scrape();
+        assert_eq!(later.class(), Some(ErrorClass::TimedOut));
+        assert!(later.took < SECOND, "{:?}", later.took);
+        world.daemon.places = 100;
+        world.look_again();
+        world.advance(11 * SECOND);
+        assert_eq!(world.scrape().complete(), 5, "stubborn: {stubborn}");
+    }
+}
+
+#[test]
+fn a_connection_of_a_worker_that_breaks_costs_a_second_try() {
+    let mut world = World::steady(10, "");
+    (0..10).for_each(|number| world.daemon.guest(number).takes = 50 * MILLI);
+    let waiter = world.ask(everything(), 4 * SECOND);
+    world.advance(10 * MILLI);
+    world.break_one();
+    world.advance(3 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));
+}
+
+#[test]
+fn with_nothing_to_ask_a_listing_tells_whether_the_daemon_answers() {
+    let mut world = World::steady(0, "collection: {inactive_domains: none}");
+    assert_eq!((world.scrape().class(), world.calls_of("listing")), (None, 1));
+    world.daemon.frozen = true;
+    assert_eq!(world.scrape().class(), Some(ErrorClass::TimedOut));
+}
+
+#[test]
+fn a_daemon_that_refuses_to_list_is_told_of() {
+    let mut daemon = Daemon::new(5);
+    daemon.listing = Reply::Fails(ErrorClass::PermissionDenied);
+    let mut world = World::of(daemon, "");
+    assert_eq!(world.scrape().class(), Some(ErrorClass::PermissionDenied));
+    world.daemon.listing = Reply::Good;
+    world.advance(2 * SECOND);
+    assert_eq!(world.scrape().complete(), 5);
+}

@@ -1,0 +1,55 @@
+//! The network addresses of a domain.
+
+use uuid::Uuid;
+
+use super::{Cadence, Probe, Scope, Session, WaitsFor};
+use crate::config::{Config, DiscoverySource};
+use crate::domains::Addresses;
+use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError};
+
+/// Most interfaces that a domain is known by, and most addresses of each.
+const MOST_ADDRESSES: usize = 64;
+
+/// Of a domain in quarantine only the guest agent is not asked, so it does not wait for hypervisors as such.
+pub(super) const PROBE: Probe = Probe {
+    cadence: Cadence::Demand,
+    access,
+    time_limit: |config| config.metadata.timeout,
+    ..Probe::new("addresses", Scope::RunningDomain, WaitsFor::Host)
+};
+
+/// libvirt lets a client speak to a guest agent only over a read-write connection.
+fn access(config: &Config) -> Access {
+    match config.service_discovery.sources.contains(&DiscoverySource::Agent) {
+        true => Access::ReadWrite,
+        false => Access::ReadOnly,
+    }
+}
+
+/// The addresses from the first of the sources that knows any. A source that this driver does not have knows none; one
+/// that fails may know some.
+pub(super) fn fetch(
+    session: &Session,
+    uuid: Uuid,
+    sources: &[AddressSource],
+) -> Result<Option<Addresses>, LibvirtError> {
+    let domain = session.connection.lookup_domain(uuid)?;
+    let mut failure = None;
+    for &source in sources {
+        match domain.addresses(&session.connection, source) {
+            Ok(mut interfaces) => {
+                interfaces.retain(|interface| !interface.addresses.is_empty());
+                // A guest agent can tell of any number.
+                interfaces.truncate(MOST_ADDRESSES);
+                interfaces.iter_mut().for_each(|interface| interface.addresses.truncate(MOST_ADDRESSES));
+                if !interfaces.is_empty() {
+                    return Ok(Some(Addresses { source, interfaces }));
+                }
+            }
+            Err(error) if error.class == ErrorClass::Disconnected => return Err(error),
+            Err(error) if error.class == ErrorClass::NotSupported => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}

@@ -1,0 +1,38 @@
+//! The definition of a domain: its XML, parsed.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Cadence, Outcome, Probe, Scope, Session, WaitsFor};
+use crate::config::{Config, MetadataLabels};
+use crate::domains::{Metadata, fingerprint, parse_definition};
+use crate::libvirt::LibvirtError;
+
+/// From libvirt 11.0 on, the call waits for the domain's job.
+pub(super) const PROBE: Probe = Probe {
+    cadence: Cadence::Background { every: |config| Some(config.metadata.refresh_interval), pace },
+    time_limit: |config| config.metadata.timeout,
+    ..Probe::new("definitions", Scope::Domain, WaitsFor::Job)
+};
+
+fn pace(config: &Config) -> Duration {
+    Duration::from_secs(1) / u32::try_from(config.metadata.rate.max(1)).unwrap_or(u32::MAX)
+}
+
+/// The definition, unless it is the one with the fingerprint that is `known`.
+pub(super) fn fetch(
+    session: &Session,
+    uuid: Uuid,
+    labels: &MetadataLabels,
+    known: Option<u64>,
+) -> Result<Outcome, LibvirtError> {
+    let domain = session.connection.lookup_domain(uuid)?;
+    let xml = domain.xml_description(&session.connection)?;
+    let fingerprint = fingerprint(&xml, labels);
+    if known == Some(fingerprint) {
+        return Ok(Outcome::Unchanged);
+    }
+    let parsed = parse_definition(&xml, labels);
+    Ok(Outcome::Defined(parsed.map(|metadata| Metadata { fingerprint, ..metadata })))
+}

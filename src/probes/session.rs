@@ -1,0 +1,209 @@
+//! A connection with what is kept along with it, and the tasks that it can be given.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    ADDRESSES, DEFINITIONS, INACTIVE, INFO, LISTING, Probe, STATS, Subject, addresses, control, definitions, inactive,
+    info, listing, stats,
+};
+use crate::config::MetadataLabels;
+use crate::domains::{Addresses, DefinitionError, Listing, Metadata};
+use crate::libvirt::{
+    AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, LibvirtError, Records, StatsGroups,
+    StatsRequest, Versions,
+};
+
+/// Which domains of a bulk reply are wanted.
+pub type DomainFilter = Arc<dyn Fn(&str, Uuid) -> bool + Send + Sync>;
+
+/// What a session can be asked to do.
+#[derive(Clone)]
+pub enum Task {
+    /// List all domains.
+    List,
+    /// Say the control states of these domains.
+    Control(Vec<Uuid>),
+    /// Fetch the statistics of these domains.
+    Stats {
+        /// The domains.
+        domains: Vec<Uuid>,
+        /// What of them.
+        request: StatsRequest,
+    },
+    /// Fetch the statistics of all domains that are shut off.
+    Inactive {
+        /// What of them.
+        request: StatsRequest,
+        /// Which of them.
+        wanted: DomainFilter,
+    },
+    /// Fetch the basic facts of all domains that belong to these groups.
+    Info {
+        /// Whether of those that are shut off, or of those that run.
+        inactive: bool,
+        /// What of them.
+        groups: StatsGroups,
+        /// Which of them.
+        wanted: DomainFilter,
+    },
+    /// Read the definition of a domain, unless it is the one with the fingerprint that is `known`.
+    Define {
+        /// The domain.
+        uuid: Uuid,
+        /// Labels that the configuration takes from the definition.
+        labels: Arc<MetadataLabels>,
+        /// The fingerprint of the definition in hand.
+        known: Option<u64>,
+    },
+    /// Look up the addresses of a domain at these sources, in their order.
+    Locate {
+        /// The domain.
+        uuid: Uuid,
+        /// Where to look.
+        sources: Vec<AddressSource>,
+    },
+    /// Ask what a probe asks that needs no more than a subject.
+    Ask(&'static Probe, Subject),
+}
+
+impl Task {
+    /// The probe whose task it is; `None` for what the scheduler asks for itself.
+    #[must_use]
+    pub fn probe(&self) -> Option<&'static Probe> {
+        match self {
+            Self::List => Some(&LISTING),
+            Self::Control(_) => None,
+            Self::Stats { .. } => Some(&STATS),
+            Self::Inactive { .. } => Some(&INACTIVE),
+            Self::Info { .. } => Some(&INFO),
+            Self::Define { .. } => Some(&DEFINITIONS),
+            Self::Locate { .. } => Some(&ADDRESSES),
+            Self::Ask(probe, _) => Some(probe),
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.probe().map_or("control", |probe| probe.name);
+        match self {
+            Self::Control(domains) => write!(f, "{name}({})", domains.len()),
+            Self::Stats { domains, request } => write!(f, "{name}({}, {request:?})", domains.len()),
+            Self::Inactive { request, .. } => write!(f, "{name}({request:?})"),
+            Self::Info { inactive, .. } => write!(f, "{name}(inactive: {inactive})"),
+            Self::Define { uuid, .. } => write!(f, "{name}({uuid})"),
+            Self::Locate { uuid, sources } => write!(f, "{name}({uuid}, {sources:?})"),
+            Self::Ask(_, subject) => write!(f, "{name}({subject:?})"),
+            Self::List => write!(f, "{name}"),
+        }
+    }
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of [`Task::List`].
+    Listed(Listing),
+    /// Of [`Task::Control`]: a state for each domain that has one.
+    Controlled(Vec<(Uuid, ControlState)>),
+    /// Of a task that asks for statistics or basic facts, and of [`Task::Ask`].
+    Records(Records),
+    /// Of [`Task::Define`].
+    Defined(Result<Metadata, DefinitionError>),
+    /// Of [`Task::Define`]: the definition is the one that was known.
+    Unchanged,
+    /// Of [`Task::Locate`].
+    Located(Option<Addresses>),
+}
+
+/// What the daemon says of itself once connected; what only the control connection asks for is empty for others.
+#[derive(Debug, Default)]
+pub struct ConnectInfo {
+    /// The versions behind the connection.
+    pub versions: Versions,
+    /// The host's name.
+    pub hostname: String,
+    /// Events that library or daemon do not know.
+    pub unknown_events: Vec<&'static str>,
+}
+
+/// A connection with the handles of the domains that it has been asked about.
+#[derive(Debug)]
+pub struct Session {
+    /// They hold references to the connection, and are dropped before it.
+    pub(super) handles: HashMap<Uuid, Domain>,
+    pub(super) connection: Connection,
+    /// How many domains there were when they were listed last.
+    listed: usize,
+}
+
+impl Session {
+    /// Over this connection.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { handles: HashMap::new(), connection, listed: 0 }
+    }
+
+    /// Whether the connection stands.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.connection.is_alive()
+    }
+
+    /// Does a task; may take any time. `alive` is called whenever one of several calls has ended.
+    ///
+    /// # Errors
+    /// Of any class.
+    pub fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
+        match task {
+            Task::List => listing::fetch(self, alive).map(Outcome::Listed),
+            Task::Control(domains) => control::fetch(self, &domains, alive).map(Outcome::Controlled),
+            Task::Stats { domains, request } => stats::fetch(self, &domains, request).map(Outcome::Records),
+            Task::Inactive { request, wanted } => inactive::fetch(self, request, &wanted).map(Outcome::Records),
+            Task::Info { inactive, groups, wanted } => {
+                info::fetch(self, inactive, groups, &wanted).map(Outcome::Records)
+            }
+            Task::Define { uuid, labels, known } => definitions::fetch(self, uuid, &labels, known),
+            Task::Locate { uuid, sources } => addresses::fetch(self, uuid, &sources).map(Outcome::Located),
+            Task::Ask(probe, subject) => match probe.fetch {
+                Some(fetch) => fetch(self, subject).map(Outcome::Records),
+                None => Ok(Outcome::Records(Records::default())),
+            },
+        }
+    }
+
+    /// Takes handles of all running domains, and lets those of others go.
+    fn refresh(&mut self) -> Result<(), LibvirtError> {
+        let domains = self.connection.list_domains(DomainList::Active)?;
+        self.handles = domains.into_iter().map(|domain| (domain.uuid(), domain)).collect();
+        self.listed = self.handles.len();
+        Ok(())
+    }
+
+    /// Makes sure of handles; a domain that does not exist any more stays without one. Many that are missing cost one
+    /// listing, a few a look-up each.
+    pub(super) fn find(&mut self, domains: &[Uuid]) -> Result<(), LibvirtError> {
+        const FEW: usize = 4;
+        // Domains that came and went between two collections leave their handles behind.
+        const MANY_STALE: usize = 64;
+        let is_missing = |session: &Self, uuid: &Uuid| !session.handles.contains_key(uuid);
+        let many_stale = self.handles.len() > 2 * self.listed + MANY_STALE;
+        if many_stale || domains.iter().filter(|uuid| is_missing(self, uuid)).count() > FEW {
+            self.refresh()?;
+        }
+        for uuid in domains {
+            if is_missing(self, uuid) {
+                match self.connection.lookup_domain(*uuid) {
+                    Ok(domain) => drop(self.handles.insert(*uuid, domain)),
+                    Err(error) if error.class == ErrorClass::VanishedDomain => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
