@@ -1,4 +1,4 @@
-//! Opens that hang. A test binary of its own, whose tests run one at a time: so do the opens of a process.
+//! Opens that hang. A test binary of its own, whose tests run one at a time: they are about the sockets of the process.
 #![allow(clippy::expect_used)]
 
 #[path = "support/proxy.rs"]
@@ -87,4 +87,33 @@ fn a_connection_that_froze_is_replaced_although_the_next_ones_freeze_too() {
     until(&scraper, "keepalive has ended the connection, and the next attempt hangs", |_| proxy.held() >= 1);
     proxy.thaw();
     assert_eq!(until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()).complete(), 5);
+}
+
+#[test]
+fn two_collectors_in_one_process_do_not_disturb_each_other() {
+    let _alone = alone();
+    let (hung, good) = (daemon(5), daemon(5));
+    hung.faults().freeze();
+    let waits = Scraper::new(&hung, "");
+    // Its open has begun by then, or waits for the other one's: both must be harmless.
+    std::thread::sleep(Duration::from_millis(300));
+    // While the open of the one hangs, the other opens all the connections that it needs.
+    let works = Scraper::new(&good, "");
+    let began = Instant::now();
+    let first = works.until("the other one answers", |scrape| scrape.complete() == 5);
+    assert!(first.took < Duration::from_secs(4) && began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    works.start_all_workers(&good);
+    // The open is ended after five seconds, and nothing of the other with it.
+    let told = |scrape: &Scrape| {
+        scrape.collection.error.as_ref().is_some_and(|error| error.message.contains("at its limit of clients"))
+    };
+    until(&waits, "the open has been given up", told);
+    for _ in 0..5 {
+        assert_eq!((works.scrape().class(), works.collector.stats().reconnects), (None, 0));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let failures = works.collector.stats().failures;
+    assert!(failures.is_empty(), "{failures:?}");
+    hung.faults().thaw();
+    assert_eq!(until(&waits, "the first answers, too", |scrape| scrape.class().is_none()).complete(), 5);
 }

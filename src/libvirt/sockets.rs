@@ -1,23 +1,43 @@
 //! Opening under watch: `virConnectOpen` can hang for ever, and only its socket can free it.
 //!
 //! A daemon that is frozen, or at its limit of clients, lets the kernel accept a connection and never answers; a host that
-//! drops packets does not even accept one. libvirt has no timeout for either. Opens run one at a time, so a socket that
-//! appeared since the current one began, and that may lead to a libvirt, is its own and can be shut down.
+//! drops packets does not even accept one. libvirt has no timeout for either. A socket that appeared since an open began,
+//! that may lead to a libvirt, and that cannot be the socket of another open under way, is its own and can be shut down.
+//! Opens of one URI run one at a time, those of different ones side by side: a daemon that hangs holds up no other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use percent_encoding::percent_decode_str;
 use procfs::process::Process;
 use rustix::net::{
     AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, shutdown, sockopt,
 };
 
-/// Held by the thread that opens a connection.
-static OPENING: Mutex<()> = Mutex::new(());
+/// The opens of this process.
+static OPENS: Mutex<Opens> = Mutex::new(Opens { turns: BTreeMap::new(), under_way: BTreeMap::new(), next: 0 });
+
+#[derive(Debug)]
+struct Opens {
+    /// By URI, what is held by the thread that opens it. There are as many as the configuration has URIs.
+    turns: BTreeMap<String, Arc<Mutex<()>>>,
+    under_way: BTreeMap<u64, Open>,
+    next: u64,
+}
+
+/// One open under way.
+#[derive(Debug, Clone)]
+struct Open {
+    /// The sockets that existed when it began, and those of opens that have ended since.
+    before: BTreeSet<Socket>,
+    peer: Peer,
+}
 
 /// A descriptor, and the socket that it stands for (`socket:[inode]`): the number alone may be that of a connection which was
 /// closed since.
@@ -26,26 +46,25 @@ type Socket = (RawFd, PathBuf);
 /// Ends one open from another thread. Of one that waits for its turn, or has ended, there is nothing to end.
 #[derive(Debug, Clone, Default)]
 pub struct OpenGuard {
-    current: Arc<Mutex<Option<Current>>>,
-}
-
-/// The open that is under way.
-#[derive(Debug)]
-struct Current {
-    /// The sockets that existed when it began.
-    before: BTreeSet<Socket>,
-    tcp: Tcp,
+    /// The number of the open that is under way.
+    current: Arc<Mutex<Option<u64>>>,
 }
 
 impl OpenGuard {
     /// Runs `open`, which is about `uri`, so that [`OpenGuard::abort`] can end it.
     pub(super) fn watch<T>(&self, uri: &str, open: impl FnOnce() -> T) -> T {
-        let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = |current| *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
-        set(Some(Current { before: sockets(), tcp: Tcp::of(uri) }));
+        let turn = Arc::clone(opens().turns.entry(uri.to_owned()).or_default());
+        let _one_at_a_time = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = opens().begin(uri);
+        self.set(Some(number));
         let opened = open();
-        set(None);
+        self.set(None);
+        opens().end(number);
         opened
+    }
+
+    fn set(&self, current: Option<u64>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
     /// Shuts the sockets of the open, which then fails; `false` if there was none to shut. A library that tries one address
@@ -54,23 +73,101 @@ impl OpenGuard {
     pub fn abort(&self) -> bool {
         // The lock is kept, so that the open cannot end, and its descriptor become something else, meanwhile.
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Current { before, tcp }) = &*current else { return false };
+        let Some(number) = *current else { return false };
         let now = sockets();
+        let (own, others) = {
+            let opens = opens();
+            let Some(own) = opens.under_way.get(&number).cloned() else { return false };
+            let others = opens.under_way.iter().filter(|(of, _)| **of != number);
+            (own, others.map(|(_, open)| open.clone()).collect::<Vec<Open>>())
+        };
         let served = served_ports(&now);
         let mut connecting = None;
         let mut aborted = false;
-        for (fd, link) in now.difference(before) {
+        for socket in now.difference(&own.before) {
+            let (fd, link) = socket;
             // SAFETY: the descriptor was open a moment ago; at worst the calls are made on a closed one and fail.
-            let socket = unsafe { BorrowedFd::borrow_raw(*fd) };
-            let remote_port = || connecting.get_or_insert_with(connecting_ports).get(link).copied();
-            if is_to_libvirt(socket, *tcp, &served, remote_port).unwrap_or(false) {
+            let borrowed = unsafe { BorrowedFd::borrow_raw(*fd) };
+            let mut is_to = |peer: &Peer| {
+                let remote_port = || connecting.get_or_insert_with(connecting_ports).get(link).copied();
+                is_to_libvirt(borrowed, peer.tcp, &served, remote_port).unwrap_or(false)
+            };
+            let path = peer_path(borrowed);
+            let mut may_be_of = |open: &Open| {
+                !open.before.contains(socket) && open.peer.may_be(path.as_deref(), &own.peer) && is_to(&open.peer)
+            };
+            if !others.iter().any(&mut may_be_of) && is_to(&own.peer) {
                 // A socket that is gone already has freed its open.
-                let _gone = shutdown(socket, Shutdown::Both);
+                let _gone = shutdown(borrowed, Shutdown::Both);
                 aborted = true;
             }
         }
         aborted
     }
+}
+
+impl Opens {
+    fn begin(&mut self, uri: &str) -> u64 {
+        self.next += 1;
+        self.under_way.insert(self.next, Open { before: sockets(), peer: Peer::of(uri) });
+        self.next
+    }
+
+    /// The sockets of an open that has ended are not those of the others that are under way.
+    fn end(&mut self, number: u64) {
+        let Some(ended) = self.under_way.remove(&number).filter(|_| !self.under_way.is_empty()) else { return };
+        let now = sockets();
+        let (served, connecting) = (served_ports(&now), connecting_ports());
+        for socket in now.difference(&ended.before) {
+            let (fd, link) = socket;
+            // SAFETY: only asked for what it is; a descriptor that was closed meanwhile gives an error.
+            let borrowed = unsafe { BorrowedFd::borrow_raw(*fd) };
+            let remote_port = || connecting.get(link).copied();
+            if !is_to_libvirt(borrowed, ended.peer.tcp, &served, remote_port).unwrap_or(false) {
+                continue;
+            }
+            let path = peer_path(borrowed);
+            let others = self.under_way.values_mut().filter(|open| ended.peer.may_be(path.as_deref(), &open.peer));
+            others.for_each(|open| _ = open.before.insert(socket.clone()));
+        }
+    }
+}
+
+fn opens() -> MutexGuard<'static, Opens> {
+    OPENS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an open of a URI connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Peer {
+    /// The path of the socket, where the URI tells it.
+    path: Option<PathBuf>,
+    tcp: Tcp,
+}
+
+impl Peer {
+    fn of(uri: &str) -> Self {
+        let query = uri.split_once('?').map_or("", |(_, query)| query);
+        let path = query.split(['&', ';', '#']).find_map(|pair| pair.strip_prefix("socket="));
+        let path = path.map(|path| PathBuf::from(percent_decode_str(path).decode_utf8_lossy().into_owned()));
+        Self { path, tcp: Tcp::of(uri) }
+    }
+
+    /// Whether a socket whose other end has this path may be that of an open of this peer, beside one of `other`.
+    fn may_be(&self, path: Option<&Path>, other: &Self) -> bool {
+        match (&self.path, &other.path) {
+            (Some(own), _) => path == Some(own),
+            (None, Some(other)) => path != Some(other),
+            (None, None) => true,
+        }
+    }
+}
+
+/// The path of the unix socket at the other end, where it has one.
+fn peer_path(socket: BorrowedFd<'_>) -> Option<PathBuf> {
+    let peer = SocketAddrUnix::try_from(getpeername(socket).ok()??).ok()?;
+    let path = peer.path_bytes().filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// Which TCP connections an open of a URI makes.
@@ -187,5 +284,17 @@ mod tests {
         ] {
             assert_eq!(Tcp::of(uri), tcp, "{uri}");
         }
+    }
+
+    #[test]
+    fn a_uri_may_tell_the_path_of_its_socket() {
+        let path = |uri: &str| Peer::of(uri).path;
+        assert_eq!(path("qemu+unix:///system?mode=legacy&socket=/run/a%20b"), Some(PathBuf::from("/run/a b")));
+        assert_eq!((path("qemu:///system"), path("qemu+tcp://host/system?x=socket=/a")), (None, None));
+        let [a, b, usual] =
+            ["qemu+unix:///system?socket=/a", "qemu+unix:///system?socket=/b", "qemu:///system"].map(Peer::of);
+        let at = |path| Some(Path::new(path));
+        assert!(a.may_be(at("/a"), &b) && !a.may_be(at("/b"), &b) && !a.may_be(at("/b"), &usual));
+        assert!(usual.may_be(at("/b"), &a) && !usual.may_be(at("/a"), &a) && usual.may_be(None, &usual));
     }
 }
