@@ -21,10 +21,14 @@
     dead_code
 )]
 
+#[path = "support/beside.rs"]
+mod beside;
 #[path = "support/dashboards_prometheus.rs"]
 mod dashboards_prometheus;
 #[path = "support/grafana.rs"]
 mod grafana;
+#[path = "support/holes.rs"]
+mod holes;
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/layouts.rs"]
@@ -32,11 +36,15 @@ mod layouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use beside::beside;
 use dashboards_prometheus::{Prometheus, Series};
+use domstats_exporter::metrics_doc;
 use fake_libvirtd::{Clock, Event, FakeLibvirtd, Scenario, Template};
 use grafana::{Query, annotations, interpolate, panels, queries, text, variables};
 use lab::{ALL_GROUPS, Exporter, Lab, Suite, need};
@@ -60,6 +68,9 @@ const OF_EACH_SCRAPE: &[(&str, &str)] = &[
     ("_latency_max_", "likewise"),
     ("_queue_depth_", "likewise"),
 ];
+
+/// An answer to `virsh domstats` that takes longer than this one tells of a machine that is busy.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Parts of the names of metrics that no guest of the lab has, and why. Queries that ask for one of them have their data
 /// from the fake daemon; all others have to have it from real guests.
@@ -106,21 +117,12 @@ fn every_panel_and_variable_has_data() {
     // On a busy machine a guest takes long to boot, and longer while it is scraped.
     newest.wait_for_disk_reads(&timed).unwrap();
     let prometheus = Prometheus::start(machine.folder(), &all);
-    // A domain freezes while it is scraped, as they do, another one starts, and a daemon is away for a few seconds.
-    fake.faults().hang_domain("frozen-3");
-    prometheus.scrape_for(Duration::from_secs(15));
-    machine.guests(&["tcg"]).unwrap();
-    prometheus.scrape_for(Duration::from_secs(25));
-    fake.kill();
-    prometheus.scrape_for(Duration::from_secs(33));
-    fake.revive().unwrap();
-    for at in [50, 60, 70, 80] {
-        prometheus.scrape_for(Duration::from_secs(at));
-        misfortunes(&fake);
-    }
-    let seconds = std::env::var("DASHBOARDS_SECONDS").ok().and_then(|text| text.parse().ok());
-    prometheus.scrape_for(Duration::from_secs(seconds.unwrap_or(SCRAPED)));
-    let mut wrong = prometheus.rules_in_error();
+    // Another client polls the same daemons all the time.
+    let [of_machine, of_newest] = [&machine, &newest].map(|lab| Polling { lab, slow: Mutex::default() });
+    beside(|| of_machine.domstats(), || beside(|| of_newest.domstats(), || what_happens(&prometheus, &machine, &fake)));
+    let mut wrong = holes_in_gauges(&prometheus, real[0], of_machine);
+    wrong.extend(holes_in_gauges(&prometheus, real[1], of_newest));
+    wrong.extend(prometheus.rules_in_error());
     let real = real.map(|address| regex::escape(&address.to_string()).replace('\\', "\\\\")).join("|");
     let mut rare = 0;
     let mut asked = 0;
@@ -169,6 +171,70 @@ fn every_panel_and_variable_has_data() {
         assert!(shell.status().unwrap().success(), "the command of DASHBOARDS_THEN failed");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// All that happens while Prometheus scrapes.
+fn what_happens(prometheus: &Prometheus, machine: &Lab, fake: &FakeLibvirtd) {
+    // A domain freezes while it is scraped, as they do, another one starts, and a daemon is away for a few seconds.
+    fake.faults().hang_domain("frozen-3");
+    prometheus.scrape_for(Duration::from_secs(15));
+    machine.guests(&["tcg"]).unwrap();
+    prometheus.scrape_for(Duration::from_secs(25));
+    fake.kill();
+    prometheus.scrape_for(Duration::from_secs(33));
+    fake.revive().unwrap();
+    for at in [50, 60, 70, 80] {
+        prometheus.scrape_for(Duration::from_secs(at));
+        misfortunes(fake);
+    }
+    let seconds = std::env::var("DASHBOARDS_SECONDS").ok().and_then(|text| text.parse().ok());
+    prometheus.scrape_for(Duration::from_secs(seconds.unwrap_or(SCRAPED)));
+}
+
+/// Another client of a daemon.
+struct Polling<'a> {
+    lab: &'a Lab,
+    /// The beginning, since 1970, and the end of its calls that took long.
+    slow: Mutex<Vec<[Duration; 2]>>,
+}
+
+impl Polling<'_> {
+    fn domstats(&self) {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let started = now();
+        self.lab.virsh(&["domstats"]).unwrap();
+        let ended = now();
+        if ended - started > AT_ONCE {
+            self.slow.lock().unwrap().push([started, ended]);
+        }
+    }
+}
+
+/// The gauges of an exporter's guests that lack a sample of a scrape, in every job.
+///
+/// Guests, daemon or machine may have been too slow for the scrape: then the other client had to wait as well.
+fn holes_in_gauges(prometheus: &Prometheus, exporter: SocketAddr, polling: Polling) -> Vec<String> {
+    let names = metrics_doc::all().into_iter().filter(|metric| metric.kind == "gauge").map(|metric| metric.name);
+    // A sample of this one is only there while something is wrong.
+    let names: BTreeSet<String> = names.filter(|name| name != "libvirt_domain_quarantined").collect();
+    let of_exporter = format!("instance=~\"(two:)?{exporter}\"");
+    // Scrapes first: one more may come before the gauges are read.
+    let mut scrapes = prometheus.samples(&format!("up{{{of_exporter}}}"));
+    let mut gauges = prometheus.samples(&format!("{{__name__=~\"libvirt_domain_.+\",{of_exporter}}}"));
+    gauges.retain(|(labels, _)| names.contains(&labels["__name__"]));
+    let slow = polling.slow.into_inner().unwrap();
+    let all: usize = scrapes.iter().map(|(_, samples)| samples.len()).sum();
+    for (_, samples) in &mut scrapes {
+        let scrape = |at: Duration| [at.saturating_sub(Duration::from_secs(1)), at + Duration::from_secs(2)];
+        samples.retain(|at, _| {
+            let [started, ended] = scrape(*at);
+            !slow.iter().any(|[slow_from, slow_until]| *slow_from < ended && started < *slow_until)
+        });
+    }
+    let judged: usize = scrapes.iter().map(|(_, samples)| samples.len()).sum();
+    println!("{exporter}: {} gauges, {judged} of {all} scrapes while virsh had its answers at once", gauges.len());
+    assert!(gauges.len() > 100 && scrapes.len() == 3, "{} gauges, {} jobs", gauges.len(), scrapes.len());
+    holes::holes(&gauges, &scrapes)
 }
 
 /// The exporter with everything turned on; of its pushes, nobody takes any.
@@ -297,4 +363,28 @@ fn doubled_missing_and_late_lines_are_told_apart() {
     assert_eq!(layouts::differences(&one, &doubled, false), Vec::<String>::new());
     let missing = [line("b", 5.0, 20), line("c", 1.0, 20)].into();
     assert_eq!(layouts::differences(&one, &missing, false).len(), 2);
+}
+
+/// Nor would one of holes.
+#[test]
+fn a_hole_in_a_gauge_is_found() {
+    let samples = |name: &str, domain: &str, reason: &str, times: &[u64]| {
+        let labels = [("__name__", name), ("job", "one"), ("instance", "a"), ("domain", domain), ("reason", reason)];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        (labels.into(), times.iter().map(|at| (Duration::from_secs(*at), 1.0)).collect())
+    };
+    let scrapes = vec![samples("up", "", "", &[1, 2, 4, 5])];
+    let whole = vec![
+        samples("rss", "web", "", &[1, 2, 3, 4, 5]),
+        samples("rss", "late", "", &[4, 5]),
+        samples("libvirt_domain_state_reason", "web", "booted", &[1, 2]),
+        samples("libvirt_domain_state_reason", "web", "user", &[4, 5]),
+    ];
+    assert_eq!(holes::holes(&whole, &scrapes), Vec::<String>::new());
+    let between = vec![samples("rss", "web", "", &[1, 3, 4, 5])];
+    let at_the_end = vec![samples("rss", "web", "", &[1, 2, 4])];
+    let of_a_reason = vec![samples("libvirt_domain_state_reason", "web", "booted", &[1, 4, 5])];
+    for gauges in [between, at_the_end, of_a_reason] {
+        assert_eq!(holes::holes(&gauges, &scrapes).len(), 1, "{gauges:?}");
+    }
 }

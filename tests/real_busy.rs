@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
+#[path = "support/beside.rs"]
+mod beside;
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/paused.rs"]
@@ -10,10 +12,10 @@ mod paused;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use beside::beside;
 use lab::{Exporter, Lab};
 use paused::paused_guests;
 
@@ -57,27 +59,6 @@ fn scrapes_are_whole(exporter: &Exporter, names: &[String], expected: &[BTreeSet
             assert!(lacks.is_empty(), "scrape {round}: {name} lacks {lacks:?} and nothing says so");
         }
     }
-}
-
-/// Does something again and again until a function has ended.
-fn beside<T>(what: impl Fn() + Sync, run: impl FnOnce() -> T) -> T {
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                what();
-            }
-        });
-        // A failed assertion ends the other thread too.
-        let _stop = Stop(&over);
-        run()
-    })
 }
 
 /// A FIFO that QEMU may write to.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::lab::{Running, free_address, get, tied};
-use crate::layouts;
+use crate::{holes, layouts};
 
 /// A line: its labels, and its values.
 pub type Series = (BTreeMap<String, String>, Vec<f64>);
@@ -110,6 +110,21 @@ impl Prometheus {
             assert!(lines.insert(labels, points).is_none(), "{expression}: two lines of one host and one name");
         }
         lines
+    }
+
+    /// The samples as they were scraped from the start on, by the time of their scrape.
+    pub fn samples(&self, selector: &str) -> holes::Samples {
+        let seconds = self.started.elapsed().as_secs() + 10;
+        let data = self.ask(&format!("/api/v1/query?query={}", encode(&format!("{selector}[{seconds}s]")))).unwrap();
+        let lines = data["result"].as_array().unwrap().iter().map(|one| {
+            let labels = serde_json::from_value(one["metric"].clone()).unwrap();
+            let samples = one["values"].as_array().unwrap().iter();
+            (
+                labels,
+                samples.map(|sample| (Duration::from_secs_f64(sample[0].as_f64().unwrap()), number(sample))).collect(),
+            )
+        });
+        lines.collect()
     }
 
     pub fn label_values(&self, series: &str, label: &str) -> Vec<String> {

@@ -1,0 +1,46 @@
+//! Scrapes that lack a sample which scrapes before them have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Series: each with its labels, and its values by the time of their scrape, since 1970.
+pub type Samples = Vec<(BTreeMap<String, String>, BTreeMap<Duration, f64>)>;
+
+/// A family whose labels have a value that changes: of all its series of a domain, one has to be there.
+const STATE_REASON: &str = "libvirt_domain_state_reason";
+/// Says which groups a scrape lacks, and why; it has samples for nothing else.
+const MISSING: &str = "libvirt_domain_stats_missing";
+
+/// The scrapes that lack gauges which the same job had before; `scrapes` are the series of `up`.
+pub fn holes(gauges: &Samples, scrapes: &Samples) -> Vec<String> {
+    let of_job = |labels: &BTreeMap<_, String>| [labels["job"].clone(), labels["instance"].clone()];
+    let mut lines: BTreeMap<_, BTreeSet<&Duration>> = BTreeMap::new();
+    for (labels, samples) in gauges.iter().filter(|(labels, _)| labels["__name__"] != MISSING) {
+        let mut line = labels.clone();
+        if labels["__name__"] == STATE_REASON {
+            line.retain(|name, _| !["state", "reason"].contains(&name.as_str()));
+        }
+        lines.entry(line).or_default().extend(samples.keys());
+    }
+    let mut holes: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for (labels, samples) in &lines {
+        let scrapes = scrapes.iter().filter(|(scraped, _)| of_job(scraped) == of_job(labels));
+        let scrapes = scrapes.flat_map(|(_, samples)| samples.keys());
+        for at in scrapes.filter(|at| samples.first().is_some_and(|first| first < at) && !samples.contains(at)) {
+            holes.entry((of_job(labels), &labels["domain"], at)).or_default().push(labels["__name__"].clone());
+        }
+    }
+    let text = |((job, domain, at), mut names): (([String; 2], &String, &Duration), Vec<String>)| {
+        let count = names.len();
+        names.dedup();
+        let is_mark = |(labels, samples): &&(BTreeMap<_, String>, BTreeMap<_, _>)| {
+            let of_scrape = of_job(labels) == job && labels["domain"] == *domain;
+            labels["__name__"] == MISSING && of_scrape && samples.contains_key(at)
+        };
+        let marks =
+            gauges.iter().filter(is_mark).map(|(labels, _)| format!("{} {}", labels["group"], labels["reason"]));
+        let marks: Vec<_> = marks.collect();
+        format!("{job:?} at {at:?}: {domain} lacks {count} gauges, marks {marks:?}, names {names:?}")
+    };
+    holes.into_iter().map(text).collect()
+}
