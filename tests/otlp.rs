@@ -214,6 +214,20 @@ fn an_answer_that_cannot_be_read_is_an_answer() {
     }
 }
 
+/// The text of a path that no receiver listens at names the ways to set one.
+#[test]
+fn a_path_without_a_receiver_is_explained() {
+    let receiver = Receiver::start(None);
+    receiver.script([Behaviour::Status(404, &[])]);
+    let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), "http/protobuf", ""), &[]);
+    exporter.wait_for_log("the receiver refuses what is pushed");
+    let log = exporter.log();
+    for text in ["404 Not Found", "otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/metrics"] {
+        let line = log.lines().find(|line| line.contains("the receiver refuses")).unwrap();
+        assert!(line.contains(text), "{text}: {line}");
+    }
+}
+
 /// A receiver that says when it wants to be asked again is not asked before, however often there would be a push.
 #[test]
 fn a_receiver_that_wants_peace_gets_it() {

@@ -42,17 +42,20 @@ fn receivers_have_what_a_scrape_says() {
     let victoria = Victoria::start();
     let python = Python::start();
     let (http, grpc) = (format!("http://127.0.0.1:{}", python.http), format!("http://127.0.0.1:{}", python.grpc));
-    for (endpoint, protocol, naming) in [
-        (victoria.endpoint(), "http/protobuf", "prometheus"),
-        (victoria.endpoint(), "http/protobuf", "otel"),
-        (http, "http/protobuf", "otel"),
-        (grpc, "grpc", "prometheus"),
+    for (endpoint, protocol, naming, domain_resource) in [
+        (victoria.endpoint(), "http/protobuf", "prometheus", false),
+        // VictoriaMetrics makes labels of the attributes of a resource.
+        (victoria.endpoint(), "http/protobuf", "prometheus", true),
+        (victoria.endpoint(), "http/protobuf", "otel", false),
+        (http, "http/protobuf", "otel", false),
+        (grpc, "grpc", "prometheus", false),
     ] {
+        let run = format!("{naming}-{domain_resource}");
         // Scrape and push share one collection.
         let config = format!(
             "libvirt: {{uri: {:?}}}\ncollection: {{groups: [{ALL_GROUPS}], min_interval: 1h, inactive_domains: all}}\n\
              otlp: {{endpoint: '{endpoint}', protocol: {protocol}, naming: {naming}, interval: 500ms, \
-             resource: {{test.run: {naming}}}}}\n",
+             domain_resource: {domain_resource}, resource: {{test.run: {run}}}}}\n",
             lab.uri_ro
         );
         let server = Server::start_on(folder(), None, &config, "");
@@ -61,9 +64,9 @@ fn receivers_have_what_a_scrape_says() {
         let expected = if naming == "otel" { in_otel(&scraped) } else { scraped };
         assert!(expected.len() > 100, "{}", expected.len());
         let is = |what: &Series| compare(&expected, what);
-        let what = format!("{endpoint} {protocol} {naming}");
+        let what = format!("{endpoint} {protocol} {run}");
         match protocol {
-            "http/protobuf" if endpoint == victoria.endpoint() => victoria.wait(&what, naming, &is),
+            "http/protobuf" if endpoint == victoria.endpoint() => victoria.wait(&what, &run, &is),
             transport => python.wait(&what, transport, &is),
         }
         server.wait_for_log("the receiver takes what is pushed");
