@@ -75,11 +75,15 @@ pub struct LibvirtError {
     pub access: Option<Access>,
 }
 
+/// Marks of a login that failed, which no permission of a local socket would change.
+const OF_REMOTE: [&str; 4] = ["TLS", "certificate", "SASL", "authentication callback"];
+
 impl fmt::Display for LibvirtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.operation, self.message)?;
         if self.class == ErrorClass::PermissionDenied
             && let Some(access) = self.access
+            && !OF_REMOTE.iter().any(|mark| self.message.contains(mark))
         {
             let user = std::fs::metadata("/proc/self").map(|process| process.uid());
             let user = user.map_or_else(|_| String::from("this user"), |uid| format!("uid {uid}"));

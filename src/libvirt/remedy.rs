@@ -7,28 +7,31 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ErrorClass, LibvirtError};
 
-/// All of these are in the message, and then this is the remedy; `{virsh}` is a command that makes the same connection.
+/// Of a daemon that refuses the client certificate.
+const CLIENT_CERTIFICATE: &str = "the daemon does not accept this host's client certificate, or there is none: put \
+    clientcert.pem and clientkey.pem, signed by the daemon's CA, into the folder of pkipath= (default: /etc/pki/libvirt)";
+
+/// All of these are in the message, and then this is the remedy; `{virsh}` is a command that makes the same connection,
+/// `{daemon}` the modular daemon of the URI's driver.
 const REMEDIES: &[(&[&str], &str)] = &[
     (
         &["Cannot read CA certificate"],
         "put the certificate of the authority that signed the daemon's at the path above, or name its folder in the URI \
          (pkipath=)",
     ),
+    (&["server verification (of our certificate"], CLIENT_CERTIFICATE),
+    // The daemon closes the connection in place of its confirmation.
+    (&["Unable to read TLS confirmation"], CLIENT_CERTIFICATE),
     (
-        &["server verification (of our certificate"],
-        "the daemon does not take this host's client certificate, or there is none: put clientcert.pem and \
-         clientkey.pem below /etc/pki/libvirt, signed by the daemon's authority",
+        &["Our own certificate", "failed validation"],
+        "the client certificate above and the CA certificate beside it belong to different CAs: use those of the daemon's CA",
     ),
-    (&["does not match the hostname"], "name the host in libvirt.uri as the daemon's certificate does"),
     (&["has expired"], "renew the certificate above"),
     (&["is not yet active"], "the certificate above is not yet good, or the clock of this host is wrong"),
     (
-        &["ertificate failed validation"],
-        "the daemon's certificate is of another authority than the CA certificate of this host (/etc/pki/CA/cacert.pem)",
-    ),
-    (
         &["Failed to verify peer's certificate"],
-        "see above this line in the daemon's log which certificate it does not take; `{virsh}` shows the same",
+        "the daemon's certificate has to be signed by the CA of cacert.pem (in /etc/pki/CA, or the folder of pkipath=) and to \
+         name the host as libvirt.uri does; libvirt's warning before this line says which does not hold",
     ),
     (
         &["TLS handshake failed"],
@@ -44,6 +47,11 @@ const REMEDIES: &[(&[&str], &str)] = &[
         &["No authentication callback available"],
         "the daemon wants a user and a password: put them into auth.conf of libvirt's client (~/.config/libvirt, \
          /etc/libvirt), or use a socket without",
+    ),
+    (
+        &["Cannot recv data"],
+        "the daemon closed the connection before it answered: a TLS port (16514) needs qemu+tls in libvirt.uri; otherwise see \
+         the daemon's log, and max_clients in its configuration",
     ),
     (&["Unable to resolve address"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
     (
@@ -74,12 +82,13 @@ const REMEDIES: &[(&[&str], &str)] = &[
     (&["URI"], "correct libvirt.uri, as in qemu:///system"),
     (
         &["Failed to connect socket to", "Connection refused"],
-        "no daemon listens at the socket above, which one has left behind: start it (systemctl start virtqemud.socket, \
-         or libvirtd.socket)",
+        "no daemon listens at the socket above, which one has left behind: start its socket unit again (systemctl restart \
+         {daemon}-ro.socket, or libvirtd-ro.socket)",
     ),
     (
         &["Failed to connect socket to", "No such file or directory"],
-        "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens",
+        "enable the daemon's socket (systemctl enable --now {daemon}-ro.socket, or libvirtd-ro.socket), or set libvirt.uri \
+         to where it listens",
     ),
 ];
 
@@ -125,13 +134,21 @@ impl LibvirtError {
         }
         let fits = |marks: &[&str]| marks.iter().all(|mark| self.message.contains(mark));
         let by_message = REMEDIES.iter().find(|(marks, _)| fits(marks)).map(|(_, remedy)| *remedy);
-        by_message.unwrap_or_else(|| self.class_remedy()).replace("{virsh}", &virsh)
+        let remedy = by_message.unwrap_or_else(|| self.class_remedy());
+        // The modular daemon of a driver; those of others have no daemon.
+        let daemon = match driver.as_str() {
+            "lxc" => "virtlxcd",
+            "xen" => "virtxend",
+            _ => "virtqemud",
+        };
+        remedy.replace("{virsh}", &virsh).replace("{daemon}", daemon)
     }
 
     fn class_remedy(&self) -> &'static str {
         match self.class {
             ErrorClass::ConnectFailed => {
-                "start the daemon (systemctl start libvirtd, or virtqemud), or set libvirt.uri to where it listens; \
+                "enable the daemon's socket (systemctl enable --now {daemon}-ro.socket, or libvirtd-ro.socket), or set \
+                 libvirt.uri to where it listens; \
                  `{virsh}` makes the same connection"
             }
             ErrorClass::BadUri => "set libvirt.uri to one that `{virsh}` can open as the exporter's user",
@@ -208,16 +225,14 @@ mod tests {
                 "authentication failed: TLS handshake failed The TLS connection was non-properly terminated.",
                 "16509",
             ),
-            (
-                PermissionDenied,
-                "authentication failed: Failed to verify peer's certificate",
-                "virsh -r -c 'qemu+tls://h/system'",
-            ),
+            (PermissionDenied, "authentication failed: Failed to verify peer's certificate", "pkipath="),
             (
                 PermissionDenied,
                 "authentication failed: Failed to start SASL negotiation: -4 (no mechanism available)",
                 "auth.conf",
             ),
+            (ConnectFailed, "Unable to read TLS confirmation: Input/output error", "clientcert.pem"),
+            (ConnectFailed, "Cannot recv data: Connection reset by peer", "max_clients"),
             (ConnectFailed, "Unable to resolve address 'nohost' service '16514': Name or service not known", "getent"),
             (ConnectFailed, "unable to connect to server at 'h:16514': Connection refused", "virtproxyd"),
             (ConnectFailed, "unable to connect to server at 'h:16514': No route to host", "firewall"),
@@ -236,7 +251,7 @@ mod tests {
             (
                 ConnectFailed,
                 "Failed to connect socket to '/run/a': No such file or directory",
-                "systemctl start libvirtd",
+                "virtqemud-ro.socket, or libvirtd-ro.socket",
             ),
             (ConnectFailed, "internal error: something else", "virsh -r -c"),
             (TimedOut, "the daemon has not answered for 5 s", "virsh -r -c 'qemu+tls://h/system' list"),
@@ -244,6 +259,10 @@ mod tests {
             let remedy = remedy(class, message);
             assert!(remedy.contains(part) && !remedy.contains('{'), "{message}: {remedy}");
         }
+        let missing = "Failed to connect socket to '/run/a': No such file or directory";
+        let error = LibvirtError::own("cannot open x read-only", ConnectFailed, missing);
+        assert!(error.remedy("lxc:///system").contains("virtlxcd-ro.socket"));
+        assert!(error.remedy("xen+unix:///system").contains("virtxend-ro.socket"));
         let error = LibvirtError::own("cannot open x read-only", ConnectFailed, "No such file or directory");
         assert!(error.remedy("nosuch:///system").contains("no driver nosuch"));
     }

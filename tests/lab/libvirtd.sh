@@ -7,12 +7,13 @@
 #
 # As root it lives in a mount namespace of its own, so that its state, sockets and configuration are DIR's and every mount
 # ends with its last process. Elsewhere it is a session daemon with its own XDG folders: the same, without tap NICs.
+# With LAB_CONF=FILE in the environment its lines are added to libvirtd.conf, and the daemon listens on TCP and TLS as they say.
 # With LAB_OWNER=PID in the environment the lab stops itself, and removes DIR, when that process is gone, however it went.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 start() {
-  local dir chroot=${2:-} mode=session run_as=() user
+  local dir chroot=${2:-} mode=session run_as=() listen=() user
   dir=$(realpath -m "$1")
   need virsh libvirt-clients
   [ -n "$chroot" ] || need libvirtd libvirt-daemon
@@ -35,6 +36,7 @@ auth_unix_rw = "none"
 host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
 log_outputs = "3:file:$dir/libvirtd.log"
 C
+  [ -z "${LAB_CONF:-}" ] || { cat "$LAB_CONF" >>"$dir/libvirtd.conf"; listen=(--listen); }
   # Logs go to plain files, so that no virtlogd is needed; QEMU stays in the daemon's mount namespace, where stop finds it.
   cat >"$dir/fs/etc/libvirt/qemu.conf" <<'C'
 security_driver = "none"
@@ -67,8 +69,8 @@ C
         { cat "$root/etc/group"; echo "libvirt-qemu:x:64055:"; } >"$dir/fs/group"
         for f in passwd group; do mount --bind "$dir/fs/$f" "$root/etc/$f"; done
       fi
-      exec chroot "${root:-/}" libvirtd --config "$dir/libvirtd.conf" --pid-file "$dir/libvirtd.pid"' \
-      bash "$dir" "$chroot" </dev/null >"$dir/libvirtd.out" 2>&1 &
+      exec chroot "${root:-/}" libvirtd "${@:3}" --config "$dir/libvirtd.conf" --pid-file "$dir/libvirtd.pid"' \
+      bash "$dir" "$chroot" "${listen[@]}" </dev/null >"$dir/libvirtd.out" 2>&1 &
     echo "qemu+unix:///system?socket=$dir/sock/libvirt-sock" >"$dir/uri"
     echo "qemu+unix:///system?socket=$dir/sock/libvirt-sock-ro" >"$dir/uri-ro"
   else
@@ -82,7 +84,7 @@ C
     # The place where a session daemon looks for its configuration is XDG_CONFIG_HOME/libvirt.
     setsid "${run_as[@]}" env HOME="$dir/fs/run" XDG_RUNTIME_DIR="$dir/fs/run" XDG_CONFIG_HOME="$dir/fs/etc" \
       XDG_CACHE_HOME="$dir/fs/var/cache" XDG_DATA_HOME="$dir/fs/var/lib" \
-      libvirtd --config "$dir/libvirtd.conf" --pid-file "$dir/libvirtd.pid" </dev/null >"$dir/libvirtd.out" 2>&1 &
+      libvirtd "${listen[@]}" --config "$dir/libvirtd.conf" --pid-file "$dir/libvirtd.pid" </dev/null >"$dir/libvirtd.out" 2>&1 &
     echo "qemu+unix:///session?socket=$dir/sock/libvirt-sock" | tee "$dir/uri-ro" >"$dir/uri"
   fi
   local daemon=$! waited=0

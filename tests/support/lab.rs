@@ -39,6 +39,15 @@ impl Lab {
     ///
     /// The scripts' own sentence, which names the Debian package where something is missing.
     pub fn start(suite: Suite) -> Result<Self, String> {
+        Self::start_with(suite, None)
+    }
+
+    /// Likewise, with the lines of a file in libvirtd.conf, and a daemon that listens on TCP and TLS as they say.
+    ///
+    /// # Errors
+    ///
+    /// As `start`.
+    pub fn start_with(suite: Suite, settings: Option<&Path>) -> Result<Self, String> {
         let folder =
             tempfile::Builder::new().prefix("lab").tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
         let mut command = match suite {
@@ -50,6 +59,7 @@ impl Lab {
             command.arg(name);
         }
         command.arg(folder.path()).env("LAB_OWNER", std::process::id().to_string());
+        command.envs(settings.map(|file| ("LAB_CONF", file)));
         // From here on the lab is dropped, and with it stopped, also where the start failed half way.
         let mut lab = Self { folder, suite, uri: String::new(), uri_ro: String::new() };
         lab.uri = output(&mut command)?.trim().to_owned();

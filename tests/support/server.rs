@@ -211,9 +211,14 @@ pub struct Authority {
 impl Authority {
     /// A new one.
     pub fn new() -> Self {
+        Self::named("test authority")
+    }
+
+    /// Likewise, with a name of its own: of two with one name, a client tries one only.
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), certificate }
