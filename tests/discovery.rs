@@ -318,12 +318,12 @@ fn promtool_finds_the_guests() {
     assert_eq!(targets, expected);
 }
 
-/// What the README tells people to write.
+/// The example of docs/service-discovery.md.
 #[test]
-fn the_scrape_configuration_of_the_readme_is_good() {
+fn the_scrape_configuration_of_the_documentation_is_good() {
     need("promtool", "prometheus").unwrap();
-    let readme = include_str!("../README.md");
-    let block = readme.split("```yaml\n").find(|block| block.contains("http_sd_configs:\n")).unwrap();
+    let page = include_str!("../docs/service-discovery.md");
+    let block = page.split("```yaml\n").find(|block| block.contains("http_sd_configs:\n")).unwrap();
     let folder = folder();
     fs::write(folder.path().join("prometheus.yml"), block.split("```").next().unwrap()).unwrap();
     let checked = filter(Command::new("promtool").args(["check", "config", "prometheus.yml"]).current_dir(&folder), "");
