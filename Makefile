@@ -5,7 +5,7 @@
 check:
 	cargo fmt --all --check
 	cargo clippy --locked --lib --bins --test golden --test contract --test docs -- -D warnings
-	cargo test --locked --quiet --lib --test golden --test contract
+	cargo test --locked --quiet --lib --test golden --test contract --test docs
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:
