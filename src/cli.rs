@@ -53,6 +53,8 @@ pub enum Command {
     },
     /// Check the settings and the connection to libvirt, and say what there would be to export
     Check,
+    /// Ask the exporter that runs with the same settings whether it answers, as the health check of a container does
+    Healthy,
     /// Print the domains with all that is known of them, as JSON
     Targets,
     /// Print the reference of all metrics
@@ -250,6 +252,7 @@ mod tests {
             ("", Command::Serve),
             ("serve", Command::Serve),
             ("check", Command::Check),
+            ("healthy", Command::Healthy),
             ("targets", Command::Targets),
             ("scrape", Command::Scrape { format: ScrapeFormat::Text }),
             ("scrape --format params", Command::Scrape { format: ScrapeFormat::Params }),

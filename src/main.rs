@@ -45,6 +45,10 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         };
         return print(text.as_bytes());
     }
+    if cli.command() == Command::Healthy {
+        web::answers(&config.web)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     web::raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -55,7 +59,7 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
         Command::Check => runtime.block_on(run_check(config)),
         Command::Targets => runtime.block_on(targets(config)),
-        Command::Serve | Command::Metrics { .. } => runtime.block_on(serve(cli, config)),
+        Command::Serve | Command::Healthy | Command::Metrics { .. } => runtime.block_on(serve(cli, config)),
     };
     // A thread that is stuck in a libvirt call must not keep the process from ending.
     runtime.shutdown_background();

@@ -533,3 +533,37 @@ fn a_selection_shows_its_groups_only() {
     assert_eq!(names("?domain[]=nobody"), BTreeSet::new());
     assert_eq!(names("?domain[]=te.%2B"), all);
 }
+
+/// What the health check of a container asks: plain HTTP, TLS with certificates, passwords, a socket file, nothing.
+#[test]
+fn healthy_says_whether_it_answers() {
+    let ask = |address: &str| program().args(["healthy", "--web.listen-address", address]).output().unwrap();
+    let authority = Authority::new();
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let password = format!("basic_auth_users: {{alice: '{hash}'}}\n");
+    for web in ["", MUTUAL_TLS, &password] {
+        let folder = folder();
+        authority.write_all(folder.path());
+        let server = Server::start(folder, "{}", web);
+        for address in [server.address.to_string(), format!(":{}", server.address.port())] {
+            let said = ask(&address);
+            assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{web}: {said:?}");
+        }
+    }
+    let folder = folder();
+    let socket = format!("unix:{}", folder.path().join("socket").display());
+    let server = Server::start(folder, &format!("web: {{listen_addresses: ['{socket}']}}"), "");
+    // The flag of the test has overridden the file.
+    let said = ask(&socket);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = other.local_addr().unwrap();
+    let rude = thread::spawn(move || other.accept().unwrap().0.write_all(b"SSH-2.0\r\n"));
+    for (address, why) in [(address, "that is no HTTP"), (free_address(), "Connection refused")] {
+        let said = ask(&address.to_string());
+        let error = String::from_utf8(said.stderr).unwrap();
+        assert!(said.status.code() == Some(1) && error.contains(why) && error.lines().count() == 1, "{error}");
+    }
+    rude.join().unwrap().unwrap();
+    drop(server);
+}

@@ -5,6 +5,7 @@
 //! `query` say what of an exposition the scraper gets and how. `server`, `connections` and `stream` keep clients that are
 //! slow, silent or too many from getting in each other's way. The rest of the program is known here only as a [`Source`].
 
+mod alive;
 mod auth;
 mod client_certificates;
 mod coding;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use alive::answers;
 pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
 pub use listen::{Listener, WebError, bind};
 pub use negotiate::{Negotiated, negotiate};
