@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! thresholds.rs ─┬─ dashboards/   -> dashboards/*.json
-//!                └─ rules.rs, alerts.rs -> alerts/*.yaml
+//!                └─ rules.rs, alerts.rs -> alerts/*.yaml, packaging/kustomize/monitoring/prometheusrule.yaml
 //! jobs.rs: every expression of both, right for hosts in one scrape job and in several
 //! ```
 //!
@@ -38,5 +38,23 @@ pub fn files() -> Vec<File> {
     let rules = rules
         .into_iter()
         .map(|(name, groups)| File { path: format!("alerts/{name}.yaml"), contents: rules::to_yaml(&groups) });
-    dashboards.chain(rules).collect()
+    dashboards.chain(rules).chain([prometheus_rule()]).collect()
+}
+
+/// All groups as Prometheus' operator takes them.
+fn prometheus_rule() -> File {
+    const HEAD: &str = "\
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: domstats-exporter
+  labels: {app.kubernetes.io/name: domstats-exporter, app.kubernetes.io/instance: domstats-exporter}
+spec:
+";
+    let groups: Vec<_> = rules::groups().into_iter().chain(alerts::groups()).collect();
+    let indented: String = rules::to_yaml(&groups).lines().map(|line| format!("  {line}\n")).collect();
+    File {
+        path: "packaging/kustomize/monitoring/prometheusrule.yaml".to_owned(),
+        contents: HEAD.to_owned() + &indented,
+    }
 }
