@@ -1,5 +1,5 @@
 # What there is to do here; README.md says more.
-.PHONY: check demo test build deb rpm lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
+.PHONY: check demo test build deb rpm release reproduce packages-test lint deny miri fuzz soak bench fleet demo-once install cargo-deb dashboards dashboards-png
 
 # The loop while changing code, under a minute once built: what needs no libvirtd, no QEMU and no network.
 check:
@@ -21,28 +21,41 @@ test: install lint
 
 build:
 	@tests/lab/install.sh build
-	cargo build --release --locked
+	@release/build.sh
 
-# The Debian package, in target/debian.
+# The Debian package, and one with its debug symbols, in target/debian.
 deb:
 	@tests/lab/install.sh deb
 	@$(MAKE) --no-print-directory cargo-deb
-	cargo run --quiet --locked --example manual -- target/manual
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y Cargo.toml) cargo deb --locked --quiet --dbgsym --fast --output target/debian/
+	@release/deb.sh target/debian
 
 # The rpm, in target/rpm, of a program that runs where the C library is not older than this machine's.
 rpm:
 	@tests/lab/install.sh rpm
-	cargo build --release --locked
-	cargo run --quiet --locked --example manual -- target/manual
-	@mkdir -p target/rpm
-	packaging/rpm/build.sh target/release/domstats-exporter 1 target/rpm
+	@release/rpm.sh target/rpm
+
+# Everything of a release, in target/dist; RELEASING.md says what that is.
+release:
+	@tests/lab/install.sh release
+	@$(MAKE) --no-print-directory cargo-deb
+	@release/all.sh
+
+# Whether the last commit gives the same packages when it is built twice.
+reproduce:
+	@tests/lab/install.sh release
+	@$(MAKE) --no-print-directory cargo-deb
+	@release/reproduce.sh
+
+# What was released, where it runs: the image, the role, the package on other releases, arm64. Needs root, and half an hour or more.
+packages-test:
+	@tests/lab/install.sh packages
+	@tests/packages/all.sh
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-	shellcheck -x tests/lab/*.sh tests/systemd/*.sh packaging/rpm/*.sh dashboards/renderer/*.sh benches/*.sh benches/support/*.sh .ci/run
+	shellcheck -x tests/lab/*.sh tests/systemd/*.sh packaging/rpm/*.sh packaging/container/*.sh release/*.sh tests/packages/*.sh dashboards/renderer/*.sh benches/*.sh benches/support/*.sh .ci/run
 
 # Advisories (where the database can be reached), licences, duplicates and sources of all dependencies.
 deny:

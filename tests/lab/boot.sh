@@ -11,6 +11,8 @@
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")
 packages=(systemd systemd-sysv libnss-systemd procps dbus polkitd libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients curl rpm)
+# More of them, for one test: a tree of its own.
+read -ra more <<<"${LAB_PACKAGES:-}"
 
 suite=${LAB_SUITE:-$(. /etc/os-release && if [ "$ID" = debian ]; then echo "${VERSION_CODENAME:-}"; fi)}
 obstacle() {
@@ -28,8 +30,10 @@ why=$(obstacle)
 # In a mount namespace of its own: what is mounted here ends with this, however it ends.
 [ -n "${BOOT_INSIDE:-}" ] || exec env BOOT_INSIDE=1 unshare --mount --propagation private "$0" "$@"
 script=$1; shift
+limit=${LAB_TIMEOUT:-240} # seconds, for the script
 
-tree=$("$here/suite.sh" chroot "$suite-systemd" "$suite" "${packages[@]}")
+name=$suite-systemd${more[*]:+-$(IFS=-; echo "${more[*]}")}
+tree=$("$here/suite.sh" chroot "$name" "$suite" "${packages[@]}" "${more[@]}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/boot.XXXXXX")
 trap 'umount --lazy "$work" 2>/dev/null || true; rmdir "$work" 2>/dev/null || true' EXIT
 mount -t tmpfs -o size=2G,mode=755 "boot:$work" "$work"
@@ -46,20 +50,20 @@ Requires=basic.target
 After=basic.target
 AllowIsolate=yes
 U
-cat >"$root/etc/systemd/system/lab-script.service" <<'U'
+cat >"$root/etc/systemd/system/lab-script.service" <<U
 [Unit]
 After=basic.target dbus.socket
 Wants=dbus.socket
 [Service]
 Type=oneshot
-TimeoutStartSec=240
+TimeoutStartSec=$limit
 StandardOutput=file:/lab-output
 StandardError=file:/lab-output
-ExecStart=/bin/bash -c '/lab-script; echo $? >/lab-code; systemctl --no-block exit 0'
+ExecStart=/bin/bash -c '/lab-script; echo \$? >/lab-code; systemctl --no-block exit 0'
 U
 mkdir "$root/etc/systemd/system/lab.target.wants"
 ln -s ../lab-script.service "$root/etc/systemd/system/lab.target.wants/"
-timeout --kill-after=10 300 systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network --link-journal=no \
+timeout --kill-after=10 "$((limit + 60))" systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network --link-journal=no \
   --console=read-only --boot systemd.unit=lab.target </dev/null >"$work/console" 2>&1 || true
 [ -f "$root/lab-code" ] || { say "the container did not come to an end:"; tail -n 30 "$work/console" >&2; cat "$root/lab-output" >&2 || true; exit 1; }
 cat "$root/lab-output"

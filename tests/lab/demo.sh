@@ -9,9 +9,7 @@ need cargo cargo
 
 say "Building the exporter (the first time takes some minutes)"
 cd "$here/../.."
-cargo build --release --locked --quiet
-target=$(cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-exporter=$target/release/domstats-exporter
+exporter=$(release/build.sh)
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/demo.XXXXXX")
 server=

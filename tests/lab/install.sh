@@ -1,25 +1,30 @@
 #!/bin/bash
-# Installs the Debian packages that are missing. install.sh build | deb | rpm | demo | test | bench: each needs those of build.
+# Installs the Debian packages that are missing: install.sh build | deb | rpm | release | packages | demo | test | bench; each needs
+# those of build.
 #
 # No service is started, and none that comes with a package installed here will start at boot: the lab runs its own.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-packages=(gcc libc6-dev pkg-config libvirt-dev)
+wanted=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
 test=(debootstrap fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv rpm rpmlint shellcheck systemd systemd-container valgrind zsh)
 deb=(binutils dpkg-dev)
 rpm=(binutils rpm)
+release=(buildah debootstrap fuse-overlayfs git)
+packages=(ansible ansible-lint crun gcc-aarch64-linux-gnu libc6-dev-arm64-cross podman qemu-user-static runc systemd-container uidmap)
 # The peers of benches/real.sh. The two libraries are those of collectd's plugin write_prometheus, which it only suggests.
 bench=(collectd-core libmicrohttpd12 libprotobuf-c1 prometheus-libvirt-exporter python3 python3-venv strace)
 case "${1:-}" in
   build) ;;
-  deb) packages+=("${deb[@]}") ;;
-  rpm) packages+=("${rpm[@]}") ;;
-  demo) packages+=("${demo[@]}") ;;
-  test) packages+=("${deb[@]}" "${demo[@]}" "${test[@]}") ;;
-  bench) packages+=("${demo[@]}" "${bench[@]}") ;;
-  *) die "usage: install.sh build | deb | rpm | demo | test | bench" ;;
+  deb) wanted+=("${deb[@]}") ;;
+  rpm) wanted+=("${rpm[@]}") ;;
+  release) wanted+=("${deb[@]}" "${rpm[@]}" "${release[@]}") ;;
+  packages) wanted+=("${deb[@]}" "${rpm[@]}" "${demo[@]}" "${release[@]}" "${packages[@]}") ;;
+  demo) wanted+=("${demo[@]}") ;;
+  test) wanted+=("${deb[@]}" "${demo[@]}" "${test[@]}") ;;
+  bench) wanted+=("${demo[@]}" "${bench[@]}") ;;
+  *) die "usage: install.sh build | deb | rpm | release | packages | demo | test | bench" ;;
 esac
 
 if [ "$1" = test ] && command -v rustup >/dev/null; then
@@ -28,11 +33,11 @@ if [ "$1" = test ] && command -v rustup >/dev/null; then
 fi
 
 if ! command -v apt-get >/dev/null; then
-  say "lab: no apt-get on this machine; whatever is missing of these is yours to install: ${packages[*]}"
+  say "lab: no apt-get on this machine; whatever is missing of these is yours to install: ${wanted[*]}"
   exit 0
 fi
 missing=()
-for p in "${packages[@]}"; do
+for p in "${wanted[@]}"; do
   dpkg-query --show --showformat '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
