@@ -106,6 +106,8 @@ fn a_guest_that_moves_in_has_counted_before() {
     for (detail, boots) in [(0, true), (1, false), (2, false), (3, false)] {
         daemon.domains().change("vm-1", Change::Destroy).unwrap();
         let before = SystemTime::now();
+        // A collection that has it before libvirt says so dates it back to the one before.
+        asked.until("it is shut off", |families| place(families, CPU, "vm-1", "").is_none());
         start(&daemon, detail);
         let shown = asked.until("it has started", |families| began(families, CPU, "vm-1", "") >= Some(before));
         let run = began(&shown, CPU, "vm-1", "");
@@ -148,6 +150,8 @@ fn the_first_delta_of_a_guest_that_moves_in_is_none() {
 fn a_device_begins_when_it_is_attached() {
     let daemon = everything();
     let asked = Asked::new(&daemon);
+    daemon.domains().change("vm-1", Change::Destroy).unwrap();
+    asked.until("it is shut off", |families| place(families, CPU, "vm-1", "").is_none());
     start(&daemon, 0);
     let shown = asked.until("it has started", |families| began(families, CPU, "vm-1", "").is_some());
     let run = began(&shown, CPU, "vm-1", "");

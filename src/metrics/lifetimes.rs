@@ -2,7 +2,8 @@
 //!
 //! The start of a subject ([`Started`]) is the rule. Exceptions are found a series at a time: a counter that falls was reset
 //! after the collection with the larger value, and a device may have been attached after its domain started. A start is
-//! never later than its sample: if the clock is set back behind it, the start is unknown.
+//! never later than its sample: if the clock is set back behind it, the start is unknown. A domain has statistics before
+//! libvirt reports that it started: then it started after the collection before the first that has them.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -46,6 +47,8 @@ impl Taken {
 pub struct Lifetimes {
     hasher: RandomState,
     subjects: HashMap<u64, History, RandomState>,
+    /// When the last collection was taken.
+    last: Option<SystemTime>,
 }
 
 impl Lifetimes {
@@ -59,11 +62,16 @@ impl Lifetimes {
         for subject in families.subjects.iter_mut() {
             let print = print(subject, &self.hasher);
             walks.push(subject.started.as_mut().map(|started| {
-                let old = self.subjects.remove(&print);
+                let old = self.subjects.remove(&print).filter(|old| old.run == started.run);
+                let first =
+                    old.as_ref().map_or_else(|| First { began: taken.began(), before: self.last }, |old| old.first);
+                for start in [&mut started.process, &mut started.guest] {
+                    *start = start.and_then(|at| if at <= first.began { Some(at) } else { first.before });
+                }
                 for start in [&mut started.process, &mut started.guest, &mut started.exporter] {
                     *start = start.filter(|at| *at <= taken.at);
                 }
-                Walk::new(old, started.clone(), taken)
+                Walk::new(old, first, started.clone(), taken)
             }));
         }
         let (labels, histograms) = (&families.labels, &families.histograms);
@@ -88,6 +96,7 @@ impl Lifetimes {
             subject.started.get_or_insert_default().seen = Some(history.seen);
             self.subjects.insert(print(subject, &self.hasher), history);
         }
+        self.last = Some(taken.at);
         self.subjects.retain(|_, subject| taken.span.end.saturating_duration_since(subject.taken.span.end) < KEPT);
     }
 
@@ -114,6 +123,7 @@ impl Lifetimes {
 #[derive(Debug)]
 struct History {
     run: Option<(Uuid, u32)>,
+    first: First,
     taken: Taken,
     /// When the reader saw it first.
     seen: SystemTime,
@@ -123,6 +133,14 @@ struct History {
     /// Most series of one collection.
     most: usize,
     exceptions: HashMap<u64, Exception, RandomState>,
+}
+
+/// The first collection that had a run.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    began: SystemTime,
+    /// When the collection before it was taken.
+    before: Option<SystemTime>,
 }
 
 /// When a series began that did not begin with its subject.
@@ -162,10 +180,11 @@ struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    fn new(old: Option<History>, started: Started, taken: &'t Taken) -> Self {
+    fn new(old: Option<History>, first: First, started: Started, taken: &'t Taken) -> Self {
         let mut walk = Self {
             now: History {
                 run: started.run,
+                first,
                 taken: taken.clone(),
                 seen: taken.at,
                 settled: false,
@@ -181,7 +200,7 @@ impl<'t> Walk<'t> {
             matched: 0,
             places: None,
         };
-        if let Some(old) = old.filter(|old| old.run == walk.now.run) {
+        if let Some(old) = old {
             if old.settled && old.seen <= taken.at {
                 (walk.now.seen, walk.now.settled) = (old.seen, true);
             }

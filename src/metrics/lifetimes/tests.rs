@@ -161,6 +161,29 @@ fn no_start_is_later_than_its_sample() {
 }
 
 #[test]
+fn a_domain_counts_before_libvirt_says_that_it_has_started() {
+    let cpu = |value| [(Origin::Process, "x", value)];
+    let run = |run, process: Option<u64>| Started {
+        run: Some((Uuid::nil(), run)),
+        process: process.map(at),
+        ..Started::default()
+    };
+    let mut followed = Followed::new(Some(1), None);
+    assert_eq!(followed.at(10, &cpu(100)), [known(1)]);
+    followed.started = run(2, None);
+    assert_eq!(followed.at(20, &cpu(3)), [seen(20)]);
+    // It had been seen by the time at which it is said to have started.
+    followed.started = run(2, Some(21));
+    assert_eq!(followed.at(30, &cpu(4)), [known(10)]);
+    assert_eq!(followed.at(40, &cpu(5)), [known(10)], "it stays so");
+    // It started while the collection lasted.
+    followed.started = run(3, Some(49));
+    assert_eq!(followed.starts(48..50, 50, &cpu(1)), [known(40)]);
+    let mut unseen = Followed { lifetimes: Lifetimes::default(), ..followed };
+    assert_eq!(unseen.starts(48..50, 50, &cpu(1)), [seen(50)], "there was no collection before");
+}
+
+#[test]
 fn what_is_remembered_of_a_subject_is_bounded() {
     let mut followed = Followed::new(Some(1), None);
     for second in 2..2000 {
