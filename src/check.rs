@@ -60,6 +60,13 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Fai
         line(&mut report, verdict, &groups.join(", "));
     }
     let shortcomings = exporter.shortcomings();
+    if config.libvirt.uri.is_session() && rustix::process::geteuid().is_root() {
+        line(
+            &mut report,
+            "note",
+            "as root, /session is the host's daemon: run as the user whose session daemon is meant",
+        );
+    }
     for shortcoming in noted(&shortcomings) {
         line(&mut report, "note", shortcoming);
     }

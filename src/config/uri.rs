@@ -34,6 +34,14 @@ impl Uri {
         hide().unwrap_or_else(|| self.clone())
     }
 
+    /// Whether it names the daemon of the user, by no socket of its own: as root, libvirt opens the host's for it.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        let Some((_, path)) = scheme_and_rest(&self.0) else { return false };
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        path == "///session" && !query.split(['&', ';']).any(|pair| pair.starts_with("socket="))
+    }
+
     /// What names a program for the client library to run on this host.
     pub(super) fn program(&self) -> Option<&'static str> {
         let (scheme, path) = scheme_and_rest(&self.0)?;
@@ -139,6 +147,15 @@ mod tests {
         }
         for text in ["qemu:///system", "qemu:/system", "test:///file.xml", "qemu+tls://host/embedded", "xen+ssh://h"] {
             assert_eq!(uri(text).program(), None);
+        }
+    }
+
+    #[test]
+    fn the_session_of_the_user_is_told_from_a_socket() {
+        let sessions = ["qemu:///session", "qemu+unix:///session", "qemu:///session?keyfile=x"];
+        assert!(sessions.iter().all(|text| uri(text).is_session()));
+        for text in ["qemu:///system", "qemu:///session?socket=/run/x", "qemu+ssh://host/session", "qemu:///sessions"] {
+            assert!(!uri(text).is_session(), "{text}");
         }
     }
 

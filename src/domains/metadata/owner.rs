@@ -20,7 +20,11 @@ struct Owner {
 const OWNERS: &[Owner] = &[
     // OpenStack
     Owner {
-        namespaces: &["http://openstack.org/xmlns/libvirt/nova/1.1", "http://openstack.org/xmlns/libvirt/nova/1.0"],
+        namespaces: &[
+            "http://openstack.org/xmlns/libvirt/nova/1.1",
+            "http://openstack.org/xmlns/libvirt/nova/1.0",
+            "http://openstack.org/nova/instance/1",
+        ],
         element: "instance",
         labels: &[
             ("instance_name", |instance, _| text_at(instance, "name")),

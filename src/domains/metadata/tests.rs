@@ -252,6 +252,9 @@ fn nova_says_whose_an_instance_is() {
     ];
     assert_eq!(labels(&parse(NOVA)), expected);
     assert_eq!(labels(&parse(&NOVA.replace("nova/1.1", "nova/1.0"))), expected);
+    let other = NOVA.replace("http://openstack.org/xmlns/libvirt/nova/1.1", "http://openstack.org/nova/instance/1");
+    assert_ne!(other, NOVA);
+    assert_eq!(labels(&parse(&other)), expected);
     assert_eq!(labels(&parse(&NOVA.replace("nova:", "n:").replace("xmlns:nova", "xmlns:n"))), expected);
     assert_eq!(labels(&parse(&NOVA.replace("nova/1.1", "nova/2.0"))), []);
     let volume = parse(&NOVA.replace("type=\"image\"", "type=\"volume\""));
