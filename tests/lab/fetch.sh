@@ -3,6 +3,8 @@
 #
 #   fetch.sh SUITE PACKAGE...    prints the folder that holds the packages' files (FOLDER/usr/bin/...)
 #
+# @PACKAGE is what a package of no files stands for: the first that it depends on.
+#
 # Fetched once a machine, below LAB_CACHE (see suite.sh); delete the folder to have it fetched anew. Neither the machine's
 # packages nor its lists of packages are touched. Dependencies are not fetched: what is wanted has to run with what is here.
 # shellcheck source=tests/lab/lib.sh
@@ -38,7 +40,18 @@ Acquire::Languages "none";
 APT::Sandbox::User "";
 X
 export APT_CONFIG=$work/apt.conf
-if ! (cd "$work/debs" && apt-get -qq update && apt-get -qq download "$@") >"$work/log" 2>&1; then
+# Names what is to be downloaded.
+names() {
+  local package
+  for package in "$@"; do
+    case $package in
+      @*) apt-cache depends "${package#@}" | awk '$1 == "Depends:" { print $2; exit }' ;;
+      *) echo "$package" ;;
+    esac
+  done
+}
+# shellcheck disable=SC2046 # names are without spaces
+if ! (cd "$work/debs" && apt-get -qq update && apt-get -qq download $(names "$@")) >"$work/log" 2>&1; then
   tail -n 10 "$work/log" >&2
   die "cannot fetch $* of Debian $suite from $url"
 fi

@@ -13,7 +13,9 @@
 #                mover   nothing that another libvirtd of the machine could not take over
 #                odd     shut off, with quotes, spaces, markup and UTF-8 in its name; brackets, comma and UTF-8 in that of:
 #                odd2    the same, running
-# All but old, odd and db run, on KVM where that works. None has an operating system: guest.s is all they execute.
+#                linux   a Linux that can be told what to do (see linux-init.sh): two of four vCPUs, room for more memory, a qcow2 disk,
+#                a drive for media, a channel for a guest agent, a balloon that reports
+# All but old, odd and db run, on KVM where that works. Only linux has an operating system: guest.s is all that others execute.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")
@@ -53,14 +55,14 @@ nic() {
 }
 user_nic() { echo "<interface type='user'><model type='virtio'/><rom enabled='no'/></interface>"; }
 
-# What all guests have in common; the arguments are XML: elements of <domain>, elements of <devices>.
+# What all guests have in common; the arguments are XML: elements of <domain>, elements of <devices>, elements of <os>.
 define() {
   local xml=$dir/$guest.xml
   chmod a+rw "$dir/disks/$guest"* # the daemon's user may be another one; the lab folder is closed to all others
   cat >"$xml" <<X
 <domain type='$kind'>
-  <name>$name</name><memory unit='MiB'>32</memory>
-  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <name>$name</name><memory unit='MiB'>${memory:-32}</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type>${3:-}</os>
   <features><acpi/></features>
   $1
   <devices>
@@ -109,6 +111,19 @@ for guest in "$@"; do
     mover)
       boot_disk "$disk0" 8
       define "<vcpu>1</vcpu>" "$(disk vda "$disk0" raw) $(user_nic)"
+      lab_virsh "$dir" start "$name" >/dev/null
+      ;;
+    linux)
+      # Whole before another guest of the lab needs it.
+      [ -f "$dir/initrd" ] || "$here/linux.sh" "$dir"
+      qemu-img create -q -f qcow2 "$disk0" 64M
+      kind=qemu memory=256 define "<maxMemory slots='2' unit='MiB'>1024</maxMemory><vcpu current='2'>4</vcpu>
+          <cpu><numa><cell id='0' cpus='0-3' memory='256' unit='MiB'/></numa></cpu>" \
+        "<disk type='file'><driver name='qemu' type='qcow2'/><source file='$disk0'/><target dev='vda' bus='virtio'/></disk>
+        $(user_nic)
+        <disk type='file' device='cdrom'><target dev='hdc' bus='ide'/><readonly/></disk>
+        <serial type='pty'/><channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" \
+        "<kernel>$dir/vmlinuz</kernel><initrd>$dir/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline>"
       lab_virsh "$dir" start "$name" >/dev/null
       ;;
     sparse)

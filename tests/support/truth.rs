@@ -69,6 +69,7 @@ pub fn truth(lab: &Lab) -> BTreeSet<String> {
                 ("mac", attribute(interface, "mac", "address")),
                 ("model", attribute(interface, "model", "type")),
                 ("interface_type", attribute(interface, ".", "type")),
+                ("bridge", attribute(interface, "source", "bridge")),
                 ("mtu", attribute(interface, "mtu", "size")),
                 ("alias", attribute(interface, "alias", "name")),
             ];
