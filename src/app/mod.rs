@@ -2,5 +2,6 @@
 
 pub mod body_cache;
 pub mod exporter;
+mod rounds;
 pub mod service;
 pub mod systemd;

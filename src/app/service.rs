@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::app::body_cache::{Renderings, Wanted};
 use crate::app::exporter::{Exporter, Last, taken};
+use crate::app::rounds::Rounds;
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, ConfigError};
 use crate::discovery;
@@ -34,8 +35,8 @@ pub struct Service {
     started: SystemTime,
     /// While metrics are pushed.
     pusher: Mutex<Option<Pusher>>,
-    /// Held while a reload goes on: two at once could end up with the older file.
-    reloading: tokio::sync::Mutex<()>,
+    /// One at a time: two at once could end up with the older file.
+    reloads: Rounds<Result<(), String>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -49,9 +50,9 @@ impl Service {
     #[must_use]
     pub fn new(exporter: Arc<Exporter>, security: Arc<Security>, log: LogSwitch, read: ReadConfig) -> Self {
         let started = SystemTime::now();
-        let (renderings, pusher, reloading) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
+        let (renderings, pusher, reloads) = (Arc::default(), Mutex::default(), Rounds::default());
         let files = FileThread::new(READ_LIMIT);
-        Self { exporter, security, log, read, files, renderings, started, pusher, reloading }
+        Self { exporter, security, log, read, files, renderings, started, pusher, reloads }
     }
 
     /// Pushes metrics from now on as `settings` say, or not at all. To be called within a tokio runtime.
@@ -189,14 +190,18 @@ impl web::Source for Service {
     }
 
     async fn reload(&self) -> Result<(), String> {
-        let _turn = self.reloading.lock().await;
-        let done = self.read_anew().await;
-        match &done {
-            Ok(()) => tracing::info!("the configuration has been read anew"),
-            Err(error) => tracing::error!(error, "the configuration cannot be used, the one before stays in effect"),
-        }
-        self.exporter.note_reload(done.as_ref().err());
-        done
+        let reload = async {
+            let done = self.read_anew().await;
+            match &done {
+                Ok(()) => tracing::info!("the configuration has been read anew"),
+                Err(error) => {
+                    tracing::error!(error, "the configuration cannot be used, the one before stays in effect");
+                }
+            }
+            self.exporter.note_reload(done.as_ref().err());
+            done
+        };
+        self.reloads.next(reload).await
     }
 
     fn count_request(&self, route: &'static str, code: u16) {

@@ -54,7 +54,7 @@ pub trait Source: Send + Sync + 'static {
     type Collected: Send;
 
     /// Collects what `selection` wants; `timeout` is how long the scraper will wait, if it says so. That libvirt does not answer
-    /// is no error, but something to show. The future is dropped when the scraper hangs up.
+    /// is no error, but something to show. A scraper that hangs up does not end it.
     fn collect(&self, timeout: Option<Duration>, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
 
     /// The exposition of what was collected.
@@ -68,7 +68,7 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Bytes, String>> + Send;
 
     /// The guests as targets, in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. `timeout` is how
-    /// long the client will wait, if it says so. The future is dropped when the client hangs up.
+    /// long the client will wait, if it says so. A client that hangs up does not end it.
     ///
     /// The error is one sentence why there is no complete list, which becomes a 503. Asked for only while
     /// `service_discovery.enabled` is set.

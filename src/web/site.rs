@@ -178,17 +178,19 @@ impl<S: Source> Site<S> {
         let work = Work::Scrape { query: query.clone(), format: negotiated.format, coding };
         let number = self.paces.number(client.peer, &work);
         let Some(turn) = self.turn(client, work, timeout).await else { return too_busy() };
-        let selection = match turn.selection(&query).await {
+        let (sharing, source) = (turn.clone(), Arc::clone(&self.source));
+        let selection = match turn.keep(async move { sharing.selection(&query).await }).await {
             Ok(selection) => selection,
             Err(fault) => return answer(StatusCode::BAD_REQUEST, PLAIN, fault + "\n"),
         };
         let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
         let (timeout, deadline) = self.allowance(left, number, config);
         let began = Instant::now();
-        let collected = self.source.collect(timeout, selection).await;
+        let collected = turn.keep(async move { source.collect(timeout, selection).await }).await;
         let collecting = began.elapsed();
         turn.collected();
-        let body = self.source.render(collected, negotiated.format, coding).await;
+        let source = Arc::clone(&self.source);
+        let body = turn.keep(async move { source.render(collected, negotiated.format, coding).await }).await;
         self.paces.made(number, collecting, began.elapsed() - collecting, collecting >= deadline);
         match body {
             Ok(body) => {
@@ -203,11 +205,14 @@ impl<S: Source> Site<S> {
     }
 
     async fn target_groups(&self, headers: &HeaderMap, client: &Client, config: &Config) -> Answer {
+        let asked = Instant::now();
         let Some(place) = self.enter(client, config) else { return too_many(config) };
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
         let timeout = seconds(headers, REFRESH_INTERVAL);
-        let Some(_turn) = self.turn(client, Work::Targets { coding }, timeout).await else { return too_busy() };
-        match self.source.target_groups(coding, timeout).await {
+        let Some(turn) = self.turn(client, Work::Targets { coding }, timeout).await else { return too_busy() };
+        let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
+        let source = Arc::clone(&self.source);
+        match turn.keep(async move { source.target_groups(coding, left).await }).await {
             Ok(body) => {
                 let held = place.hold(body, config.web.max_response_bytes, |_| {}).await;
                 let Some(body) = held else { return too_large(config) };

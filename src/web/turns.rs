@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, oneshot};
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 
 use super::limits::Peer;
@@ -173,6 +174,22 @@ impl State {
 }
 
 impl Turn {
+    /// What comes of `work`, which keeps the turn until it has ended: a client that hangs up meanwhile gets no other turn for it.
+    pub(super) async fn keep<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let turn = self.clone();
+        let done = tokio::spawn(async move {
+            let done = work.await;
+            drop(turn);
+            done
+        });
+        match done.await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and everything that waits with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+
     /// What `query` selects, compiled once for all who share the turn, on a thread that may block.
     pub(super) async fn selection(&self, query: &Query) -> Result<Selection, String> {
         let compile = || async {
@@ -277,6 +294,22 @@ mod tests {
         tokio::task::yield_now().await;
         drop(held);
         assert!(turns.state().going_on.is_empty() && turns.state().waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_keeps_its_turn_where_its_client_is_gone() {
+        let turns = Arc::new(Turns::default());
+        let turn = ended(ask(&turns, "192.0.2.1", "domain[]=a").await).await;
+        let (end, ends) = oneshot::channel::<()>();
+        let client = tokio::spawn(async move { turn.keep(ends).await });
+        tokio::task::yield_now().await;
+        client.abort();
+        assert!(client.await.is_err_and(|error| error.is_cancelled()));
+        let next = ask(&turns, "192.0.2.1", "domain[]=b").await;
+        sleep(PATIENCE / 2).await;
+        assert!(!next.is_finished());
+        end.send(()).expect("the work goes on");
+        ended(next).await;
     }
 
     #[tokio::test(start_paused = true)]

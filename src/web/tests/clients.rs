@@ -195,7 +195,7 @@ async fn shutdown_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn a_hang_up_ends_the_collection() {
+async fn the_server_does_not_wait_for_a_client_that_hung_up() {
     let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
     let mut client = server.connect().await;
     client.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
@@ -204,6 +204,47 @@ async fn a_hang_up_ends_the_collection() {
     }
     drop(client);
     timeout(Duration::from_secs(1), server.stop()).await.expect("nothing is left to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_up_does_not_end_the_turn() {
+    let server = Server::start(Fake { permits: Semaphore::new(0), ..Fake::default() });
+    let asked = || server.source.asked.lock().expect("not poisoned").len();
+    let mut client = server.connect().await;
+    client.write_all(b"GET /libvirt/metrics?domain[]=a HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    while asked() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    drop(client);
+    let release = async {
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(asked(), 1, "the collection of the one that has gone goes on");
+        server.source.permits.add_permits(2);
+    };
+    let (next, ()) = tokio::join!(server.get("/libvirt/metrics?domain[]=b"), release);
+    assert_eq!((next.code, asked()), (200, 2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_time_that_targets_waited_for_a_turn_is_taken_off() {
+    let config = RwLock::new(Arc::new(discovering("{}", "/sd")));
+    let server = Server::start(Fake { config, permits: Semaphore::new(0), ..Fake::default() });
+    let then = async {
+        while server.source.asked.lock().expect("not poisoned").is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        server.request("GET", "/sd", "X-Prometheus-Refresh-Interval-Seconds: 60\r\n").await
+    };
+    let release = async {
+        sleep(Duration::from_secs(1)).await;
+        server.source.permits.add_permits(2);
+    };
+    let (scraped, listed, ()) = tokio::join!(server.get("/libvirt/metrics?domain[]=x"), then, release);
+    assert_eq!((scraped.code, listed.code), (200, 200));
+    let (_, timeout) = server.source.discovered.lock().expect("not poisoned")[0];
+    assert!(timeout.is_some_and(|left| left < Duration::from_millis(59_900)), "{timeout:?}");
+    server.stop().await;
 }
 
 #[tokio::test]

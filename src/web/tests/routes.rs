@@ -181,7 +181,7 @@ async fn the_guests_are_served_as_targets_where_that_is_on() {
     assert_eq!(zipped.header("content-encoding"), Some("gzip"));
     let asked = server.source.discovered.lock().expect("not poisoned").clone();
     assert_eq!(asked[0], (Coding::Identity, None));
-    assert_eq!(asked[2..], [(Coding::Gzip, Some(Duration::from_secs(60)))]);
+    assert!(asked[2].0 == Coding::Gzip && asked[2].1.is_some_and(|left| left > Duration::from_secs(30)), "{asked:?}");
     let nowhere = server.get("/sd").await;
     assert!(nowhere.code == 404 && nowhere.body.contains("only at /, /libvirt/metrics, /guests, /-/healthy,"));
     assert!(server.get("/").await.body.contains("<a href=\"/guests\">Guests</a>"));
