@@ -17,7 +17,7 @@ use super::limits::Peer;
 const LEAST_TIME: Duration = Duration::from_millis(300);
 /// How long a body that is made waits for room, and how often it looks for it.
 const ROOM_TIME: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The places that are taken.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ struct Taken {
     peer: Peer,
     connection: Arc<Connection>,
     body: Option<Body>,
+    /// Whether a body is there that has found no room.
+    waits: bool,
 }
 
 /// A body on its way. Several may be the same bytes, which then count once.
@@ -87,7 +89,7 @@ impl Places {
         }
         state.last += 1;
         let number = state.last;
-        state.taken.push(Taken { number, peer, connection: Arc::clone(connection), body: None });
+        state.taken.push(Taken { number, peer, connection: Arc::clone(connection), body: None, waits: false });
         Some(Place { places: Arc::clone(self), number })
     }
 
@@ -97,6 +99,11 @@ impl Places {
 }
 
 impl State {
+    /// Changes the place of this number, unless it had to go.
+    fn own(&mut self, number: u64, change: impl FnMut(&mut Taken)) {
+        self.taken.iter_mut().filter(|taken| taken.number == number).for_each(change);
+    }
+
     /// What each peer has, as `size` counts it.
     fn by_peer(&self, size: impl Fn(&Taken) -> usize) -> HashMap<Peer, usize> {
         let mut counts = HashMap::new();
@@ -161,13 +168,17 @@ impl Place {
         };
         while limit != 0 && state.bytes_with(body) > limit.max(body.len()) {
             let bytes = state.by_peer(|taken| taken.body.map_or(0, |body| body.bytes));
-            let own = bytes.get(&peer).copied().unwrap_or_default();
-            if state.evict(peer, (own, body.len()), &bytes).is_none() {
+            let of = |peer: &Peer| bytes.get(peer).copied().unwrap_or_default();
+            let own = of(&peer);
+            // Room that can be made is for the peer that has least of it.
+            let yields = state.taken.iter().any(|other| other.waits && of(&other.peer) < own);
+            if yields || state.evict(peer, (own, body.len()), &bytes).is_none() {
+                state.own(self.number, |taken| taken.waits = true);
                 return false;
             }
         }
         let held = Body { address: body.as_ptr().addr(), bytes: body.len(), since: Instant::now() };
-        state.taken.iter_mut().filter(|taken| taken.number == self.number).for_each(|taken| taken.body = Some(held));
+        state.own(self.number, |taken| (taken.body, taken.waits) = (Some(held), false));
         true
     }
 }
@@ -284,6 +295,21 @@ mod tests {
         assert!(newcomer.is_some());
         timeout(Duration::ZERO, greedy[0].evicted()).await.expect("the oldest had to go");
         drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_that_is_made_is_for_the_peer_that_has_none() {
+        let places = Arc::new(Places::default());
+        let enter = |from: &str| places.enter(0, peer(from), &connection()).expect("a place");
+        let held = keep(enter("192.0.2.1"), body(900), 1000).expect("room");
+        let (greedy, modest) = (enter("192.0.2.1"), enter("192.0.2.2"));
+        let (more, little) = (body(800), body(700));
+        assert!(!modest.reserve(&little, 1000) && !greedy.reserve(&more, 1000));
+        advance(LEAST_TIME * 2).await;
+        assert!(!greedy.reserve(&more, 1000), "another waits that has none");
+        assert!(modest.reserve(&little, 1000));
+        drop((held, modest));
+        assert!(greedy.reserve(&more, 1000), "nothing is in the way");
     }
 
     #[tokio::test(start_paused = true)]
