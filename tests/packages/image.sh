@@ -16,6 +16,8 @@ cleanup() {
   "$lab/libvirtd.sh" stop "$work/lab" || true
   podman --runtime runc rm --force --time 5 "$user" >/dev/null 2>&1 || true
   runuser --login "$user" --command 'podman unshare rm -rf ~/.local' >/dev/null 2>&1 || true
+  # Podman leaves a process that keeps its namespace, and with it the user, who was made here and has no other.
+  pkill -KILL --uid "$user" 2>/dev/null || true
   userdel --remove "$user" >/dev/null 2>&1 || true
   rm -rf --one-file-system "$work"
 }
