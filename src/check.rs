@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::app::exporter::Exporter;
+use crate::app::Exporter;
 use crate::collect::{Collection, Selection, Shortcomings};
 use crate::config::{Config, Group, HeaderName, NamePatterns, Naming, Otlp};
 use crate::discovery::build_target_groups;
@@ -34,7 +34,8 @@ pub struct Failure {
 /// # Errors
 /// Where libvirt could not be asked.
 pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Failure> {
-    let collection = exporter.collect(None, &Selection::default()).await;
+    let collected = exporter.collect(None, Selection::default()).await;
+    let collection = &collected.collection;
     let mut report = String::new();
     let is_bad_uri = collection.error.as_ref().is_some_and(|error| error.class == ErrorClass::BadUri);
     line(&mut report, "configuration", if is_bad_uri { "libvirt.uri is none that can be opened" } else { "ok" });
@@ -55,8 +56,8 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Fai
     let all = || collection.batches.iter().flat_map(|records| records.domains());
     let inactive = all().filter(|domain| !domain.is_active()).count();
     line(&mut report, "domains", &format!("{active} running or paused, {inactive} shut off"));
-    unreadable(&mut report, &exporter, &collection).await;
-    for (verdict, groups) in groups_by_verdict(config, &collection) {
+    unreadable(&mut report, &exporter, collection).await;
+    for (verdict, groups) in groups_by_verdict(config, collection) {
         line(&mut report, verdict, &groups.join(", "));
     }
     let shortcomings = exporter.shortcomings();
@@ -76,14 +77,14 @@ pub async fn run(config: &Config, exporter: Arc<Exporter>) -> Result<String, Fai
     if config.service_discovery.enabled {
         line(&mut report, "service discovery", &guests(config, &exporter).await);
     }
-    let (asked, times) = time_by_group(config, &exporter, &collection).await;
+    let (asked, times) = time_by_group(config, &exporter, collection).await;
     if asked > 0 {
         line(&mut report, "time by group", &format!("ms per domain, each group asked for alone, of {asked} domains"));
     }
     for (group, millis) in times {
         line(&mut report, "", &format!("{millis:>8.2}  {group}"));
     }
-    let families = exporter.families(&collection, &Selection::default());
+    let families = exporter.families(&collected);
     line(&mut report, "collection", &format!("{} ms", collection.duration.as_millis()));
     line(&mut report, "series", &families.series().to_string());
     for (name, series) in largest(&families) {
@@ -210,7 +211,7 @@ async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collec
     let first = |group: &Group| Group::ALL.iter().find(|other| other.info().stats == group.info().stats) == Some(group);
     for group in config.collection.groups.iter().filter(|group| first(group) && asked > 0) {
         let selection = Selection { groups: Some(BTreeSet::from([*group])), domains: domains.clone() };
-        let collection = exporter.collect(None, &selection).await;
+        let collection = exporter.collect(None, selection).await.collection;
         if collection.error.is_none() {
             times.push((*group, collection.duration.as_secs_f64() * 1e3 / f64::from(asked)));
         }

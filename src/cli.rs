@@ -163,7 +163,7 @@ impl Cli {
         self.command.unwrap_or(Command::Serve)
     }
 
-    /// The settings: the configuration file, if one is given, with the flags over it. It is read anew at every call.
+    /// The settings: the configuration file, if one is given, with the flags over it. Each call reads the file.
     pub fn config(&self) -> Result<Config, ConfigError> {
         let flags = &self.flags;
         let mut config = match &flags.config_file {

@@ -31,7 +31,7 @@ struct Domain<'a> {
     agent_connected: Option<bool>,
     definition: Option<&'a Metadata>,
     definition_error: Option<&'a str>,
-    /// `None` until they were looked up.
+    /// `None` until they have been queried.
     addresses: Option<Addresses<'a>>,
     events: Value,
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// The files could not be read in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the file system does not answer")]
-pub(crate) struct Stuck;
+pub struct Stuck;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -39,8 +39,8 @@ impl FileThread {
         let (reply, result) = oneshot::channel();
         let job = move || {
             if !reply.is_closed() {
-                // The receiver may be dropped.
-                let _gone = reply.send(job());
+                // Ignored: the receiver may be dropped.
+                let _closed = reply.send(job());
             }
         };
         self.give(Box::new(job))?;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_job_that_is_stuck_holds_up_nobody_and_the_next_one_after_it_is_done() {
+    async fn a_stuck_job_delays_no_caller_and_later_ones_run_again() {
         let files = FileThread::new(Duration::from_millis(200));
         assert_eq!(files.run(|| 1).await, Ok(1));
         let (go, waits) = mpsc::channel::<()>();

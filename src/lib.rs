@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 pub mod app;
+pub mod backoff;
 pub mod check;
 pub mod cli;
 pub mod collect;
@@ -24,11 +25,13 @@ pub mod discovery;
 pub mod domain_list;
 pub mod domains;
 pub mod encode;
+pub mod errors;
 mod files;
 pub mod libvirt;
 pub mod log;
 pub mod metrics;
 pub mod metrics_doc;
+pub mod pem;
 pub mod probes;
 pub mod push;
 pub mod tables;

@@ -1,7 +1,7 @@
 //! The exporter's own log: one line per event on stderr, as logfmt or JSON.
 //!
 //! Level and format come from the configuration alone. `RUST_LOG` is not read: a service must not log differently
-//! because of a variable that somebody left in its environment.
+//! because of a variable left in its environment.
 
 use std::{fmt, io};
 
@@ -58,7 +58,7 @@ where
     let (lines, lines_handle) = reload::Layer::new(lines(config.format, writer.clone()));
     let (level, level_handle): (_, Handle<LevelFilter, Registry>) = reload::Layer::new(level(config.level));
     let switch = LogSwitch(Box::new(move |config| {
-        // This fails only without a log, and then there is nobody to tell.
+        // Ignored: it fails only where nothing logs.
         let _ = lines_handle.reload(self::lines(config.format, writer.clone()));
         let _ = level_handle.reload(self::level(config.level));
     }));

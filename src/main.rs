@@ -6,20 +6,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use domstats_exporter::app::exporter::{Exporter, taken};
-use domstats_exporter::app::service::{Service, sentence};
-use domstats_exporter::app::systemd::Supervisor;
+use domstats_exporter::app::{Collected, Exporter, Service, Systemd};
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::otlp::{self, Chunks};
 use domstats_exporter::encode::{Format, encode_params};
-use domstats_exporter::push::{self, Batch, Series, Settings};
+use domstats_exporter::errors::one_line;
+use domstats_exporter::push::Batch;
+use domstats_exporter::push::otlp as push;
 use domstats_exporter::web::{Listener, Security, Source as _};
 use domstats_exporter::{check, domain_list, libvirt, log, metrics_doc, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Threads for what may block: who may build, encode or check a password at a time is decided before.
+/// Threads for what may block; the server limits before how much is built, encoded or checked at a time.
 const BLOCKING_THREADS: usize = 8;
 /// A flag or the configuration is wrong.
 const USAGE: u8 = 2;
@@ -72,7 +72,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Ok(security) => Arc::new(security),
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
-    // From the moment that it can be reached, a SIGHUP is a reload, not the end.
+    // Before the first connection is accepted: a SIGHUP is a reload from then on, not the end.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -80,18 +80,18 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         Ok(listeners) => listeners,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
-    let push = match Settings::new(config) {
+    let push = match push::settings(config) {
         Ok(push) => push,
         Err(error) => return Ok(fail(&error, ExitCode::from(USAGE))),
     };
-    let exporter = Exporter::start(config)?;
+    let exporter = Exporter::start(config, Some(Arc::clone(&security)))?;
     let pulses = listeners.iter().map(Listener::pulse).collect();
-    let supervisor = Arc::new(Supervisor::new(Arc::clone(&exporter), pulses));
+    let systemd = Arc::new(Systemd::new(Arc::clone(&exporter), pulses));
     let service = Service::new(exporter, Arc::clone(&security), log, Arc::new(move || cli.config()));
     let service = Arc::new(service);
     service.push(push);
     let reloaded = Arc::clone(&service);
-    let watched = Arc::clone(&supervisor);
+    let watched = Arc::clone(&systemd);
     let watch = tokio::spawn(async move { watched.watch().await });
     let shutdown = async move {
         loop {
@@ -100,10 +100,10 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => {
                     let reload = async {
-                        supervisor.reloading();
+                        systemd.reloading();
                         // How it went is in the log.
                         let _logged = reloaded.reload().await;
-                        supervisor.ready().await;
+                        systemd.ready().await;
                     };
                     tokio::select! {
                         _ = terminate.recv() => break,
@@ -115,7 +115,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         }
         tracing::info!("shutting down");
         watch.abort();
-        supervisor.stopping();
+        systemd.stopping();
     };
     for listener in &listeners {
         let path = config.web.telemetry_path.as_str();
@@ -127,52 +127,55 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<dyn Error>> {
-    let exporter = Exporter::start(config)?;
-    let everything = Selection::default();
+    let exporter = Exporter::start(config, None)?;
     let format = match format {
         ScrapeFormat::Openmetrics => Format::OpenMetrics,
         ScrapeFormat::Text => Format::Text,
         ScrapeFormat::Params => {
-            let collection = exporter.collect(None, &everything).await;
-            return match &collection.error {
+            let collected = exporter.collect(None, Selection::default()).await;
+            return match &collected.collection.error {
                 Some(error) => Err(error.clone().into()),
-                None => print(encode_params(&collection.records()).as_bytes()),
+                None => print(encode_params(&collected.collection.records()).as_bytes()),
             };
         }
         ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
-    let collection = exporter.collect_once().await;
-    print(&format.encode(&exporter.exposition(&collection, &everything, format)))?;
-    // What there is has been printed, as a scrape would show it; the exit code and the message say that it failed.
-    collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+    let collected = exporter.collect_once().await;
+    print(&format.encode(&exporter.exposition(&collected, format)))?;
+    outcome(&collected)
 }
 
 async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
-    let snapshot = Exporter::start(config)?.discover(None).await?;
+    let snapshot = Exporter::start(config, None)?.discover(None).await?;
     print((domain_list::json(&snapshot)? + "\n").as_bytes())
+}
+
+/// A failed collection has been printed as a scrape would show it; the exit code and the message say that it failed.
+fn outcome(collected: &Collected) -> Result<ExitCode, Box<dyn Error>> {
+    collected.collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
 /// What a first push would send, whether anything is pushed or not.
 async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
-    let collection = exporter.collect_once().await;
-    let families = Arc::new(exporter.families(&collection, &Selection::default()));
-    let mut batch = Batch { families, taken: taken(&collection) };
+    let collected = exporter.collect_once().await;
+    let families = Arc::new(exporter.families(&collected));
+    let mut batch = Batch { families, taken: collected.taken() };
     let dialect = push::dialect(config);
-    let mut chunks = Chunks::new(dialect.clone(), Series::new(&dialect).parts(&mut batch));
+    let mut chunks = Chunks::new(dialect.clone(), push::Series::new(&dialect).parts(&mut batch));
     while let Some(chunk) = chunks.next_chunk() {
         print(otlp::to_json(&chunk.body)?.as_bytes())?;
     }
-    collection.error.clone().map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+    outcome(&collected)
 }
 
 async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
-    if let Err(error) = Settings::new(config) {
+    if let Err(error) = push::settings(config) {
         return Ok(fail(&error, ExitCode::from(USAGE)));
     }
-    let exporter = Exporter::start(config)?;
+    let exporter = Exporter::start(config, None)?;
     match check::run(config, exporter).await {
         Ok(report) => print(report.as_bytes()),
         Err(failure) => {
@@ -182,7 +185,7 @@ async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// Prints a result. Whoever closed the pipe has read enough.
+/// Prints a result. A closed pipe is no error: its reader has enough.
 fn print(bytes: &[u8]) -> Result<ExitCode, Box<dyn Error>> {
     match io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -192,8 +195,8 @@ fn print(bytes: &[u8]) -> Result<ExitCode, Box<dyn Error>> {
 
 /// The error and its causes on one line of standard error.
 fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
-    let message = format!("domstats-exporter: {}", sentence(error));
-    // Without a standard error there is nobody to tell.
-    let _unread = writeln!(io::stderr(), "{message}");
+    let message = format!("domstats-exporter: {}", one_line(error));
+    // Ignored: there may be no standard error.
+    let _closed = writeln!(io::stderr(), "{message}");
     code
 }

@@ -408,6 +408,8 @@ fn metrics_md_is_current() {
 
 /// What each module may use of the others, the earlier stages first. Modules below one that is listed count as part of it.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("errors", &[]),
+    ("backoff", &[]),
     ("files", &[]),
     ("libvirt", &[]),
     ("tables", &["libvirt"]),
@@ -421,12 +423,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("collect", &["config", "domains", "libvirt", "probes"]),
     ("metrics", &["collect", "config", "domains", "libvirt", "tables"]),
     ("encode", &["config", "libvirt", "metrics"]),
-    ("push", &["config", "encode", "metrics"]),
+    ("pem", &["config"]),
+    ("push", &["backoff", "config", "errors", "metrics", "pem"]),
+    ("push::otlp", &["config", "encode", "metrics", "push"]),
     ("metrics_doc", &["encode", "metrics", "tables"]),
-    ("web", &["collect", "config", "encode", "files"]),
+    ("web", &["collect", "config", "encode", "errors", "files", "pem"]),
     (
         "app",
-        &["collect", "config", "discovery", "domains", "encode", "files", "libvirt", "log", "metrics", "push", "web"],
+        &[
+            "collect",
+            "config",
+            "discovery",
+            "domains",
+            "encode",
+            "errors",
+            "files",
+            "libvirt",
+            "log",
+            "metrics",
+            "push",
+            "push::otlp",
+            "web",
+        ],
     ),
     ("check", &["app", "collect", "config", "discovery", "domains", "libvirt", "metrics"]),
 ];

@@ -61,6 +61,10 @@ struct Hypervisor {
     _runtime: tokio::runtime::Runtime,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Fault(String);
+
 /// A source whose targets are made by hand; an error is what there is instead of them.
 struct HandMade {
     config: Arc<Config>,
@@ -70,20 +74,21 @@ struct HandMade {
 
 impl Source for HandMade {
     type Collected = ();
+    type Error = Fault;
 
     async fn collect(&self, _: Option<Duration>, _: Selection) {}
 
-    async fn render(&self, (): (), _: Format, _: Coding) -> Result<Bytes, String> {
-        Err("only targets are served here".to_owned())
+    async fn render(&self, (): (), _: Format, _: Coding) -> Result<Bytes, Fault> {
+        Err(Fault("only targets are served here".to_owned()))
     }
 
-    async fn target_groups(&self, coding: Coding, _: Option<Duration>) -> Result<Bytes, String> {
-        let snapshot = self.snapshot.lock().unwrap().clone()?;
-        let body = encode_target_groups(&snapshot, &self.config)?;
-        coding.apply(body).map(Bytes::from).map_err(|error| error.to_string())
+    async fn target_groups(&self, coding: Coding, _: Option<Duration>) -> Result<Bytes, Fault> {
+        let snapshot = self.snapshot.lock().unwrap().clone().map_err(Fault)?;
+        let body = encode_target_groups(&snapshot, &self.config).map_err(|error| Fault(error.to_string()))?;
+        coding.apply(body).map(Bytes::from).map_err(|error| Fault(error.to_string()))
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), Fault> {
         Ok(())
     }
 
@@ -95,7 +100,7 @@ impl Source for HandMade {
         Arc::clone(&self.config)
     }
 
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self) -> Result<(), Fault> {
         Ok(())
     }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use domstats_exporter::app::exporter::{Exporter, taken};
+use domstats_exporter::app::Exporter;
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config;
 use domstats_exporter::encode::Format;
 use domstats_exporter::encode::otlp::Part;
 use domstats_exporter::metrics::{Families, Start};
-use domstats_exporter::push::{Batch, Series, dialect};
+use domstats_exporter::push::Batch;
+use domstats_exporter::push::otlp::{Series, dialect};
 use fake_libvirtd::{Change, Domain, DomainState, Event, FakeLibvirtd, Scenario, Template, params};
 
 const CPU: &str = "libvirt_domain_cpu_time_seconds_total";
@@ -35,16 +36,15 @@ impl Asked {
         );
         let config = config::parse(&text, "test").expect("a valid configuration");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let asked = Self { exporter: Exporter::start(&config).expect("a thread"), runtime };
+        let asked = Self { exporter: Exporter::start(&config, None).expect("a thread"), runtime };
         asked.runtime.block_on(asked.exporter.discover(None)).expect("a connection");
         asked
     }
 
     fn scrape(&self) -> Families {
-        let everything = Selection::default();
-        let collection = self.runtime.block_on(self.exporter.collect(None, &everything));
-        assert_eq!(collection.error, None);
-        self.exporter.exposition(&collection, &everything, Format::Protobuf)
+        let collected = self.runtime.block_on(self.exporter.collect(None, Selection::default()));
+        assert_eq!(collected.collection.error, None);
+        self.exporter.exposition(&collected, Format::Protobuf)
     }
 
     /// The first scrape that satisfies.
@@ -61,11 +61,10 @@ impl Asked {
     }
 
     fn push(&self, series: &mut Series) -> (Part, SystemTime) {
-        let everything = Selection::default();
-        let collection = self.runtime.block_on(self.exporter.collect(None, &everything));
-        let families = Arc::new(self.exporter.families(&collection, &everything));
-        let part = series.parts(&mut Batch { families, taken: taken(&collection) }).remove(0);
-        (part, collection.at)
+        let collected = self.runtime.block_on(self.exporter.collect(None, Selection::default()));
+        let families = Arc::new(self.exporter.families(&collected));
+        let part = series.parts(&mut Batch { families, taken: collected.taken() }).remove(0);
+        (part, collected.collection.at)
     }
 }
 

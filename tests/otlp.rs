@@ -88,7 +88,7 @@ fn both_transports_carry_names_units_and_resource() {
         let next = receiver.next();
         assert!(exports(&next, "success").unwrap() >= 1.0);
         assert!(!exporter.log().contains("sesame"));
-        assert_eq!(exporter.log().matches("the receiver takes what is pushed").count(), 1, "{}", exporter.log());
+        assert_eq!(exporter.log().matches("the receiver accepts pushes").count(), 1, "{}", exporter.log());
     }
 }
 
@@ -117,9 +117,9 @@ fn a_push_says_what_a_scrape_says() {
     assert!(compared > 2000, "{compared}");
     let of_domains = pushed.keys().filter(|series| series.starts_with("libvirt_domain_")).count();
     assert_eq!(of_domains, compared);
-    server.wait_for_log("the receiver takes what is pushed");
+    server.wait_for_log("the receiver accepts pushes");
     let page = server.get("/");
-    assert!(page.contains("The receiver takes what is pushed") && page.contains(&url(&receiver)), "{page}");
+    assert!(page.contains("The receiver accepts pushes") && page.contains(&url(&receiver)), "{page}");
     let metrics = server.get("/metrics");
     assert!(metrics.contains("libvirt_exporter_otlp_exports_total{result=\"refused\"} 0"), "{metrics}");
 }
@@ -146,7 +146,7 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
         receiver.script([behaviour.clone()]);
         let config = pushing_to(&url(&receiver), protocol, ", timeout: 1s").replace("interval: 1s", "interval: 6s");
         let mut exporter = Pushing::start(folder(), &config, &[]);
-        exporter.wait_for_log("the receiver takes what is pushed");
+        exporter.wait_for_log("the receiver accepts pushes");
         let received = receiver.received();
         let taken: Vec<&Received> = received.iter().filter(|one| one.taken).collect();
         match behaviour {
@@ -171,9 +171,9 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
         receiver.script([behaviour.clone(), behaviour.clone()]);
         let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
         exporter.wait_for_log(reason);
-        exporter.wait_for_log("the receiver takes what is pushed");
+        exporter.wait_for_log("the receiver accepts pushes");
         // One line for two failures.
-        assert_eq!(exporter.log().matches("the receiver refuses what is pushed").count(), 1, "{}", exporter.log());
+        assert_eq!(exporter.log().matches("push refused by the receiver").count(), 1, "{}", exporter.log());
         assert_eq!(exports(&receiver.next(), "refused"), Some(2.0), "{behaviour:?}");
     };
     std::thread::scope(|scope| {
@@ -188,14 +188,14 @@ fn rejected_points_are_counted() {
         let receiver = Receiver::start(None);
         receiver.script([Behaviour::Partial(7, "out of\nspace"), Behaviour::Partial(2, "out of space")]);
         let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
-        exporter.wait_for_log("the receiver takes what is pushed");
+        exporter.wait_for_log("the receiver accepts pushes");
         let next = receiver.next();
         assert_eq!(exports(&next, "partial"), Some(2.0));
         let rejected = &points(&next.request)["libvirt.exporter.otlp.rejected_points{}"];
         assert_eq!(number(rejected), Some(9.0));
         let log = exporter.log();
         assert_eq!(log.matches("rejected=").count(), 1, "{log}");
-        assert!(log.contains("words=\"out of space\"") && log.contains("rejected=7"), "{log}");
+        assert!(log.contains("remark=\"out of space\"") && log.contains("rejected=7"), "{log}");
     }
 }
 
@@ -206,7 +206,7 @@ fn an_answer_that_cannot_be_read_is_an_answer() {
         let receiver = Receiver::start(None);
         receiver.script([Behaviour::Garbled, Behaviour::Garbled, Behaviour::Plain]);
         let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
-        exporter.wait_for_log("message=\"the receiver takes what is pushed\" ");
+        exporter.wait_for_log("message=\"the receiver accepts pushes\" ");
         assert_eq!(exports(&receiver.next(), "success"), Some(3.0));
         let log = exporter.log();
         assert_eq!(log.matches("its answer cannot be read").count(), 1, "{log}");
@@ -246,15 +246,15 @@ fn a_receiver_that_comes_back_gets_the_first_push() {
         let address = free_address();
         let config = pushing_to(&format!("http://{address}"), protocol, "");
         let mut exporter = Pushing::start(folder(), &config, &[]);
-        exporter.wait_for_log("nobody takes what is pushed");
+        exporter.wait_for_log("push dropped, the receiver is unavailable");
         std::thread::sleep(Duration::from_secs(3));
         let receiver = Receiver::start_at(address, None);
         let first = receiver.next();
         assert!(exports(&first, "dropped").unwrap() >= 2.0);
-        exporter.wait_for_log("the receiver takes what is pushed");
+        exporter.wait_for_log("the receiver accepts pushes");
         drop(receiver);
         let log = exporter.log();
-        assert_eq!(log.matches("nobody takes what is pushed").count(), 1, "{log}");
+        assert_eq!(log.matches("push dropped, the receiver is unavailable").count(), 1, "{log}");
         assert!(log.contains("refused"), "the cause: {log}");
     }
 }
@@ -290,7 +290,7 @@ fn tls_trusts_the_configured_authority_alone() {
         let other = server::folder();
         Authority::new().write_all(other.path());
         let mut exporter = Pushing::start(other, &pushing_to(&url, protocol, ", tls: {ca_file: ca.crt}"), &[]);
-        exporter.wait_for_log("nobody takes what is pushed");
+        exporter.wait_for_log("push dropped, the receiver is unavailable");
         assert!(exporter.log().contains("invalid peer certificate"), "{}", exporter.log());
         assert!(receiver.received().is_empty());
     }
@@ -471,7 +471,7 @@ fn reloads_that_come_faster_than_a_push_ends_lose_none() {
     let mut exporter = Pushing::start(folder(), &config, &[]);
     exporter.wait_for_log("pushing metrics");
     let began = Instant::now();
-    while !exporter.log().contains("the receiver takes what is pushed") {
+    while !exporter.log().contains("the receiver accepts pushes") {
         assert!(began.elapsed() < Duration::from_secs(20), "{}", exporter.log());
         exporter.signal("-HUP");
         std::thread::sleep(Duration::from_millis(200));

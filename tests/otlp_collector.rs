@@ -368,7 +368,7 @@ fn a_collector_that_knows_its_clients() {
         };
         let identity = format!(", cert_file: '{}', key_file: '{}'", file("client.crt"), file("client.key"));
         let server = start("sesame", &identity);
-        logged(&server, "the receiver takes what is pushed");
+        logged(&server, "the receiver accepts pushes");
         let is = wait("its series", || {
             collector.series(protocol).and_then(|is| match is.len() {
                 0 => Err(collector.log()),
@@ -384,9 +384,9 @@ fn a_collector_that_knows_its_clients() {
             names.iter().filter(|name| **name != "target_info" && !translated.contains(**name)).collect();
         assert!(names.len() > 30 && unknown.is_empty(), "{unknown:?} of {names:?}");
         let refused = start("open", &identity);
-        logged(&refused, "the receiver refuses what is pushed");
+        logged(&refused, "push refused by the receiver");
         let stranger = start("sesame", "");
-        logged(&stranger, "nobody takes what is pushed");
+        logged(&stranger, "push dropped, the receiver is unavailable");
     }
 }
 

@@ -69,7 +69,7 @@ fn receivers_have_what_a_scrape_says() {
             "http/protobuf" if endpoint == victoria.endpoint() => victoria.wait(&what, &run, &is),
             transport => python.wait(&what, transport, &is),
         }
-        server.wait_for_log("the receiver takes what is pushed");
+        server.wait_for_log("the receiver accepts pushes");
     }
 }
 

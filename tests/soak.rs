@@ -46,7 +46,7 @@ fn what_it_holds_stays_flat() {
         )
     };
     let mut exporter = Pushing::start(tempfile::tempdir().unwrap(), &config(false), &[]);
-    exporter.wait_for_log("the receiver takes what is pushed");
+    exporter.wait_for_log("the receiver accepts pushes");
     let (ended, scrapes, pushes) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let mut reloads = 0;
     let samples = scope(|scope| {

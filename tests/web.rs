@@ -350,7 +350,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     assert_eq!((answer.code, &answer.body), (500, &fault));
     assert!(server.get("/metrics").contains(bad));
     assert!(server.get("/").contains("Not in effect"));
-    server.wait_for_log("the configuration cannot be used, the one before stays in effect");
+    server.wait_for_log("the configuration cannot be used, the previous one stays active");
     // What needs a restart is said, the rest is in effect.
     server.replace("config.yaml", "web: {telemetry_path: /m, systemd_socket: true}\nlog: {format: json}\n");
     assert_eq!(reload().code, 200);

@@ -5,8 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
-use domstats_exporter::app::exporter::Exporter;
-use domstats_exporter::app::service::Service;
+use domstats_exporter::app::{Exporter, Service};
 use domstats_exporter::web::{self, Security};
 use domstats_exporter::{config, log};
 
@@ -23,8 +22,8 @@ fn start() -> SocketAddr {
         let config = config::parse(&text, "fuzz").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let exporter = Exporter::start(&config).unwrap();
             let security = Arc::new(Security::load(None).unwrap());
+            let exporter = Exporter::start(&config, Some(Arc::clone(&security))).unwrap();
             let listeners = web::bind(&config.web).unwrap();
             let log = log::init(config.log).unwrap();
             let again = config.clone();

@@ -1,70 +1,74 @@
-//! Where the stages meet: a request in, families out.
+//! From a request to families.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use crate::collect::{Collection, Collector, Quarantined, Selection, SelectionTimings, Shortcomings, Standing};
-use crate::config::{Config, Group};
+use crate::app::reload::ConfigStatus;
+use crate::app::status::Summary;
+use crate::collect::{Collection, Collector, Selection, SelectionTimings, Shortcomings, Standing};
+use crate::config::Config;
 use crate::domains::Snapshot;
 use crate::encode::Format;
-use crate::libvirt::{Identity, LibvirtError, Records, Versions};
+use crate::libvirt::{LibvirtError, Records};
 use crate::metrics::self_metrics::{Facts, PushCounts};
 use crate::metrics::{Families, FamilyBuilder, Lifetimes, Taken, domain_metrics, self_metrics};
-use crate::push::Journal;
+use crate::push::{Journal, PushStats};
+use crate::web::Security;
 
-/// The exporter behind all commands: it collects on request and builds what is to be shown.
+/// Collects on request and builds families of it; every command has one.
 #[derive(Debug)]
 pub struct Exporter {
     /// Replaced as a whole by a reload; a scrape goes on with what it began with.
     settings: RwLock<Arc<Settings>>,
+    started: SystemTime,
+    pub(super) config_status: ConfigStatus,
     duplicate_samples: AtomicU64,
     http_requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    last: Mutex<Option<Arc<Last>>>,
+    last: Mutex<Option<Arc<Summary>>>,
     efforts: SelectionTimings,
-    reload_fault: Mutex<Option<String>>,
-    started: SystemTime,
-    reloaded: Mutex<SystemTime>,
-    web_config_good: AtomicBool,
     pushes: Arc<Journal>,
     /// What scrapers have seen, in the formats that say since when a counter counts.
     lifetimes: Mutex<Lifetimes>,
 }
 
-/// The last collection that anybody asked for, without its records: a large host has better use for their memory than to keep
-/// them until the next ones have arrived.
-#[derive(Debug)]
-pub struct Last {
-    /// Why libvirt could not be asked.
-    pub error: Option<LibvirtError>,
-    /// The versions behind the connection, once there has been one.
-    pub versions: Option<Versions>,
-    /// When it ended, and how long it took.
-    pub took: (SystemTime, Duration),
-    /// How many domains are in which state.
-    pub domains: Vec<(&'static str, u64)>,
-    /// The domains in quarantine.
-    pub quarantined: Vec<(Identity, Quarantined)>,
-    /// How many parameters each group has in it, the largest group first.
-    pub parameters: Vec<(Group, usize)>,
+/// The journal's counts, as the families have them.
+fn push_counts(stats: PushStats) -> PushCounts {
+    let exports = stats.exports.iter().map(|(outcome, count)| (outcome.as_str(), *count)).collect();
+    PushCounts { exports, rejected_points: stats.rejected_points }
 }
 
-impl Last {
-    fn of(collection: &Collection) -> Self {
-        let in_quarantine = collection.domains.iter();
-        let in_quarantine = in_quarantine.filter_map(|domain| Some((domain.identity.clone(), domain.quarantined?)));
-        let mut parameters: Vec<(Group, usize)> = collection.parameters.clone().into_iter().collect();
-        parameters.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        Self {
-            error: collection.error.clone(),
-            versions: collection.versions.clone(),
-            took: (collection.at, collection.duration),
-            domains: self_metrics::domains_by_state(collection),
-            quarantined: in_quarantine.collect(),
-            parameters,
-        }
+/// A collection on its way to a format.
+#[derive(Debug, Clone)]
+pub struct Collected {
+    /// What was collected.
+    pub collection: Arc<Collection>,
+    /// What was asked for.
+    pub selection: Selection,
+    /// What the landing page shows of it.
+    pub summary: Arc<Summary>,
+}
+
+impl Collected {
+    pub(super) fn new(collection: Arc<Collection>, selection: Selection, states: Vec<(&'static str, u64)>) -> Self {
+        let summary = Arc::new(Summary::of(&collection, states));
+        Self { collection, selection, summary }
+    }
+
+    /// Counts the domains by state, which takes milliseconds where there are many: not on a thread that serves.
+    async fn count(collection: Arc<Collection>, selection: Selection) -> Self {
+        let counted = Arc::clone(&collection);
+        let states = tokio::task::spawn_blocking(move || self_metrics::domains_by_state(&counted)).await;
+        // Without them after a panic, which is in the log.
+        Self::new(collection, selection, states.unwrap_or_default())
+    }
+
+    /// When the values were taken.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        Taken { span: self.collection.span(), at: self.collection.at }
     }
 }
 
@@ -83,23 +87,21 @@ impl Settings {
 }
 
 impl Exporter {
-    /// Starts the threads that talk to libvirt.
+    /// Starts the threads that talk to libvirt. `security` is the web configuration, for a server.
     ///
     /// # Errors
     /// If the operating system has no thread left.
-    pub fn start(config: &Config) -> io::Result<Arc<Self>> {
+    pub fn start(config: &Config, security: Option<Arc<Security>>) -> io::Result<Arc<Self>> {
         let started = SystemTime::now();
         let collector = Arc::new(Collector::start(config)?);
         Ok(Arc::new(Self {
             settings: RwLock::new(Settings::new(config.clone(), collector)),
+            started,
+            config_status: ConfigStatus::new(security, started),
             duplicate_samples: AtomicU64::new(0),
             http_requests: Mutex::default(),
             last: Mutex::default(),
             efforts: SelectionTimings::default(),
-            started,
-            reload_fault: Mutex::default(),
-            reloaded: Mutex::new(started),
-            web_config_good: AtomicBool::new(true),
             pushes: Arc::default(),
             lifetimes: Mutex::default(),
         }))
@@ -115,30 +117,17 @@ impl Exporter {
         Arc::clone(&self.settings().config)
     }
 
+    /// When the exporter started.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
     /// Goes on with `config`, but for the URI, which stays. Collections that have begun end as they began.
     pub fn reload(&self, config: Config) {
         let collector = Arc::clone(&self.settings().collector);
         collector.reconfigure(&config);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(config, collector);
-    }
-
-    /// Remembers how a reload went.
-    pub fn note_reload(&self, fault: Option<&String>) {
-        if fault.is_none() {
-            *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
-        }
-        *self.reload_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.cloned();
-    }
-
-    /// Why the last reload changed nothing.
-    #[must_use]
-    pub fn reload_fault(&self) -> Option<String> {
-        self.reload_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Remembers whether the web configuration file as it is now is in effect.
-    pub fn set_web_config_good(&self, good: bool) {
-        self.web_config_good.store(good, Ordering::Relaxed);
     }
 
     /// How pushes go.
@@ -154,26 +143,27 @@ impl Exporter {
     }
 
     /// One collection of what `selection` wants; `timeout` is how long the caller waits at the most.
-    pub async fn collect(&self, timeout: Option<Duration>, selection: &Selection) -> Arc<Collection> {
+    pub async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Collected {
         let collection = self.settings().collector.collect(timeout, selection.clone()).await;
-        self.efforts.note(selection, &collection);
-        collection
+        self.efforts.note(&selection, &collection);
+        let collected = Collected::count(collection, selection).await;
+        self.remember(&collected);
+        collected
     }
 
-    /// One collection for a command that makes no other: the domains' definitions, which a server reads little by little between
-    /// scrapes, are waited for.
-    pub async fn collect_once(&self) -> Arc<Collection> {
+    /// One collection for a command that makes no other: it waits for the domains' definitions, which a server reads little by
+    /// little between scrapes.
+    pub async fn collect_once(&self) -> Collected {
         let collector = Arc::clone(&self.settings().collector);
-        collector.collect_once().await
+        Collected::count(collector.collect_once().await, Selection::default()).await
     }
 
-    /// The landing page shows the whole, as far as anybody asks for it.
-    fn remember(&self, collection: &Collection, selection: &Selection) {
-        let seen = Arc::new(Last::of(collection));
+    /// Keeps the widest of the recent selections for the landing page.
+    fn remember(&self, collected: &Collected) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let less = !selection.is_everything() && seen.error.is_none();
-        if !less || last.as_ref().is_none_or(|last| last.error.is_some()) {
-            *last = Some(seen);
+        let narrow = !collected.selection.is_everything() && collected.summary.error.is_none();
+        if !narrow || last.as_ref().is_none_or(|last| last.error.is_some()) {
+            *last = Some(Arc::clone(&collected.summary));
         }
     }
 
@@ -190,9 +180,9 @@ impl Exporter {
         settings.collector.discover(timeout, settings.config.service_discovery.enabled).await
     }
 
-    /// What was shown last.
+    /// The last collection.
     #[must_use]
-    pub fn last(&self) -> Option<Arc<Last>> {
+    pub fn last(&self) -> Option<Arc<Summary>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -202,34 +192,34 @@ impl Exporter {
         &self.efforts
     }
 
-    /// How it stands with libvirt; see [`Collector::standing`].
+    /// The state of the connection to libvirt; see [`Collector::standing`].
     pub async fn standing(&self) -> Option<Standing> {
         let collector = Arc::clone(&self.settings().collector);
         collector.standing().await
     }
 
-    /// What the daemon turned out not to know.
+    /// What the daemon does not support.
     #[must_use]
     pub fn shortcomings(&self) -> Shortcomings {
         self.settings().collector.stats().shortcomings
     }
 
-    /// The families that are shown in `format`, as [`Exporter::families`] has them.
+    /// The families as `format` shows them: [`Exporter::families`], with the starts of single series where it has any.
     #[must_use]
-    pub fn exposition(&self, collection: &Collection, selection: &Selection, format: Format) -> Families {
-        let mut families = self.families(collection, selection);
+    pub fn exposition(&self, collected: &Collected, format: Format) -> Families {
+        let mut families = self.families(collected);
         if format.shows_starts(&families) {
             let mut lifetimes = self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner);
-            lifetimes.follow(&mut families, &taken(collection));
+            lifetimes.follow(&mut families, &collected.taken());
         }
         families
     }
 
-    /// The families that `selection` wants of a collection, the exporter's own in front; it is the last one from then on.
-    /// Their starts are those of whole domains and devices: the readers of the samples follow each series. Takes a while for many domains: not for async threads.
+    /// The families that the selection wants of the collection, the exporter's own in front. Their starts are those of whole
+    /// domains and devices: the readers of the samples follow each series. Takes a while for many domains: not for async threads.
     #[must_use]
-    pub fn families(&self, collection: &Collection, selection: &Selection) -> Families {
-        self.remember(collection, selection);
+    pub fn families(&self, collected: &Collected) -> Families {
+        let Collected { collection, selection, summary } = collected;
         let settings = self.settings();
         // KVM's statistics of vCPUs come with those of libvirt, asked for or not.
         let narrowed: Vec<Records> = match &selection.groups {
@@ -246,28 +236,22 @@ impl Exporter {
         let domains = subjects.collect();
         domain_metrics::append(&mut built, &settings.builder, &settings.config, collection, selection);
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
-        let pushes = self.pushes.stats();
         let facts = Facts {
             collection,
+            domains_by_state: &summary.domains,
             domains,
             collector: settings.collector.stats(),
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
             http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            push: pushes.map(|stats| PushCounts { exports: stats.exports, rejected_points: stats.rejected_points }),
-            config_good: self.reload_fault().is_none() && self.web_config_good.load(Ordering::Relaxed),
+            push: self.pushes.stats().map(push_counts),
+            config_good: self.config_status.fault().is_none(),
             started: self.started,
-            config_reloaded: *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner),
+            config_reloaded: self.config_status.succeeded(),
         };
         let mut families = built.families;
         self_metrics::prepend(&mut families, &facts);
         families.openmetrics_created = settings.config.web.openmetrics_created;
         families
     }
-}
-
-/// When the values of a collection were taken.
-#[must_use]
-pub fn taken(collection: &Collection) -> Taken {
-    Taken { span: collection.span(), at: collection.at }
 }

@@ -1,7 +1,20 @@
-//! Where the stages meet: a scrape, the push source, a reload, the bodies that scrapers share, and systemd.
+//! Where the stages meet.
+//!
+//! [`Exporter`] collects and builds families, for every command. [`Service`] is what `serve` adds: the HTTP source with its body
+//! cache, the push task and reloads. `status` remembers the last collection, `reload` the state of the configuration files, and
+//! [`Systemd`] reports both.
 
-pub mod body_cache;
-pub mod exporter;
+mod body_cache;
+mod exporter;
+mod reload;
 mod rounds;
-pub mod service;
-pub mod systemd;
+mod service;
+mod status;
+mod systemd;
+
+pub use body_cache::RenderError;
+pub use exporter::{Collected, Exporter};
+pub use reload::{ReadConfig, ReloadError};
+pub use service::{Service, ServiceError};
+pub use status::Summary;
+pub use systemd::Systemd;

@@ -1,42 +1,71 @@
-//! The exporter as a service: what the HTTP server asks of it, and the configuration being read anew while it serves.
+//! The exporter as a service: the source of the HTTP server and of pushes, and reloads.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
+use thiserror::Error;
+use tokio::task::JoinError;
 
-use crate::app::body_cache::{Renderings, Wanted};
-use crate::app::exporter::{Exporter, Last, taken};
+use crate::app::body_cache::{BodyCache, RenderError, Wanted};
+use crate::app::exporter::{Collected, Exporter};
+use crate::app::reload::{ReadConfig, ReloadError, prepare};
 use crate::app::rounds::Rounds;
-use crate::collect::{Collection, Selection};
-use crate::config::{Config, ConfigError};
-use crate::discovery;
+use crate::app::status::last_push;
+use crate::collect::Selection;
+use crate::config::Config;
+use crate::discovery::{self, TargetsError};
 use crate::encode::{Coding, Format};
+use crate::errors::one_line;
 use crate::files::FileThread;
+use crate::libvirt::LibvirtError;
 use crate::log::LogSwitch;
-use crate::metrics::Families;
+use crate::push::otlp::Otlp;
 use crate::push::{self, Batch, Pusher, Settings};
-use crate::web::{self, Connection, Loaded, Overview, Push, Quarantined, Security};
-
-/// Reads the configuration: the file with the flags over it.
-pub type ReadConfig = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+use crate::web::{self, Overview, Security};
 
 /// How long a reload may take to read all files.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// The exporter, and what can be changed while it serves.
+/// Why there is nothing to serve.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The exposition failed.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// No collection has ended yet.
+    #[error("nothing has been collected yet")]
+    NotCollected,
+    /// libvirt is away.
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
+    /// There is no complete list of targets.
+    #[error(transparent)]
+    Targets(#[from] TargetsError),
+    /// The encoder of the coding failed.
+    #[error("the targets could not be compressed")]
+    TargetsNotCompressed(#[source] io::Error),
+    /// The thread that listed them has panicked.
+    #[error("the targets could not be listed")]
+    TargetsNotListed(#[source] JoinError),
+    /// A reload has changed nothing.
+    #[error(transparent)]
+    Reload(#[from] Arc<ReloadError>),
+}
+
+/// The exporter, and what `serve` adds to it.
 pub struct Service {
     exporter: Arc<Exporter>,
     security: Arc<Security>,
     log: LogSwitch,
     read: ReadConfig,
     files: FileThread,
-    renderings: Arc<Renderings>,
-    started: SystemTime,
+    bodies: Arc<BodyCache>,
     /// While metrics are pushed.
-    pusher: Mutex<Option<Pusher>>,
+    pusher: Mutex<Option<Pusher<Otlp>>>,
     /// One at a time: two at once could end up with the older file.
-    reloads: Rounds<Result<(), String>>,
+    reloads: Rounds<Result<(), Arc<ReloadError>>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -49,14 +78,12 @@ impl Service {
     /// The service of `exporter`, whose configuration was read by `read`.
     #[must_use]
     pub fn new(exporter: Arc<Exporter>, security: Arc<Security>, log: LogSwitch, read: ReadConfig) -> Self {
-        let started = SystemTime::now();
-        let (renderings, pusher, reloads) = (Arc::default(), Mutex::default(), Rounds::default());
-        let files = FileThread::new(READ_LIMIT);
-        Self { exporter, security, log, read, files, renderings, started, pusher, reloads }
+        let (bodies, pusher, reloads) = (Arc::default(), Mutex::default(), Rounds::default());
+        Self { exporter, security, log, read, files: FileThread::new(READ_LIMIT), bodies, pusher, reloads }
     }
 
     /// Pushes metrics from now on as `settings` say, or not at all. To be called within a tokio runtime.
-    pub fn push(&self, settings: Option<Settings>) {
+    pub fn push(&self, settings: Option<Settings<Otlp>>) {
         let mut pusher = self.pusher.lock().unwrap_or_else(PoisonError::into_inner);
         match (settings, pusher.take()) {
             (Some(settings), Some(running)) => {
@@ -64,8 +91,7 @@ impl Service {
                 *pusher = Some(running);
             }
             (Some(settings), None) => {
-                let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
-                let source = Arc::new(Pushed { exporter, security });
+                let source = Arc::clone(&self.exporter);
                 *pusher = Some(Pusher::start(settings, source, Arc::clone(self.exporter.pushes())));
             }
             (None, Some(running)) => drop(tokio::spawn(running.stop(false))),
@@ -81,11 +107,10 @@ impl Service {
         }
     }
 
-    /// Reads the configuration anew. All of it takes effect, or nothing; only the sockets and the URI need a restart.
-    async fn read_anew(&self) -> Result<(), String> {
+    /// Reads the configuration. All of it takes effect, or nothing; only the sockets and the URI need a restart.
+    async fn read_and_replace(&self) -> Result<(), ReloadError> {
         let (read, security, old) = (Arc::clone(&self.read), Arc::clone(&self.security), self.exporter.config());
-        let prepared = self.files.run(move || prepare(&read, &security, &old)).await;
-        let prepared = prepared.map_err(|stuck| format!("the configuration could not be read: {stuck}"))??;
+        let prepared = self.files.run(move || prepare(&read, &security, &old)).await??;
         let log = prepared.config.log;
         self.exporter.reload(prepared.config);
         self.security.replace(prepared.security);
@@ -95,113 +120,77 @@ impl Service {
     }
 }
 
-/// What files have said, ready to take effect.
-struct Prepared {
-    config: Config,
-    security: Loaded,
-    push: Option<Settings>,
-}
-
-fn prepare(read: &ReadConfig, security: &Security, old: &Config) -> Result<Prepared, String> {
-    let mut config = read().map_err(|error| sentence(&error))?;
-    for (setting, changed) in [
-        ("web.listen_addresses", config.web.listen_addresses != old.web.listen_addresses),
-        ("web.systemd_socket", config.web.systemd_socket != old.web.systemd_socket),
-        ("libvirt.uri", config.libvirt.uri != old.libvirt.uri),
-    ] {
-        if changed {
-            tracing::warn!(setting, "this setting has changed, but needs a restart to take effect");
-        }
-    }
-    // What is not in effect is not shown as if it were.
-    config.libvirt = old.libvirt.clone();
-    config.web.listen_addresses = old.web.listen_addresses.clone();
-    config.web.systemd_socket = old.web.systemd_socket;
-    let security = security.prepare(config.web.config_file.as_deref()).map_err(|error| sentence(&error))?;
-    let push = Settings::new(&config).map_err(|error| sentence(&error))?;
-    Ok(Prepared { config, security, push })
-}
-
 impl web::Source for Service {
-    type Collected = (Arc<Collection>, Selection);
+    type Collected = Collected;
+    type Error = ServiceError;
 
-    async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Self::Collected {
-        (self.exporter.collect(timeout, &selection).await, selection)
+    async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Collected {
+        self.exporter.collect(timeout, selection).await
     }
 
-    async fn render(&self, collected: Self::Collected, format: Format, coding: Coding) -> Result<Bytes, String> {
-        let (collection, selection) = collected;
-        let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
-        let wanted = Wanted { collection, config: exporter.config(), format, coding };
-        let render = move |Wanted { collection, format, coding, .. }: Wanted| {
-            exporter.set_web_config_good(security.fault().is_none());
-            let families = exporter.exposition(&collection, &selection, format);
+    async fn render(&self, collected: Collected, format: Format, coding: Coding) -> Result<Bytes, ServiceError> {
+        let exporter = Arc::clone(&self.exporter);
+        let wanted = Wanted { collected, config: exporter.config(), format, coding };
+        let render = move |Wanted { collected, format, coding, .. }: Wanted| {
+            let families = exporter.exposition(&collected, format);
             // Records, families and body together would be too much on a large host.
-            drop(collection);
+            drop(collected);
             let body = format.encode(&families);
             drop(families);
             let body = coding.apply(body);
-            body.map(Bytes::from).map_err(|error| format!("the exposition could not be compressed: {error}"))
+            body.map(Bytes::from).map_err(|source| RenderError::NotCompressed { source: Arc::new(source) })
         };
-        self.renderings.body(wanted, render).await
+        Ok(self.bodies.body(wanted, render).await?)
     }
 
-    async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, String> {
-        let snapshot = self.exporter.discover(timeout).await.map_err(|error| error.to_string())?;
+    async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, ServiceError> {
+        let snapshot = self.exporter.discover(timeout).await?;
         let config = self.exporter.config();
         let encoded = tokio::task::spawn_blocking(move || {
             let body = discovery::encode_target_groups(&snapshot, &config)?;
-            coding.apply(body).map_err(|error| format!("the targets could not be compressed: {error}"))
+            coding.apply(body).map_err(ServiceError::TargetsNotCompressed)
         });
-        let encoded = encoded.await.map_err(|error| format!("the targets could not be listed: {error}"))?;
-        encoded.map(Bytes::from)
+        Ok(encoded.await.map_err(ServiceError::TargetsNotListed)??.into())
     }
 
-    fn ready(&self) -> Result<(), String> {
-        match self.exporter.last() {
-            None => Err("nothing has been collected yet".to_owned()),
-            Some(last) => last.error.as_ref().map_or(Ok(()), |error| Err(error.to_string())),
-        }
+    fn ready(&self) -> Result<(), ServiceError> {
+        let last = self.exporter.last().ok_or(ServiceError::NotCollected)?;
+        last.error.clone().map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn overview(&self) -> Overview {
-        let push = self.exporter.pushes().stats().and_then(|stats| stats.last).map(|last| Push {
-            url: last.url,
-            last: (last.at, last.took),
-            points: last.points,
-            fault: last.fault,
-        });
-        let overview = Overview {
-            push,
+        let mut overview = Overview {
+            push: last_push(self.exporter.pushes()),
             uri: self.exporter.config().libvirt.uri.redacted().to_string(),
-            started: Some(self.started),
-            config_fault: self.security.fault().or_else(|| self.exporter.reload_fault()),
+            started: Some(self.exporter.started()),
+            config_fault: self.exporter.config_status.fault(),
             efforts: self.exporter.efforts().slowest_first(),
             ..Overview::default()
         };
-        match self.exporter.last() {
-            Some(last) => with_collection(overview, &last),
-            None => overview,
+        if let Some(last) = self.exporter.last() {
+            last.show(&mut overview);
         }
+        overview
     }
 
     fn config(&self) -> Arc<Config> {
         self.exporter.config()
     }
 
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self) -> Result<(), ServiceError> {
         let reload = async {
-            let done = self.read_anew().await;
-            match &done {
-                Ok(()) => tracing::info!("the configuration has been read anew"),
+            let result = self.read_and_replace().await;
+            match &result {
+                Ok(()) => tracing::info!("configuration reloaded"),
                 Err(error) => {
-                    tracing::error!(error, "the configuration cannot be used, the one before stays in effect");
+                    let error = one_line(error);
+                    tracing::error!(error, "the configuration cannot be used, the previous one stays active");
                 }
             }
-            self.exporter.note_reload(done.as_ref().err());
-            done
+            self.exporter.config_status.reloaded(&result);
+            result.map_err(Arc::new)
         };
-        self.reloads.next(reload).await
+        Ok(self.reloads.next(reload).await?)
     }
 
     fn count_request(&self, route: &'static str, code: u16) {
@@ -210,61 +199,15 @@ impl web::Source for Service {
 }
 
 /// What is pushed: everything, as at `/metrics`.
-struct Pushed {
-    exporter: Arc<Exporter>,
-    security: Arc<Security>,
-}
+impl push::Source for Exporter {
+    type Error = JoinError;
 
-impl push::Source for Pushed {
-    async fn batch(&self) -> Result<Batch, String> {
-        let everything = Selection::default();
-        let collection = self.exporter.collect(None, &everything).await;
-        self.security.refresh().await;
-        let taken = taken(&collection);
-        let (exporter, security) = (Arc::clone(&self.exporter), Arc::clone(&self.security));
-        let built = tokio::task::spawn_blocking(move || families(&exporter, &security, &collection, &everything));
-        let families = built.await.map_err(|error| format!("the families could not be built: {error}"))?;
+    async fn batch(self: &Arc<Self>) -> Result<Batch, JoinError> {
+        let collected = self.collect(None, Selection::default()).await;
+        self.config_status.refresh().await;
+        let taken = collected.taken();
+        let exporter = Arc::clone(self);
+        let families = tokio::task::spawn_blocking(move || exporter.families(&collected)).await?;
         Ok(Batch { families: Arc::new(families), taken })
     }
-}
-
-/// The families of a collection, with the state of the web configuration as it is now.
-fn families(exporter: &Exporter, security: &Security, collection: &Collection, selection: &Selection) -> Families {
-    exporter.set_web_config_good(security.fault().is_none());
-    exporter.families(collection, selection)
-}
-
-fn with_collection(overview: Overview, last: &Last) -> Overview {
-    let connection = match (&last.error, &last.versions) {
-        (Some(error), _) => Connection::Bad { error: error.to_string(), remedy: error.remedy(&overview.uri) },
-        (None, Some(versions)) => Connection::Good {
-            daemon: versions.libvirt.clone(),
-            hypervisor: format!("{} {}", versions.driver, versions.hypervisor),
-        },
-        (None, None) => Connection::NotTried,
-    };
-    let in_quarantine = last.quarantined.iter().map(|(identity, quarantined)| {
-        let (domain, reason) = (identity.name.clone(), quarantined.cause.as_str().to_owned());
-        Quarantined { domain, reason, since: quarantined.since }
-    });
-    Overview {
-        connection,
-        domains: last.domains.clone(),
-        quarantined: in_quarantine.collect(),
-        last: Some(last.took),
-        groups: last.parameters.clone(),
-        ..overview
-    }
-}
-
-/// An error and its causes on one line.
-#[must_use]
-pub fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
-    text
 }

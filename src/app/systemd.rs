@@ -1,7 +1,7 @@
-//! What systemd is told: that the exporter is ready, that it is alive, and how it stands with libvirt.
+//! Reports to systemd: readiness, watchdog pings and the state of the connection to libvirt.
 //!
-//! A sign of life is given only if every accept loop and the thread that coordinates collections answer. What libvirt does
-//! is no part of it: a restart of the exporter mends nothing there. Without `NOTIFY_SOCKET` nothing of this happens.
+//! The watchdog is pinged only if every accept loop and the collector's thread respond. The state of libvirt does not matter: a
+//! restart of the exporter would not help there. Without `NOTIFY_SOCKET` nothing of this happens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,37 +13,37 @@ use crate::app::exporter::Exporter;
 use crate::collect::Standing;
 use crate::web::Pulse;
 
-/// Between two looks, where no watchdog asks for more.
+/// Between two reports, unless the watchdog needs shorter ones.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How long the first attempt to connect is waited for.
+/// How long to wait for the first attempt to connect.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(10);
-/// Between two questions about that.
+/// Between two checks of that.
 const FIRST_LOOKS: Duration = Duration::from_millis(20);
 
 /// Reports to systemd.
 #[derive(Debug)]
-pub struct Supervisor {
+pub struct Systemd {
     exporter: Arc<Exporter>,
     pulses: Vec<Pulse>,
 }
 
-impl Supervisor {
+impl Systemd {
     /// Of an exporter that is served by the accept loops with these pulses.
     #[must_use]
     pub fn new(exporter: Arc<Exporter>, pulses: Vec<Pulse>) -> Self {
         Self { exporter, pulses }
     }
 
-    /// Says that it is ready as soon as connections are accepted and the first attempt to reach libvirt has ended, well or
-    /// not. Gives signs of life from then on, until it is dropped.
+    /// Reports readiness as soon as connections are accepted and the first attempt to reach libvirt has ended, whatever its
+    /// result. Pings the watchdog from then on, until the future is dropped.
     pub async fn watch(&self) {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return;
         }
-        // A third of the time until systemd acts: one look may be late.
+        // A third of the time until systemd acts: one report may be late.
         let watchdog = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
         let interval = watchdog.map_or(INTERVAL, |limit| limit / 3);
-        // Whoever takes longer is ready all the same: scrapes are answered.
+        // A longer attempt delays nothing: scrapes are answered.
         let _late = timeout(FIRST_ATTEMPT, self.first_attempt()).await;
         self.ready().await;
         let mut alive = true;
@@ -55,14 +55,14 @@ impl Supervisor {
             match &standing {
                 Some(standing) => notify(&[NotifyState::Watchdog, NotifyState::Status(&self.status(standing))]),
                 None if was_alive => {
-                    tracing::error!("the server or the collector does not answer, no sign of life for systemd");
+                    tracing::error!("the server or the collector does not respond, skipping the watchdog ping");
                 }
                 None => {}
             }
         }
     }
 
-    /// Says that the configuration is about to be read anew. [`Supervisor::ready`] says that this has been done.
+    /// Reports that a reload begins; [`Systemd::ready`] reports its end.
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -70,15 +70,15 @@ impl Supervisor {
         }
     }
 
-    /// Says that it serves.
+    /// Reports that it serves.
     pub async fn ready(&self) {
-        // Who does not answer here is asked again by the watchdog.
+        // A collector that does not respond in time is left to the watchdog.
         let standing = timeout(INTERVAL, self.exporter.standing()).await.ok().flatten();
         let status = self.status(&standing.unwrap_or(Standing::Connecting));
         notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
-    /// Says that it ends.
+    /// Reports that it ends.
     pub fn stopping(&self) {
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing the scrapes under way")]);
     }
@@ -89,7 +89,7 @@ impl Supervisor {
         }
     }
 
-    /// How it stands with libvirt, if everything that serves is alive.
+    /// The state of the connection to libvirt, if everything that serves is alive.
     async fn standing(&self) -> Option<Standing> {
         for pulse in &self.pulses {
             if !pulse.beats().await {
@@ -107,7 +107,7 @@ impl Supervisor {
             Standing::Connected(versions) => format!("connected to {uri}, libvirt {}", versions.libvirt),
             Standing::Failed(error) => format!("no connection to libvirt: {error}"),
         };
-        let fault = self.exporter.reload_fault();
+        let fault = self.exporter.config_status.fault();
         let fault =
             fault.map_or_else(String::new, |fault| format!("; the new configuration is not in effect: {fault}"));
         // A line break would end the message.

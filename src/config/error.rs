@@ -249,7 +249,7 @@ pub enum ValueError {
         /// The entry.
         entry: String,
     },
-    /// No bcrypt hash. Its text is a secret, or a password that somebody forgot to hash.
+    /// No bcrypt hash. Its text is a secret, or a password that was not hashed.
     #[error("this is no bcrypt hash, expected one such as `htpasswd -nBC 10 \"\"` prints, from `$2y$` on")]
     BcryptHash,
     /// A bcrypt hash that would take too long to check.

@@ -123,7 +123,7 @@ pub struct Collection {
     /// How much earlier than the scraper's own timeout a collection has to end.
     #[serde(deserialize_with = "duration::from_ms::<_, 1>", serialize_with = "duration::serialize")]
     pub timeout_offset: Duration,
-    /// After how long the domains are listed anew even if nothing was heard of a change.
+    /// How often to do a full resync, even without events.
     #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
     pub resync_interval: Duration,
     /// After how long without a call a connection beyond the first is closed.
@@ -208,7 +208,7 @@ pub struct Web {
     pub max_requests: usize,
     /// How many bytes the answers on their way to clients may have; 0 is no limit.
     pub max_response_bytes: usize,
-    /// Whether `POST /-/reload` reads the configuration anew.
+    /// Whether `POST /-/reload` reloads the configuration.
     pub enable_lifecycle: bool,
 }
 
@@ -262,7 +262,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 impl Config {
-    /// The configuration as YAML without secrets, for whoever may see the exporter's pages.
+    /// The configuration as YAML without secrets, for the exporter's endpoints.
     pub fn to_public_yaml(&self) -> Result<String, serde_yaml::Error> {
         let mut config = self.clone();
         config.libvirt.uri = config.libvirt.uri.redacted();

@@ -87,7 +87,7 @@ fn pushing_can_be_switched_off() {
     assert_eq!(url("otlp: {enabled: true, endpoint: 'http://f'}", &off).as_deref(), Some("http://f/v1/metrics"));
     assert_eq!(url("otlp: {enabled: false, endpoint: 'http://f'}", &[]), None);
     assert_eq!(url("", &[("OTEL_SDK_DISABLED", "false")]), None);
-    // What nobody would use is not looked at.
+    // An unused file is not read.
     assert_eq!(url("", &[("OTEL_METRIC_EXPORT_INTERVAL", "soon")]), None);
 }
 

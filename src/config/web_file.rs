@@ -30,7 +30,7 @@ pub struct WebFile {
     pub tls: Option<Tls>,
     /// Header fields of every answer.
     pub headers: Vec<(&'static str, String)>,
-    /// Users and the hashes of their passwords; everybody is let in if there are none.
+    /// Users and the hashes of their passwords; all clients are admitted if there are none.
     pub users: BTreeMap<UserName, BcryptHash>,
     /// How many requests are answered in a time.
     pub rate_limit: Option<RateLimit>,
@@ -58,7 +58,7 @@ struct RateLimitSection {
 }
 
 impl RateLimitSection {
-    /// No interval is no limit. No burst would let in nobody, so it is one.
+    /// No interval is no limit. No burst would refuse all requests, so it is one.
     fn check(self, warnings: &mut Vec<String>) -> Option<RateLimit> {
         if self.interval.is_zero() {
             return None;

@@ -76,7 +76,7 @@ fn is_on(interface: Option<&Interface>, networks: &[AnchoredRegex]) -> bool {
     networks.is_empty() || names.any(|name| networks.iter().any(|regex| regex.is_match(name)))
 }
 
-/// Whether an address means the same guest to everybody.
+/// Whether an address means the same guest on every host.
 fn is_reachable(address: &IpAddr) -> bool {
     let local = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),

@@ -102,7 +102,7 @@ impl Labels {
     }
 }
 
-/// The text of what is known, else none.
+/// The text of a value that there is, else none.
 fn shown(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }

@@ -34,9 +34,9 @@ pub struct TargetGroup {
     "the list is not complete yet (domains without a definition: {definitions}, without a look at their addresses: {addresses})"
 )]
 pub struct Incomplete {
-    /// How many of the wanted domains have a definition that nobody has read.
+    /// How many of the wanted domains have a definition that has not been read.
     pub definitions: usize,
-    /// How many of them have addresses that nobody has looked up.
+    /// How many of them have addresses that have not been queried.
     pub addresses: usize,
 }
 
@@ -58,13 +58,23 @@ pub fn build_target_groups(snapshot: &Snapshot, config: &Config) -> Result<Vec<T
     Ok(wanted.into_iter().flat_map(|target| groups_of(target, discovery, &host)).collect())
 }
 
-/// The groups as the body of an answer: a JSON array, empty if there are none.
+/// Why there is no body.
+#[derive(Debug, Error)]
+pub enum TargetsError {
+    /// It would be a partial list.
+    #[error(transparent)]
+    Incomplete(#[from] Incomplete),
+    /// A label that is no JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+/// The groups as the body of a response: a JSON array, empty if there are none.
 ///
 /// # Errors
-/// If the list would not be complete, in one sentence.
-pub fn encode_target_groups(snapshot: &Snapshot, config: &Config) -> Result<Vec<u8>, String> {
-    let groups = build_target_groups(snapshot, config).map_err(|error| error.to_string())?;
-    serde_json::to_vec(&groups).map_err(|error| error.to_string())
+/// If the list would not be complete.
+pub fn encode_target_groups(snapshot: &Snapshot, config: &Config) -> Result<Vec<u8>, TargetsError> {
+    Ok(serde_json::to_vec(&build_target_groups(snapshot, config)?)?)
 }
 
 fn is_wanted(target: &Target, discovery: &ServiceDiscovery) -> bool {

@@ -35,6 +35,8 @@ pub struct PushCounts {
 pub struct Facts<'a> {
     /// The collection that is being exported.
     pub collection: &'a Collection,
+    /// How many of its domains are in which state, as [`domains_by_state`] counts them.
+    pub domains_by_state: &'a [(&'static str, u64)],
     /// How the running domains fared.
     pub domains: Vec<(SubjectId, &'a DomainStatus)>,
     /// What the collector has counted.
@@ -76,8 +78,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
             filling.number(&HOST_MEMORY, Value::Unsigned(host.memory_kib.saturating_mul(1024)));
         }
     }
-    let domains = domains_by_state(collection);
-    filling.labelled(&DOMAINS, domains.iter().map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
+    let states = facts.domains_by_state.iter();
+    filling.labelled(&DOMAINS, states.map(|(state, count)| (vec![*state], Value::Unsigned(*count))));
     let domains = facts.domains.iter();
     filling.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.is_complete()))));
     filling.add(&MISSING, facts.domains.iter().flat_map(|(subject, status)| missing(*subject, status)));
@@ -228,6 +230,7 @@ mod tests {
         };
         let facts = Facts {
             collection: &collection,
+            domains_by_state: &[],
             domains: Vec::new(),
             collector: CollectorStats::default(),
             unmapped_keys: 0,

@@ -3,14 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::deliver::{Outcome, Verdict};
+use super::verdict::{Outcome, Verdict};
 
 /// What the pusher counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushStats {
-    /// Pushes by result; every result is there from the start.
-    pub exports: Vec<(&'static str, u64)>,
-    /// Points that receivers have taken out of pushes.
+    /// Pushes by outcome; every outcome is there from the start.
+    pub exports: Vec<(Outcome, u64)>,
+    /// Points that receivers have rejected out of pushes.
     pub rejected_points: u64,
     /// The last push.
     pub last: Option<LastPush>,
@@ -25,9 +25,9 @@ pub struct LastPush {
     pub at: SystemTime,
     /// How long it took, collection included.
     pub took: Duration,
-    /// Points that were taken.
+    /// Points in accepted requests.
     pub points: usize,
-    /// Requests that were taken.
+    /// Accepted requests.
     pub requests: usize,
     /// Why it did not arrive, or what the receiver has to say of it.
     pub fault: Option<String>,
@@ -41,11 +41,11 @@ pub struct Journal(Mutex<Entries>);
 struct Entries {
     /// Pushers at work: for a moment there may be one that ends and one that begins.
     pushers: usize,
-    exports: [u64; Verdict::ALL.len()],
+    exports: [u64; Outcome::ALL.len()],
     rejected_points: u64,
     last: Option<LastPush>,
-    /// What was logged last: the verdict, and whether the receiver had something to say.
-    told: Option<(Verdict, bool)>,
+    /// What was logged last: the outcome, and whether there was a message.
+    logged: Option<(Outcome, bool)>,
 }
 
 impl Journal {
@@ -54,7 +54,7 @@ impl Journal {
     pub fn stats(&self) -> Option<PushStats> {
         let entries = self.entries();
         (entries.pushers > 0).then(|| PushStats {
-            exports: Verdict::ALL.iter().map(|verdict| verdict.as_str()).zip(entries.exports).collect(),
+            exports: Outcome::ALL.into_iter().zip(entries.exports).collect(),
             rejected_points: entries.rejected_points,
             last: entries.last.clone(),
         })
@@ -73,22 +73,22 @@ impl Journal {
 
     /// A push that was not sent: the receiver does not want one yet, or there is nothing to send.
     pub(super) fn note_unsent(&self) {
-        self.entries().count(Verdict::Dropped);
+        self.entries().count(Outcome::Dropped);
     }
 
-    pub(super) fn note(&self, url: &str, at: SystemTime, took: Duration, outcome: Outcome) {
-        let Outcome { verdict, points, requests, rejected, words, quiet_until: _ } = outcome;
+    pub(super) fn note(&self, url: &str, at: SystemTime, took: Duration, verdict: Verdict) {
         let mut entries = self.entries();
-        entries.count(verdict);
-        entries.rejected_points += rejected;
-        let state = (verdict, !words.is_empty());
-        if entries.told.replace(state) != Some(state) {
-            tell(url, verdict, points, rejected, &words);
+        entries.count(verdict.outcome);
+        entries.rejected_points += verdict.rejected;
+        let state = (verdict.outcome, !verdict.message.is_empty());
+        if entries.logged.replace(state) != Some(state) {
+            log_change(url, &verdict);
         }
-        let fault = match (verdict, words.is_empty()) {
-            (Verdict::Success, true) => None,
-            (Verdict::Partial, true) => Some(format!("{rejected} points were rejected")),
-            _ => Some(words),
+        let Verdict { outcome, points, requests, rejected, message, .. } = verdict;
+        let fault = match (outcome, message.is_empty()) {
+            (Outcome::Success, true) => None,
+            (Outcome::Partial, true) => Some(format!("{rejected} points were rejected")),
+            _ => Some(message),
         };
         entries.last = Some(LastPush { url: url.to_owned(), at, took, points, requests, fault });
     }
@@ -99,19 +99,20 @@ impl Journal {
 }
 
 impl Entries {
-    fn count(&mut self, verdict: Verdict) {
-        let kinds = Verdict::ALL.iter().zip(&mut self.exports);
-        kinds.filter(|(kind, _)| **kind == verdict).for_each(|(_, count)| *count += 1);
+    fn count(&mut self, outcome: Outcome) {
+        let counts = Outcome::ALL.iter().zip(&mut self.exports);
+        counts.filter(|(counted, _)| **counted == outcome).for_each(|(_, count)| *count += 1);
     }
 }
 
 /// One line a change of state.
-fn tell(url: &str, verdict: Verdict, points: usize, rejected: u64, words: &str) {
-    match verdict {
-        Verdict::Success if words.is_empty() => tracing::info!(url, points, "the receiver takes what is pushed"),
-        Verdict::Success => tracing::warn!(url, points, words, "the receiver takes what is pushed, with a remark"),
-        Verdict::Partial => tracing::warn!(url, rejected, words, "the receiver rejects some of the points"),
-        Verdict::Refused => tracing::error!(url, reason = words, "the receiver refuses what is pushed"),
-        Verdict::Dropped => tracing::warn!(url, reason = words, "nobody takes what is pushed, it is dropped"),
+fn log_change(url: &str, verdict: &Verdict) {
+    let Verdict { points, rejected, message, .. } = verdict;
+    match verdict.outcome {
+        Outcome::Success if message.is_empty() => tracing::info!(url, points, "the receiver accepts pushes"),
+        Outcome::Success => tracing::warn!(url, points, remark = message, "the receiver accepts pushes, with a remark"),
+        Outcome::Partial => tracing::warn!(url, rejected, remark = message, "the receiver rejects some of the points"),
+        Outcome::Refused => tracing::error!(url, reason = message, "push refused by the receiver"),
+        Outcome::Dropped => tracing::warn!(url, reason = message, "push dropped, the receiver is unavailable"),
     }
 }

@@ -1,7 +1,6 @@
-//! One request and its answer, over HTTP or gRPC: what the receiver makes of it, and whether to try again.
+//! The HTTP client: one request and its response.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::HeaderMap;
-use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,19 +19,21 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::ClientConfig;
 
 use super::reply::Reply;
-use super::{grpc, http};
+use crate::errors::one_line;
 
-/// What became of a request.
+/// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Taken, except for some points; then the receiver may say why.
-    Taken { rejected: u64, words: String },
-    /// It was not taken, and may be taken later.
-    Later { after: Option<Duration>, reason: String },
-    /// It may have been taken: it was sent, and no answer says what became of it.
-    Lost { reason: String },
-    /// It will not be taken.
-    Refused { reason: String },
+pub(super) struct Failure {
+    pub(super) reason: String,
+    /// Whether the receiver may have seen the request.
+    pub(super) sent: bool,
+}
+
+/// Which HTTP the receiver speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
 }
 
 /// A client with its connections.
@@ -41,12 +41,11 @@ pub(super) enum Answer {
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Outgoing>,
     uri: Uri,
-    grpc: bool,
     headers: HeaderMap,
 }
 
 impl Transport {
-    pub(super) fn new(uri: Uri, grpc: bool, headers: HeaderMap, tls: ClientConfig, timeout: Duration) -> Self {
+    pub(super) fn new(uri: Uri, version: Version, headers: HeaderMap, tls: ClientConfig, timeout: Duration) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -54,36 +53,30 @@ impl Transport {
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         let mut builder = Client::builder(TokioExecutor::new());
         builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
-        let client = if grpc {
+        let client = if version == Version::Http2 {
             // A connection whose other end has silently gone is found out before the next push needs it.
             builder.http2_only(true).http2_keep_alive_interval(timeout).http2_keep_alive_timeout(timeout);
             builder.build(https.enable_http2().wrap_connector(http))
         } else {
             builder.build(https.enable_http1().wrap_connector(http))
         };
-        let uri = if grpc { with_path(uri, grpc::PATH) } else { uri };
-        Self { client, uri, grpc, headers }
+        Self { client, uri, headers }
     }
 
-    /// The message as the body of a request; `compressed` is whether it is.
-    pub(super) fn frame(&self, message: Vec<u8>, compressed: bool) -> Bytes {
-        if self.grpc { grpc::frame(&message, compressed).into() } else { message.into() }
-    }
-
-    /// Sends a framed message, and waits until `limit` for the answer. The future may be dropped at any time.
-    pub(super) async fn send(&self, message: Bytes, limit: Instant) -> Answer {
+    /// Sends a request with this body, and waits until `limit` for the response. The future may be dropped at any time.
+    pub(super) async fn send(&self, body: Bytes, limit: Instant) -> Result<Reply, Failure> {
         let sent = Arc::new(AtomicBool::new(false));
-        let mut request = Request::new(Outgoing { data: Some(message), sent: Arc::clone(&sent) });
+        let mut request = Request::new(Outgoing { data: Some(body), sent: Arc::clone(&sent) });
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         let exchange = async { Ok::<_, legacy::Error>(Reply::read(self.client.request(request).await?).await) };
         let reason = match timeout_at(limit, exchange).await {
-            Ok(Ok(reply)) => return if self.grpc { grpc::answer(&reply) } else { http::answer(&reply) },
-            Ok(Err(error)) => sentence(&error),
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => one_line(&error),
             Err(_) => "it did not answer in time".to_owned(),
         };
-        if sent.load(Ordering::Relaxed) { Answer::Lost { reason } } else { Answer::Later { after: None, reason } }
+        Err(Failure { reason, sent: sent.load(Ordering::Relaxed) })
     }
 }
 
@@ -115,26 +108,6 @@ impl Body for Outgoing {
     }
 }
 
-fn with_path(uri: Uri, path: &'static str) -> Uri {
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::from_static(path));
-    Uri::from_parts(parts).unwrap_or(uri)
-}
-
-/// An error and its causes.
-fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let said = source.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(&format!(": {said}"));
-        }
-        cause = source.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
@@ -143,15 +116,15 @@ mod tests {
     use crate::config::OtlpTls;
 
     #[tokio::test]
-    async fn only_what_was_sent_may_have_been_taken() {
+    async fn only_a_sent_request_may_have_been_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let uri = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URI");
         let tls = crate::push::tls::client_config(&OtlpTls::default(), false).expect("no files");
-        let transport = Transport::new(uri, false, HeaderMap::new(), tls, Duration::from_secs(60));
+        let transport = Transport::new(uri, Version::Http1, HeaderMap::new(), tls, Duration::from_secs(60));
         let send = |wait| transport.send(Bytes::from_static(b"x"), Instant::now() + Duration::from_millis(wait));
         // The kernel takes it, no program answers.
-        assert!(matches!(send(500).await, Answer::Lost { .. }));
+        assert!(send(500).await.is_err_and(|failure| failure.sent));
         drop(listener);
-        assert!(matches!(send(60_000).await, Answer::Later { .. }));
+        assert!(send(60_000).await.is_err_and(|failure| !failure.sent));
     }
 }

@@ -23,7 +23,7 @@ use crate::config::{BcryptHash, RateLimit, UserName};
 
 /// Right passwords that are remembered. There is one for each user, but bcrypt reads only 72 bytes of a password.
 const REMEMBERED: usize = 128;
-/// Longer credentials than this are nobody's.
+/// Longer credentials than this are refused.
 const MAX_CREDENTIALS: usize = 1024;
 const TAG_BYTES: usize = 32;
 /// Passwords checked at a time, each of which keeps a CPU busy.
@@ -259,7 +259,7 @@ mod tests {
         let held = logins.begin(one).expect("the first");
         assert_eq!(users.admit(Some(&basic("alice:wrong")), one).await, Admission::TooMany);
         assert_eq!(users.admit(Some(&basic("alice:secret")), other).await, Admission::Admitted);
-        // What is known needs no check.
+        // A remembered password needs no check.
         assert_eq!(users.admit(Some(&basic("alice:secret")), one).await, Admission::Admitted);
         drop(held);
         for _ in 1..PACE.burst.get() {
@@ -268,7 +268,7 @@ mod tests {
         assert!(logins.begin(one).is_none() && logins.begin(other).is_some());
         tokio::time::advance(PACE.interval + Duration::from_millis(1)).await;
         assert!(logins.begin(one).is_some() && logins.begin(one).is_none());
-        // All together have a bound, and so has what is known of them.
+        // There is a bound on all checks together, and on the peers that are remembered.
         let checks: Vec<_> = (10..99).filter_map(|number| logins.begin(newcomer(number))).collect();
         assert_eq!(checks.len(), MOST_CHECKS);
         drop(checks);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_prints_a_hash() {
+    fn debug_output_has_no_hash() {
         assert!(!format!("{:?}", users_with("secret", &logins())).contains("$2"));
     }
 }

@@ -1,10 +1,10 @@
 //! The open connections, and which of them has to go when there are too many.
 //!
 //! A server that merely stopped accepting at its limit could be kept busy by anyone who opens connections and says nothing.
-//! Here a newcomer takes the place of the connection that is the least use: one that asks faster than anybody needs, then one
+//! Here a newcomer takes the place of the connection that is the least use: one that sends requests too fast, then one
 //! that never got as far as a good request, then one that does not take its answer, then one that is silent between two
 //! requests; of several the longest silent.
-//! One that nobody has looked at yet, or that is being answered, stays.
+//! One that has not been read from yet, or whose response is being made, stays.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout};
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent between two requests: longer than any usual scrape interval.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Nobody has to go who had less time than this to say what he wants.
+/// Minimum time before eviction to send a request.
 const LEAST_TIME: Duration = Duration::from_millis(100);
-/// Likewise for taking the next bytes of an answer.
+/// Minimum time before eviction to take the next bytes of a response.
 const LEAST_WRITE_TIME: Duration = Duration::from_millis(300);
 /// How long the client may take over an answer, however steadily: with the largest one this is some 50 Mbit/s.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The client's turn, but nobody has looked yet whether it has said something.
+    /// The client's turn, but its stream has not been read yet.
     Unseen,
     /// The client's turn: nothing, or not all, of the next request is there.
     Waiting,
@@ -211,7 +211,7 @@ impl Open {
         let mut candidates: Vec<((u8, Duration), u64)> = self.connections.iter().filter_map(uselessness).collect();
         candidates.sort_unstable();
         let ((class, _), _) = *candidates.last()?;
-        // A scraper between two scrapes goes only if there is nobody else in this moment.
+        // A scraper between two scrapes goes only if there is no other candidate.
         let chosen = if class == 0 { 1 } else { CHOSEN };
         let of_class = candidates.iter().skip(candidates.len().saturating_sub(chosen)).filter(|one| one.0.0 == class);
         self.doomed = of_class.map(|(_, number)| (*number, class)).collect();
@@ -313,7 +313,7 @@ mod tests {
         let newcomer = Arc::new(Connection::new());
         newcomer.begin_request();
         advance(Duration::from_secs(1)).await;
-        assert_eq!(silent.uselessness(Instant::now()), None, "nobody has looked at this one");
+        assert_eq!(silent.uselessness(Instant::now()), None, "this one has not been read from");
         silent.looked();
         for expected in [&refused, &silent, &deaf, &scraper] {
             places.push(all.try_admit(&newcomer).expect("a place"));

@@ -103,8 +103,8 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
 
 fn pushed(push: &Push, now: SystemTime) -> String {
     let (class, state) = match push.fault {
-        None => ("good", "The receiver takes what is pushed"),
-        Some(_) => ("bad", "The last push did not arrive as it should"),
+        None => ("good", "The receiver accepts pushes"),
+        Some(_) => ("bad", "The last push failed"),
     };
     let (at, took) = push.last;
     let mut facts = vec![
@@ -300,7 +300,7 @@ mod tests {
             "<p class=\"state good\">Connected to libvirt</p>",
             "<dt>Collected</dt><dd>3s ago, in 1.5 ms</dd>",
             "<li><b>7</b>in all</li>\n<li class=\"none\"><b>0</b>running</li>\n<li><b>7</b>shutoff</li>\n</ul>",
-            "<p class=\"state good\">The receiver takes what is pushed</p>",
+            "<p class=\"state good\">The receiver accepts pushes</p>",
             "<dt>Pushed</dt><dd>1m ago, in 25 ms</dd>\n<dt>Points</dt><dd>1234</dd>",
             "<h2>Quarantined: 22</h2>",
             "<li style=\"--share: 65%\"><span>block</span> <b>60</b></li>",

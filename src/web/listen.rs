@@ -27,7 +27,7 @@ pub enum WebError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else listens there.
+    /// Another program listens there.
     #[error(
         "cannot listen on {address}, which is in use: stop the program that `ss -ltnp` shows there, or choose another \
          address with --web.listen-address"
@@ -320,7 +320,7 @@ mod tests {
                 )
             );
         }
-        // TEST-NET-1, which no machine has, and a top-level domain that nobody has.
+        // TEST-NET-1, which no machine has, and a top-level domain that does not exist.
         let error = bind(&addresses(&["192.0.2.1:9177"])).expect_err("absent");
         assert_eq!(error.to_string(), "cannot listen on 192.0.2.1:9177");
         let error = bind(&addresses(&["host.invalid:9177"])).expect_err("unknown");

@@ -28,6 +28,7 @@ mod tls;
 mod turns;
 mod unix;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub use listen::{Listener, WebError, bind};
 pub use negotiate::{Negotiated, negotiate};
 pub use overview::{Connection, Overview, Push, Quarantined};
 pub use pulse::Pulse;
-pub use query::{Query, parse_query};
+pub use query::{Query, QueryError, parse_query};
 pub use security::{Loaded, Security, SecurityError};
 pub use server::serve;
 pub use tls::TlsError;
@@ -52,34 +53,33 @@ use crate::encode::{Coding, Format};
 pub trait Source: Send + Sync + 'static {
     /// What an exposition is made from.
     type Collected: Send;
+    /// Why there is nothing to serve; its text, with its causes, is the body of the response.
+    type Error: Error + Send;
 
     /// Collects what `selection` wants; `timeout` is how long the scraper will wait, if it says so. That libvirt does not answer
     /// is no error, but something to show. A scraper that hangs up does not end it.
     fn collect(&self, timeout: Option<Duration>, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
 
-    /// The exposition of what was collected.
-    ///
-    /// The error is one sentence, which becomes a 500.
+    /// The exposition of what was collected. An error becomes a 500.
     fn render(
         &self,
         collected: Self::Collected,
         format: Format,
         coding: Coding,
-    ) -> impl Future<Output = Result<Bytes, String>> + Send;
+    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
     /// The guests as targets, in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. `timeout` is how
     /// long the client will wait, if it says so. A client that hangs up does not end it.
     ///
-    /// The error is one sentence why there is no complete list, which becomes a 503. Asked for only while
-    /// `service_discovery.enabled` is set.
+    /// An error says why there is no complete list, and becomes a 503. Called only while `service_discovery.enabled` is set.
     fn target_groups(
         &self,
         coding: Coding,
         timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<Bytes, String>> + Send;
+    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
-    /// `Ok` once connected to libvirt and collected once; else one sentence why not.
-    fn ready(&self) -> Result<(), String>;
+    /// `Ok` once connected to libvirt and collected once; else why not.
+    fn ready(&self) -> Result<(), Self::Error>;
 
     /// What the landing page shows.
     fn overview(&self) -> Overview;
@@ -87,11 +87,11 @@ pub trait Source: Send + Sync + 'static {
     /// The configuration in effect, which is asked for with every request.
     fn config(&self) -> Arc<Config>;
 
-    /// Reads the configuration anew; the error is one sentence, and then nothing has changed.
-    fn reload(&self) -> impl Future<Output = Result<(), String>> + Send;
+    /// Reloads the configuration; on an error nothing has changed.
+    fn reload(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Counts an answer, for `libvirt_exporter_http_requests_total{path,code}`. `route` is `/`, `/metrics` and `/sd` (wherever
-    /// they are configured to be), one of the pages below `/-/`, or `other`, never a path that a client chose.
+    /// they are configured to be), one of the endpoints below `/-/`, or `other`, never a path that a client chose.
     fn count_request(&self, route: &'static str, code: u16);
 }
 

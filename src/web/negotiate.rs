@@ -1,6 +1,6 @@
 //! Which exposition format a scraper gets, from its `Accept` header (RFC 9110, section 12.5.1).
 //!
-//! Nobody is turned away: what cannot be parsed is ignored, and who accepts nothing that there is gets the text format,
+//! No scraper is refused: what cannot be parsed is ignored, and one that accepts none of the formats gets the text format,
 //! as every Prometheus client library does it.
 
 use std::cmp::Reverse;

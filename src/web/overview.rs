@@ -8,7 +8,7 @@ use crate::config::Group;
 /// What the landing page shows besides version and links.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overview {
-    /// How it stands with libvirt.
+    /// The state of the connection to libvirt.
     pub connection: Connection,
     /// The URI of the libvirt daemon, without secrets.
     pub uri: String,
@@ -30,10 +30,10 @@ pub struct Overview {
     pub config_fault: Option<String>,
 }
 
-/// How it stands with libvirt.
+/// The state of the connection to libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Connection {
-    /// Nobody has asked for a collection.
+    /// No collection has been requested.
     #[default]
     NotTried,
     /// The last collection was good.

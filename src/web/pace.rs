@@ -47,7 +47,7 @@ pub(super) struct Paces {
 }
 
 impl Paces {
-    /// What is known of the same work for the same peer under this number.
+    /// The key of this work for this peer.
     pub(super) fn number(&self, peer: Peer, work: &Work) -> u64 {
         self.hasher.hash_one((peer, work))
     }

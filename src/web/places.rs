@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_can_take_all_places() {
+    async fn no_peer_can_take_all_places() {
         let places = Arc::new(Places::default());
         let take = |text: &str| places.enter(8, peer(text), &connection());
         let taken: Vec<_> = (0..8).filter_map(|number| take(&format!("2001:db8::{number}"))).collect();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nobody_takes_makes_room() {
+    async fn a_stalled_response_makes_room() {
         let places = Arc::new(Places::default());
         let (slow, quick) = (connection(), connection());
         let hold = |connection: &Arc<Connection>, bytes: usize| {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_most_makes_room_even_if_he_takes_his_answers() {
+    async fn the_largest_peer_makes_room_even_if_it_reads() {
         let places = Arc::new(Places::default());
         let greedy: Vec<_> = (0..3).map(|_| connection()).collect();
         let enter = |from: &str, connection: &Arc<Connection>| places.enter(4, peer(from), connection);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_waits_for_room_and_what_it_took_is_told() {
+    async fn a_body_waits_for_room_and_reports_its_sending_time() {
         let places = Arc::new(Places::default());
         let enter = || places.enter(0, peer("192.0.2.1"), &connection()).expect("a place");
         let first = keep(enter(), body(900), 1000).expect("room");

@@ -1,11 +1,11 @@
-//! Whether the loop that accepts connections still turns, asked from outside of the server.
+//! Liveness of the loops that accept connections.
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Questions that wait for the loop; nobody asks faster than it turns unless it is stuck.
+/// Questions that wait for the loop; more than one only if it is stuck.
 const WAITING: usize = 1;
 
-/// Asks the accept loop of one listener for a sign of life.
+/// Asks whether the accept loop of one listener is alive.
 #[derive(Debug, Clone)]
 pub struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
 
@@ -25,9 +25,9 @@ impl Heart {
     /// Answers the next question, whenever it comes. May be dropped and called again.
     pub(super) async fn beat(&mut self) {
         match self.0.recv().await {
-            // Whoever has given up meanwhile does not hear it.
+            // Ignored: the receiver may be dropped.
             Some(question) => drop(question.send(())),
-            // Nobody can ask any more.
+            // All senders are dropped.
             None => std::future::pending().await,
         }
     }

@@ -2,13 +2,55 @@
 
 use std::collections::BTreeSet;
 
+use thiserror::Error;
+
 use crate::collect::Selection;
-use crate::config::{Group, NamePatterns, escape_controls};
+use crate::config::{Group, NamePatterns, ValueError, escape_controls};
 
 /// More expressions than a scrape configuration needs.
 const MAX_DOMAINS: usize = 32;
 /// All expressions together, uncompiled: parsing them takes some ten milliseconds at the most.
 const MAX_DOMAIN_BYTES: usize = 2 << 10;
+
+/// Why a query cannot be answered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum QueryError {
+    /// Two ways to say which groups.
+    #[error("collect[] and exclude[] do not go together, use one of them")]
+    CollectAndExclude,
+    /// No group has this name.
+    #[error("{parameter}: unknown group {name:?}, expected one of {known}")]
+    UnknownGroup {
+        /// `collect[]` or `exclude[]`.
+        parameter: String,
+        /// The name given.
+        name: String,
+        /// The configured ones, with backquotes and commas.
+        known: String,
+    },
+    /// A group that is not collected.
+    #[error("{parameter}: the group `{group}` is not in the configuration's collection.groups, which are {known}")]
+    NotCollected {
+        /// `collect[]` or `exclude[]`.
+        parameter: String,
+        /// The group.
+        group: Group,
+        /// The configured ones, with backquotes and commas.
+        known: String,
+    },
+    /// More expressions than are compiled.
+    #[error("there are more than {MAX_DOMAINS} domain[], join them with `|`")]
+    TooManyDomains,
+    /// Longer expressions than are compiled.
+    #[error("all domain[] together have more than {MAX_DOMAIN_BYTES} bytes")]
+    DomainsTooLong,
+    /// An expression is none, or one that takes too much memory.
+    #[error("{}", domain_fault(.0))]
+    Domain(ValueError),
+    /// The thread that compiled them has panicked.
+    #[error("the expressions could not be compiled")]
+    NotCompiled,
+}
 
 /// What a query asks for. Its expressions are not compiled yet, which is work that a request has to wait its turn for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -21,8 +63,8 @@ pub struct Query {
 /// Parses a query; `configured` are the groups that there are. Parameters that mean nothing here are let pass.
 ///
 /// # Errors
-/// One sentence.
-pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, String> {
+/// If there is something wrong with a parameter.
+pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, QueryError> {
     let mut collect = BTreeSet::new();
     let mut exclude = BTreeSet::new();
     let mut domains: Vec<String> = Vec::new();
@@ -35,10 +77,10 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, String> {
                 count += 1;
                 bytes += value.len();
                 if count > MAX_DOMAINS {
-                    return Err(format!("there are more than {MAX_DOMAINS} domain[], join them with `|`"));
+                    return Err(QueryError::TooManyDomains);
                 }
                 if bytes > MAX_DOMAIN_BYTES {
-                    return Err(format!("all domain[] together have more than {MAX_DOMAIN_BYTES} bytes"));
+                    return Err(QueryError::DomainsTooLong);
                 }
                 domains.push(value.into_owned());
             }
@@ -49,7 +91,7 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, String> {
         (true, true) => None,
         (false, true) => Some(collect),
         (true, false) => Some(configured.iter().copied().filter(|group| !exclude.contains(group)).collect()),
-        (false, false) => return Err("collect[] and exclude[] do not go together, use one of them".to_owned()),
+        (false, false) => return Err(QueryError::CollectAndExclude),
     };
     // What names all is the same as what names none, and can share its collections.
     let groups = groups.filter(|groups: &BTreeSet<Group>| configured.iter().any(|group| !groups.contains(group)));
@@ -73,26 +115,28 @@ impl Query {
     /// Compiles the expressions, which takes some ten milliseconds where they use all that they may: not for async threads.
     ///
     /// # Errors
-    /// One sentence.
-    pub fn compile(&self) -> Result<Selection, String> {
-        let domains = NamePatterns::new(self.domains.clone());
-        let domains = domains.map_err(|error| escape_controls(&format!("domain[]: {error}")))?;
+    /// If one is no expression, or they take too much memory.
+    pub fn compile(&self) -> Result<Selection, QueryError> {
+        let domains = NamePatterns::new(self.domains.clone()).map_err(QueryError::Domain)?;
         Ok(Selection { groups: self.groups.clone(), domains })
     }
 }
 
-fn group(parameter: &str, word: &str, configured: &[Group]) -> Result<Group, String> {
+/// An expression may hold line breaks, but an error is one line.
+fn domain_fault(error: &ValueError) -> String {
+    escape_controls(&format!("domain[]: {error}"))
+}
+
+fn group(parameter: &str, name: &str, configured: &[Group]) -> Result<Group, QueryError> {
     let known = || {
-        let words: Vec<String> = configured.iter().map(|group| format!("`{group}`")).collect();
-        words.join(", ")
+        let names: Vec<String> = configured.iter().map(|group| format!("`{group}`")).collect();
+        names.join(", ")
     };
-    match word.parse::<Group>() {
+    let parameter = parameter.to_owned();
+    match name.parse::<Group>() {
         Ok(group) if configured.contains(&group) => Ok(group),
-        Ok(group) => Err(format!(
-            "{parameter}: the group `{group}` is not in the configuration's collection.groups, which are {}",
-            known()
-        )),
-        Err(_) => Err(format!("{parameter}: unknown group {word:?}, expected one of {}", known())),
+        Ok(group) => Err(QueryError::NotCollected { parameter, group, known: known() }),
+        Err(_) => Err(QueryError::UnknownGroup { parameter, name: name.to_owned(), known: known() }),
     }
 }
 
@@ -136,22 +180,24 @@ mod tests {
             ("domain[]=%0A[", "domain[]: bad regular expression `\\n[`: unclosed character class"),
         ] {
             let refused = parse_query(query, &CONFIGURED).and_then(|query| query.compile());
-            assert_eq!(refused, Err(expected.to_owned()));
+            assert_eq!(refused.expect_err(query).to_string(), expected);
         }
         let many = "domain[]=a&".repeat(33);
         let refused = parse_query(&many, &CONFIGURED);
-        assert_eq!(refused, Err("there are more than 32 domain[], join them with `|`".to_owned()));
+        let text = refused.expect_err("too many").to_string();
+        assert_eq!(text, "there are more than 32 domain[], join them with `|`");
         let long = format!("domain[]={}&domain[]={}", "a".repeat(2000), "b".repeat(49));
         let refused = parse_query(&long, &CONFIGURED);
-        assert_eq!(refused, Err("all domain[] together have more than 2048 bytes".to_owned()));
+        let text = refused.expect_err("too long").to_string();
+        assert_eq!(text, "all domain[] together have more than 2048 bytes");
     }
 
     #[test]
     fn a_query_that_is_refused_compiles_nothing() {
         let expressions: String = (0..31).map(|number| format!("domain[]=%5Cw{{82}}{number}&")).collect();
         let refused = parse_query(&format!("{expressions}collect[]=nonsense"), &CONFIGURED);
-        assert!(refused.is_err_and(|fault| fault.starts_with("collect[]: unknown group")));
+        assert!(matches!(refused, Err(QueryError::UnknownGroup { .. })));
         let query = parse_query(&expressions, &CONFIGURED).expect("what it costs is seen when it is compiled");
-        assert!(query.compile().is_err_and(|fault| fault.ends_with("more than 1 MiB when compiled")));
+        assert!(query.compile().is_err_and(|error| error.to_string().ends_with("more than 1 MiB when compiled")));
     }
 }

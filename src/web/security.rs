@@ -2,11 +2,10 @@
 //!
 //! It is looked at for every connection, every request and every push: if it, or a file that it names, is another one than it
 //! was, it is read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used,
-//! or cannot be read in time, the last good one stays in effect: a typing error neither opens the server to everybody nor takes
+//! or cannot be read in time, the last good one stays in effect: a typing error neither opens the server to all clients nor takes
 //! it down. That is logged once, and `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use super::auth::{Logins, Users};
 use super::limits::RateLimiter;
 use super::tls::{TlsError, server_config};
 use crate::config::{ConfigError, Pem, Tls, WebFile, load_web_file};
+use crate::errors::one_line;
 use crate::files::{FileThread, Stuck};
 
 /// How long a request waits for the files to be looked at.
@@ -86,7 +86,7 @@ struct Stamp {
 }
 
 impl Security {
-    /// Reads the file at `path`; without one everybody is let in over plain HTTP.
+    /// Reads the file at `path`; without one all clients are admitted over plain HTTP.
     pub fn load(path: Option<&Path>) -> Result<Self, SecurityError> {
         let logins = Arc::new(Logins::new().map_err(|_| SecurityError::Random)?);
         let state = Arc::new(Mutex::new(load(path, &logins)?));
@@ -162,7 +162,7 @@ fn look(state: &Mutex<Loaded>, logins: &Arc<Logins>) {
         }
         Err(error) => {
             state.stamps = seen;
-            let error = chain(&error);
+            let error = one_line(&error);
             if state.fault.as_ref() != Some(&error) {
                 tracing::error!(
                     file,
@@ -234,15 +234,4 @@ impl Policy {
             rate_limit: file.rate_limit.map(RateLimiter::new),
         })
     }
-}
-
-/// The error and its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

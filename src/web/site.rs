@@ -1,5 +1,6 @@
 //! The source at its paths.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::security::{Policy, Security};
 use super::turns::{Turn, Turns, Work};
 use crate::config::Config;
 use crate::encode::Coding;
+use crate::errors::one_line;
 
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 /// Prometheus gives up on service discovery when it is time to ask again.
@@ -155,11 +157,11 @@ impl<S: Source> Site<S> {
             Route::Healthy => answer(StatusCode::OK, PLAIN, "domstats-exporter is healthy\n"),
             Route::Ready => match self.source.ready() {
                 Ok(()) => answer(StatusCode::OK, PLAIN, "domstats-exporter is ready\n"),
-                Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
+                Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &error),
             },
             Route::Config => match config.to_public_yaml() {
                 Ok(yaml) => answer(StatusCode::OK, YAML, yaml),
-                Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{error}\n")),
+                Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
             },
             Route::Reload => self.reload(config).await,
         }
@@ -170,7 +172,7 @@ impl<S: Source> Site<S> {
         let Some(place) = self.enter(client, config) else { return too_many(config) };
         let query = match parse_query(uri.query().unwrap_or_default(), &config.collection.groups) {
             Ok(query) => query,
-            Err(fault) => return answer(StatusCode::BAD_REQUEST, PLAIN, fault + "\n"),
+            Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
         };
         let negotiated = negotiate(&list(headers, header::ACCEPT));
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
@@ -181,7 +183,7 @@ impl<S: Source> Site<S> {
         let (sharing, source) = (turn.clone(), Arc::clone(&self.source));
         let selection = match turn.keep(async move { sharing.selection(&query).await }).await {
             Ok(selection) => selection,
-            Err(fault) => return answer(StatusCode::BAD_REQUEST, PLAIN, fault + "\n"),
+            Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
         };
         let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
         let (timeout, deadline) = self.allowance(left, number, config);
@@ -200,7 +202,7 @@ impl<S: Source> Site<S> {
                 let answer = coded(answer(StatusCode::OK, &negotiated.content_type(), body), coding);
                 with_header(answer, header::VARY, "Accept, Accept-Encoding")
             }
-            Err(reason) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, reason + "\n"),
+            Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
     }
 
@@ -220,7 +222,7 @@ impl<S: Source> Site<S> {
                 with_header(answer, header::VARY, "Accept-Encoding")
             }
             // Prometheus keeps the list that it has.
-            Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
+            Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &error),
         }
     }
 
@@ -252,8 +254,8 @@ impl<S: Source> Site<S> {
             return answer(StatusCode::FORBIDDEN, PLAIN, refusal);
         }
         match self.source.reload().await {
-            Ok(()) => answer(StatusCode::OK, PLAIN, "the configuration has been read anew\n"),
-            Err(fault) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, fault + "\n"),
+            Ok(()) => answer(StatusCode::OK, PLAIN, "configuration reloaded\n"),
+            Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
     }
 }
@@ -328,6 +330,11 @@ fn answer(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Ans
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// The response that says why there is no other.
+fn failure(status: StatusCode, error: &dyn Error) -> Answer {
+    answer(status, PLAIN, one_line(error) + "\n")
 }
 
 /// Says how the body of `answer` is compressed.

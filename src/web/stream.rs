@@ -135,7 +135,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
         if outcome.is_ready() && self.connection.flushed() {
-            // Whoever reads has looked already, while the answer was being made; now the time of the client runs.
+            // The reader was polled while the response was being made; from now on the client's time counts.
             cx.waker().wake_by_ref();
         }
         self.timed(cx, outcome)

@@ -1,13 +1,9 @@
 //! From the `tls_server_config` of a web configuration file to what rustls serves with.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
@@ -15,41 +11,15 @@ use tokio_rustls::rustls::{
 };
 
 use super::client_certificates::{AnyCertificate, Verifier};
-use crate::config::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion, read_pem};
+use crate::config::{self, CipherSuite, ClientAuth, Curve, Tls, TlsVersion};
+use crate::pem::{Pem, PemError};
 
 /// Why there is no TLS.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file that the web configuration names cannot be read.
-    #[error("cannot read {key}_file {}", path.display())]
-    Unreadable {
-        /// The key in the web configuration file, without `_file`.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// What should be PEM is not.
-    #[error("{place} holds no {what} in PEM")]
-    Pem {
-        /// The key in the web configuration file, and the file if it is one.
-        place: String,
-        /// What was looked for.
-        what: &'static str,
-        /// What the parser says.
-        #[source]
-        source: pem::Error,
-    },
-    /// Nothing of the sort is in the file.
-    #[error("{place} holds no {what} in PEM")]
-    Missing {
-        /// The key in the web configuration file, and the file if it is one.
-        place: String,
-        /// What was looked for.
-        what: &'static str,
-    },
+    /// A certificate or a key that the web configuration names is not as it should be.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// A certificate of an authority is none.
     #[error("cannot use the certificates in {place}")]
     Authority {
@@ -88,11 +58,9 @@ pub(super) fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let (bytes, place) = read(&tls.key, "key")?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes);
-    let key = key.map_err(|source| TlsError::Pem { place, what: "private key", source })?;
+    let key = read(&tls.key, "key")?.private_key()?;
     let mut config = builder
-        .with_single_cert(certificates(&tls.cert, "cert")?, key)
+        .with_single_cert(read(&tls.cert, "cert")?.certificates()?, key)
         .map_err(|source| TlsError::Certificate { source })?;
     config.ignore_client_order = tls.prefer_server_cipher_suites;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -153,11 +121,11 @@ fn client_verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Option<Ar
     let mut named = Vec::new();
     match &tls.client_ca {
         Some(authorities) => {
-            named = certificates(authorities, "client_ca")?;
+            let pem = read(authorities, "client_ca")?;
+            named = pem.certificates()?;
             for certificate in &named {
-                roots
-                    .add(certificate.clone())
-                    .map_err(|source| TlsError::Authority { place: place(authorities, "client_ca"), source })?;
+                let added = roots.add(certificate.clone());
+                added.map_err(|source| TlsError::Authority { place: pem.place.clone(), source })?;
             }
         }
         // Single ones that rustls cannot use are no reason to trust none.
@@ -170,28 +138,10 @@ fn client_verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Option<Ar
     Ok(Some(Arc::new(Verifier::new(verifier, named, tls.client_allowed_sans.clone()))))
 }
 
-fn certificates(pem: &Pem, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let (bytes, place) = read(pem, key)?;
-    let what = "certificate";
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(TlsError::Missing { place, what }),
-        Ok(found) => Ok(found),
-        Err(source) => Err(TlsError::Pem { place, what, source }),
-    }
-}
-
-fn read(pem: &Pem, key: &'static str) -> Result<(Vec<u8>, String), TlsError> {
-    let bytes = match pem {
-        Pem::Inline(text) => text.clone().into_bytes(),
-        Pem::File(path) => read_pem(path).map_err(|source| TlsError::Unreadable { key, path: path.clone(), source })?,
-    };
-    Ok((bytes, place(pem, key)))
-}
-
-fn place(pem: &Pem, key: &str) -> String {
-    match pem {
-        Pem::Inline(_) => key.to_owned(),
-        Pem::File(path) => format!("{key}_file {}", path.display()),
+/// `key` is the key of the web configuration without `_file`.
+fn read(source: &config::Pem, key: &str) -> Result<Pem, PemError> {
+    match source {
+        config::Pem::Inline(text) => Ok(Pem { place: key.to_owned(), bytes: text.clone().into_bytes() }),
+        config::Pem::File(path) => Pem::read(&format!("{key}_file"), path),
     }
 }

@@ -1,5 +1,4 @@
-//! Whose work goes next: collecting, building and encoding take most of what the exporter ever takes, and any client can ask
-//! for them.
+//! Which request is worked on next: collecting, building and encoding are the expensive part, and any client can ask for them.
 //!
 //! A client that asks for many things at once gets one after the other, and peers go round in turn. Who asks for what is being
 //! collected already joins in, which costs nothing.
@@ -13,7 +12,7 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 
 use super::limits::Peer;
-use super::query::Query;
+use super::query::{Query, QueryError};
 use crate::collect::Selection;
 use crate::encode::{Coding, Format};
 
@@ -80,7 +79,7 @@ pub(super) struct Turn(Arc<Held>);
 struct Held {
     turns: Arc<Turns>,
     number: u64,
-    selection: OnceCell<Result<Selection, String>>,
+    selection: OnceCell<Result<Selection, QueryError>>,
 }
 
 impl Turns {
@@ -99,7 +98,7 @@ impl Turns {
             self.advance();
             match timeout(LOOK, &mut granted).await {
                 Ok(Ok(turn)) => return turn,
-                // Nothing drops a grant that somebody waits for.
+                // A grant with a waiting receiver is never dropped.
                 Ok(Err(_)) => return std::future::pending().await,
                 Err(_) => {}
             }
@@ -131,7 +130,7 @@ impl Turns {
                 going_on.iter().any(|one| one.peer == *peer) || waiting.iter().any(|one| one.peer == *peer)
             });
         }
-        // Where nobody took a turn it ends here, which needs the state.
+        // A turn without a taker ends here, which needs the lock.
         drop(lost);
     }
 }
@@ -191,19 +190,19 @@ impl Turn {
     }
 
     /// What `query` selects, compiled once for all who share the turn, on a thread that may block.
-    pub(super) async fn selection(&self, query: &Query) -> Result<Selection, String> {
+    pub(super) async fn selection(&self, query: &Query) -> Result<Selection, QueryError> {
         let compile = || async {
             if query.is_cheap() {
                 return query.compile();
             }
             let query = query.clone();
             let compiled = tokio::task::spawn_blocking(move || query.compile()).await;
-            compiled.unwrap_or_else(|_| Err("the expressions could not be compiled".to_owned()))
+            compiled.unwrap_or(Err(QueryError::NotCompiled))
         };
         self.0.selection.get_or_init(compile).await.clone()
     }
 
-    /// It has been collected: whoever comes from here on may expect newer data.
+    /// It has been collected: later requests may expect newer data.
     pub(super) fn collected(&self) {
         let mut state = self.0.turns.state();
         state.going_on.iter_mut().filter(|one| one.number == self.0.number).for_each(|one| one.open = false);
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_for_the_same_shares_a_turn_until_it_is_collected() {
+    async fn equal_requests_share_a_turn_until_it_is_collected() {
         let turns = Arc::new(Turns::default());
         let first = ended(ask(&turns, "192.0.2.1", "").await).await;
         let second = ended(ask(&turns, "192.0.2.2", "").await).await;
@@ -288,7 +287,7 @@ mod tests {
         drop((first, second, third));
         let [one, two] = waiting;
         assert!(Arc::ptr_eq(&ended(one).await.0, &ended(two).await.0));
-        // Whoever hangs up while waiting, or before he has taken his turn, leaves nothing behind.
+        // A client that hangs up while waiting, or before its turn, leaves nothing behind.
         let held = ended(ask(&turns, "192.0.2.1", "domain[]=b").await).await;
         ask(&turns, "192.0.2.1", "domain[]=c").await.abort();
         tokio::task::yield_now().await;

@@ -29,7 +29,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on a socket file at `path`; one that nobody answers on any more is replaced. `address` is for errors.
+/// Listens on a socket file at `path`; a stale one is replaced. `address` is for errors.
 pub(super) fn listen(path: &Path, address: &str) -> Result<(UnixListener, SocketFile), WebError> {
     let address = || address.to_owned();
     let failed = |source: io::Error| match source.kind() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use domstats_exporter::app::exporter::Exporter;
+use domstats_exporter::app::Exporter;
 use domstats_exporter::collect::Selection;
 use domstats_exporter::domains::{Snapshot, Target};
 use domstats_exporter::encode::Format;
@@ -42,7 +42,7 @@ impl Observer {
         let heard = Arc::clone(&events);
         let sink: EventSink = Arc::new(move |event| heard.lock().unwrap().push((Instant::now(), event)));
         connection.watch_events(sink).unwrap();
-        let exporter = Exporter::start(&config).unwrap();
+        let exporter = Exporter::start(&config, None).unwrap();
         let runtime = Arc::new(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
         let timeline = Arc::new(Timeline::default());
         let stop = Arc::new(AtomicBool::new(false));
@@ -103,9 +103,8 @@ impl Observer {
 
     /// A scrape, as text.
     pub fn scrape(&self) -> String {
-        let everything = Selection::default();
-        let collection = self.runtime.block_on(self.exporter.collect(None, &everything));
-        let families = self.exporter.families(&collection, &everything);
+        let collected = self.runtime.block_on(self.exporter.collect(None, Selection::default()));
+        let families = self.exporter.families(&collected);
         String::from_utf8(Format::Text.encode(&families)).unwrap()
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn malformed_requests_are_refused_and_harm_nobody() {
+async fn malformed_requests_are_refused_and_harm_no_other() {
     let server = Server::start(Fake::default());
     let mut wrong = Vec::new();
     let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20));
@@ -168,7 +168,7 @@ async fn shutdown_lets_a_request_in_flight_finish() {
     let Server { address, source, stop, mut task } = server;
     stop.send(()).expect("listening");
     assert_eq!(read_all(&mut idle).await, "");
-    assert!(TcpStream::connect(address).await.is_err(), "nobody new is let in");
+    assert!(TcpStream::connect(address).await.is_err(), "no new connection is accepted");
     assert!(timeout(Duration::from_millis(50), &mut task).await.is_err(), "the request is not answered yet");
     source.permits.add_permits(1);
     let answer = Answer::parse(&read_all(&mut busy).await);

@@ -19,15 +19,26 @@ use super::site::{HTML, JSON, PLAIN};
 use super::*;
 use crate::config;
 
+/// Why the source has nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+struct Fault(String);
+
+impl From<&str> for Fault {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 /// A source that shows what it was asked, and answers when the test lets it.
 struct Fake {
-    body: Result<Bytes, String>,
-    groups: Result<Bytes, String>,
-    ready: Mutex<Result<(), String>>,
+    body: Result<Bytes, Fault>,
+    groups: Result<Bytes, Fault>,
+    ready: Mutex<Result<(), Fault>>,
     asked: Mutex<Vec<(Option<Duration>, Selection)>>,
     rendered: Mutex<Vec<(Format, Coding)>>,
     discovered: Mutex<Vec<(Coding, Option<Duration>)>>,
-    reloads: Mutex<Vec<Result<(), String>>>,
+    reloads: Mutex<Vec<Result<(), Fault>>>,
     config: RwLock<Arc<Config>>,
     counted: Mutex<Vec<(&'static str, u16)>>,
     /// One permit per exposition, and per list of targets.
@@ -53,24 +64,25 @@ impl Default for Fake {
 
 impl Source for Fake {
     type Collected = ();
+    type Error = Fault;
 
     async fn collect(&self, timeout: Option<Duration>, selection: Selection) {
         self.asked.lock().expect("not poisoned").push((timeout, selection));
         self.permits.acquire().await.expect("never closed").forget();
     }
 
-    async fn render(&self, (): (), format: Format, coding: Coding) -> Result<Bytes, String> {
+    async fn render(&self, (): (), format: Format, coding: Coding) -> Result<Bytes, Fault> {
         self.rendered.lock().expect("not poisoned").push((format, coding));
         self.body.clone()
     }
 
-    async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, String> {
+    async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, Fault> {
         self.discovered.lock().expect("not poisoned").push((coding, timeout));
         self.permits.acquire().await.expect("never closed").forget();
         self.groups.clone()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), Fault> {
         self.ready.lock().expect("not poisoned").clone()
     }
 
@@ -82,7 +94,7 @@ impl Source for Fake {
         Arc::clone(&self.config.read().expect("not poisoned"))
     }
 
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self) -> Result<(), Fault> {
         self.reloads.lock().expect("not poisoned").pop().unwrap_or(Ok(()))
     }
 

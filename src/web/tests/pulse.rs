@@ -10,7 +10,7 @@ async fn a_loop_beats_while_it_turns_and_not_when_it_has_ended() {
         async move { pulse.beats().await }
     });
     tokio::task::yield_now().await;
-    assert!(!asked.is_finished(), "nobody accepts yet");
+    assert!(!asked.is_finished(), "the loop does not run yet");
     let (stop, stopped) = oneshot::channel::<()>();
     let security = Arc::new(Security::load(None).expect("nothing to load"));
     let server = tokio::spawn(serve(listeners, security, Arc::new(Fake::default()), async move {

@@ -84,8 +84,8 @@ const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[tokio::test]
 async fn what_the_source_cannot_do_is_said_in_its_words() {
-    let server = Server::start(Fake { body: Err("the worker is gone".to_owned()), ..Fake::default() });
-    *server.source.ready.lock().expect("not poisoned") = Err("not connected to libvirt yet".to_owned());
+    let server = Server::start(Fake { body: Err("the worker is gone".into()), ..Fake::default() });
+    *server.source.ready.lock().expect("not poisoned") = Err("not connected to libvirt yet".into());
     let metrics = server.get("/libvirt/metrics").await;
     assert_eq!((metrics.code, metrics.body.as_str()), (500, "the worker is gone\n"));
     let ready = server.get("/-/ready").await;
@@ -152,11 +152,11 @@ async fn reloading_is_allowed_or_refused_in_words() {
     assert_eq!((refused.code, refused.body.as_str()), (403, words));
     // The configuration is asked for with every request.
     *server.source.config.write().expect("not poisoned") = Arc::new(config("{enable_lifecycle: true}"));
-    server.source.reloads.lock().expect("not poisoned").push(Err("x.yaml:1:1: bad".to_owned()));
+    server.source.reloads.lock().expect("not poisoned").push(Err("x.yaml:1:1: bad".into()));
     let failed = server.request("POST", "/-/reload", "").await;
     assert_eq!((failed.code, failed.body.as_str()), (500, "x.yaml:1:1: bad\n"));
     let done = server.request("POST", "/-/reload", "Content-Length: 3\r\n\r\nabc").await;
-    assert_eq!((done.code, done.body.as_str()), (200, "the configuration has been read anew\n"));
+    assert_eq!((done.code, done.body.as_str()), (200, "configuration reloaded\n"));
     let wrong = server.get("/-/reload").await;
     assert_eq!((wrong.code, wrong.header("allow")), (405, Some("POST")));
     assert_eq!(wrong.body, "this path answers POST only\n");
@@ -194,7 +194,7 @@ async fn the_guests_are_served_as_targets_where_that_is_on() {
 #[tokio::test]
 async fn there_is_no_list_of_targets_rather_than_a_part_of_it() {
     let config = RwLock::new(Arc::new(discovering("{max_requests: 1}", "/sd")));
-    let groups = Err("libvirt is away".to_owned());
+    let groups = Err("libvirt is away".into());
     let server = Server::start(Fake { config, groups, permits: Semaphore::new(1), ..Fake::default() });
     let away = server.get("/sd").await;
     assert_eq!((away.code, away.header("content-type"), away.body.as_str()), (503, Some(PLAIN), "libvirt is away\n"));

@@ -1,15 +1,16 @@
-//! What a sender knows of its series, over several pushes.
+//! Start times, deltas and ends of series over several pushes.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::config::{Naming, Temporality};
 use crate::encode::otlp::{Chunks, Dialect, Part};
 use crate::metrics::{
-    Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Subject, SubjectId, Taken, Unit, Value,
+    Families, Family, Histogram, Kind, LabelSet, Meta, Origin, Sample, Started, Subject, SubjectId, Taken, Unit, Value,
 };
+use crate::push::Series as _;
 
 /// A domain at one moment.
 #[derive(Clone, Copy)]
@@ -135,9 +136,9 @@ fn of(parts: &[Part], name: &str, domain: &str) -> Option<(Value, u64)> {
 fn arrive(series: &mut Series, temporality: Temporality, batch: &Batch, parts: Vec<Part>) {
     let mut chunks = Chunks::new(dialect(temporality), parts);
     while let Some(chunk) = chunks.next_chunk() {
-        series.taken(&chunk);
+        series.accepted(&chunk);
     }
-    series.all_taken(batch);
+    series.ended(batch, true);
 }
 
 /// Pushes `batch`, and all of it arrives.
@@ -166,13 +167,13 @@ fn a_counter_starts_when_its_domain_did_or_the_receiver_first_saw_it() {
     // Shut off, and started again.
     push(&mut series, batch(50, &[Domain { running: false, ..running("a", 1) }]));
     assert_eq!(start(&mut series, batch(60, &[running("a", 1)])), 60);
-    // What is known comes first; then it is reset.
+    // A known start comes first; then there is a reset.
     assert_eq!(start(&mut series, batch(70, &[Domain { started: Some(55), ..running("a", 2) }])), 55);
     assert_eq!(start(&mut series, batch(80, &[Domain { started: Some(55), ..running("a", 1) }])), 70);
 }
 
 #[test]
-fn what_has_ended_is_told_once_it_arrives() {
+fn ends_are_sent_until_they_are_accepted() {
     let cumulative = Temporality::Cumulative;
     let mut series = Series::new(&dialect(cumulative));
     let mut both = batch(10, &[running("a", 1), running("b", 1)]);
@@ -199,9 +200,9 @@ fn what_has_ended_is_told_once_it_arrives() {
     assert_eq!(ended(&series.parts(&mut batch(30, &[]))).len(), 3);
 }
 
-/// What part of a push has told has to be ended, too, even if no push ever arrives as a whole.
+/// Series in the accepted part of a push are ended, too, even if no push is ever accepted as a whole.
 #[test]
-fn what_half_a_push_has_told_ends_as_well() {
+fn series_of_a_half_accepted_push_end_as_well() {
     let mut series = Series::new(&dialect(Temporality::Cumulative));
     let domains = |parts: &[Part]| {
         let of_ends = parts[1..].iter().flat_map(samples).filter_map(|sample| sample.0.1);
@@ -213,8 +214,8 @@ fn what_half_a_push_has_told_ends_as_well() {
         let parts = series.parts(&mut batch);
         let ends = domains(&parts);
         let mut chunks = Chunks::new(dialect(Temporality::Cumulative), parts);
-        series.taken(&chunks.next_chunk().expect("a chunk"));
-        series.given_up(&batch);
+        series.accepted(&chunks.next_chunk().expect("a chunk"));
+        series.ended(&batch, false);
         ends
     };
     assert!(half(10, &["a", "b"]).is_empty());
@@ -228,7 +229,7 @@ fn what_half_a_push_has_told_ends_as_well() {
 }
 
 #[test]
-fn a_delta_is_what_has_not_been_told() {
+fn a_delta_is_what_no_push_has_delivered() {
     let delta = Temporality::Delta;
     let mut series = Series::new(&dialect(delta));
     let mut first = batch(10, &[running("a", 100)]);
@@ -254,7 +255,7 @@ fn a_delta_is_what_has_not_been_told() {
     let histogram = &parts[0].families.histograms[number];
     assert_eq!((&*histogram.buckets, histogram.sum), (&[(1.0, 5), (f64::INFINITY, 10)][..], Some(0.0)));
     arrive(&mut series, delta, &third, parts);
-    // Away for a push, then begun anew.
+    // Away for a push, then reset.
     let mut fourth = batch(40, &[]);
     let parts = series.parts(&mut fourth);
     arrive(&mut series, delta, &fourth, parts);
@@ -264,7 +265,7 @@ fn a_delta_is_what_has_not_been_told() {
 }
 
 #[test]
-fn what_began_after_the_last_push_is_told_whole_even_if_it_is_more() {
+fn a_counter_reset_after_the_last_push_is_sent_whole_even_if_larger() {
     let delta = Temporality::Delta;
     let mut series = Series::new(&dialect(delta));
     let mut first = batch(10, &[running("a", 100)]);
@@ -277,7 +278,7 @@ fn what_began_after_the_last_push_is_told_whole_even_if_it_is_more() {
 }
 
 #[test]
-fn a_domain_that_is_known_to_be_new_is_told_whole() {
+fn counters_of_a_new_domain_are_sent_whole() {
     let delta = Temporality::Delta;
     let mut series = Series::new(&dialect(delta));
     let mut first = batch(10, &[]);
@@ -286,7 +287,7 @@ fn a_domain_that_is_known_to_be_new_is_told_whole() {
     let parts = series.parts(&mut batch(20, &[Domain { started: Some(15), ..running("new", 3) }, running("old", 9)]));
     assert_eq!(of(&parts, "count", "new"), Some((Value::Unsigned(3), 15)));
     assert_eq!(of(&parts, "count", "old"), None);
-    // Nobody took it, and nothing of it is lost.
+    // It was not accepted, and nothing of it is lost.
     let parts = series.parts(&mut batch(30, &[Domain { started: Some(15), ..running("new", 5) }, running("old", 9)]));
     assert_eq!(of(&parts, "count", "new"), Some((Value::Unsigned(5), 15)));
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::Batch;
 use super::delta::Deltas;
 use crate::config::Temporality;
 use crate::encode::otlp::{Chunk, Dialect, Part, Starts};
 use crate::metrics::{Families, Family, LabelSet, Lifetimes, Sample, Subject, Value};
+use crate::push::{self, Batch};
 
 /// After more pushes in a row that failed halfway, the ends of series are not sent: receivers drop those by themselves after
 /// some minutes.
@@ -92,25 +92,16 @@ impl Series {
         std::iter::once(values).chain(ends).collect()
     }
 
-    /// A request with part of what [`Series::parts`] gave was taken, or may have been.
-    pub(super) fn taken(&mut self, chunk: &Chunk) {
-        self.partly = true;
-        if let Some(deltas) = &mut self.deltas {
-            let of_values = chunk.covers.iter().filter(|(part, _, _)| *part == 0);
-            of_values.for_each(|(_, family, range)| deltas.taken(*family, range.clone()));
-        }
-    }
-
-    /// All requests of `batch` were taken.
-    pub(super) fn all_taken(&mut self, batch: &Batch) {
+    /// All requests of `batch` were accepted.
+    fn complete(&mut self, batch: &Batch) {
         self.lifetimes.settle();
         self.told.clear();
         self.tell(batch);
     }
 
-    /// The push of `batch` has ended before all of its requests were taken. If some were, its series are among those that
+    /// The push of `batch` has ended before all of its requests were accepted. If some were, its series are among those that
     /// receivers have; which of them does not matter, as the end of a series that never was does no harm.
-    pub(super) fn given_up(&mut self, batch: &Batch) {
+    fn incomplete(&mut self, batch: &Batch) {
         if !self.partly {
             return;
         }
@@ -145,6 +136,22 @@ impl Series {
             labels: labels.sets().map(|set| print(None, set)).collect(),
             subjects: subjects.iter().map(|subject| print(Some(subject.kind), subject.labels)).collect(),
         }
+    }
+}
+
+impl push::Series for Series {
+    type Part = Chunk;
+
+    fn accepted(&mut self, chunk: &Chunk) {
+        self.partly = true;
+        if let Some(deltas) = &mut self.deltas {
+            let of_values = chunk.covers.iter().filter(|(part, _, _)| *part == 0);
+            of_values.for_each(|(_, family, range)| deltas.accepted(*family, range.clone()));
+        }
+    }
+
+    fn ended(&mut self, batch: &Batch, complete: bool) {
+        if complete { self.complete(batch) } else { self.incomplete(batch) }
     }
 }
 

@@ -41,7 +41,7 @@ struct Delay {
 }
 
 impl Status {
-    /// An empty one if `bytes` are none: it only explains what is known from elsewhere.
+    /// An empty one if `bytes` are none: it only adds to the status code.
     pub(super) fn read(bytes: &[u8]) -> Self {
         Self::decode(bytes).unwrap_or_default()
     }

@@ -10,10 +10,11 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use hyper::header::{self, HeaderMap};
 use percent_encoding::percent_decode_str;
 
+use super::super::reply::{Reply, decompress, excerpt, text};
+use super::super::verdict::Verdict;
 use super::http::{is_passing, retry_after};
-use super::reply::{Reply, decompress, text, words};
+use super::response::accepted;
 use super::status::Status;
-use super::transport::Answer;
 
 /// The method that takes metrics.
 pub(super) const PATH: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -41,7 +42,7 @@ pub(super) fn frame(message: &[u8], compressed: bool) -> Vec<u8> {
 }
 
 /// What the status says, which is in the trailers, or in the header if there is nothing else.
-pub(super) fn answer(reply: &Reply) -> Answer {
+pub(super) fn verdict(reply: &Reply) -> Verdict {
     let headers = &reply.head.headers;
     let status = |of: &HeaderMap| text(of, "grpc-status").parse::<u32>().ok();
     let found = reply.trailers.as_ref().and_then(|of| Some((status(of)?, of)));
@@ -49,30 +50,30 @@ pub(super) fn answer(reply: &Reply) -> Answer {
         return without_status(reply);
     };
     if code == OK {
-        return reply.accepted(message(&reply.body, reply.header("grpc-encoding")));
+        return accepted(reply, message(&reply.body, reply.header("grpc-encoding")));
     }
-    let said = words(&percent_decode_str(text(of, "grpc-message")).decode_utf8_lossy());
+    let said = excerpt(&percent_decode_str(text(of, "grpc-message")).decode_utf8_lossy());
     let reason = format!("it answered with gRPC status {code}: {said}");
     let details = BASE64.decode(text(of, "grpc-status-details-bin")).unwrap_or_default();
     let after = Status::read(&details).retry_delay();
     if PASSING.contains(&code) || (code == RESOURCE_EXHAUSTED && after.is_some()) {
-        Answer::Later { after, reason }
+        Verdict::unavailable(reason, after)
     } else {
-        Answer::Refused { reason }
+        Verdict::refused(reason)
     }
 }
 
 /// gRPC whose trailers did not arrive leaves open what became of the request; anything else comes from a proxy.
-fn without_status(reply: &Reply) -> Answer {
+fn without_status(reply: &Reply) -> Verdict {
     let status = reply.head.status;
     let fault = reply.fault.as_ref().map(|fault| format!(", {fault}")).unwrap_or_default();
     let reason = format!("it answered {status} without a gRPC status{fault}");
     if status.is_success() && reply.header(header::CONTENT_TYPE.as_str()).starts_with("application/grpc") {
-        Answer::Lost { reason }
+        Verdict::unanswered(reason)
     } else if is_passing(status) {
-        Answer::Later { after: retry_after(&reply.head.headers, reply.at), reason }
+        Verdict::unavailable(reason, retry_after(&reply.head.headers, reply.at))
     } else {
-        Answer::Refused { reason }
+        Verdict::refused(reason)
     }
 }
 
@@ -112,6 +113,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::push::Outcome;
 
     /// A receiver that rejects seven points.
     fn seven() -> Vec<u8> {
@@ -148,18 +150,18 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_as_its_flag_and_its_encoding_say() {
-        let rejected = Answer::Taken { rejected: 7, words: "full".into() };
+        let rejected = Verdict::accepted(7, "full".into());
         for (body, encoding) in [
             (frame(&seven(), false), None),
             (frame(&seven(), false), Some("gzip")),
             (frame(&gzip(&seven()), true), Some("gzip")),
             (frame(&deflate(&seven()), true), Some("deflate")),
         ] {
-            assert_eq!(answer(&reply(body, encoding, GOOD)), rejected, "{encoding:?}");
+            assert_eq!(verdict(&reply(body, encoding, GOOD)), rejected, "{encoding:?}");
         }
-        let nothing = Answer::Taken { rejected: 0, words: String::new() };
+        let nothing = Verdict::accepted(0, String::new());
         for body in [Vec::new(), frame(&[], false), frame(&gzip(&[]), true)] {
-            assert_eq!(answer(&reply(body, Some("gzip"), GOOD)), nothing);
+            assert_eq!(verdict(&reply(body, Some("gzip"), GOOD)), nothing);
         }
     }
 
@@ -180,14 +182,17 @@ mod tests {
             (bomb, Some("gzip"), "decompressed it is longer than 65536 bytes"),
             (frame(&gzip(&seven()), false), Some("gzip"), "failed to decode Protobuf message"),
         ] {
-            let Answer::Taken { rejected: 0, words } = answer(&reply(body, encoding, GOOD)) else { panic!("{why}") };
-            assert!(words.starts_with(&format!("its answer cannot be read: {why}")), "{words}");
+            let Verdict { rejected: 0, outcome: Outcome::Success, message, .. } = verdict(&reply(body, encoding, GOOD))
+            else {
+                panic!("{why}")
+            };
+            assert!(message.starts_with(&format!("its answer cannot be read: {why}")), "{message}");
         }
     }
 
     #[test]
     fn the_status_is_in_the_trailers_or_in_the_header_or_the_outcome_is_unknown() {
-        let refused = |reply: &Reply| matches!(answer(reply), Answer::Refused { .. });
+        let refused = |reply: &Reply| verdict(reply).outcome == Outcome::Refused;
         assert!(refused(&reply(Vec::new(), None, &[("grpc-status", "3")])));
         let mut only_header = reply(Vec::new(), None, &[]);
         only_header.head.headers.insert("grpc-status", HeaderValue::from_static("12"));
@@ -195,7 +200,7 @@ mod tests {
         let mut cut = reply(frame(&seven(), false), None, &[]);
         cut.fault = Some("it broke off: reset".into());
         let reason = "it answered 200 OK without a gRPC status, it broke off: reset".to_owned();
-        assert_eq!(answer(&cut), Answer::Lost { reason });
+        assert_eq!(verdict(&cut), Verdict::unanswered(reason));
         let mut page = reply(b"<h1>".to_vec(), None, &[]);
         page.head.headers.insert("content-type", HeaderValue::from_static("text/html"));
         assert!(refused(&page));

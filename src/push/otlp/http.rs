@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 
-use super::reply::{Reply, decompress, text, words};
+use super::super::reply::{Reply, decompress, excerpt, text};
+use super::super::verdict::Verdict;
+use super::response::accepted;
 use super::status::Status;
-use super::transport::Answer;
 
 /// The same text is another URL in another place, which is what OTLP's specification wants.
 const NOT_FOUND: &str = "; a path in otlp.endpoint or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is used as it is, \
     OTEL_EXPORTER_OTLP_ENDPOINT gets /v1/metrics added; most receivers take metrics at /v1/metrics";
 
 /// What the status says; the body only adds to it.
-pub(super) fn answer(reply: &Reply) -> Answer {
+pub(super) fn verdict(reply: &Reply) -> Verdict {
     let status = reply.head.status;
     let content_type = reply.header(header::CONTENT_TYPE.as_str());
     let body = decompress(&reply.body, reply.header(header::CONTENT_ENCODING.as_str()));
@@ -22,15 +23,15 @@ pub(super) fn answer(reply: &Reply) -> Answer {
         // A page for people has not come from an OTLP receiver, but from a login in front of one.
         if content_type.starts_with("text/html") {
             let reason = format!("it answered {status} with `text/html`, which no OTLP receiver does");
-            return Answer::Refused { reason };
+            return Verdict::refused(reason);
         }
         // Some receivers answer with JSON, or with a word.
         let body = if content_type.starts_with("application/x-protobuf") || reply.body.is_empty() {
             body
         } else {
-            Err(format!("it is `{}`", words(content_type)))
+            Err(format!("it is `{}`", excerpt(content_type)))
         };
-        return reply.accepted(body);
+        return accepted(reply, body);
     }
     let said = match body {
         Ok(body) if content_type.starts_with("application/x-protobuf") => Status::read(&body).message,
@@ -42,15 +43,15 @@ pub(super) fn answer(reply: &Reply) -> Answer {
     let mut reason = format!("it answered {status}");
     if !said.is_empty() {
         reason.push_str(": ");
-        reason.push_str(&words(&said));
+        reason.push_str(&excerpt(&said));
     }
     if status == StatusCode::NOT_FOUND {
         reason.push_str(NOT_FOUND);
     }
     if is_passing(status) {
-        Answer::Later { after: retry_after(&reply.head.headers, reply.at), reason }
+        Verdict::unavailable(reason, retry_after(&reply.head.headers, reply.at))
     } else {
-        Answer::Refused { reason }
+        Verdict::refused(reason)
     }
 }
 

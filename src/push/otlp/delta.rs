@@ -119,8 +119,8 @@ impl Deltas {
         (out, all_starts)
     }
 
-    /// These samples of what [`Deltas::take`] gave were taken.
-    pub(super) fn taken(&mut self, family: usize, range: Range<usize>) {
+    /// These samples of what [`Deltas::take`] gave were accepted.
+    pub(super) fn accepted(&mut self, family: usize, range: Range<usize>) {
         let pending = self.pending.get_mut(family).and_then(|pending| pending.get_mut(range));
         for (key, baseline) in pending.into_iter().flatten().filter_map(Option::take) {
             self.told.insert(key, baseline);
