@@ -484,3 +484,22 @@ fn dependencies_point_one_way() {
     let unused: Vec<_> = allowed.difference(&needed).collect();
     assert!(unused.is_empty(), "LAYERS allows what is not used: {unused:?}");
 }
+
+/// ARCHITECTURE.md names files that exist, and in its tables functions that are in the file beside them.
+#[test]
+fn architecture_md_is_current() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let path = regex::Regex::new(r"`(src/[^`*]+)`").expect("a valid expression");
+    let paths: Vec<String> = path.captures_iter(&text).map(|found| found[1].to_owned()).collect();
+    let absent: Vec<_> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(paths.len() > 40 && absent.is_empty(), "{absent:?}");
+    // `file` | `function`, and (`file`, `function`).
+    let pair = regex::Regex::new(r"`(src/[^`]+\.rs)`(?: \| |,\s+)`(\w+)`").expect("a valid expression");
+    let pairs: Vec<_> = pair.captures_iter(&text).map(|found| (found[1].to_owned(), found[2].to_owned())).collect();
+    let has = |(file, function): &&(String, String)| {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        [format!("fn {function}("), format!("fn {function}<")].iter().any(|declared| text.contains(declared))
+    };
+    let absent: Vec<_> = pairs.iter().filter(|pair| !has(pair)).collect();
+    assert!(pairs.len() > 30 && absent.is_empty(), "{absent:?}");
+}
