@@ -4,11 +4,8 @@
 #[path = "support/scraper.rs"]
 mod scraper;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use domstats_exporter::collect::Selection;
-use domstats_exporter::config::Group;
 use domstats_exporter::libvirt::ErrorClass;
 use fake_libvirtd::{Change, Procedure, ReplyFault, Times};
 use scraper::{Scrape, Scraper, daemon};
@@ -47,39 +44,6 @@ fn idle_connections_are_given_back() {
     }
     assert!(counters.open_connections() > 1);
     assert!(only_events(Duration::from_secs(20)), "{}", counters.open_connections());
-}
-
-#[test]
-fn twenty_scrapers_at_once_cost_one_collection() {
-    let daemon = daemon(50);
-    let scraper = Scraper::new(&daemon, "");
-    scraper.start_all_workers(&daemon);
-    daemon.counters().reset();
-    daemon.faults().reply(STATS, ReplyFault::Delay(Duration::from_millis(200)), Times::Always);
-    let collections = scraper.runtime.block_on(async {
-        let mut scrapes = tokio::task::JoinSet::new();
-        for _ in 0..20 {
-            let collector = Arc::clone(&scraper.collector);
-            scrapes.spawn(async move { collector.collect(None, Selection::default()).await });
-        }
-        scrapes.join_all().await
-    });
-    assert!(collections.iter().all(|collection| Arc::ptr_eq(collection, &collections[0])));
-    let batches = u64::try_from(collections[0].calls).expect("a number");
-    assert_eq!(daemon.counters().calls(STATS), batches);
-    assert_eq!(daemon.counters().calls(Procedure::ConnectListAllDomains), 0, "events keep the domains current");
-}
-
-#[test]
-fn a_young_result_is_good_for_others_of_the_same_selection() {
-    let daemon = daemon(10);
-    let scraper = Scraper::new(&daemon, ", min_interval: 1h");
-    let first = scraper.scrape().collection;
-    assert!(Arc::ptr_eq(&first, &scraper.scrape().collection));
-    let state = Selection { groups: Some([Group::State].into()), ..Selection::default() };
-    let other = scraper.runtime.block_on(scraper.collector.collect(None, state));
-    assert!(!Arc::ptr_eq(&first, &other));
-    assert!(other.batches.iter().flat_map(|records| records.domains()).all(|domain| domain.params().len() == 2));
 }
 
 #[test]
@@ -147,24 +111,6 @@ fn a_guest_that_froze_too_late_to_be_found_out_is_found_by_the_next_scrape() {
     assert_eq!((second.complete(), second.quarantined()), (71, vec![frozen]));
     daemon.release(frozen);
     scraper.until("all are complete again", |scrape| scrape.complete() == 72);
-}
-
-#[test]
-fn many_frozen_guests_do_not_make_a_storm() {
-    let daemon = daemon(100);
-    let scraper = Scraper::new(&daemon, "");
-    scraper.scrape();
-    (0..100).step_by(5).for_each(|number| daemon.faults().hang_domain(&format!("vm-{number}")));
-    for _ in 0..4 {
-        let scrape = scraper.scrape();
-        assert!(scrape.took < Duration::from_secs(5), "{:?}", scrape.took);
-        assert_eq!(scrape.class(), None);
-    }
-    // Three and those that were under way at the same moment.
-    let stuck = daemon.counters().stats_under_way();
-    assert!((3..=7).contains(&stuck), "{stuck} calls are stuck");
-    (0..100).step_by(5).for_each(|number| daemon.release(&format!("vm-{number}")));
-    scraper.until("all answer", |scrape| scrape.complete() == 100);
 }
 
 #[test]
@@ -262,19 +208,4 @@ fn a_flag_or_a_driver_that_the_daemon_lacks_is_remembered() {
     };
     let scrape = scraper.until("it is shut off", |scrape| !shut_off(scrape).is_empty());
     assert_eq!(shut_off(&scrape), ["state.state"]);
-}
-
-#[test]
-fn guests_that_come_and_go_during_scrapes_are_no_errors() {
-    let daemon = daemon(20);
-    let scraper = Scraper::new(&daemon, "");
-    for round in 0..50 {
-        let name = format!("vm-{}", round % 20);
-        daemon.domains().change(&name, Change::Destroy).expect("a domain");
-        let scrape = scraper.scrape();
-        assert_eq!((scrape.class(), scrape.complete(), scrape.collection.domains.len()), (None, 19, 19));
-        daemon.domains().change(&name, Change::Start).expect("a domain");
-        let scrape = scraper.until("it runs", |scrape| scrape.complete() == 20);
-        assert_eq!(scrape.class(), None);
-    }
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use domstats_exporter::collect::{Missing, MissingReason, Selection};
 use domstats_exporter::config::Group;
-use domstats_exporter::libvirt::ErrorClass;
 use fake_libvirtd::counters::CallRecord;
 use fake_libvirtd::stats::{flag, group};
-use fake_libvirtd::{Change, FakeLibvirtd, Procedure, ReplyFault, Times};
+use fake_libvirtd::{FakeLibvirtd, Procedure, ReplyFault, Times};
 use scraper::{Scrape, Scraper, daemon};
 
 const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
@@ -85,31 +84,6 @@ fn a_domain_that_stays_busy_is_asked_by_a_call_that_waits_and_is_whole_when_the_
 }
 
 #[test]
-fn a_domain_that_is_busy_to_the_end_is_marked_and_costs_the_next_scrapes_little() {
-    let daemon = daemon(10);
-    let (scraper, whole) = steady(&daemon, "");
-    daemon.faults().busy_domain("vm-1", Times::Always);
-    let first = scraper.scrape();
-    assert_eq!((first.complete(), first.class(), first.quarantined()), (9, None, vec![]));
-    let lacks = missing(&first, "vm-1").expect("what is missing");
-    assert_eq!(lacks.reason, MissingReason::Busy);
-    assert!(lacks.groups.contains(&Group::Block) && lacks.groups.contains(&Group::Balloon), "{lacks:?}");
-    assert!(!lacks.groups.contains(&Group::Interface), "{lacks:?}");
-    assert!(keys(&first, "vm-1").contains("block.0.path"), "what needs no monitor is there");
-    // A quarter of the deadline of 4 s.
-    assert!(first.took < Duration::from_secs(3), "{:?}", first.took);
-    for _ in 0..2 {
-        assert_eq!(scraper.scrape().complete(), 9);
-    }
-    // One call is left waiting for the job, and none was added.
-    assert_eq!(daemon.counters().stats_under_way(), 1);
-    assert_eq!(scraper.collector.stats().stuck_calls, 0);
-    daemon.faults().free_domain("vm-1");
-    let after = scraper.scrape();
-    assert_eq!((after.complete(), keys(&after, "vm-1")), (10, whole));
-}
-
-#[test]
 fn a_domain_that_is_busy_until_the_deadline_is_marked() {
     let daemon = daemon(3);
     let (scraper, _) = steady(&daemon, "");
@@ -137,25 +111,6 @@ fn a_domain_that_is_busy_and_then_frozen_is_quarantined_and_the_others_are_whole
 }
 
 #[test]
-fn a_domain_that_is_busy_and_then_gone_is_no_error() {
-    let daemon = Arc::new(daemon(10));
-    let (scraper, _) = steady(&daemon, "");
-    daemon.faults().busy_domain("vm-1", Times::Always);
-    let other = Arc::clone(&daemon);
-    let client = std::thread::spawn(move || {
-        assert!(other.counters().wait_until(Duration::from_secs(60), |all| {
-            all.log_of(STATS).iter().filter(|call| call.domains == Some(1)).count() > 1
-        }));
-        other.domains().change("vm-1", Change::Destroy).expect("a domain");
-        other.faults().free_domain("vm-1");
-    });
-    daemon.counters().reset();
-    let scrape = scraper.scrape();
-    client.join().expect("the other client");
-    assert_eq!((scrape.complete(), scrape.collection.domains.len(), scrape.class()), (9, 9, None));
-}
-
-#[test]
 fn a_monitor_that_does_not_answer_another_client_is_not_waited_for() {
     let daemon = daemon(10);
     let (scraper, whole) = steady(&daemon, "");
@@ -174,31 +129,6 @@ fn a_monitor_that_does_not_answer_another_client_is_not_waited_for() {
     assert!(!daemon.counters().log_of(STATS).iter().any(waits), "no call waits for it");
     daemon.release("vm-1");
     scraper.until("it is whole again", |scrape| scrape.complete() == 10);
-}
-
-#[test]
-fn selections_of_one_exporter_do_not_find_each_other_busy() {
-    let daemon = daemon(20);
-    let (scraper, _) = steady(&daemon, "");
-    // Each domain's monitor takes 10 ms: a collection lasts long enough for the other to meet it everywhere.
-    (0..20).for_each(|number| daemon.faults().delay_domain(&format!("vm-{number}"), Duration::from_millis(10)));
-    daemon.counters().reset();
-    let selection =
-        |groups: &[Group]| Selection { groups: Some(groups.iter().copied().collect()), ..Selection::default() };
-    let fast = selection(&[Group::State, Group::Balloon, Group::Block]);
-    let slow = selection(&[Group::Vm, Group::Iothread, Group::Dirtyrate]);
-    let (first, second) = scraper.runtime.block_on(async {
-        let second = async {
-            tokio::time::sleep(Duration::from_millis(15)).await;
-            scraper.collector.collect(None, slow).await
-        };
-        tokio::join!(scraper.collector.collect(None, fast), second)
-    });
-    for collection in [first, second] {
-        assert!(collection.domains.iter().all(|domain| domain.is_complete()), "{:?}", collection.domains);
-    }
-    let single = daemon.counters().calls(Procedure::DomainGetControlInfo);
-    assert_eq!(single, 0, "no domain was found busy");
 }
 
 #[test]
@@ -267,41 +197,6 @@ fn a_quarantined_domain_keeps_what_needs_no_monitor() {
     assert_eq!(daemon.counters().stats_under_way(), 1);
     daemon.release("vm-1");
     scraper.until("it is whole again", |scrape| scrape.complete() == 10);
-}
-
-#[test]
-fn a_daemon_that_stalls_within_the_deadline_is_up_and_complete() {
-    let daemon = Arc::new(daemon(10));
-    let scraper = Scraper::configured(&daemon, "collection: {deadline: 15s}\n");
-    scraper.until("all is known", |scrape| scrape.complete() == 10);
-    for stall in [Duration::from_secs(3), Duration::from_secs(5)] {
-        daemon.faults().freeze();
-        let stalled = Arc::clone(&daemon);
-        let thaw = std::thread::spawn(move || {
-            std::thread::sleep(stall);
-            stalled.faults().thaw();
-        });
-        let scrape = scraper.scrape();
-        thaw.join().expect("the thaw");
-        assert_eq!((scrape.class(), scrape.complete(), scrape.quarantined()), (None, 10, vec![]), "{stall:?}");
-        assert!(scrape.took >= stall - Duration::from_millis(100), "{:?}", scrape.took);
-    }
-}
-
-#[test]
-fn a_scrape_right_after_the_daemon_is_back_connects() {
-    let daemon = daemon(10);
-    let scraper = Scraper::new(&daemon, "");
-    scraper.until("all is known", |scrape| scrape.complete() == 10);
-    for _ in 0..5 {
-        daemon.kill();
-        // The pauses between attempts grow meanwhile.
-        scraper.until("libvirt is down", |scrape| scrape.class() == Some(ErrorClass::ConnectFailed));
-        std::thread::sleep(Duration::from_millis(800));
-        daemon.revive().expect("a socket");
-        let first = scraper.scrape();
-        assert_eq!((first.class(), first.complete()), (None, 10));
-    }
 }
 
 #[test]

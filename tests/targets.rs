@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use domstats_exporter::domains::RunState;
 use fake_libvirtd::{
-    Change, Domain, DomainState, Event, FakeLibvirtd, Identity, Procedure, RecordFault, ReplyFault, Template, Times,
+    Change, Domain, DomainState, Event, FakeLibvirtd, Identity, Procedure, ReplyFault, Template, Times,
 };
 use scraper::{Scrape, Scraper, daemon, rows_of};
 
@@ -182,33 +182,10 @@ fn change_silently(daemon: &FakeLibvirtd) {
 }
 
 #[test]
-fn what_lost_events_did_not_tell_is_found_by_the_next_listing() {
-    let daemon = daemon(5);
-    let scraper = settled(&daemon, "collection: {resync_interval: 2s, inactive_domains: none}\n");
-    // Records would tell too, but nobody asks for any.
-    let before = scraper.runtime.block_on(scraper.collector.discover(None, false)).unwrap();
-    change_silently(&daemon);
-    assert!(daemon.counters().wait_until(Duration::from_secs(60), |counters| counters.calls(LIST) > 8));
-    thread::sleep(Duration::from_millis(200));
-    let scrape = scraper.scrape();
-    assert_eq!((scrape.rows(), resyncs(&scrape, "interval") > before.resyncs["interval"]), (rows_of(&daemon), true));
-}
-
-#[test]
 fn what_lost_events_did_not_tell_is_found_by_records() {
     let daemon = daemon(5);
     let scraper = settled(&daemon, "");
     change_silently(&daemon);
-    assert_eq!(resyncs(&agree(&scraper, &daemon), "records"), 1);
-}
-
-#[test]
-fn a_start_that_nobody_told_of_is_found_by_records() {
-    let daemon = daemon(2);
-    daemon.domains().change("vm-1", Change::Destroy).unwrap();
-    let scraper = settled(&daemon, "");
-    daemon.faults().lose_events(Times::Always);
-    daemon.domains().change("vm-1", Change::Start).unwrap();
     assert_eq!(resyncs(&agree(&scraper, &daemon), "records"), 1);
 }
 
@@ -223,22 +200,6 @@ fn what_happened_while_there_was_no_connection_is_found_after_it() {
     let scrape = agree(&scraper, &daemon);
     assert_eq!((resyncs(&scrape, "connect"), resyncs(&scrape, "records")), (2, 0));
     assert_eq!(scrape.target("vm-0").unwrap().first_seen, known);
-}
-
-#[test]
-fn records_that_never_agree_are_no_reason_to_list_for_ever() {
-    let daemon = daemon(5);
-    let scraper = settled(&daemon, "");
-    daemon.faults().record("vm-1", RecordFault::Renamed("somebody".into()));
-    daemon.faults().record("vm-2", RecordFault::ReId(Some(77)));
-    daemon.faults().record("vm-3", RecordFault::Missing);
-    scraper.until("they are listed anew", |scrape| resyncs(scrape, "records") == 1);
-    for _ in 0..100 {
-        let scrape = scraper.scrape();
-        assert_eq!((scrape.class(), resyncs(&scrape, "records")), (None, 1));
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(scraper.scrape().rows(), rows_of(&daemon));
 }
 
 #[test]

@@ -40,15 +40,6 @@ fn most_in_a_second(daemon: &FakeLibvirtd) -> usize {
 }
 
 #[test]
-fn definitions_are_not_read_faster_than_allowed() {
-    let daemon = daemon(100);
-    let scraper = Scraper::configured(&daemon, "metadata: {rate: 40}\n");
-    all_read(&scraper);
-    let most = most_in_a_second(&daemon);
-    assert!((10..=48).contains(&most), "{most} in a second");
-}
-
-#[test]
 fn ten_thousand_definitions_are_read_at_their_rate_while_scrapes_stay_fast() {
     const RATE: usize = 2000;
     let template = Template { disks: 0, nics: 0, ..Template::small() };
@@ -107,20 +98,6 @@ fn definitions_that_hang_are_given_up_on_and_read_again_when_one_returns() {
         scrape.collection.targets.targets.iter().all(|target| target.metadata().is_some())
     });
     assert_eq!(healed.collection.targets.metadata_failures[&DefinitionFailure::TimedOut], 2);
-}
-
-/// While one is under way that will hang.
-#[test]
-fn a_reload_does_not_lose_sight_of_a_definition_that_hangs() {
-    let daemon = daemon(3);
-    daemon.faults().reply(XML, ReplyFault::Swallow, Times::Next(1));
-    let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000, timeout: 500ms}\n");
-    scraper.until("one is being read", |_| daemon.counters().calls(XML) == 1);
-    scraper.collector.reconfigure(&configuration(&daemon, "metadata: {rate: 4000, timeout: 500ms}\n"));
-    all_read(&scraper);
-    scraper.until("all are read", |scrape| {
-        scrape.collection.targets.targets.iter().filter(|target| target.metadata().is_some()).count() >= 2
-    });
 }
 
 #[test]
@@ -268,28 +245,6 @@ fn a_domain_that_must_not_be_read_is_told_of_and_not_asked_about() {
     daemon.events().send("vm-1", Event::MetadataChange { kind: 1, nsuri: None }).unwrap();
     let scrape = scraper.until("it is asked about again", |scrape| scrape.complete() == 3);
     assert!(scrape.collection.targets.unreadable.is_empty());
-}
-
-#[test]
-fn definitions_are_read_again_after_a_while() {
-    let daemon = daemon(3);
-    let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000, refresh_interval: 1s}\n");
-    all_read(&scraper);
-    set_title(&daemon, "vm-0", "changed without a word");
-    scraper.until("it has been read", |scrape| title(scrape, "vm-0") == "changed without a word");
-    // One that is still the same is not parsed again, and stays.
-    let before = scraper.scrape();
-    daemon.counters().reset();
-    scraper.until("all have been read again", |_| daemon.counters().calls(XML) >= 3);
-    let after = scraper.scrape();
-    let same = |name: &str| {
-        let definition = |scrape: &'_ Scrape| match &scrape.target(name).unwrap().definition {
-            Definition::Known(metadata) => Arc::clone(metadata),
-            other => panic!("{other:?}"),
-        };
-        Arc::ptr_eq(&definition(&before), &definition(&after))
-    };
-    assert!(same("vm-0") && same("vm-1") && same("vm-2"));
 }
 
 #[test]
