@@ -39,7 +39,7 @@ pub struct Consequences {
     /// The domain may have other addresses.
     pub moved: bool,
     /// Only a listing can tell all that follows.
-    pub relist: bool,
+    pub resync: bool,
 }
 
 /// What the owner of a registry keeps with each domain. It is dropped with its domain.
@@ -158,24 +158,24 @@ impl<C: Companion> Registry<C> {
             EventKind::AgentLifecycle { connected } => {
                 self.change(uuid, |target| target.agent_connected = Some(*connected));
                 // The definition says it too: one that is being read now may say what was before.
-                Consequences { redefined: true, moved: *connected, relist: !known }
+                Consequences { redefined: true, moved: *connected, resync: !known }
             }
             EventKind::DeviceAdded { .. } | EventKind::DeviceRemoved { .. } | EventKind::NicMacChange => {
                 self.change(uuid, |target| note_device(target, event));
-                Consequences { redefined: true, moved: true, relist: !known }
+                Consequences { redefined: true, moved: true, resync: !known }
             }
             EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
             // A save, a snapshot or a backup may leave something that only a listing tells of.
-            EventKind::JobCompleted(_) => Consequences { redefined: true, moved: false, relist: true },
+            EventKind::JobCompleted(_) => Consequences { redefined: true, moved: false, resync: true },
             EventKind::BlockJob { status, .. } if BLOCK_JOB_CHANGES_SOURCE.contains(status) => redefined,
-            _ => Consequences { relist: !known, ..Consequences::default() },
+            _ => Consequences { resync: !known, ..Consequences::default() },
         }
     }
 
     fn apply_lifecycle(&mut self, event: &Event, what: i32, detail: i32) -> Consequences {
         let identity = &event.domain;
         let uuid = identity.uuid;
-        let relist = Consequences { relist: true, ..Consequences::default() };
+        let resync = Consequences { resync: true, ..Consequences::default() };
         match what {
             lifecycle::DEFINED => {
                 self.insert(identity, event.at);
@@ -185,10 +185,10 @@ impl<C: Companion> Registry<C> {
                         flags.persistent = true;
                     }
                 });
-                Consequences { redefined: true, ..relist }
+                Consequences { redefined: true, ..resync }
             }
             // It is defined under its new name in the same moment.
-            lifecycle::UNDEFINED if detail == lifecycle::UNDEFINED_RENAMED => relist,
+            lifecycle::UNDEFINED if detail == lifecycle::UNDEFINED_RENAMED => resync,
             lifecycle::UNDEFINED => {
                 if self.get(uuid).is_some_and(Target::is_active) {
                     self.change(uuid, |target| {
@@ -199,7 +199,7 @@ impl<C: Companion> Registry<C> {
                 } else {
                     self.remove(uuid);
                 }
-                relist
+                resync
             }
             lifecycle::STARTED => {
                 self.insert(identity, event.at);
@@ -214,7 +214,7 @@ impl<C: Companion> Registry<C> {
                         target.begin_run(Some(event.at), booted);
                     }
                 });
-                Consequences { redefined: true, moved: true, relist: true }
+                Consequences { redefined: true, moved: true, resync: true }
             }
             lifecycle::STOPPED => {
                 let transient = |target: &Target| target.flags.is_some_and(|flags| !flags.persistent);
@@ -230,12 +230,12 @@ impl<C: Companion> Registry<C> {
                     });
                 }
                 // What was said of the run alone, such as aliases and changes that were not to last, has ended with it.
-                Consequences { redefined: true, ..relist }
+                Consequences { redefined: true, ..resync }
             }
             lifecycle::SUSPENDED => self.run_on(event, RunState::Paused),
             lifecycle::RESUMED => self.run_on(event, RunState::Running),
             lifecycle::SHUTDOWN | lifecycle::PMSUSPENDED | lifecycle::CRASHED => self.run_on(event, RunState::Other),
-            _ => relist,
+            _ => resync,
         }
     }
 
@@ -244,7 +244,7 @@ impl<C: Companion> Registry<C> {
         let known = self.id_of(event.domain.uuid);
         let Some(id) = event.domain.id else {
             // A domain that stops says so next.
-            return Consequences { relist: known.is_none(), ..Consequences::default() };
+            return Consequences { resync: known.is_none(), ..Consequences::default() };
         };
         self.insert(&event.domain, event.at);
         let begins = known != Some(Some(id));
@@ -255,7 +255,7 @@ impl<C: Companion> Registry<C> {
             target.identity.id = Some(id);
             target.state = state;
         });
-        Consequences { redefined: begins, moved: begins, relist: begins }
+        Consequences { redefined: begins, moved: begins, resync: begins }
     }
 
     /// What its definition says, or why it could not be read.
@@ -407,7 +407,7 @@ mod tests {
         let mut registry = Registry::<()>::default();
         registry.apply(&event(Some(7), lifecycle::STARTED, 0));
         let consequences = registry.apply(&event(None, lifecycle::STOPPED, 1));
-        assert!(consequences.redefined && consequences.relist, "{consequences:?}");
+        assert!(consequences.redefined && consequences.resync, "{consequences:?}");
         assert_eq!(
             registry.get(Uuid::nil()).map(|target| (target.state, target.started)),
             Some((RunState::ShutOff, None))

@@ -15,7 +15,7 @@ const INTERVAL: c_int = 5;
 const COUNT: c_uint = 3;
 
 /// What the event loop is to do, and whom to tell.
-struct Errand {
+struct Command {
     connection: sys::virConnectPtr,
     done: Sender<()>,
 }
@@ -24,22 +24,22 @@ struct Errand {
 /// open, and nobody else uses it meanwhile.
 pub(super) fn turn_on(connection: sys::virConnectPtr) {
     let (done, ended) = channel();
-    let errand = Box::into_raw(Box::new(Errand { connection, done }));
+    let command = Box::into_raw(Box::new(Command { connection, done }));
     // SAFETY: the callback has the type that libvirt calls, once, and owns the box from then on.
-    let timer = unsafe { sys::virEventAddTimeout(0, Some(run), errand.cast(), None) };
+    let timer = unsafe { sys::virEventAddTimeout(0, Some(run), command.cast(), None) };
     if timer < 0 {
         // SAFETY: libvirt has not taken the box.
-        drop(unsafe { Box::from_raw(errand) });
+        drop(unsafe { Box::from_raw(command) });
     }
-    // An error only says that the errand is gone: keepalive is off then.
+    // An error only says that the command is gone: keepalive is off then.
     let _off = ended.recv();
 }
 
-unsafe extern "C" fn run(timer: c_int, errand: *mut c_void) {
+unsafe extern "C" fn run(timer: c_int, command: *mut c_void) {
     // SAFETY: the timer is the one that is being served; without it, this is not called again.
     unsafe { sys::virEventRemoveTimeout(timer) };
     // SAFETY: the box of `turn_on`, which only this call takes back.
-    let Errand { connection, done } = *unsafe { Box::from_raw(errand.cast::<Errand>()) };
+    let Command { connection, done } = *unsafe { Box::from_raw(command.cast::<Command>()) };
     // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
     // SAFETY: whoever waits for this call owns the open connection, and does nothing with it meanwhile.
     unsafe { sys::virConnectSetKeepAlive(connection, INTERVAL, COUNT) };

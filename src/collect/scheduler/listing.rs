@@ -36,7 +36,7 @@ impl Scheduler {
             if consequences.moved {
                 self.state_mut(uuid).into_iter().for_each(|state| state.located = None);
             }
-            if consequences.relist {
+            if consequences.resync {
                 self.resync.want(ResyncCause::Events, self.now.at);
             }
         }
