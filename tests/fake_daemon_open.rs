@@ -125,17 +125,33 @@ fn an_open_of_a_full_daemon_hangs_until_aborted_or_there_is_room() {
 }
 
 #[test]
-fn an_open_that_waits_for_another_goes_on_when_that_is_aborted() {
+fn an_open_that_waits_for_another_of_its_uri_goes_on_when_that_is_aborted() {
+    let _alone = alone();
+    let daemon = start_small();
+    daemon.faults().accept(false);
+    let first = start_open(&daemon);
+    // Opens of one URI run one at a time.
+    let second = start_open(&daemon);
+    assert!(!second.guard.abort(), "the socket is that of the first");
+    daemon.faults().accept(true);
+    // The first may have been accepted by now.
+    let _either = first.guard.abort();
+    drop(first.open.result(SOON));
+    let ((connection, _), _) = second.open.result(SOON);
+    drop(assert_serves(connection.unwrap(), &daemon));
+}
+
+#[test]
+fn an_open_that_hangs_holds_up_none_of_another_daemon() {
     let _alone = alone();
     let (hanging, serving) = (start_small(), start_small());
     hanging.faults().accept(false);
     let first = start_open(&hanging);
-    // Opens run one at a time.
-    let second = start_open(&serving);
-    assert!(!second.guard.abort(), "the socket is that of the first");
-    abort(first);
+    let second = Opening::start(serving.uri());
     let ((connection, _), _) = second.open.result(SOON);
-    drop(assert_serves(connection.unwrap(), &serving));
+    let connection = assert_serves(connection.unwrap(), &serving);
+    abort(first);
+    drop(assert_serves(connection, &serving));
 }
 
 #[test]

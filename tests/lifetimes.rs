@@ -130,9 +130,10 @@ fn the_first_delta_of_a_guest_that_moves_in_is_none() {
     let config = config::parse("otlp: {temporality: delta}", "test").unwrap();
     let mut series = Series::new(&dialect(&config));
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
+    let before = SystemTime::now();
+    // A collection that has it before libvirt says so dates it back to the one before.
     asked.until("it is shut off", |families| place(families, CPU, "vm-1", "").is_none());
     asked.push(&mut series);
-    let before = SystemTime::now();
     start(&daemon, 1);
     asked.until("it has started", |families| began(families, CPU, "vm-1", "") >= Some(before));
     let (part, _) = asked.push(&mut series);
