@@ -1,8 +1,6 @@
 //! docs/troubleshooting.md has every message that the program logs as a warning or an error, or prints as one.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 use std::{fs, slice};
 
