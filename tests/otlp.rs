@@ -220,10 +220,10 @@ fn a_path_without_a_receiver_is_explained() {
     let receiver = Receiver::start(None);
     receiver.script([Behaviour::Status(404, &[])]);
     let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), "http/protobuf", ""), &[]);
-    exporter.wait_for_log("the receiver refuses what is pushed");
+    exporter.wait_for_log("push refused by the receiver");
     let log = exporter.log();
     for text in ["404 Not Found", "otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/metrics"] {
-        let line = log.lines().find(|line| line.contains("the receiver refuses")).unwrap();
+        let line = log.lines().find(|line| line.contains("push refused by the receiver")).unwrap();
         assert!(line.contains(text), "{text}: {line}");
     }
 }

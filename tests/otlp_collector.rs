@@ -417,6 +417,6 @@ fn a_collector_that_refuses() {
         let log = said(&address.to_string(), protocol, "data refused due to high memory usage");
         assert!(log.contains("it is dropped"), "{log}");
     }
-    let log = said(&format!("{}/metrics", full.http), "http/protobuf", "the receiver refuses what is pushed");
+    let log = said(&format!("{}/metrics", full.http), "http/protobuf", "push refused by the receiver");
     assert!(log.contains("it answered 404 Not Found") && log.contains("gets /v1/metrics added"), "{log}");
 }
