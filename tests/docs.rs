@@ -19,6 +19,18 @@ fn every_message_is_in_the_troubleshooting_page() {
 }
 
 #[test]
+fn every_message_of_the_troubleshooting_page_is_in_the_source() {
+    let page = read(&root().join("docs/troubleshooting.md"));
+    let source: String = sources(&root().join("src")).iter().map(|file| read(file)).collect();
+    let rows = page.split("``").skip(1).step_by(2).map(str::trim);
+    // A literal that a line ends in goes on at the next word.
+    let plain = |text: &str| text.replace(['\\', '"'], "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let known = plain(&source);
+    let stale: Vec<&str> = rows.filter(|row| !known.contains(&plain(row))).collect();
+    assert!(stale.is_empty(), "in docs/troubleshooting.md alone: {stale:#?}");
+}
+
+#[test]
 fn every_message_of_libvirt_with_a_remedy_is_in_the_troubleshooting_page() {
     let page = read(&root().join("docs/troubleshooting.md"));
     let source = read(&root().join("src/libvirt/remedy.rs"));
