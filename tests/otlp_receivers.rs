@@ -1,6 +1,7 @@
 //! Receivers of other people's making take pushes of real guests, and have what a scrape of the same collection says:
 //! VictoriaMetrics of Debian trixie over HTTP, asked in PromQL, and Python's gRPC with OpenTelemetry's own types over both
-//! transports.
+//! transports. Prometheus 3 is asked whether series end; tests/lab/prometheus.sh builds it, which takes minutes the first time:
+//! `cargo test --test otlp_receivers -- --ignored`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,14 +21,14 @@ mod server;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use domstats_exporter::encode::otlp::attribute_of;
 use domstats_exporter::metrics_doc;
-use fake_libvirtd::{FakeLibvirtd, Scenario};
+use fake_libvirtd::{FakeLibvirtd, Scenario, Template};
 use lab::{ALL_GROUPS, Lab, Running, Suite, fetch, get, script_path, tied};
 use serde_json::Value;
 use server::{Server, folder, free_address};
@@ -99,6 +100,59 @@ fn a_series_ends_in_victoria_metrics() {
         names if names.is_empty() => Ok(()),
         names => Err(format!("left are {names:?}")),
     });
+}
+
+/// Two intervals after a domain is gone, Prometheus has no live series of it; whether a domain is a resource or not, its series
+/// are as many.
+#[test]
+#[ignore = "builds Prometheus from the module proxy: minutes"]
+fn a_series_ends_in_prometheus() {
+    let params = std::fs::read_to_string(script_path("../golden/libvirt-12.params")).unwrap();
+    let scenario = Scenario::builder().domains(2, Template::small()).params(&params).unwrap();
+    let daemon = FakeLibvirtd::start(scenario.build()).unwrap();
+    let gone = daemon.domains().names().pop().unwrap();
+    let prometheus = Prometheus::start();
+    let kinds = [("cumulative", false), ("cumulative", true), ("delta", false), ("delta", true)];
+    let start = |(temporality, domain_resource): (&str, bool)| {
+        let config = format!(
+            "collection: {{groups: [{ALL_GROUPS}]}}\notlp: {{endpoint: 'http://{}/api/v1/otlp/v1/metrics', interval: 3s, \
+             naming: prometheus, temporality: {temporality}, domain_resource: {domain_resource}, \
+             resource: {{service.instance.id: {temporality}-{domain_resource}}}}}\n",
+            prometheus.address
+        );
+        Server::start_on(folder(), Some(&daemon.uri()), &config, "")
+    };
+    let servers = kinds.map(start);
+    let mut scrape: Vec<_> = scraped(&servers[0].get("/metrics")).into_keys().collect();
+    scrape.retain(|(_, labels)| labels.get("domain") == Some(&gone));
+    assert!(scrape.iter().any(|(name, _)| name.ends_with("_bucket")), "{scrape:?}");
+    let uuid = scrape[0].1["uuid"].clone();
+    let expected = scrape.len();
+    let live = |(temporality, domain_resource): (&str, bool)| {
+        let of_gone = if domain_resource {
+            format!("instance=\"{temporality}-true/{uuid}\"")
+        } else {
+            format!("instance=\"{temporality}-false\",uuid=\"{uuid}\"")
+        };
+        prometheus.query(&format!("count({{__name__=~\"libvirt_domain_.+\",{of_gone}}})"))
+    };
+    let mut before = Vec::new();
+    wait("each has as many series of it as a scrape", || {
+        before = kinds.iter().map(|kind| live(*kind)).collect::<Result<_, _>>()?;
+        let all = before.iter().all(|count| *count == expected);
+        if all { Ok(()) } else { Err(format!("{before:?}, not {expected}")) }
+    });
+    daemon.domains().remove(&gone).unwrap();
+    let removed = Instant::now();
+    for kind in kinds {
+        wait("its series end", || match live(kind)? {
+            0 => Ok(()),
+            left => Err(format!("{kind:?}: {left} are left")),
+        });
+        eprintln!("{kind:?}: none of {expected} series is live {:?} after the domain", removed.elapsed());
+    }
+    let others = prometheus.query("count({__name__=~\"libvirt_domain_.+\"})").unwrap();
+    assert!(others > 100, "{others}");
 }
 
 /// The domains' series of a scrape.
@@ -196,6 +250,42 @@ impl Victoria {
             });
             is(&series.collect())
         });
+    }
+}
+
+/// A Prometheus that is sent metrics and scrapes nothing.
+struct Prometheus {
+    address: SocketAddr,
+    _process: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start() -> Self {
+        let built = Command::new(script_path("prometheus.sh")).stderr(Stdio::inherit()).output().unwrap();
+        assert!(built.status.success(), "prometheus.sh says why; 3 is no Go to build it with: {}", built.status);
+        let program = String::from_utf8(built.stdout).unwrap();
+        let (folder, address) = (folder(), free_address());
+        std::fs::write(folder.path().join("prometheus.yml"), "{}").unwrap();
+        let process = tied(program.trim())
+            .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .args(["--web.enable-otlp-receiver", "--enable-feature=otlp-deltatocumulative", "--log.level=error"])
+            .spawn()
+            .unwrap();
+        let prometheus = Self { address, _process: Running(process), _folder: folder };
+        wait("Prometheus", || get(address, "/-/ready", "*/*").map(drop));
+        prometheus
+    }
+
+    /// The value of a count, which is 0 of nothing.
+    fn query(&self, expression: &str) -> Result<usize, String> {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let body = get(self.address, &format!("/api/v1/query?query={encoded}"), "application/json")?;
+        let body: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+        let value = body["data"]["result"][0]["value"][1].as_str();
+        Ok(value.map_or(0, |value| value.parse().unwrap()))
     }
 }
 
