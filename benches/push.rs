@@ -77,7 +77,7 @@ fn take_measure(domains: usize, protocol: &str) {
 /// The processor time of one push out of some, and the requests of one of the last.
 fn cpu_of_a_push(exporter: &Pushing, receiver: &Receiver) -> (Duration, Vec<Received>) {
     receiver.forget();
-    while !exporter.log().contains("the receiver takes what is pushed") {
+    while !exporter.log().contains("the receiver accepts pushes") {
         sleep(Duration::from_millis(50));
     }
     // From the middle between two pushes to the middle between two others.
@@ -101,7 +101,7 @@ fn take_outage(length: Duration) {
     let receiver = Receiver::start(None);
     let address = receiver.address;
     let mut exporter = start(&daemon, &receiver, "interval: 1s", "");
-    exporter.wait_for_log("the receiver takes what is pushed");
+    exporter.wait_for_log("the receiver accepts pushes");
     sleep(Duration::from_secs(10));
     drop(receiver);
     exporter.wait_for_log("nobody takes what is pushed");

@@ -415,7 +415,7 @@ fn a_collector_that_refuses() {
     };
     for (protocol, address) in [("http/protobuf", full.http), ("grpc", full.grpc)] {
         let log = said(&address.to_string(), protocol, "data refused due to high memory usage");
-        assert!(log.contains("it is dropped"), "{log}");
+        assert!(log.contains("push dropped"), "{log}");
     }
     let log = said(&format!("{}/metrics", full.http), "http/protobuf", "push refused by the receiver");
     assert!(log.contains("it answered 404 Not Found") && log.contains("gets /v1/metrics added"), "{log}");

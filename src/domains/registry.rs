@@ -258,7 +258,9 @@ impl<C: Companion> Registry<C> {
             target.identity.id = Some(id);
             target.state = state;
         });
-        Consequences { redefined: begins, moved: begins, resync: begins }
+        // libvirt removes the managed save that a domain was started from once it runs, which has no event.
+        let saved = self.get(event.domain.uuid).and_then(|target| target.flags).is_some_and(|flags| flags.managed_save);
+        Consequences { redefined: begins, moved: begins, resync: begins || saved }
     }
 
     /// What its definition says, or why it could not be read.

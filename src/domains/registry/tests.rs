@@ -87,3 +87,16 @@ fn a_guest_counts_from_its_boot_and_a_device_from_its_attachment() {
         assert_eq!(starts(&[(None, stops), (id, moves)]), (Some(at), None, vec![]), "{detail}");
     }
 }
+
+#[test]
+fn a_domain_that_runs_on_from_its_managed_save_is_listed_again() {
+    let mut registry = Registry::<()>::default();
+    let identity = Identity { name: "a".to_owned(), uuid: Uuid::nil(), id: Some(7) };
+    let flags = |managed_save| Flags { managed_save, ..Flags::default() };
+    let mut after = |managed_save| {
+        let domains = vec![(identity.clone(), RunState::Paused, flags(managed_save))];
+        registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
+        registry.apply(&event(Some(7), lifecycle::RESUMED, 0)).resync
+    };
+    assert_eq!((after(true), after(false)), (true, false), "libvirt removes the save only now, without an event");
+}
