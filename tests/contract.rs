@@ -420,7 +420,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("discovery", &["config", "domains"]),
     ("domain_list", &["domains"]),
     ("probes", &["config", "domains", "libvirt"]),
-    ("collect", &["config", "domains", "libvirt", "probes"]),
+    ("collect", &["backoff", "config", "domains", "libvirt", "probes"]),
     ("metrics", &["collect", "config", "domains", "libvirt", "tables"]),
     ("encode", &["config", "libvirt", "metrics"]),
     ("pem", &["config"]),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backoff;
 use crate::libvirt::{ErrorClass, LibvirtError, Versions};
 
 /// The first pause after a failed attempt; it doubles with each.
@@ -96,7 +97,8 @@ impl ConnectionState {
     pub(super) fn failed(&mut self, error: LibvirtError, now: Instant, chance: f64) {
         let broke = matches!(self.state, State::Up | State::Silent { .. });
         // A connection that broke is tried again at once: most often the daemon is being restarted.
-        let pause = if broke { Duration::ZERO } else { pause(self.failures, chance) };
+        let pause =
+            if broke { Duration::ZERO } else { backoff::pause(FIRST_PAUSE, LONGEST_PAUSE, self.failures, chance) };
         // Scrapes do not wait again for a daemon that was silent before.
         let silent = matches!(self.state, State::Silent { .. });
         self.failures = if broke { u32::from(silent) } else { self.failures.saturating_add(1) };
@@ -165,27 +167,12 @@ fn silence(since: Instant, now: Instant) -> LibvirtError {
     LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message)
 }
 
-/// Doubles with each failure up to a limit; half of it is left to chance.
-fn pause(failures: u32, chance: f64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
-    doubled / 2 + (doubled / 2).mul_f64(chance.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn error() -> LibvirtError {
         LibvirtError::own("cannot open x read-only", ErrorClass::ConnectFailed, "no such file")
-    }
-
-    #[test]
-    fn pauses_grow_to_a_limit_and_are_spread() {
-        assert_eq!(pause(0, 1.0), FIRST_PAUSE);
-        assert_eq!(pause(0, 0.0), FIRST_PAUSE / 2);
-        assert_eq!(pause(3, 1.0), FIRST_PAUSE * 8);
-        assert_eq!(pause(40, 1.0), LONGEST_PAUSE);
-        assert_eq!(pause(40, 0.0), LONGEST_PAUSE / 2);
     }
 
     #[test]

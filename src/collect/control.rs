@@ -38,7 +38,7 @@ pub(super) struct Current {
     pub(super) task: ControlTask,
     /// When it was given out.
     pub(super) began: Instant,
-    /// When the daemon last gave a sign of life.
+    /// When the daemon last responded.
     pub(super) alive: Instant,
 }
 
@@ -85,7 +85,7 @@ impl Control {
         self.current.iter_mut().for_each(|current| current.alive = now);
     }
 
-    /// When the daemon last gave a sign of life, if it owes an answer.
+    /// When the daemon last responded, if a call is under way.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.current.map(|current| current.alive)
     }

@@ -45,7 +45,7 @@ pub(super) struct RunState {
 /// Whether the daemon lets this user read a domain that it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Readable {
-    /// As far as is known.
+    /// Nothing has been refused so far.
     #[default]
     Yes,
     /// Not its definition.

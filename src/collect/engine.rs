@@ -47,7 +47,7 @@ struct Replies {
     standings: HashMap<WaiterId, oneshot::Sender<Standing>>,
 }
 
-/// A worker's thread, as far as it can be reached.
+/// What the engine keeps of a worker's thread: its queue of tasks and the guard of its open.
 struct Handle {
     tasks: mpsc::Sender<(JobId, Task)>,
     guard: OpenGuard,

@@ -253,7 +253,7 @@ impl Scheduler {
         self.stats.threads = self.pool.threads();
     }
 
-    /// A time around `about`, so that many exporters, or many domains, do not all come at once.
+    /// `about` with jitter, so that many exporters or domains do not act at the same moment.
     fn jitter(&mut self, about: Duration) -> Duration {
         about.mul_f64(0.75 + 0.5 * self.chance.f64())
     }

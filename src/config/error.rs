@@ -266,8 +266,8 @@ pub enum ValueError {
         /// The name given.
         name: String,
     },
-    /// No text for a header field.
-    #[error("bad header field {text:?}, expected visible ASCII characters")]
+    /// No text for a header.
+    #[error("bad value of a header {text:?}, expected visible ASCII characters")]
     HeaderText {
         /// The text given.
         text: String,
@@ -281,15 +281,15 @@ pub enum ValueError {
     /// A URL with a password.
     #[error("the endpoint holds a user or a password, expected them in `headers`, as `authorization`")]
     EndpointCredentials,
-    /// No name for a header field.
-    #[error("bad name of a header field `{name}`")]
+    /// No name for a header.
+    #[error("bad name of a header `{name}`")]
     HeaderName {
         /// The name given.
         name: String,
     },
-    /// No value for a header field, which is not shown as it may be a secret.
+    /// No value for a header, which is not shown as it may be a secret.
     #[error(
-        "bad header field, expected visible ASCII characters (in the environment: `name=value,name=value`, percent-encoded)"
+        "bad value of a header, expected visible ASCII characters (in the environment: `name=value,name=value`, percent-encoded)"
     )]
     HeaderSecret,
     /// No number of milliseconds.

@@ -106,7 +106,7 @@ fn hidden(text: &str) -> String {
 
 scalar!(Endpoint, "a URL");
 
-/// The name of a header field, in lower case.
+/// The name of a header, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderName(String);
 
@@ -133,9 +133,9 @@ impl FromStr for HeaderName {
     }
 }
 
-scalar!(HeaderName, "the name of a header field");
+scalar!(HeaderName, "the name of a header");
 
-/// The value of a header field, which may be a password: no log shows it.
+/// The value of a header, which may be a password: no log shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HeaderSecret(String);
 
@@ -171,7 +171,7 @@ impl FromStr for HeaderSecret {
     }
 }
 
-scalar!(HeaderSecret, "the value of a header field");
+scalar!(HeaderSecret, "the value of a header");
 
 /// Header fields of every request.
 pub type Headers = BTreeMap<HeaderName, HeaderSecret>;

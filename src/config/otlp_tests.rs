@@ -107,10 +107,10 @@ fn what_cannot_be_is_refused_in_one_sentence() {
             "otlp: {protocol: http/json}",
             "x.yaml:1:18: otlp.protocol: unknown protocol `http/json`, expected one of `http/protobuf`, `grpc`",
         ),
-        ("otlp: {headers: {'a b': c}}", "x.yaml:1:18: otlp.headers: bad name of a header field `a b`"),
+        ("otlp: {headers: {'a b': c}}", "x.yaml:1:18: otlp.headers: bad name of a header `a b`"),
         (
             "otlp: {headers: {a: \"secret\\n\"}}",
-            "x.yaml:1:21: otlp.headers.a: bad header field, expected visible ASCII characters (in the environment: `name=value,name=value`, percent-encoded)",
+            "x.yaml:1:21: otlp.headers.a: bad value of a header, expected visible ASCII characters (in the environment: `name=value,name=value`, percent-encoded)",
         ),
         (
             "otlp: {enabled: true}",

@@ -167,7 +167,7 @@ words!(
     }
 );
 
-/// What may stand in a header field: visible text, or nothing, and then there is none.
+/// What may stand in a header: visible text, or nothing, and then there is none.
 struct HeaderText(String);
 
 impl Display for HeaderText {
@@ -188,11 +188,11 @@ impl FromStr for HeaderText {
     }
 }
 
-scalar!(HeaderText, "the text of a header field");
+scalar!(HeaderText, "the text of a header");
 
-/// The header fields that the exporter-toolkit lets an operator set.
+/// The headers that the exporter-toolkit lets an operator set.
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default, expecting = "a mapping of header fields")]
+#[serde(deny_unknown_fields, default, expecting = "a mapping of headers")]
 struct Headers {
     #[serde(rename = "Content-Security-Policy")]
     content_security_policy: Option<HeaderText>,

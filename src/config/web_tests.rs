@@ -134,7 +134,7 @@ fn each_bad_web_file_gets_one_sentence() {
         ),
         (
             "http_server_config: {headers: {X-XSS-Protection: \"a\\r\\nb\"}}",
-            "web.yaml:1:50: http_server_config.headers.X-XSS-Protection: bad header field \"a\\r\\nb\", expected visible ASCII characters",
+            "web.yaml:1:50: http_server_config.headers.X-XSS-Protection: bad value of a header \"a\\r\\nb\", expected visible ASCII characters",
         ),
         (
             "http_server_config: {headers: {X-Frame-Options: foo}}",

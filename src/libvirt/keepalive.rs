@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use virt::sys;
 
-/// Seconds of silence after which the daemon is asked for a sign of life.
+/// Seconds without traffic after which libvirt sends a keepalive ping.
 const INTERVAL: c_int = 5;
 /// How many of these questions may stay unanswered; the connection breaks after 20 s in all.
 const COUNT: c_uint = 3;

@@ -62,9 +62,13 @@ impl Lifetimes {
         for subject in families.subjects.iter_mut() {
             let print = print(subject, &self.hasher);
             walks.push(subject.started.as_mut().map(|started| {
-                let old = self.subjects.remove(&print).filter(|old| old.run == started.run);
+                let old = self.subjects.remove(&print);
+                // A domain that is busy while it starts may have no record in between: its run goes on.
+                let known = old.as_ref().map(|old| old.first);
+                let known = known.filter(|first| started.run.is_none() || first.run == started.run);
                 let first =
-                    old.as_ref().map_or_else(|| First { began: taken.began(), before: self.last }, |old| old.first);
+                    known.unwrap_or_else(|| First { run: started.run, began: taken.began(), before: self.last });
+                let old = old.filter(|old| old.run == started.run);
                 for start in [&mut started.process, &mut started.guest] {
                     *start = start.and_then(|at| if at <= first.began { Some(at) } else { first.before });
                 }
@@ -138,6 +142,7 @@ struct History {
 /// The first collection that had a run.
 #[derive(Debug, Clone, Copy)]
 struct First {
+    run: Option<(Uuid, u32)>,
     began: SystemTime,
     /// When the collection before it was taken.
     before: Option<SystemTime>,

@@ -11,7 +11,7 @@ use crate::config::{ListenAddress, Web};
 const PATIENCE: Duration = Duration::from_secs(3);
 const REQUEST: &[u8] = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Asks at the first listen address. Every answer in HTTP is a sign of life, also 401 and what a port with TLS says to plain HTTP:
+/// Asks at the first listen address. Every HTTP response counts as alive, also 401 and what a port with TLS says to plain HTTP:
 /// no password and no certificate is needed for it.
 ///
 /// # Errors

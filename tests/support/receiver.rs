@@ -31,7 +31,7 @@ use tokio_rustls::rustls::ServerConfig;
 /// What is done with a request.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
-    /// It is answered with this HTTP status and header fields.
+    /// It is answered with this HTTP status and headers.
     Status(u16, &'static [(&'static str, &'static str)]),
     /// It is answered with this gRPC status, and with RetryInfo if there is a delay.
     GrpcStatus(u32, Option<Duration>),

@@ -147,7 +147,7 @@ pub fn basic(user: &str, password: &str) -> String {
 pub struct Answer {
     /// The status.
     pub code: u16,
-    /// Status line and header fields.
+    /// Status line and headers.
     pub head: String,
     /// The body.
     pub body: String,

@@ -184,6 +184,20 @@ fn a_domain_counts_before_libvirt_says_that_it_has_started() {
 }
 
 #[test]
+fn a_collection_without_a_record_does_not_end_a_run() {
+    let cpu = |value| [(Origin::Process, "x", value)];
+    let mut followed = Followed::new(Some(1), None);
+    assert_eq!(followed.at(10, &cpu(100)), [known(1)]);
+    followed.started = Started { run: Some((Uuid::nil(), 2)), ..Started::default() };
+    assert_eq!(followed.at(20, &cpu(3)), [seen(20)]);
+    followed.started = Started::default();
+    assert_eq!(followed.at(30, &[]), []);
+    // It is said to have started between the two collections: before the first of them all the same.
+    followed.started = Started { run: Some((Uuid::nil(), 2)), process: Some(at(25)), ..Started::default() };
+    assert_eq!(followed.at(40, &cpu(9)), [known(10)]);
+}
+
+#[test]
 fn what_is_remembered_of_a_subject_is_bounded() {
     let mut followed = Followed::new(Some(1), None);
     for second in 2..2000 {
