@@ -11,7 +11,7 @@ use crate::app::Exporter;
 use crate::collect::{Collection, Selection, Shortcomings};
 use crate::config::{Config, Group, HeaderName, NamePatterns, Naming, Otlp};
 use crate::discovery::build_target_groups;
-use crate::domains::{Definition, DefinitionFailure, Target};
+use crate::domains::{Definition, DefinitionFailure, Domain};
 use crate::libvirt::ErrorClass;
 use crate::metrics::Families;
 
@@ -98,12 +98,12 @@ async fn unreadable(report: &mut String, exporter: &Exporter, collection: &Colle
     let Ok(snapshot) = exporter.discover(None).await else { return };
     let records = collection.batches.iter().flat_map(|records| records.domains());
     let answered: BTreeSet<Uuid> = records.map(|record| record.uuid).collect();
-    let is_unreadable = |target: &&Arc<Target>| {
-        let denied = target.definition == Definition::Failed(DefinitionFailure::PermissionDenied);
-        denied && target.selected && !answered.contains(&target.identity.uuid)
+    let is_unreadable = |domain: &&Arc<Domain>| {
+        let denied = domain.definition == Definition::Failed(DefinitionFailure::PermissionDenied);
+        denied && domain.selected && !answered.contains(&domain.identity.uuid)
     };
     let mut names: Vec<&str> =
-        snapshot.targets.iter().filter(is_unreadable).map(|target| target.identity.name.as_str()).collect();
+        snapshot.domains.iter().filter(is_unreadable).map(|domain| domain.identity.name.as_str()).collect();
     if names.is_empty() {
         return;
     }
@@ -189,8 +189,8 @@ async fn guests(config: &Config, exporter: &Exporter) -> String {
         Ok(snapshot) => snapshot,
         Err(error) => return error.to_string(),
     };
-    let wanted = || snapshot.targets.iter().filter(|target| target.selected && target.is_active());
-    let located = wanted().filter(|target| matches!(target.addresses, Some(Some(_)))).count();
+    let wanted = || snapshot.domains.iter().filter(|domain| domain.selected && domain.is_active());
+    let located = wanted().filter(|domain| matches!(domain.addresses, Some(Some(_)))).count();
     let domains = format!("{located} of {} domains that run or are paused have addresses", wanted().count());
     match build_target_groups(&snapshot, config) {
         Ok(groups) => format!("{domains}, {} targets", groups.len()),

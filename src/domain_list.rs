@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::domains::{Definition, DomainCounts, Flags, JobTimes, Metadata, Snapshot, Target};
+use crate::domains::{Definition, Domain, DomainCounts, Flags, JobTimes, Metadata, Snapshot};
 
 /// All domains, selected or not, in the order of their UUIDs: an array with one object per domain. Every key is in every
 /// object; an unknown value is `null`, and what the domain XML does not contain is empty.
@@ -14,12 +14,12 @@ use crate::domains::{Definition, DomainCounts, Flags, JobTimes, Metadata, Snapsh
 /// # Errors
 /// Never in practice: every key is a string.
 pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
-    let domains: Vec<Domain<'_>> = snapshot.targets.iter().map(|target| domain(target)).collect();
+    let domains: Vec<Entry<'_>> = snapshot.domains.iter().map(|domain| entry(domain)).collect();
     serde_json::to_string_pretty(&domains)
 }
 
 #[derive(Serialize)]
-struct Domain<'a> {
+struct Entry<'a> {
     name: &'a str,
     uuid: String,
     id: Option<u32>,
@@ -49,29 +49,29 @@ struct Interface<'a> {
     addresses: &'a [IpAddr],
 }
 
-fn domain(target: &Target) -> Domain<'_> {
-    Domain {
-        name: &target.identity.name,
-        uuid: target.identity.uuid.to_string(),
-        id: target.identity.id,
-        state: target.state.as_str(),
-        selected: target.selected,
-        flags: target.flags,
-        first_seen: rfc3339(target.first_seen),
-        started: target.started.map(rfc3339),
-        agent_connected: target.agent_connected,
-        definition: target.metadata(),
-        definition_error: match &target.definition {
+fn entry(domain: &Domain) -> Entry<'_> {
+    Entry {
+        name: &domain.identity.name,
+        uuid: domain.identity.uuid.to_string(),
+        id: domain.identity.id,
+        state: domain.state.as_str(),
+        selected: domain.selected,
+        flags: domain.flags,
+        first_seen: rfc3339(domain.first_seen),
+        started: domain.started.map(rfc3339),
+        agent_connected: domain.agent_connected,
+        definition: domain.metadata(),
+        definition_error: match &domain.definition {
             Definition::Failed(reason) => Some(reason.as_str()),
             Definition::Pending | Definition::Known(_) => None,
         },
-        addresses: addresses(target),
-        events: events(&target.counts),
+        addresses: addresses(domain),
+        events: events(&domain.counts),
     }
 }
 
-fn addresses(target: &Target) -> Option<Addresses<'_>> {
-    let Some(known) = target.addresses.as_ref()? else { return Some(Addresses::default()) };
+fn addresses(domain: &Domain) -> Option<Addresses<'_>> {
+    let Some(known) = domain.addresses.as_ref()? else { return Some(Addresses::default()) };
     let interfaces = known.interfaces.iter().map(|interface| Interface {
         name: &interface.name,
         mac: &interface.mac,
@@ -129,9 +129,9 @@ mod tests {
     use crate::domains::{self, AddressSource, DefinitionFailure, InterfaceAddresses, RunState, ScrapeTarget};
     use crate::libvirt::{EventKind, Identity, JobOutcome};
 
-    fn target(number: u8, definition: Definition) -> Target {
+    fn domain(number: u8, definition: Definition) -> Domain {
         let name = format!("vm-{number}");
-        Target {
+        Domain {
             identity: Identity { name, uuid: Uuid::from_u128(u128::from(number)), id: None },
             state: RunState::ShutOff,
             flags: None,
@@ -147,9 +147,9 @@ mod tests {
         }
     }
 
-    fn objects(targets: Vec<Target>) -> Value {
-        let targets = targets.into_iter().map(Arc::new).collect();
-        let text = json(&Snapshot { targets, ..Snapshot::default() }).expect("JSON");
+    fn objects(domains: Vec<Domain>) -> Value {
+        let domains = domains.into_iter().map(Arc::new).collect();
+        let text = json(&Snapshot { domains, ..Snapshot::default() }).expect("JSON");
         serde_json::from_str(&text).expect("JSON")
     }
 
@@ -159,7 +159,7 @@ mod tests {
         metadata.interfaces.push(domains::Interface { device: "vnet0".to_owned(), ..domains::Interface::default() });
         metadata.scrape.push(ScrapeTarget { port: 9100, ..ScrapeTarget::default() });
         metadata.labels.insert("project".to_owned(), "shop".to_owned());
-        let mut running = target(1, Definition::Known(Arc::new(metadata)));
+        let mut running = domain(1, Definition::Known(Arc::new(metadata)));
         running.identity.id = Some(7);
         running.state = RunState::Running;
         running.flags = Some(Flags { persistent: true, ..Flags::default() });
@@ -172,10 +172,10 @@ mod tests {
         };
         let known = domains::Addresses { source: AddressSource::Arp, interfaces: vec![interface] };
         running.addresses = Some(Some(Arc::new(known)));
-        let mut failed = target(2, Definition::Failed(DefinitionFailure::NoDomain));
+        let mut failed = domain(2, Definition::Failed(DefinitionFailure::NoDomain));
         failed.addresses = Some(None);
         failed.selected = false;
-        let objects = objects(vec![running, failed, target(3, Definition::Pending)]);
+        let objects = objects(vec![running, failed, domain(3, Definition::Pending)]);
         let running = &objects[0];
         for (pointer, expected) in [
             ("/name", json!("vm-1")),
@@ -235,9 +235,9 @@ mod tests {
         ] {
             counts.count(&event, SystemTime::UNIX_EPOCH);
         }
-        let target = Target { counts: Arc::new(counts), ..target(1, Definition::Pending) };
+        let domain = Domain { counts: Arc::new(counts), ..domain(1, Definition::Pending) };
         assert_eq!(
-            objects(vec![target])[0]["events"],
+            objects(vec![domain])[0]["events"],
             json!({
                 "reboots": 1,
                 "crashes": 0,

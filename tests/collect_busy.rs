@@ -37,7 +37,7 @@ fn keys(scrape: &Scrape, name: &str) -> BTreeSet<String> {
 fn steady(daemon: &FakeLibvirtd, more: &str) -> (Scraper, BTreeSet<String>) {
     let scraper = Scraper::new(daemon, more);
     let whole = scraper.until("all is known", |scrape| {
-        scrape.collection.targets.metadata_pending == 0 && scrape.complete() == scrape.collection.domains.len()
+        scrape.collection.snapshot.metadata_pending == 0 && scrape.complete() == scrape.collection.domains.len()
     });
     let keys = keys(&whole, "vm-1");
     (scraper, keys)

@@ -211,7 +211,7 @@ fn two_guests(web: &GuestExporter) -> Snapshot {
     let element =
         ScrapeTarget { port: web.port, path: "/node/metrics".into(), scheme: "http".into(), job: "node".into() };
     Snapshot {
-        targets: [running("web", 11, vec![element]), running("db", 12, Vec::new())].map(Arc::new).into(),
+        domains: [running("web", 11, vec![element]), running("db", 12, Vec::new())].map(Arc::new).into(),
         hostname: "node.example".to_owned(),
         ..Snapshot::default()
     }
@@ -243,10 +243,10 @@ fn a_live_prometheus_follows_the_guests() {
     hypervisor.set(Err("libvirt is away".to_owned()));
     hypervisor.wait_for_answers(503, 2);
     assert_eq!(prometheus.up(), set(["db", "web"]));
-    let second = |change: fn(&mut domstats_exporter::domains::Target)| {
-        let mut targets = snapshot.targets.to_vec();
-        change(Arc::make_mut(&mut targets[1]));
-        Ok(Snapshot { targets: targets.into(), ..snapshot.clone() })
+    let second = |change: fn(&mut domstats_exporter::domains::Domain)| {
+        let mut domains = snapshot.domains.to_vec();
+        change(Arc::make_mut(&mut domains[1]));
+        Ok(Snapshot { domains: domains.into(), ..snapshot.clone() })
     };
     hypervisor.set(second(|db| db.addresses = None));
     hypervisor.wait_for_answers(503, 6);

@@ -278,7 +278,7 @@ fn as_a_scrape_says(test: &str, domains: usize, interval: u64) {
     }
     for (number, first) in first.iter().enumerate() {
         let (now, is) = (scraped(&pushers.servers[number]), of_kind(&collector, number));
-        let grown = assert_has(number, &is, &now, first);
+        let grown = has(number, &is, &now, first).unwrap();
         assert!(now.len() > 20 * domains && grown > 5 * domains, "{} series, {grown} of them grew", now.len());
         // The Collector gives sum and count to every histogram.
         let of_domains = is.keys().filter(|series| series.starts_with("libvirt_domain_") && !now.contains_key(*series));
@@ -326,7 +326,10 @@ fn as_a_scrape_says(test: &str, domains: usize, interval: u64) {
     daemon.advance(Duration::from_secs(10));
     pushers.push(2.0);
     for (number, before) in before.iter().enumerate() {
-        assert_has(number, &of_kind(&collector, number), &scraped(&pushers.servers[number]), before);
+        // The Collector answers a push before its exporter shows the points.
+        wait("the Collector has what a scrape has", || {
+            has(number, &of_kind(&collector, number), &scraped(&pushers.servers[number]), before)
+        });
     }
 }
 
@@ -335,21 +338,22 @@ fn of_kind(collector: &Collector, number: usize) -> Series {
     collector.series(&format!("{protocol}-{temporality}")).unwrap()
 }
 
-/// Asserts that the Collector has what a scrape has: of a delta, what has come since the scrape `before`. Gives how many
-/// counters have grown since.
-fn assert_has(number: usize, is: &Series, now: &Series, before: &Series) -> usize {
+/// Whether the Collector has what a scrape has: of a delta, what has come since the scrape `before`. Gives how many counters
+/// have grown since, or what differs.
+fn has(number: usize, is: &Series, now: &Series, before: &Series) -> Result<usize, String> {
     let kind = KINDS[number];
     let mut grown = 0;
     for (series, value) in now {
         let is_counter = is_counter(series);
         let of_before = if is_counter && kind.2 == "delta" { before[series] } else { 0.0 };
-        let found = *is.get(series).unwrap_or_else(|| panic!("{kind:?}: {series} of {}", is.len()));
+        let found = *is.get(series).ok_or_else(|| format!("{kind:?}: {series} is not among {}", is.len()))?;
         let expected = value - of_before;
-        let close = (found - expected).abs() <= value.abs() * 1e-9;
-        assert!(close, "{kind:?}: {series} is {found}, not {expected}");
+        if (found - expected).abs() > value.abs() * 1e-9 {
+            return Err(format!("{kind:?}: {series} is {found}, not {expected}"));
+        }
         grown += usize::from(is_counter && *value > before[series]);
     }
-    grown
+    Ok(grown)
 }
 
 /// TLS with client certificates and a bearer token; the names in Prometheus are those that METRICS.md has.

@@ -18,7 +18,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use domstats_exporter::domains::{Flags, Metadata, RunState, Target};
+use domstats_exporter::domains::{Domain, Flags, Metadata, RunState};
 use domstats_exporter::libvirt::{Event, EventKind};
 use lab::{Lab, Suite, signal};
 use observer::{Observer, named};
@@ -56,7 +56,7 @@ struct Scene {
 impl Scene {
     /// Does something by virsh that the event `kind` tells of, and waits until the registry is as `wanted` by it. Then the
     /// metrics have to be what virsh says.
-    fn act(&self, virsh: &[&str], kind: &EventKind, name: &str, wanted: impl Fn(Option<&Target>) -> bool) {
+    fn act(&self, virsh: &[&str], kind: &EventKind, name: &str, wanted: impl Fn(Option<&Domain>) -> bool) {
         self.act_by(&virsh.join(" "), || drop(self.lab.virsh(virsh).unwrap()), kind, name, wanted);
     }
 
@@ -66,7 +66,7 @@ impl Scene {
         act: impl FnOnce(),
         kind: &EventKind,
         name: &str,
-        wanted: impl Fn(Option<&Target>) -> bool,
+        wanted: impl Fn(Option<&Domain>) -> bool,
     ) {
         let begun = Instant::now();
         act();
@@ -154,17 +154,17 @@ impl Scene {
     }
 }
 
-fn is(state: RunState) -> impl Fn(Option<&Target>) -> bool {
+fn is(state: RunState) -> impl Fn(Option<&Domain>) -> bool {
     move |target| {
         target.is_some_and(|target| target.state == state && target.is_active() != (state == RunState::ShutOff))
     }
 }
 
-fn says(what: impl Fn(&Metadata) -> bool) -> impl Fn(Option<&Target>) -> bool {
-    move |target| target.and_then(Target::metadata).is_some_and(&what)
+fn says(what: impl Fn(&Metadata) -> bool) -> impl Fn(Option<&Domain>) -> bool {
+    move |target| target.and_then(Domain::metadata).is_some_and(&what)
 }
 
-fn is_gone(target: Option<&Target>) -> bool {
+fn is_gone(target: Option<&Domain>) -> bool {
     target.is_none()
 }
 

@@ -51,7 +51,7 @@ fn agree(scraper: &Scraper, daemon: &FakeLibvirtd) -> Scrape {
             return scrape;
         }
         let wrong: Vec<_> = known.symmetric_difference(&truth).take(6).collect();
-        let targets = &scrape.collection.targets;
+        let targets = &scrape.collection.snapshot;
         let about = (targets.events_dropped, &targets.resyncs, &scrape.collection.error);
         assert!(started.elapsed() < Duration::from_secs(60), "they differ in {wrong:?} {about:?}");
         thread::sleep(Duration::from_millis(10));
@@ -62,12 +62,12 @@ fn agree(scraper: &Scraper, daemon: &FakeLibvirtd) -> Scrape {
 fn settled(daemon: &FakeLibvirtd, sections: &str) -> Scraper {
     let scraper = Scraper::configured(daemon, &format!("metadata: {{rate: 5000}}\n{sections}"));
     agree(&scraper, daemon);
-    scraper.until("every definition has been read", |scrape| scrape.collection.targets.metadata_pending == 0);
+    scraper.until("every definition has been read", |scrape| scrape.collection.snapshot.metadata_pending == 0);
     scraper
 }
 
 fn resyncs(scrape: &Scrape, cause: &str) -> u64 {
-    scrape.collection.targets.resyncs[cause]
+    scrape.collection.snapshot.resyncs[cause]
 }
 
 /// Changes some domains of its own until it is told to stop: everything that can happen to one, again and again.
@@ -131,8 +131,8 @@ fn a_storm_of_events_is_survived_by_the_right_set() {
     });
     assert!(scrapes > 5, "{scrapes} scrapes during the storm");
     let scrape = agree(&scraper, &daemon);
-    let counts = &scrape.collection.targets.counts;
-    let (reboots, dropped) = (counts.others["reboot"], scrape.collection.targets.events_dropped);
+    let counts = &scrape.collection.snapshot.counts;
+    let (reboots, dropped) = (counts.others["reboot"], scrape.collection.snapshot.events_dropped);
     assert!(reboots + dropped >= 33_333, "{reboots} counted, {dropped} lost");
 }
 
@@ -148,7 +148,7 @@ fn events_that_do_not_fit_are_counted_and_the_domains_listed_anew() {
         for number in 0..50 {
             daemon.domains().change(&format!("vm-{number}"), change).unwrap();
         }
-        if agree(&scraper, &daemon).collection.targets.events_dropped > 0 {
+        if agree(&scraper, &daemon).collection.snapshot.events_dropped > 0 {
             return;
         }
     }
@@ -193,13 +193,13 @@ fn what_lost_events_did_not_tell_is_found_by_records() {
 fn what_happened_while_there_was_no_connection_is_found_after_it() {
     let daemon = daemon(5);
     let scraper = settled(&daemon, "");
-    let known = scraper.scrape().target("vm-0").unwrap().first_seen;
+    let known = scraper.scrape().known("vm-0").unwrap().first_seen;
     daemon.kill();
     change_silently(&daemon);
     daemon.revive().unwrap();
     let scrape = agree(&scraper, &daemon);
     assert_eq!((resyncs(&scrape, "connect"), resyncs(&scrape, "records")), (2, 0));
-    assert_eq!(scrape.target("vm-0").unwrap().first_seen, known);
+    assert_eq!(scrape.known("vm-0").unwrap().first_seen, known);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn lives_of_domains_are_followed_by_events_alone() {
     step("resume", &|| drop(domains.change("vm-0", Change::Resume).unwrap()));
     step("rename", &|| domains.rename("vm-1", "renamed").unwrap());
     let uuid = domains.get("renamed").unwrap().uuid;
-    assert_eq!(scraper.scrape().target("renamed").unwrap().identity.uuid, uuid);
+    assert_eq!(scraper.scrape().known("renamed").unwrap().identity.uuid, uuid);
     step("stop", &|| drop(domains.change("vm-2", Change::Shutdown).unwrap()));
     step("start", &|| drop(domains.change("vm-2", Change::Start).unwrap()));
     step("undefine while it runs", &|| {
@@ -291,15 +291,15 @@ fn domains_that_arrive_are_there_at_once_and_complete_with_the_next_listing() {
         daemon.events().send("arrived", event(what)).unwrap();
     }
     let scrape = scraper.until("all are there", |scrape| scrape.rows().len() == 4);
-    assert_eq!(scrape.target("defined").unwrap().state, RunState::ShutOff);
-    assert!(["transient", "arrived"].map(|name| scrape.target(name).unwrap().started).iter().all(Option::is_some));
+    assert_eq!(scrape.known("defined").unwrap().state, RunState::ShutOff);
+    assert!(["transient", "arrived"].map(|name| scrape.known(name).unwrap().started).iter().all(Option::is_some));
     agree(&scraper, &daemon);
     // The name is given to another domain: it is another domain.
     let old = daemon.domains().change("transient", Change::Destroy).unwrap();
     let new = Domain { uuid: uuid::Uuid::from_u128(7), ..small("transient") };
     daemon.domains().define(new);
     let scrape = agree(&scraper, &daemon);
-    assert_ne!(scrape.target("transient").unwrap().identity.uuid, old.uuid);
+    assert_ne!(scrape.known("transient").unwrap().identity.uuid, old.uuid);
     assert_eq!(scrape.rows().len(), 4);
 }
 
@@ -307,7 +307,7 @@ fn domains_that_arrive_are_there_at_once_and_complete_with_the_next_listing() {
 fn another_run_of_a_domain_is_another_epoch() {
     let daemon = daemon(5);
     let scraper = settled(&daemon, "");
-    assert_eq!(scraper.scrape().target("vm-1").unwrap().started, None, "it ran before anybody looked");
+    assert_eq!(scraper.scrape().known("vm-1").unwrap().started, None, "it ran before anybody looked");
     for lost in [false, true] {
         daemon.faults().hang_domain("vm-1");
         assert_eq!(scraper.until("it hangs", |scrape| scrape.complete() == 4).quarantined(), ["vm-1"]);
@@ -318,7 +318,7 @@ fn another_run_of_a_domain_is_another_epoch() {
         }
         daemon.domains().change("vm-1", Change::Die).unwrap();
         daemon.domains().change("vm-1", Change::Start).unwrap();
-        scraper.until("it has begun anew", |scrape| scrape.target("vm-1").unwrap().started >= Some(before));
+        scraper.until("it has begun anew", |scrape| scrape.known("vm-1").unwrap().started >= Some(before));
         let scrape = agree(&scraper, &daemon);
         assert_eq!((scrape.complete(), scrape.quarantined()), (5, Vec::<&str>::new()));
         daemon.release("vm-1");
@@ -327,5 +327,5 @@ fn another_run_of_a_domain_is_another_epoch() {
     daemon.faults().lose_events(Times::Always);
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
     daemon.domains().change("vm-1", Change::Start).unwrap();
-    assert_eq!(agree(&scraper, &daemon).target("vm-1").unwrap().started, None);
+    assert_eq!(agree(&scraper, &daemon).known("vm-1").unwrap().started, None);
 }

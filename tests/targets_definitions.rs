@@ -15,7 +15,7 @@ use scraper::{Scrape, Scraper, configuration, daemon};
 const XML: Procedure = Procedure::DomainGetXmlDesc;
 
 fn title(scrape: &Scrape, name: &str) -> String {
-    scrape.target(name).unwrap().metadata().map(|metadata| metadata.title.clone()).unwrap_or_default()
+    scrape.known(name).unwrap().metadata().map(|metadata| metadata.title.clone()).unwrap_or_default()
 }
 
 fn set_title(daemon: &FakeLibvirtd, name: &str, title: &str) {
@@ -24,7 +24,7 @@ fn set_title(daemon: &FakeLibvirtd, name: &str, title: &str) {
 
 /// Scrapes until every definition has been read or has failed.
 fn all_read(scraper: &Scraper) -> Scrape {
-    scraper.until("every definition has been looked at", |scrape| scrape.collection.targets.metadata_pending == 0)
+    scraper.until("every definition has been looked at", |scrape| scrape.collection.snapshot.metadata_pending == 0)
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -52,7 +52,7 @@ fn ten_thousand_definitions_are_read_at_their_rate_while_scrapes_stay_fast() {
     loop {
         let scrape = scraper.scrape();
         assert_eq!((scrape.class(), scrape.complete()), (None, 10_000));
-        pending.push(scrape.collection.targets.metadata_pending);
+        pending.push(scrape.collection.snapshot.metadata_pending);
         if pending.last() == Some(&0) {
             break;
         }
@@ -74,14 +74,14 @@ fn definitions_that_hang_are_given_up_on_and_read_again_when_one_returns() {
     daemon.faults().reply(XML, ReplyFault::Delay(Duration::from_secs(4)), Times::Next(2));
     let scraper = Scraper::configured(&daemon, settings);
     let scrape = scraper.until("two hang", |scrape| {
-        scrape.collection.targets.metadata_failures.get(&DefinitionFailure::TimedOut) == Some(&2)
+        scrape.collection.snapshot.metadata_failures.get(&DefinitionFailure::TimedOut) == Some(&2)
     });
-    assert_eq!(scrape.collection.targets.metadata_pending, 4);
+    assert_eq!(scrape.collection.snapshot.metadata_pending, 4);
     let failed = |target: &&Arc<_>| {
-        let target: &domstats_exporter::domains::Target = target;
+        let target: &domstats_exporter::domains::Domain = target;
         target.definition == Definition::Failed(DefinitionFailure::TimedOut)
     };
-    assert_eq!(scrape.collection.targets.targets.iter().filter(failed).count(), 2);
+    assert_eq!(scrape.collection.snapshot.domains.iter().filter(failed).count(), 2);
     for _ in 0..20 {
         let scrape = scraper.scrape();
         assert_eq!((scrape.complete(), scrape.class(), scrape.quarantined().len()), (6, None, 0));
@@ -95,9 +95,9 @@ fn definitions_that_hang_are_given_up_on_and_read_again_when_one_returns() {
     thread::sleep(Duration::from_millis(600));
     assert_eq!(daemon.counters().calls(XML), 2, "they hang still");
     let healed = scraper.until("they have returned", |scrape| {
-        scrape.collection.targets.targets.iter().all(|target| target.metadata().is_some())
+        scrape.collection.snapshot.domains.iter().all(|target| target.metadata().is_some())
     });
-    assert_eq!(healed.collection.targets.metadata_failures[&DefinitionFailure::TimedOut], 2);
+    assert_eq!(healed.collection.snapshot.metadata_failures[&DefinitionFailure::TimedOut], 2);
 }
 
 #[test]
@@ -124,10 +124,10 @@ fn definitions_that_cannot_be_read_are_counted_by_why() {
     let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000}\n");
     let scrape = all_read(&scraper);
     for (name, reason, _) in &documents {
-        assert_eq!(scrape.target(name).unwrap().definition, Definition::Failed(*reason));
-        assert_eq!(scrape.collection.targets.metadata_failures.get(reason), Some(&1), "{reason}");
+        assert_eq!(scrape.known(name).unwrap().definition, Definition::Failed(*reason));
+        assert_eq!(scrape.collection.snapshot.metadata_failures.get(reason), Some(&1), "{reason}");
     }
-    assert!(scrape.target("vm-5").unwrap().metadata().is_some());
+    assert!(scrape.known("vm-5").unwrap().metadata().is_some());
     // What was read once stays when it cannot be read any more, and one that can be read again is.
     daemon.domains().update("vm-5", |domain| domain.xml = Some("<".into())).unwrap();
     daemon.domains().update("vm-0", |domain| domain.xml = None).unwrap();
@@ -135,16 +135,16 @@ fn definitions_that_cannot_be_read_are_counted_by_why() {
         daemon.events().send(name, Event::MetadataChange { kind: 1, nsuri: None }).unwrap();
     }
     let scrape = scraper.until("both have been read", |scrape| {
-        scrape.target("vm-0").unwrap().metadata().is_some()
-            && scrape.collection.targets.metadata_failures[&DefinitionFailure::Malformed] == 2
+        scrape.known("vm-0").unwrap().metadata().is_some()
+            && scrape.collection.snapshot.metadata_failures[&DefinitionFailure::Malformed] == 2
     });
-    assert_ne!(scrape.target("vm-5").unwrap().metadata(), None::<&Metadata>);
+    assert_ne!(scrape.known("vm-5").unwrap().metadata(), None::<&Metadata>);
     // An error of the daemon's is counted by its class.
     let denied = ReplyFault::Error { code: 88, message: "access denied".into() };
     daemon.faults().reply(XML, denied, Times::Next(1));
     daemon.events().send("vm-0", Event::MetadataChange { kind: 1, nsuri: None }).unwrap();
     scraper.until("it is counted", |scrape| {
-        scrape.collection.targets.metadata_failures.get(&DefinitionFailure::PermissionDenied) == Some(&1)
+        scrape.collection.snapshot.metadata_failures.get(&DefinitionFailure::PermissionDenied) == Some(&1)
     });
 }
 
@@ -186,7 +186,7 @@ fn definitions_are_read_again_when_an_event_or_a_record_tells_of_a_change() {
     {
         daemon.events().send("vm-1", event).unwrap();
     }
-    scraper.until("it has rebooted", |scrape| scrape.target("vm-1").unwrap().counts.reboots == 1);
+    scraper.until("it has rebooted", |scrape| scrape.known("vm-1").unwrap().counts.reboots == 1);
     thread::sleep(Duration::from_millis(100));
     assert_eq!(daemon.counters().calls(XML), 0);
     // A snapshot sends no event, but the disk has another source then.
@@ -232,9 +232,9 @@ fn a_domain_that_must_not_be_read_is_told_of_and_not_asked_about() {
     daemon.faults().reply(XML, denied, Times::Always);
     daemon.faults().record("vm-1", RecordFault::Missing);
     let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000}\n");
-    let scrape = scraper.until("it is told of", |scrape| !scrape.collection.targets.unreadable.is_empty());
-    let uuid = scrape.target("vm-1").unwrap().identity.uuid;
-    assert_eq!(scrape.collection.targets.unreadable, [uuid], "the others have records");
+    let scrape = scraper.until("it is told of", |scrape| !scrape.collection.snapshot.unreadable.is_empty());
+    let uuid = scrape.known("vm-1").unwrap().identity.uuid;
+    assert_eq!(scrape.collection.snapshot.unreadable, [uuid], "the others have records");
     let listings = daemon.counters().calls(Procedure::ConnectListAllDomains);
     let scrapes: Vec<Scrape> = (0..5).map(|_| scraper.scrape()).collect();
     assert!(scrapes.iter().all(|scrape| scrape.class().is_none() && scrape.complete() == 2));
@@ -244,7 +244,7 @@ fn a_domain_that_must_not_be_read_is_told_of_and_not_asked_about() {
     daemon.faults().clear();
     daemon.events().send("vm-1", Event::MetadataChange { kind: 1, nsuri: None }).unwrap();
     let scrape = scraper.until("it is asked about again", |scrape| scrape.complete() == 3);
-    assert!(scrape.collection.targets.unreadable.is_empty());
+    assert!(scrape.collection.snapshot.unreadable.is_empty());
 }
 
 #[test]

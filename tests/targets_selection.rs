@@ -31,9 +31,9 @@ fn excluded_domains_are_not_asked_for_statistics() {
     let uuid = daemon.domains().get("vm-1").unwrap().uuid;
     let labels = "metadata: {rate: 5000, labels: {owner: 'metadata/order/owner/@name'}}\n";
     let scraper = Scraper::configured(&daemon, labels);
-    scraper.until("every definition has been read", |scrape| scrape.collection.targets.metadata_pending == 0);
+    scraper.until("every definition has been read", |scrape| scrape.collection.snapshot.metadata_pending == 0);
     daemon.events().send("vm-0", Event::Reboot).unwrap();
-    scraper.until("it has rebooted", |scrape| scrape.target("vm-0").unwrap().counts.reboots == 1);
+    scraper.until("it has rebooted", |scrape| scrape.known("vm-0").unwrap().counts.reboots == 1);
     let mut reloads = 0;
     for (rules, wanted) in [
         ("{}".to_owned(), vec![0, 1, 2, 3]),
@@ -58,8 +58,8 @@ fn excluded_domains_are_not_asked_for_statistics() {
     }
     assert_eq!(daemon.counters().calls(Procedure::DomainGetXmlDesc), 0, "rules alone are no reason to read anew");
     let scrape = scraper.scrape();
-    assert_eq!((reloads, scrape.target("vm-0").unwrap().counts.reboots), (8, 1), "reloads lose no counter");
-    assert_eq!(scrape.collection.targets.counts.others["reboot"], 1);
+    assert_eq!((reloads, scrape.known("vm-0").unwrap().counts.reboots), (8, 1), "reloads lose no counter");
+    assert_eq!(scrape.collection.snapshot.counts.others["reboot"], 1);
     // A domain that changes its state comes or goes at once.
     scraper
         .collector

@@ -167,7 +167,7 @@ mod tests {
             ended: std::time::Instant::now(),
             duration: Duration::ZERO,
             calls: 0,
-            targets: Arc::default(),
+            snapshot: Arc::default(),
             readings: Vec::new(),
             error: None,
         };

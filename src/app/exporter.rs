@@ -227,7 +227,7 @@ impl Exporter {
             None => Vec::new(),
         };
         let records = if selection.groups.is_some() { narrowed.iter().collect() } else { collection.records() };
-        let in_chain = |uuid, disk: &str, image| collection.targets.is_in_chain(uuid, disk, image);
+        let in_chain = |uuid, disk: &str, image| collection.snapshot.is_in_chain(uuid, disk, image);
         let mut built = settings.builder.build_with(&records, &in_chain);
         let subjects = collection.domains.iter().map(|status| {
             let identity = &status.identity;

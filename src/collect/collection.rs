@@ -31,7 +31,7 @@ pub struct Collection {
     /// Calls for statistics that it took.
     pub calls: usize,
     /// Who exists, with definitions and what has happened; without domains where there is an error.
-    pub targets: Arc<Snapshot>,
+    pub snapshot: Arc<Snapshot>,
     /// What the background probes found about the host and its domains.
     pub readings: Vec<Reading>,
     /// Why libvirt could not be asked.
@@ -53,7 +53,7 @@ impl Collection {
 
     pub(super) fn failed(error: LibvirtError, duration: Duration) -> Self {
         let (batches, parameters, domains) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let (at, ended, targets) = (SystemTime::now(), Instant::now(), Arc::default());
+        let (at, ended, snapshot) = (SystemTime::now(), Instant::now(), Arc::default());
         Self {
             batches,
             parameters,
@@ -63,7 +63,7 @@ impl Collection {
             ended,
             duration,
             calls: 0,
-            targets,
+            snapshot,
             readings: Vec::new(),
             error: Some(error),
         }

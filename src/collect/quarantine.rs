@@ -167,9 +167,9 @@ impl StuckCalls {
 /// The suspects of calls that were left before it was known which of them they wait for.
 fn suspects_in_doubt(domains: &Domains) -> BTreeMap<JobId, Vec<Uuid>> {
     let mut suspects: BTreeMap<JobId, Vec<Uuid>> = BTreeMap::new();
-    for (target, state) in domains.with_companions() {
+    for (domain, state) in domains.with_companions() {
         for call in &state.run.quarantine.suspect_of {
-            suspects.entry(*call).or_default().push(target.identity.uuid);
+            suspects.entry(*call).or_default().push(domain.identity.uuid);
         }
     }
     suspects.retain(|_, suspects| suspects.len() > 1);
@@ -181,7 +181,7 @@ fn suspects_in_doubt(domains: &Domains) -> BTreeMap<JobId, Vec<Uuid>> {
 pub(super) fn in_question(domains: &Domains) -> BTreeSet<Uuid> {
     let in_doubt = suspects_in_doubt(domains).into_values().flatten();
     let entered = domains.with_companions().filter(|(_, state)| state.run.quarantine.entered.is_some());
-    in_doubt.chain(entered.map(|(target, _)| target.identity.uuid)).collect()
+    in_doubt.chain(entered.map(|(domain, _)| domain.identity.uuid)).collect()
 }
 
 /// Finds out what calls with several suspects wait for: a domain that has been busy with one question for long. The other

@@ -358,7 +358,7 @@ impl Run {
         now: Now,
         versions: Option<&Versions>,
         error: Option<LibvirtError>,
-        targets: Arc<Snapshot>,
+        snapshot: Arc<Snapshot>,
         readings: Vec<Reading>,
         quarantined: impl Fn(Uuid) -> Option<Quarantined>,
     ) -> Arc<Collection> {
@@ -377,7 +377,7 @@ impl Run {
             ended: now.at,
             duration: now.at.saturating_duration_since(self.started),
             calls: self.calls,
-            targets,
+            snapshot,
             readings,
             error,
         })

@@ -263,7 +263,7 @@ impl Scheduler {
     }
 
     fn name_of(&self, uuid: Uuid) -> String {
-        self.domains.get(uuid).map_or_else(String::new, |target| target.identity.name.clone())
+        self.domains.get(uuid).map_or_else(String::new, |domain| domain.identity.name.clone())
     }
 
     fn is_closed(&self, uuid: Uuid) -> bool {

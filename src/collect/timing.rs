@@ -95,7 +95,7 @@ mod tests {
             ended: std::time::Instant::now(),
             duration: Duration::from_millis(millis),
             calls: 1,
-            targets: Arc::default(),
+            snapshot: Arc::default(),
             readings: Vec::new(),
             error: error.then(|| LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "no socket")),
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::{AddressFamily, AnchoredRegex};
-use crate::domains::{Addresses, Interface, InterfaceAddresses, Target};
+use crate::domains::{Addresses, Domain, Interface, InterfaceAddresses};
 
 /// Most addresses of a domain that count. A guest agent can report millions, whatever its guest has.
 const MOST_ADDRESSES: usize = 64;
@@ -20,9 +20,9 @@ pub(super) struct Located<'a> {
 
 /// The addresses that others can reach the domain at, on interfaces of the wanted networks: in the order of the definition's
 /// interfaces, and those of interfaces that are not in it last. None is there twice.
-pub(super) fn located_addresses<'a>(target: &'a Target, networks: &[AnchoredRegex]) -> Vec<Located<'a>> {
-    let Some(Some(known)) = &target.addresses else { return Vec::new() };
-    let defined = target.metadata().map(|metadata| metadata.interfaces.as_slice()).unwrap_or_default();
+pub(super) fn located_addresses<'a>(domain: &'a Domain, networks: &[AnchoredRegex]) -> Vec<Located<'a>> {
+    let Some(Some(known)) = &domain.addresses else { return Vec::new() };
+    let defined = domain.metadata().map(|metadata| metadata.interfaces.as_slice()).unwrap_or_default();
     let mut interfaces: Vec<_> = seen_interfaces(known, defined).collect();
     // Stable: interfaces of one place, such as a guest's VLANs, stay in the order of their source.
     interfaces.sort_by_key(|(position, _)| position.unwrap_or(usize::MAX));

@@ -1,10 +1,10 @@
-//! The labels of a target: what relabelling can choose from.
+//! The labels of a domain: what relabelling can choose from.
 
 use std::collections::BTreeMap;
 
 use super::addresses::Located;
 use crate::config::Uri;
-use crate::domains::{Interface, ScrapeTarget, Snapshot, Target};
+use crate::domains::{Domain, Interface, ScrapeTarget, Snapshot};
 
 const PREFIX: &str = "__meta_libvirt_";
 
@@ -26,15 +26,15 @@ impl Labels {
     }
 
     /// `__meta_libvirt_domain_*` and `__meta_libvirt_metadata_*`.
-    pub(super) fn add_domain(&mut self, target: &Target) {
-        let identity = &target.identity;
+    pub(super) fn add_domain(&mut self, domain: &Domain) {
+        let identity = &domain.identity;
         self.put("domain_name", &identity.name);
         self.put("domain_uuid", &identity.uuid.to_string());
         self.put("domain_id", &shown(identity.id));
-        self.put("domain_state", target.state.as_str());
-        self.put("domain_persistent", &shown(target.flags.map(|flags| flags.persistent)));
-        self.put("domain_autostart", &shown(target.flags.map(|flags| flags.autostart)));
-        let Some(metadata) = target.metadata() else { return };
+        self.put("domain_state", domain.state.as_str());
+        self.put("domain_persistent", &shown(domain.flags.map(|flags| flags.persistent)));
+        self.put("domain_autostart", &shown(domain.flags.map(|flags| flags.autostart)));
+        let Some(metadata) = domain.metadata() else { return };
         self.put("domain_title", &metadata.title);
         self.put("domain_os_type", &metadata.os_type);
         self.put("domain_os_id", &metadata.os);
@@ -48,8 +48,8 @@ impl Labels {
     }
 
     /// `__meta_libvirt_address*`, `__meta_libvirt_ipv*`, and `__meta_libvirt_interface_*` of the interface that is scraped.
-    pub(super) fn add_addresses(&mut self, target: &Target, located: &[Located<'_>], primary: &Located<'_>) {
-        if let Some(Some(known)) = &target.addresses {
+    pub(super) fn add_addresses(&mut self, domain: &Domain, located: &[Located<'_>], primary: &Located<'_>) {
+        if let Some(Some(known)) = &domain.addresses {
             self.put("address_source", known.source.as_str());
         }
         // A comma at both ends, so that an expression can look for `,address,`.

@@ -2,7 +2,7 @@
 //!
 //! Prometheus keeps the list that it has when it gets an error, and drops whatever is missing from a good answer. So there is
 //! the whole list or none: [`build_target_groups`] refuses while the definition or the addresses of a wanted domain are
-//! unknown. A domain that is known to have no address is no target, and left out.
+//! unknown. A domain that is known to have no address is no domain, and left out.
 
 mod addresses;
 mod labels;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{ActiveState, Config, ServiceDiscovery};
-use crate::domains::{Definition, RunState, ScrapeTarget, Snapshot, Target};
+use crate::domains::{Definition, Domain, RunState, ScrapeTarget, Snapshot};
 
 use addresses::{located_addresses, primary_address};
 use labels::Labels;
@@ -47,15 +47,15 @@ pub struct Incomplete {
 /// If the list would not be complete.
 pub fn build_target_groups(snapshot: &Snapshot, config: &Config) -> Result<Vec<TargetGroup>, Incomplete> {
     let discovery = &config.service_discovery;
-    let wanted: Vec<&Target> =
-        snapshot.targets.iter().map(AsRef::as_ref).filter(|target| is_wanted(target, discovery)).collect();
-    let definitions = wanted.iter().filter(|target| target.definition == Definition::Pending).count();
-    let addresses = wanted.iter().filter(|target| target.addresses.is_none()).count();
+    let wanted: Vec<&Domain> =
+        snapshot.domains.iter().map(AsRef::as_ref).filter(|domain| is_wanted(domain, discovery)).collect();
+    let definitions = wanted.iter().filter(|domain| domain.definition == Definition::Pending).count();
+    let addresses = wanted.iter().filter(|domain| domain.addresses.is_none()).count();
     if definitions + addresses > 0 {
         return Err(Incomplete { definitions, addresses });
     }
     let host = Labels::of_host(snapshot, &config.libvirt.uri);
-    Ok(wanted.into_iter().flat_map(|target| groups_of(target, discovery, &host)).collect())
+    Ok(wanted.into_iter().flat_map(|domain| groups_of(domain, discovery, &host)).collect())
 }
 
 /// Why there is no body.
@@ -77,23 +77,23 @@ pub fn encode_target_groups(snapshot: &Snapshot, config: &Config) -> Result<Vec<
     Ok(serde_json::to_vec(&build_target_groups(snapshot, config)?)?)
 }
 
-fn is_wanted(target: &Target, discovery: &ServiceDiscovery) -> bool {
-    let state = match target.state {
+fn is_wanted(domain: &Domain, discovery: &ServiceDiscovery) -> bool {
+    let state = match domain.state {
         RunState::Running => ActiveState::Running,
         RunState::Paused => ActiveState::Paused,
         RunState::ShutOff | RunState::Other => return false,
     };
-    target.selected && discovery.states.contains(&state)
+    domain.selected && discovery.states.contains(&state)
 }
 
-fn groups_of(target: &Target, discovery: &ServiceDiscovery, host: &Labels) -> Vec<TargetGroup> {
-    let located = located_addresses(target, &discovery.networks);
+fn groups_of(domain: &Domain, discovery: &ServiceDiscovery, host: &Labels) -> Vec<TargetGroup> {
+    let located = located_addresses(domain, &discovery.networks);
     let Some(primary) = primary_address(&located, discovery.address_family) else { return Vec::new() };
     let mut labels = host.clone();
-    labels.add_domain(target);
-    labels.add_addresses(target, &located, primary);
+    labels.add_domain(domain);
+    labels.add_addresses(domain, &located, primary);
     let default = [ScrapeTarget { port: discovery.port, ..ScrapeTarget::default() }];
-    let elements = target.metadata().map(|metadata| metadata.scrape.as_slice()).filter(|scrape| !scrape.is_empty());
+    let elements = domain.metadata().map(|metadata| metadata.scrape.as_slice()).filter(|scrape| !scrape.is_empty());
     let group = |element: &ScrapeTarget| {
         let mut labels = labels.clone();
         labels.add_scrape(element);

@@ -41,9 +41,9 @@ fn addresses(interfaces: Vec<InterfaceAddresses>) -> Option<Option<Arc<Addresses
 }
 
 /// A running domain with one interface and one address.
-fn target(number: u8) -> Target {
+fn domain(number: u8) -> Domain {
     let metadata = Metadata { interfaces: vec![interface(1, "default")], ..Metadata::default() };
-    Target {
+    Domain {
         identity: Identity {
             name: format!("vm-{number}"),
             uuid: Uuid::from_u128(u128::from(number)),
@@ -63,25 +63,25 @@ fn target(number: u8) -> Target {
     }
 }
 
-fn with_metadata(number: u8, change: impl FnOnce(&mut Metadata)) -> Target {
-    let mut metadata = target(number).metadata().cloned().expect("metadata");
+fn with_metadata(number: u8, change: impl FnOnce(&mut Metadata)) -> Domain {
+    let mut metadata = domain(number).metadata().cloned().expect("metadata");
     change(&mut metadata);
-    Target { definition: Definition::Known(Arc::new(metadata)), ..target(number) }
+    Domain { definition: Definition::Known(Arc::new(metadata)), ..domain(number) }
 }
 
-fn build(targets: Vec<Target>, yaml: &str) -> Result<Vec<TargetGroup>, Incomplete> {
-    let targets = targets.into_iter().map(Arc::new).collect();
-    build_target_groups(&Snapshot { targets, ..Snapshot::default() }, &config(yaml))
+fn build(domains: Vec<Domain>, yaml: &str) -> Result<Vec<TargetGroup>, Incomplete> {
+    let domains = domains.into_iter().map(Arc::new).collect();
+    build_target_groups(&Snapshot { domains, ..Snapshot::default() }, &config(yaml))
 }
 
-/// `address:port` of each target.
-fn scraped(targets: Vec<Target>, yaml: &str) -> Vec<String> {
-    build(targets, yaml).expect("a complete list").into_iter().flat_map(|group| group.targets).collect()
+/// `address:port` of each domain.
+fn scraped(domains: Vec<Domain>, yaml: &str) -> Vec<String> {
+    build(domains, yaml).expect("a complete list").into_iter().flat_map(|group| group.targets).collect()
 }
 
 #[test]
 fn a_target_has_every_label_that_something_is_known_for() {
-    let mut target = with_metadata(7, |metadata| {
+    let mut domain = with_metadata(7, |metadata| {
         metadata.title = "Web \"server\" <7>\nfür alle".to_owned();
         metadata.os_type = "hvm".to_owned();
         metadata.os = "http://debian.org/debian/12".to_owned();
@@ -100,12 +100,12 @@ fn a_target_has_every_label_that_something_is_known_for() {
             job: "telegraf".to_owned(),
         }];
     });
-    target.flags = Some(Flags { autostart: true, ..Flags::default() });
-    target.addresses = addresses(vec![seen(1, &["192.0.2.7", "2001:db8::7"])]);
+    domain.flags = Some(Flags { autostart: true, ..Flags::default() });
+    domain.addresses = addresses(vec![seen(1, &["192.0.2.7", "2001:db8::7"])]);
     let versions = Versions { driver: "QEMU".to_owned(), hypervisor: "7.2.0".to_owned(), ..Versions::default() };
     let hostname = "node-7.example".to_owned();
-    let targets = [Arc::new(target)].into();
-    let snapshot = Snapshot { targets, hostname, versions: Some(versions), ..Snapshot::default() };
+    let domains = [Arc::new(domain)].into();
+    let snapshot = Snapshot { domains, hostname, versions: Some(versions), ..Snapshot::default() };
     let body = encode_target_groups(&snapshot, &config("")).expect("a complete list");
     let groups: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(
@@ -152,7 +152,7 @@ fn a_target_has_every_label_that_something_is_known_for() {
 
 #[test]
 fn what_is_not_known_is_no_label() {
-    let failed = Target { definition: Definition::Failed(DefinitionFailure::Malformed), ..target(1) };
+    let failed = Domain { definition: Definition::Failed(DefinitionFailure::Malformed), ..domain(1) };
     let group = build(vec![failed], "").expect("a complete list").remove(0);
     let names: Vec<&str> = group.labels.keys().map(|name| name.trim_start_matches("__meta_libvirt_")).collect();
     let known = [
@@ -177,7 +177,7 @@ fn what_is_not_known_is_no_label() {
 fn each_scrape_element_is_a_target() {
     let element = |port| ScrapeTarget { port, ..ScrapeTarget::default() };
     let two = with_metadata(1, |metadata| metadata.scrape = vec![element(9256), element(9100)]);
-    let groups = build(vec![two, target(2)], "port: 9273").expect("a complete list");
+    let groups = build(vec![two, domain(2)], "port: 9273").expect("a complete list");
     let targets: Vec<&str> = groups.iter().flat_map(|group| &group.targets).map(String::as_str).collect();
     assert_eq!(targets, ["192.0.2.1:9256", "192.0.2.1:9100", "192.0.2.2:9273"]);
     for group in groups {
@@ -188,14 +188,14 @@ fn each_scrape_element_is_a_target() {
 
 #[test]
 fn only_selected_domains_in_a_wanted_state_are_targets() {
-    let with_state = |number, state| Target { state, ..target(number) };
+    let with_state = |number, state| Domain { state, ..domain(number) };
     let all = || {
         vec![
-            target(1),
+            domain(1),
             with_state(2, RunState::Paused),
             with_state(3, RunState::ShutOff),
             with_state(4, RunState::Other),
-            Target { selected: false, ..target(5) },
+            Domain { selected: false, ..domain(5) },
         ]
     };
     assert_eq!(scraped(all(), ""), ["192.0.2.1:9100"]);
@@ -207,29 +207,29 @@ fn only_selected_domains_in_a_wanted_state_are_targets() {
 
 #[test]
 fn there_is_the_whole_list_or_none() {
-    let unknown = |number| Target { addresses: None, ..target(number) };
-    let pending = |number| Target { definition: Definition::Pending, ..target(number) };
-    let refusal = build(vec![target(1), unknown(2), pending(3), unknown(4)], "").expect_err("a partial list");
+    let unknown = |number| Domain { addresses: None, ..domain(number) };
+    let pending = |number| Domain { definition: Definition::Pending, ..domain(number) };
+    let refusal = build(vec![domain(1), unknown(2), pending(3), unknown(4)], "").expect_err("a partial list");
     assert_eq!(refusal, Incomplete { definitions: 1, addresses: 2 });
     assert_eq!(
         refusal.to_string(),
         "the list is not complete yet (domains without a definition: 1, without a look at their addresses: 2)"
     );
     // Domains that are no targets are not waited for, nor those without an address.
-    let paused = Target { state: RunState::Paused, ..unknown(2) };
-    let excluded = Target { selected: false, ..pending(3) };
-    let silent = Target { addresses: Some(None), ..target(4) };
-    assert_eq!(scraped(vec![target(1), paused, excluded, silent], ""), ["192.0.2.1:9100"]);
+    let paused = Domain { state: RunState::Paused, ..unknown(2) };
+    let excluded = Domain { selected: false, ..pending(3) };
+    let silent = Domain { addresses: Some(None), ..domain(4) };
+    assert_eq!(scraped(vec![domain(1), paused, excluded, silent], ""), ["192.0.2.1:9100"]);
 }
 
 /// A domain with three interfaces in its definition.
-fn three(interfaces: Vec<InterfaceAddresses>) -> Vec<Target> {
-    let mut target = with_metadata(1, |metadata| {
+fn three(interfaces: Vec<InterfaceAddresses>) -> Vec<Domain> {
+    let mut domain = with_metadata(1, |metadata| {
         metadata.interfaces = vec![interface(3, "lan"), interface(1, "storage"), interface(2, "")];
         metadata.interfaces[2].bridge = "br0".to_owned();
     });
-    target.addresses = addresses(interfaces);
-    vec![target]
+    domain.addresses = addresses(interfaces);
+    vec![domain]
 }
 
 #[test]
@@ -338,12 +338,12 @@ fn interfaces_are_told_apart_by_mac_address_then_name() {
 
 #[test]
 fn names_of_metadata_become_names_of_labels() {
-    let target = with_metadata(1, |metadata| {
+    let domain = with_metadata(1, |metadata| {
         for (name, value) in [("a.b", "1"), ("a_b", "2"), ("größe", "3"), ("0", "4")] {
             metadata.labels.insert(name.to_owned(), value.to_owned());
         }
     });
-    let groups = build(vec![target], "").expect("a complete list");
+    let groups = build(vec![domain], "").expect("a complete list");
     let metadata: Vec<(&str, &str)> = groups[0]
         .labels
         .iter()
@@ -361,16 +361,16 @@ proptest! {
         port in 1..=u16::MAX,
         addresses in proptest::collection::vec(any::<std::net::IpAddr>(), 0..6),
     ) {
-        let mut target = with_metadata(1, |metadata| {
+        let mut domain = with_metadata(1, |metadata| {
             metadata.title.clone_from(&text);
             metadata.interfaces[0].network.clone_from(&text);
             metadata.labels = labels;
             metadata.scrape = vec![ScrapeTarget { port, ..ScrapeTarget::default() }];
         });
-        target.identity.name = text;
+        domain.identity.name = text;
         let seen = InterfaceAddresses { addresses, ..seen(1, &[]) };
-        target.addresses = Some(Some(Arc::new(Addresses { source: AddressSource::Agent, interfaces: vec![seen] })));
-        for group in build(vec![target], "").expect("a complete list") {
+        domain.addresses = Some(Some(Arc::new(Addresses { source: AddressSource::Agent, interfaces: vec![seen] })));
+        for group in build(vec![domain], "").expect("a complete list") {
             let address: SocketAddr = group.targets[0].parse().expect("an address and a port");
             prop_assert!(group.targets.len() == 1 && address.port() == port && !address.ip().is_loopback());
             for (name, value) in group.labels {

@@ -113,7 +113,7 @@ pub struct DomainCounts {
     pub watchdogs: BTreeMap<i32, u64>,
     /// I/O errors by device alias, action and reason.
     pub io_errors: BTreeMap<(String, i32, String), u64>,
-    /// Block jobs by target name, type and status.
+    /// Block jobs by domain name, type and status.
     pub block_jobs: BTreeMap<(String, i32, i32), u64>,
     /// Background jobs by operation and success.
     pub jobs: BTreeMap<(i32, Option<bool>), u64>,
@@ -123,7 +123,7 @@ pub struct DomainCounts {
     pub migration_iteration: Option<i32>,
     /// Memory failures by recipient and action.
     pub memory_failures: BTreeMap<(i32, i32), u64>,
-    /// Crossed thresholds by target name.
+    /// Crossed thresholds by domain name.
     pub block_thresholds: BTreeMap<String, u64>,
 }
 

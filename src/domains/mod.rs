@@ -79,7 +79,7 @@ pub struct Addresses {
 
 /// One domain.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target {
+pub struct Domain {
     /// Name, UUID and the id of this run.
     pub identity: Identity,
     /// What it does.
@@ -131,7 +131,7 @@ impl AddressSource {
     }
 }
 
-impl Target {
+impl Domain {
     fn new(identity: Identity, first_seen: SystemTime) -> Self {
         let state = if identity.id.is_some() { RunState::Running } else { RunState::ShutOff };
         Self {
@@ -176,7 +176,7 @@ impl Target {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The domains in the order of their UUIDs.
-    pub targets: Arc<[Arc<Target>]>,
+    pub domains: Arc<[Arc<Domain>]>,
     /// Events by kind, of all domains that are or were.
     pub counts: Arc<HostCounts>,
     /// Listings by what caused them.
@@ -199,8 +199,8 @@ impl Snapshot {
     /// Whether the image with a number is in the image chain of a domain's disk; `None` if that chain is not known.
     #[must_use]
     pub fn is_in_chain(&self, uuid: Uuid, disk: &str, image: u32) -> Option<bool> {
-        let place = self.targets.binary_search_by_key(&uuid, |target| target.identity.uuid).ok()?;
-        let disks = &self.targets[place].metadata()?.disks;
+        let place = self.domains.binary_search_by_key(&uuid, |domain| domain.identity.uuid).ok()?;
+        let disks = &self.domains[place].metadata()?.disks;
         let chain = disks.iter().find(|known| known.device == disk)?.chain.as_ref()?;
         Some(chain.contains(&image))
     }

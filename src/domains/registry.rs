@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::selection::is_wanted;
-use super::{Addresses, Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, lifecycle};
+use super::{Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, RunState, Snapshot, lifecycle};
 use crate::config::Domains;
 use crate::libvirt::{Event, EventKind, Host, Identity};
 
@@ -62,12 +62,12 @@ pub struct Registry<C> {
     counts: Arc<HostCounts>,
     wanted: Domains,
     /// What was handed out last, while nothing has changed since.
-    current: Option<Arc<[Arc<Target>]>>,
+    current: Option<Arc<[Arc<Domain>]>>,
 }
 
 #[derive(Debug)]
 struct Entry<C> {
-    target: Arc<Target>,
+    domain: Arc<Domain>,
     companion: C,
 }
 
@@ -89,11 +89,11 @@ impl<C: Companion> Registry<C> {
     /// everything else that is known stays. Gives the domains that are new or in another run.
     pub fn replace(&mut self, listing: Listing, since: &[Event], now: SystemTime) -> Vec<Uuid> {
         let before: BTreeMap<Uuid, Option<u32>> =
-            self.entries.iter().map(|(uuid, entry)| (*uuid, entry.target.identity.id)).collect();
+            self.entries.iter().map(|(uuid, entry)| (*uuid, entry.domain.identity.id)).collect();
         self.replace_picture(listing, since, now);
         let mut changed = Vec::new();
         for (uuid, entry) in &mut self.entries {
-            if before.get(uuid) != Some(&entry.target.identity.id) {
+            if before.get(uuid) != Some(&entry.domain.identity.id) {
                 entry.companion.reset_run();
                 changed.push(*uuid);
             }
@@ -110,13 +110,13 @@ impl<C: Companion> Registry<C> {
         self.current = None;
         for (identity, state, flags) in listing.domains {
             self.insert(&identity, now);
-            self.change(identity.uuid, |target| {
-                if target.identity.id != identity.id {
-                    target.begin_run(None, None);
+            self.change(identity.uuid, |domain| {
+                if domain.identity.id != identity.id {
+                    domain.begin_run(None, None);
                 }
-                target.identity = identity;
-                target.state = state;
-                target.flags = Some(flags);
+                domain.identity = identity;
+                domain.state = state;
+                domain.flags = Some(flags);
             });
         }
         for event in since {
@@ -127,7 +127,7 @@ impl<C: Companion> Registry<C> {
     /// Counts an event and applies it.
     pub fn apply(&mut self, event: &Event) -> Consequences {
         let uuid = event.domain.uuid;
-        let arriving = self.get(uuid).is_some_and(|target| target.counts.is_arriving);
+        let arriving = self.get(uuid).is_some_and(|domain| domain.counts.is_arriving);
         Arc::make_mut(&mut self.counts).count(&event.kind, arriving);
         let before = self.id_of(uuid);
         let consequences = self.apply_again(event);
@@ -136,19 +136,19 @@ impl<C: Companion> Registry<C> {
         {
             companion.reset_run();
         }
-        if let Some(target) = self.get(uuid) {
-            let mut counts = DomainCounts::clone(&target.counts);
+        if let Some(domain) = self.get(uuid) {
+            let mut counts = DomainCounts::clone(&domain.counts);
             counts.count(&event.kind, event.at);
             // Most kinds are counted for the host only.
-            if counts != *target.counts {
-                self.change(uuid, |target| target.counts = Arc::new(counts));
+            if counts != *domain.counts {
+                self.change(uuid, |domain| domain.counts = Arc::new(counts));
             }
         }
         consequences
     }
 
     fn id_of(&self, uuid: Uuid) -> Option<Option<u32>> {
-        self.get(uuid).map(|target| target.identity.id)
+        self.get(uuid).map(|domain| domain.identity.id)
     }
 
     /// Applies an event that has been counted before.
@@ -159,12 +159,12 @@ impl<C: Companion> Registry<C> {
         match &event.kind {
             EventKind::Lifecycle { event: what, detail } => self.apply_lifecycle(event, *what, *detail),
             EventKind::AgentLifecycle { connected } => {
-                self.change(uuid, |target| target.agent_connected = Some(*connected));
+                self.change(uuid, |domain| domain.agent_connected = Some(*connected));
                 // The definition says it too: one that is being read now may say what was before.
                 Consequences { redefined: true, moved: *connected, resync: !known }
             }
             EventKind::DeviceAdded { .. } | EventKind::DeviceRemoved { .. } | EventKind::NicMacChange => {
-                self.change(uuid, |target| note_device(target, event));
+                self.change(uuid, |domain| note_device(domain, event));
                 Consequences { redefined: true, moved: true, resync: !known }
             }
             EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
@@ -182,9 +182,9 @@ impl<C: Companion> Registry<C> {
         match what {
             lifecycle::DEFINED => {
                 self.insert(identity, event.at);
-                self.change(uuid, |target| {
-                    target.identity.name.clone_from(&identity.name);
-                    if let Some(flags) = &mut target.flags {
+                self.change(uuid, |domain| {
+                    domain.identity.name.clone_from(&identity.name);
+                    if let Some(flags) = &mut domain.flags {
                         flags.persistent = true;
                     }
                 });
@@ -193,9 +193,9 @@ impl<C: Companion> Registry<C> {
             // It is defined under its new name in the same moment.
             lifecycle::UNDEFINED if detail == lifecycle::UNDEFINED_RENAMED => resync,
             lifecycle::UNDEFINED => {
-                if self.get(uuid).is_some_and(Target::is_active) {
-                    self.change(uuid, |target| {
-                        if let Some(flags) = &mut target.flags {
+                if self.get(uuid).is_some_and(Domain::is_active) {
+                    self.change(uuid, |domain| {
+                        if let Some(flags) = &mut domain.flags {
                             *flags = Flags::default();
                         }
                     });
@@ -206,30 +206,30 @@ impl<C: Companion> Registry<C> {
             }
             lifecycle::STARTED => {
                 self.insert(identity, event.at);
-                self.change(uuid, |target| {
-                    target.state = RunState::Running;
-                    target.identity.clone_from(identity);
+                self.change(uuid, |domain| {
+                    domain.state = RunState::Running;
+                    domain.identity.clone_from(identity);
                     // A guest that wakes up from its own sleep goes on in the process that it slept in.
                     if detail != lifecycle::STARTED_WAKEUP {
                         // A guest that migrated here or was restored has been counting since it booted.
                         let boots = [lifecycle::STARTED_BOOTED, lifecycle::STARTED_RECREATED].contains(&detail);
                         let booted = boots.then_some(event.at);
-                        target.begin_run(Some(event.at), booted);
+                        domain.begin_run(Some(event.at), booted);
                     }
                 });
                 Consequences { redefined: true, moved: true, resync: true }
             }
             lifecycle::STOPPED => {
-                let transient = |target: &Target| target.flags.is_some_and(|flags| !flags.persistent);
+                let transient = |domain: &Domain| domain.flags.is_some_and(|flags| !flags.persistent);
                 if self.get(uuid).is_some_and(transient) {
                     self.remove(uuid);
                 } else {
-                    self.change(uuid, |target| {
-                        target.state = RunState::ShutOff;
-                        target.identity.id = None;
-                        target.begin_run(None, None);
-                        target.agent_connected = target.agent_connected.map(|_| false);
-                        target.addresses = None;
+                    self.change(uuid, |domain| {
+                        domain.state = RunState::ShutOff;
+                        domain.identity.id = None;
+                        domain.begin_run(None, None);
+                        domain.agent_connected = domain.agent_connected.map(|_| false);
+                        domain.addresses = None;
                     });
                 }
                 // What was said of the run alone, such as aliases and changes that were not to last, has ended with it.
@@ -251,40 +251,40 @@ impl<C: Companion> Registry<C> {
         };
         self.insert(&event.domain, event.at);
         let begins = known != Some(Some(id));
-        self.change(event.domain.uuid, |target| {
+        self.change(event.domain.uuid, |domain| {
             if begins {
-                target.begin_run(None, None);
+                domain.begin_run(None, None);
             }
-            target.identity.id = Some(id);
-            target.state = state;
+            domain.identity.id = Some(id);
+            domain.state = state;
         });
         // libvirt removes the managed save that a domain was started from once it runs, which has no event.
-        let saved = self.get(event.domain.uuid).and_then(|target| target.flags).is_some_and(|flags| flags.managed_save);
+        let saved = self.get(event.domain.uuid).and_then(|domain| domain.flags).is_some_and(|flags| flags.managed_save);
         Consequences { redefined: begins, moved: begins, resync: begins || saved }
     }
 
     /// What its definition says, or why it could not be read.
     pub fn define(&mut self, uuid: Uuid, definition: Definition) {
-        self.change(uuid, |target| {
+        self.change(uuid, |domain| {
             if let Definition::Known(metadata) = &definition {
                 let connected = |agent: super::Agent| agent.connected.unwrap_or(false);
-                target.agent_connected = metadata.agent.map(connected);
+                domain.agent_connected = metadata.agent.map(connected);
             }
             // What could be read once is better than nothing.
-            if !matches!((&definition, &target.definition), (Definition::Failed(_), Definition::Known(_))) {
-                target.definition = definition;
+            if !matches!((&definition, &domain.definition), (Definition::Failed(_), Definition::Known(_))) {
+                domain.definition = definition;
             }
         });
     }
 
     /// Its definition was read again, and is the one that is known.
     pub fn confirm(&mut self, uuid: Uuid) {
-        let Some(target) = self.get(uuid) else { return };
+        let Some(domain) = self.get(uuid) else { return };
         let connected =
-            target.metadata().and_then(|metadata| metadata.agent).map(|agent| agent.connected.unwrap_or(false));
+            domain.metadata().and_then(|metadata| metadata.agent).map(|agent| agent.connected.unwrap_or(false));
         // An event may have told of the agent what is not true any more.
-        if target.agent_connected != connected {
-            self.change(uuid, |target| target.agent_connected = connected);
+        if domain.agent_connected != connected {
+            self.change(uuid, |domain| domain.agent_connected = connected);
         }
     }
 
@@ -302,13 +302,13 @@ impl<C: Companion> Registry<C> {
 
     /// The addresses that a look-up found.
     pub fn locate(&mut self, uuid: Uuid, addresses: Option<Arc<Addresses>>) {
-        self.change(uuid, |target| target.addresses = Some(addresses));
+        self.change(uuid, |domain| domain.addresses = Some(addresses));
     }
 
     /// The domain with this UUID.
     #[must_use]
-    pub fn get(&self, uuid: Uuid) -> Option<&Target> {
-        self.entries.get(&uuid).map(|entry| entry.target.as_ref())
+    pub fn get(&self, uuid: Uuid) -> Option<&Domain> {
+        self.entries.get(&uuid).map(|entry| entry.domain.as_ref())
     }
 
     /// What is kept with the domain with this UUID.
@@ -328,23 +328,23 @@ impl<C: Companion> Registry<C> {
     }
 
     /// All domains, by UUID.
-    pub fn iter(&self) -> impl Iterator<Item = &Target> {
-        self.entries.values().map(|entry| entry.target.as_ref())
+    pub fn iter(&self) -> impl Iterator<Item = &Domain> {
+        self.entries.values().map(|entry| entry.domain.as_ref())
     }
 
     /// All domains, by UUID, with what is kept with them.
-    pub fn with_companions(&self) -> impl Iterator<Item = (&Target, &C)> {
-        self.entries.values().map(|entry| (entry.target.as_ref(), &entry.companion))
+    pub fn with_companions(&self) -> impl Iterator<Item = (&Domain, &C)> {
+        self.entries.values().map(|entry| (entry.domain.as_ref(), &entry.companion))
     }
 
     /// The domains as they are now, and the events that have been counted; the rest of the snapshot is for the caller.
     pub fn snapshot(&mut self) -> Snapshot {
-        let targets =
-            self.current.get_or_insert_with(|| self.entries.values().map(|entry| Arc::clone(&entry.target)).collect());
-        let pending = |target: &&Arc<Target>| target.selected && target.definition == Definition::Pending;
+        let domains =
+            self.current.get_or_insert_with(|| self.entries.values().map(|entry| Arc::clone(&entry.domain)).collect());
+        let pending = |domain: &&Arc<Domain>| domain.selected && domain.definition == Definition::Pending;
         Snapshot {
-            metadata_pending: targets.iter().filter(pending).count(),
-            targets: Arc::clone(targets),
+            metadata_pending: domains.iter().filter(pending).count(),
+            domains: Arc::clone(domains),
             counts: Arc::clone(&self.counts),
             ..Snapshot::default()
         }
@@ -352,8 +352,8 @@ impl<C: Companion> Registry<C> {
 
     fn insert(&mut self, identity: &Identity, now: SystemTime) {
         if let Place::Vacant(place) = self.entries.entry(identity.uuid) {
-            let target = Arc::new(Target::new(identity.clone(), now));
-            place.insert(Entry { target, companion: C::default() });
+            let domain = Arc::new(Domain::new(identity.clone(), now));
+            place.insert(Entry { domain, companion: C::default() });
             self.change(identity.uuid, |_| {});
         }
     }
@@ -364,22 +364,22 @@ impl<C: Companion> Registry<C> {
     }
 
     /// Changes one domain, if it is known, and applies the rules to it again: what was changed may be what the selection looks at.
-    fn change(&mut self, uuid: Uuid, change: impl FnOnce(&mut Target)) {
+    fn change(&mut self, uuid: Uuid, change: impl FnOnce(&mut Domain)) {
         let Some(entry) = self.entries.get_mut(&uuid) else { return };
-        let target = Arc::make_mut(&mut entry.target);
-        change(target);
-        target.selected = is_wanted(&self.wanted, target);
+        let domain = Arc::make_mut(&mut entry.domain);
+        change(domain);
+        domain.selected = is_wanted(&self.wanted, domain);
         self.current = None;
     }
 }
 
 /// Remembers since when a device counts.
-fn note_device(target: &mut Target, event: &Event) {
+fn note_device(domain: &mut Domain, event: &Event) {
     match &event.kind {
-        EventKind::DeviceAdded { alias } if target.attached.len() < MOST_ATTACHED => {
-            target.attached.insert(alias.clone(), event.at);
+        EventKind::DeviceAdded { alias } if domain.attached.len() < MOST_ATTACHED => {
+            domain.attached.insert(alias.clone(), event.at);
         }
-        EventKind::DeviceAdded { alias } | EventKind::DeviceRemoved { alias } => drop(target.attached.remove(alias)),
+        EventKind::DeviceAdded { alias } | EventKind::DeviceRemoved { alias } => drop(domain.attached.remove(alias)),
         _ => {}
     }
 }

@@ -1,12 +1,12 @@
 //! Which domains the configuration wants.
 
-use super::{Definition, Metadata, RunState, Target};
+use super::{Definition, Domain, Metadata, RunState};
 use crate::config::{DomainRule, DomainState, Domains};
 
-/// Whether `target` is exported. A domain whose definition would decide and has not been read yet is not.
-pub(super) fn is_wanted(domains: &Domains, target: &Target) -> bool {
+/// Whether `domain` is exported. A domain whose definition would decide and has not been read yet is not.
+pub(super) fn is_wanted(domains: &Domains, domain: &Domain) -> bool {
     let mut undecided = false;
-    let mut matches = |rule: &DomainRule| match matches(rule, target) {
+    let mut matches = |rule: &DomainRule| match matches(rule, domain) {
         Some(matches) => matches,
         None => {
             undecided = true;
@@ -19,21 +19,21 @@ pub(super) fn is_wanted(domains: &Domains, target: &Target) -> bool {
 }
 
 /// Whether all that the rule names agrees; `None` if that cannot be said yet.
-fn matches(rule: &DomainRule, target: &Target) -> Option<bool> {
-    let state = match target.state {
+fn matches(rule: &DomainRule, domain: &Domain) -> Option<bool> {
+    let state = match domain.state {
         RunState::Running => DomainState::Running,
         RunState::Paused => DomainState::Paused,
         RunState::ShutOff => DomainState::Shutoff,
         RunState::Other => DomainState::Other,
     };
-    let facts = rule.name.as_ref().is_none_or(|name| name.is_match(&target.identity.name))
-        && rule.uuid.is_none_or(|uuid| uuid.0 == target.identity.uuid)
+    let facts = rule.name.as_ref().is_none_or(|name| name.is_match(&domain.identity.name))
+        && rule.uuid.is_none_or(|uuid| uuid.0 == domain.identity.uuid)
         && rule.state.is_none_or(|wanted| wanted == state);
     if !facts || rule.metadata.is_empty() {
         return Some(facts);
     }
     let none = Metadata::default();
-    let metadata = match &target.definition {
+    let metadata = match &domain.definition {
         Definition::Pending => return None,
         Definition::Known(metadata) => metadata,
         Definition::Failed(_) => &none,

@@ -101,7 +101,7 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     filling.labelled(&PROBE_SUCCESS, probes.iter().map(|(probe, status)| (vec![*probe], boolean(status.success))));
     let duration = |status: &ProbeStatus| Value::Float(status.duration.as_secs_f64());
     filling.labelled(&PROBE_DURATION, probes.iter().map(|(probe, status)| (vec![*probe], duration(status))));
-    let targets = &collection.targets;
+    let targets = &collection.snapshot;
     filling.labelled(&RESYNCS, targets.resyncs.iter().map(|(cause, count)| (vec![*cause], Value::Unsigned(*count))));
     filling.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));
     filling.number(&METADATA_PENDING, count(targets.metadata_pending));
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_the_target_set_counts_is_shown() {
-        let targets = Snapshot {
+        let snapshot = Snapshot {
             resyncs: BTreeMap::from([("overflow", 2)]),
             events_dropped: 7,
             metadata_pending: 3,
@@ -225,7 +225,7 @@ mod tests {
             duration: Duration::ZERO,
             calls: 0,
             error: None,
-            targets: Arc::new(targets),
+            snapshot: Arc::new(snapshot),
             readings: Vec::new(),
         };
         let facts = Facts {
@@ -290,7 +290,7 @@ mod tests {
             duration: Duration::ZERO,
             calls: 2,
             error: None,
-            targets: Arc::default(),
+            snapshot: Arc::default(),
             readings: Vec::new(),
         };
         let counted: Vec<_> = domains_by_state(&collection).into_iter().filter(|(_, count)| *count > 0).collect();

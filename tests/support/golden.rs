@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use domstats_exporter::collect::{Collection, DomainStatus, Selection};
 use domstats_exporter::config::{self, Config};
 use domstats_exporter::domains::{
-    Definition, DomainCounts, Flags, HostCounts, RunState, Snapshot, Target, parse_definition,
+    Definition, Domain, DomainCounts, Flags, HostCounts, RunState, Snapshot, parse_definition,
 };
 use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
 use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
@@ -68,10 +68,10 @@ pub(crate) fn families(case: &str) -> Families {
     let builder = FamilyBuilder::new(&config);
     // Every image with a number is in the chain of its disk.
     let mut built = builder.build_with(&[&records], &|_, _, _| Some(true));
-    let targets = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
-    let running = targets.targets.iter().filter(|target| target.is_active());
+    let known = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
+    let running = known.domains.iter().filter(|target| target.is_active());
     let status =
-        |target: &Arc<Target>| DomainStatus { identity: target.identity.clone(), missing: None, quarantined: None };
+        |target: &Arc<Domain>| DomainStatus { identity: target.identity.clone(), missing: None, quarantined: None };
     let collection = Collection {
         batches: Vec::new(),
         parameters: BTreeMap::new(),
@@ -82,7 +82,7 @@ pub(crate) fn families(case: &str) -> Families {
         duration: Duration::ZERO,
         calls: 0,
         error: None,
-        targets: Arc::new(targets),
+        snapshot: Arc::new(known),
         readings: Vec::new(),
     };
     domain_metrics::append(&mut built, &builder, &config, &collection, &Selection::default());
@@ -92,7 +92,7 @@ pub(crate) fn families(case: &str) -> Families {
 /// Three domains with definitions: one that runs and has been through everything, one that is shut off, and one that is shut
 /// off without statistics. A fourth has not been read yet.
 fn snapshot(config: &Config) -> Snapshot {
-    let target = |name: &str, uuid: u128, id: Option<u32>, definition: Definition| Target {
+    let target = |name: &str, uuid: u128, id: Option<u32>, definition: Definition| Domain {
         identity: Identity { name: name.into(), uuid: uuid::Uuid::from_u128(uuid), id },
         state: if id.is_some() { RunState::Running } else { RunState::ShutOff },
         flags: Some(Flags { persistent: true, ..Flags::default() }),
@@ -117,7 +117,7 @@ fn snapshot(config: &Config) -> Snapshot {
         host.count(&event, false);
         counts.count(&event, started() + Duration::from_secs(2 * number));
     }
-    let web = Target {
+    let web = Domain {
         flags: Some(Flags {
             autostart: true,
             persistent: true,
@@ -132,9 +132,9 @@ fn snapshot(config: &Config) -> Snapshot {
     };
     let billing = target("instance-0000002a", 0x0f2f_9d6e_8c1b_4a67_9b5e_3f2d_1c0b_9a88, None, defined("nova.xml"));
     let unseen = target("unseen", 1, None, defined("nova.xml"));
-    let new = Target { flags: None, ..target("new", 2, Some(4), Definition::Pending) };
+    let new = Domain { flags: None, ..target("new", 2, Some(4), Definition::Pending) };
     Snapshot {
-        targets: [unseen, new, billing, web].map(Arc::new).into(),
+        domains: [unseen, new, billing, web].map(Arc::new).into(),
         counts: Arc::new(host),
         resyncs: BTreeMap::new(),
         hostname: "host".into(),

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use domstats_exporter::domains::{
-    AddressSource, Addresses, Definition, Interface, InterfaceAddresses, Metadata, RunState, ScrapeTarget, Target,
+    AddressSource, Addresses, Definition, Domain, Interface, InterfaceAddresses, Metadata, RunState, ScrapeTarget,
 };
 use domstats_exporter::libvirt::Identity;
 use uuid::Uuid;
 
 /// A running domain with the address 192.0.2.`number`.
-pub(crate) fn running(name: &str, number: u8, scrape: Vec<ScrapeTarget>) -> Target {
+pub(crate) fn running(name: &str, number: u8, scrape: Vec<ScrapeTarget>) -> Domain {
     let mac = format!("52:54:00:00:00:{number:02x}");
     let device = format!("vnet{number}");
     let interface =
@@ -23,7 +23,7 @@ pub(crate) fn running(name: &str, number: u8, scrape: Vec<ScrapeTarget>) -> Targ
     metadata.labels.insert("project".to_owned(), "shop \"north\"\nÄpfel".to_owned());
     let addresses = vec![Ipv4Addr::new(192, 0, 2, number).into()];
     let interfaces = vec![InterfaceAddresses { name: device, mac, addresses }];
-    Target {
+    Domain {
         identity: Identity {
             name: name.to_owned(),
             uuid: Uuid::from_u128(u128::from(number)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use domstats_exporter::app::Exporter;
 use domstats_exporter::collect::Selection;
-use domstats_exporter::domains::{Snapshot, Target};
+use domstats_exporter::domains::{Domain, Snapshot};
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Access, Connection, Event, EventSink};
 use tokio::runtime::{Builder, Runtime};
@@ -114,7 +114,7 @@ fn look(runtime: &Runtime, exporter: &Exporter, timeline: &Timeline) {
     // While libvirt is away there is nothing to see.
     let Ok(snapshot) = runtime.block_on(exporter.discover(None)) else { return };
     let mut timeline = timeline.lock().unwrap();
-    if timeline.last().is_none_or(|(_, last)| !Arc::ptr_eq(&last.targets, &snapshot.targets)) {
+    if timeline.last().is_none_or(|(_, last)| !Arc::ptr_eq(&last.domains, &snapshot.domains)) {
         timeline.push((Instant::now(), snapshot));
     }
 }
@@ -129,6 +129,6 @@ impl Drop for Observer {
 }
 
 /// The domain of this name.
-pub fn named<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s Target> {
-    snapshot.targets.iter().map(AsRef::as_ref).find(|target| target.identity.name == name)
+pub fn named<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s Domain> {
+    snapshot.domains.iter().map(AsRef::as_ref).find(|target| target.identity.name == name)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domstats_exporter::collect::{Collection, Collector, Selection};
 use domstats_exporter::config::{self, Config};
-use domstats_exporter::domains::Target;
+use domstats_exporter::domains;
 use domstats_exporter::libvirt::{ErrorClass, Identity};
 use fake_libvirtd::{Domain, DomainState, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
 use uuid::Uuid;
@@ -54,7 +54,7 @@ impl Scraper {
         daemon.faults().reply(Procedure::ConnectGetAllDomainStats, slow, Times::Always);
         self.until("every worker has been needed", |_| daemon.counters().open_connections() == 6);
         daemon.faults().clear_replies();
-        self.until("every definition has been read", |scrape| scrape.collection.targets.metadata_pending == 0);
+        self.until("every definition has been read", |scrape| scrape.collection.snapshot.metadata_pending == 0);
     }
 
     /// One collection of everything.
@@ -102,24 +102,24 @@ pub(crate) struct Scrape {
 impl Scrape {
     /// The domains that are known.
     pub(crate) fn rows(&self) -> BTreeSet<Row> {
-        let row = |target: &Arc<Target>| {
-            let Identity { name, uuid, id } = target.identity.clone();
-            (name, uuid, id, target.state.as_str(), target.flags.map(|flags| flags.persistent))
+        let row = |known: &Arc<domains::Domain>| {
+            let Identity { name, uuid, id } = known.identity.clone();
+            (name, uuid, id, known.state.as_str(), known.flags.map(|flags| flags.persistent))
         };
-        self.collection.targets.targets.iter().map(row).collect()
+        self.collection.snapshot.domains.iter().map(row).collect()
     }
 
     /// What is known of a domain.
-    pub(crate) fn target(&self, name: &str) -> Option<&Target> {
-        self.collection.targets.targets.iter().map(AsRef::as_ref).find(|target| target.identity.name == name)
+    pub(crate) fn known(&self, name: &str) -> Option<&domains::Domain> {
+        self.collection.snapshot.domains.iter().map(AsRef::as_ref).find(|known| known.identity.name == name)
     }
 
     /// What is wrong with it, for whoever reads of a test that failed.
     fn shortfall(&self) -> String {
-        let Collection { error, targets, domains, .. } = &*self.collection;
-        let known = targets.targets.len();
+        let Collection { error, snapshot, domains, .. } = &*self.collection;
+        let known = snapshot.domains.len();
         let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.is_complete()).collect();
-        let idle: Vec<_> = targets.targets.iter().filter(|target| !target.is_active()).collect();
+        let idle: Vec<_> = snapshot.domains.iter().filter(|known| !known.is_active()).collect();
         let (error, took) = (error.as_ref().map(ToString::to_string), self.took);
         format!("took {took:?}, error {error:?}, {known} domains known, incomplete {incomplete:?}, not active {idle:?}")
     }

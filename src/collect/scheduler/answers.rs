@@ -123,7 +123,7 @@ impl Scheduler {
         let snapshot = self.snapshot(error.is_none());
         let readings = match error {
             Some(_) => Vec::new(),
-            None => self.readings(|target| run.selection.selects(&target.identity.name)),
+            None => self.readings(|domain| run.selection.selects(&domain.identity.name)),
         };
         let quarantined = |uuid| self.domains.companion(uuid).and_then(|state| state.run.quarantine.entered());
         run.collection(self.now, self.daemon.versions.as_ref(), error, snapshot, readings, quarantined)
@@ -133,13 +133,13 @@ impl Scheduler {
     pub(super) fn snapshot(&mut self, connected: bool) -> Arc<Snapshot> {
         let mut snapshot = self.domains.snapshot();
         if !connected {
-            snapshot.targets = Arc::default();
+            snapshot.domains = Arc::default();
         }
         snapshot.resyncs.clone_from(self.resync.counts());
         snapshot.events_dropped = self.events_dropped;
         snapshot.metadata_failures.clone_from(&self.definition_failures);
         snapshot.unreadable =
-            self.unreadable().filter(|target| target.selected).map(|target| target.identity.uuid).collect();
+            self.unreadable().filter(|domain| domain.selected).map(|domain| domain.identity.uuid).collect();
         snapshot.hostname.clone_from(&self.daemon.hostname);
         snapshot.versions.clone_from(&self.daemon.versions);
         Arc::new(snapshot)

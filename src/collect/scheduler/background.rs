@@ -13,7 +13,7 @@ use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
 use crate::config::DiscoverySource;
-use crate::domains::{Definition, DefinitionFailure, Target};
+use crate::domains::{Definition, DefinitionFailure, Domain};
 use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError, Records};
 use crate::probes::{ADDRESSES, DEFINITIONS, Outcome, Probe, Scope, Subject, Task, WaitsFor};
 
@@ -52,7 +52,7 @@ impl Scheduler {
         let Some(uuid) = subject.domain() else { return Some(Task::Ask(probe, subject)) };
         Some(match probe.name {
             name if name == DEFINITIONS.name => {
-                let known = self.domains.get(uuid).and_then(Target::metadata).map(|metadata| metadata.fingerprint);
+                let known = self.domains.get(uuid).and_then(Domain::metadata).map(|metadata| metadata.fingerprint);
                 Task::Define { uuid, labels: Arc::new(self.config.metadata.labels.clone()), known }
             }
             name if name == ADDRESSES.name => {
@@ -182,14 +182,14 @@ impl Scheduler {
     fn not_located(&mut self, uuid: Uuid) {
         let now = self.now.at;
         self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
-        if self.domains.get(uuid).is_some_and(|target| target.addresses.is_none()) {
+        if self.domains.get(uuid).is_some_and(|domain| domain.addresses.is_none()) {
             self.domains.locate(uuid, None);
         }
     }
 
     /// A domain has just been found not to answer: its definition is not waited for.
     pub(super) fn leave_undefined(&mut self, uuid: Uuid) {
-        if self.domains.get(uuid).is_some_and(|target| target.definition == Definition::Pending) {
+        if self.domains.get(uuid).is_some_and(|domain| domain.definition == Definition::Pending) {
             self.not_defined(uuid, DefinitionFailure::Quarantined);
         }
     }
@@ -228,7 +228,7 @@ impl Scheduler {
     pub(super) fn want_all(&mut self, changed: &[Uuid]) {
         let (now, changed) = (self.now.at, changed.iter().collect::<HashSet<_>>());
         let subjects: Vec<(Uuid, bool)> =
-            self.domains.iter().map(|target| (target.identity.uuid, target.is_active())).collect();
+            self.domains.iter().map(|domain| (domain.identity.uuid, domain.is_active())).collect();
         for lane in &mut self.background.lanes {
             if lane.every(&self.config).is_none() {
                 continue;
@@ -252,18 +252,18 @@ impl Scheduler {
 
     /// Has every definition read again.
     pub(super) fn read_all_definitions(&mut self) {
-        let uuids: Vec<Uuid> = self.domains.iter().map(|target| target.identity.uuid).collect();
+        let uuids: Vec<Uuid> = self.domains.iter().map(|domain| domain.identity.uuid).collect();
         uuids.into_iter().for_each(|uuid| self.want_definition(uuid, self.now.at));
     }
 
     /// What background probes have found about the host, and about the domains that `selects` names, unless it is too old.
-    pub(super) fn readings(&self, selects: impl Fn(&Target) -> bool) -> Vec<Reading> {
+    pub(super) fn readings(&self, selects: impl Fn(&Domain) -> bool) -> Vec<Reading> {
         let is_good = |reading: &&Reading| {
             let lane = self.background.lanes.iter().find(|lane| lane.probe.name == reading.probe);
             let every = lane.and_then(|lane| lane.every(&self.config));
             every.is_some_and(|every| self.now.at.saturating_duration_since(reading.at) <= every * READINGS)
         };
-        let of_domains = self.domains.with_companions().filter(|(target, _)| target.selected && selects(target));
+        let of_domains = self.domains.with_companions().filter(|(domain, _)| domain.selected && selects(domain));
         let of_domains = of_domains.flat_map(|(_, state)| state.readings.values());
         self.background.readings.values().chain(of_domains).filter(is_good).cloned().collect()
     }
@@ -286,10 +286,10 @@ fn is_on_demand(probe: &Probe) -> bool {
 /// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.
 fn allowed(probe: &Probe, subject: Subject, domains: &Domains) -> Allowed {
     let Subject::Domain(uuid) = subject else { return Allowed::Now };
-    let (Some(target), Some(state)) = (domains.get(uuid), domains.companion(uuid)) else { return Allowed::Never };
+    let (Some(domain), Some(state)) = (domains.get(uuid), domains.companion(uuid)) else { return Allowed::Never };
     let waits = matches!(probe.waits_for, WaitsFor::Job | WaitsFor::Hypervisor);
     match () {
-        () if probe.scope == Scope::RunningDomain && !target.is_active() => Allowed::Never,
+        () if probe.scope == Scope::RunningDomain && !domain.is_active() => Allowed::Never,
         () if waits && state.run.quarantine.is_closed() => Allowed::Later,
         () => Allowed::Now,
     }

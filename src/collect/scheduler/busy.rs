@@ -10,7 +10,7 @@ use crate::collect::pool::JobId;
 use crate::collect::quarantine::Cause;
 use crate::collect::run::{Batch, Kind, RunId, Running};
 use crate::collect::summary::Summary;
-use crate::domains::Target;
+use crate::domains::Domain;
 use crate::libvirt::{ControlState, StatsGroups};
 use crate::probes::Task;
 
@@ -25,7 +25,7 @@ impl Scheduler {
         let waited = batch.kind == Kind::Wait;
         let lack = |record: &Summary| {
             let mut answered = self.domains.companion(record.uuid).map(|state| state.run.answered).unwrap_or_default();
-            let definition = self.domains.get(record.uuid).and_then(Target::metadata);
+            let definition = self.domains.get(record.uuid).and_then(Domain::metadata);
             let lack = self.daemon.answers.judge(&mut answered, record, judged, definition, waited);
             if let Some(state) = self.domains.companion_mut(record.uuid) {
                 state.run.answered = answered;

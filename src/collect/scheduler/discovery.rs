@@ -64,22 +64,22 @@ impl Scheduler {
         }
         let now = self.now.at;
         let (mut known, mut look_up) = (true, Vec::new());
-        for (target, state) in self.domains.with_companions().filter(|(target, _)| target.selected) {
-            if discovery.addresses && !target.is_active() {
+        for (domain, state) in self.domains.with_companions().filter(|(domain, _)| domain.selected) {
+            if discovery.addresses && !domain.is_active() {
                 // It cannot be reached, so its definition is not waited for.
                 continue;
             }
-            known &= target.definition != Definition::Pending;
+            known &= domain.definition != Definition::Pending;
             if !discovery.addresses {
                 continue;
             }
-            known &= target.addresses.is_some();
-            let good_for = match &target.addresses {
+            known &= domain.addresses.is_some();
+            let good_for = match &domain.addresses {
                 Some(Some(_)) => self.config.service_discovery.refresh_interval,
                 Some(None) | None => ADDRESSLESS,
             };
             if state.located.is_none_or(|at| at + good_for <= now) {
-                look_up.push(target.identity.uuid);
+                look_up.push(domain.identity.uuid);
             }
         }
         for uuid in look_up {
@@ -99,12 +99,12 @@ impl Scheduler {
             return;
         }
         let (mut undefined, mut nowhere): (Vec<Uuid>, Vec<Uuid>) = (Vec::new(), Vec::new());
-        for target in self.domains.iter() {
-            if definitions && target.definition == Definition::Pending {
-                undefined.push(target.identity.uuid);
+        for domain in self.domains.iter() {
+            if definitions && domain.definition == Definition::Pending {
+                undefined.push(domain.identity.uuid);
             }
-            if addresses && target.is_active() && target.addresses.is_none() {
-                nowhere.push(target.identity.uuid);
+            if addresses && domain.is_active() && domain.addresses.is_none() {
+                nowhere.push(domain.identity.uuid);
             }
         }
         undefined.into_iter().for_each(|uuid| self.not_defined(uuid, DefinitionFailure::OthersHang));

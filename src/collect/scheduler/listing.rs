@@ -11,7 +11,7 @@ use crate::collect::notice::Notice;
 use crate::collect::resync::ResyncCause;
 use crate::collect::run::{Batch, Kind, RunId};
 use crate::collect::summary::{Summary, contradicts};
-use crate::domains::{Arrived, Listing, Target};
+use crate::domains::{Arrived, Domain, Listing};
 use crate::libvirt::{LibvirtError, Records};
 use crate::probes::Task;
 
@@ -95,14 +95,14 @@ impl Scheduler {
         let silent = |uuid: &Uuid| !answered.contains(uuid);
         let silent: Vec<Uuid> = match batch.kind {
             Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
-                let runs = |uuid: &Uuid| self.domains.get(*uuid).is_some_and(Target::is_active);
+                let runs = |uuid: &Uuid| self.domains.get(*uuid).is_some_and(Domain::is_active);
                 batch.domains.iter().copied().filter(runs).filter(silent).collect()
             }
             // All that are shut off have been asked for: one that is missing was started, or is gone.
             Kind::Inactive | Kind::Info { inactive: true } => {
                 let expected =
-                    |target: &&Target| !target.is_active() && target.selected && wanted(&target.identity.name);
-                self.domains.iter().filter(expected).map(|target| target.identity.uuid).filter(silent).collect()
+                    |domain: &&Domain| !domain.is_active() && domain.selected && wanted(&domain.identity.name);
+                self.domains.iter().filter(expected).map(|domain| domain.identity.uuid).filter(silent).collect()
             }
             Kind::Info { inactive: false } => Vec::new(),
         };
@@ -126,9 +126,9 @@ impl Scheduler {
     }
 
     /// Domains that this user must not read.
-    pub(super) fn unreadable(&self) -> impl Iterator<Item = &Target> {
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = &Domain> {
         let unreadable = self.domains.with_companions().filter(|(_, state)| state.readable == Readable::Nothing);
-        unreadable.map(|(target, _)| target)
+        unreadable.map(|(domain, _)| domain)
     }
 
     /// Remembers what records look like. What no event told of shows in them: where they name other disks, images, NICs or
@@ -140,12 +140,12 @@ impl Scheduler {
             let Some(state) = self.domains.companion_mut(uuid) else { continue };
             state.reply_size = Some(summary.size);
             // Until its definition has been read there is nothing to compare with.
-            if self.domains.get(uuid).and_then(Target::metadata).is_none() {
+            if self.domains.get(uuid).and_then(Domain::metadata).is_none() {
                 continue;
             }
             let Some(state) = self.domains.companion_mut(uuid) else { continue };
             let news = state.run.devices.update(summary.devices);
-            let metadata = self.domains.get(uuid).and_then(Target::metadata);
+            let metadata = self.domains.get(uuid).and_then(Domain::metadata);
             if news.changed || (news.first && metadata.is_some_and(|metadata| contradicts(&record, metadata))) {
                 self.want_definition(uuid, self.now.at);
             }

@@ -77,21 +77,21 @@ impl Scheduler {
     fn ask_for_running(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let selection = &run.selection;
-        let running = self.domains.with_companions().filter(|(target, _)| target.selected && target.is_active());
+        let running = self.domains.with_companions().filter(|(domain, _)| domain.selected && domain.is_active());
         let running = running.filter(|(_, state)| state.readable != Readable::Nothing);
-        let wanted = running.filter(|(target, _)| selection.selects(&target.identity.name));
-        let new = wanted.filter(|(target, _)| !run.knows(target.identity.uuid));
+        let wanted = running.filter(|(domain, _)| selection.selects(&domain.identity.name));
+        let new = wanted.filter(|(domain, _)| !run.knows(domain.identity.uuid));
         let (mut open, mut held, mut closed): (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>) = Default::default();
         let mut domains: Vec<Identity> = Vec::new();
         let holds_back = !self.daemon.shortcomings.no_nowait && !self.daemon.shortcomings.no_bulk;
-        for (target, state) in new {
+        for (domain, state) in new {
             let group = match &state.run.quarantine {
                 quarantine if !quarantine.is_closed() => &mut open,
                 quarantine if quarantine.holds_job() && holds_back => &mut held,
                 _ => &mut closed,
             };
-            group.push(target.identity.uuid);
-            domains.push(target.identity.clone());
+            group.push(domain.identity.uuid);
+            domains.push(domain.identity.clone());
         }
         run.add(domains);
         let groups = run.groups;
@@ -125,7 +125,7 @@ impl Scheduler {
     pub(super) fn filter(&self, id: RunId) -> DomainFilter {
         let rules = !self.config.domains.include.is_empty() || !self.config.domains.exclude.is_empty();
         let known: HashMap<Uuid, bool> =
-            self.domains.iter().map(|target| (target.identity.uuid, target.selected)).collect();
+            self.domains.iter().map(|domain| (domain.identity.uuid, domain.selected)).collect();
         let selection = self.runs.get(&id).map(|run| run.selection.clone()).unwrap_or_default();
         Arc::new(move |name: &str, uuid: Uuid| known.get(&uuid).copied().unwrap_or(!rules) && selection.selects(name))
     }

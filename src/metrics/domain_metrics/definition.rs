@@ -15,12 +15,12 @@ use crate::tables::definition::{
 
 /// `images` are the top images according to the records of the same collection.
 pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], images: &TopImages<'_>) {
-    let known = || domains.iter().filter_map(|(subject, target)| Some((*subject, target.metadata()?)));
+    let known = || domains.iter().filter_map(|(subject, domain)| Some((*subject, domain.metadata()?)));
     filling.add(&INFO, known().map(|(subject, metadata)| (subject, info(metadata), Value::Unsigned(1))));
-    let disks = domains.iter().filter_map(|(subject, target)| Some((*subject, target, &target.metadata()?.disks)));
-    let disks = disks.flat_map(|(subject, target, disks)| disks.iter().map(move |disk| (subject, target, disk)));
-    let infos = disks.map(|(subject, target, disk)| {
-        let image = images.of(target.identity.uuid, &disk.device);
+    let disks = domains.iter().filter_map(|(subject, domain)| Some((*subject, domain, &domain.metadata()?.disks)));
+    let disks = disks.flat_map(|(subject, domain, disks)| disks.iter().map(move |disk| (subject, domain, disk)));
+    let infos = disks.map(|(subject, domain, disk)| {
+        let image = images.of(domain.identity.uuid, &disk.device);
         (subject, block_info(disk, image), Value::Unsigned(1))
     });
     filling.add(&BLOCK_INFO, infos);
@@ -29,15 +29,15 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], images: &To
     let interfaces = interfaces.map(|(subject, interface)| (subject, interface_info(interface), Value::Unsigned(1)));
     filling.add(&INTERFACE_INFO, interfaces);
     let flag = |filling: &mut Filling<'_>, row: &'static Metric, read: fn(&Flags) -> bool| {
-        filling.of_domains(row, each(domains, |target| target.flags.as_ref().map(read).map(boolean)));
+        filling.of_domains(row, each(domains, |domain| domain.flags.as_ref().map(read).map(boolean)));
     };
     flag(filling, &AUTOSTART, |flags| flags.autostart);
     flag(filling, &PERSISTENT, |flags| flags.persistent);
     flag(filling, &MANAGED_SAVE, |flags| flags.managed_save);
     flag(filling, &HAS_SNAPSHOTS, |flags| flags.has_snapshots);
     flag(filling, &HAS_CHECKPOINTS, |flags| flags.has_checkpoints);
-    filling.of_domains(&AGENT_CONNECTED, each(domains, |target| target.agent_connected.map(boolean)));
-    filling.of_domains(&START_TIME, each(domains, |target| target.started.map(unix_seconds)));
+    filling.of_domains(&AGENT_CONNECTED, each(domains, |domain| domain.agent_connected.map(boolean)));
+    filling.of_domains(&START_TIME, each(domains, |domain| domain.started.map(unix_seconds)));
 }
 
 fn info(metadata: &Metadata) -> Labels<'_> {

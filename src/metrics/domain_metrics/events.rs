@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Shown, each, enum_labels};
-use crate::domains::{Definition, DomainCounts, HostCounts, Target, Times};
+use crate::domains::{Definition, Domain, DomainCounts, HostCounts, Times};
 use crate::metrics::fill::{Filled, Filling, Labels};
 use crate::metrics::{Histogram, SubjectId, Value};
 use crate::tables::Metric;
@@ -33,37 +33,37 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], host: &Host
         labelled().filter_map(|(labels, jobs)| Some((labels, histogram(&jobs.downtimes)?))),
     );
     let plain = |filling: &mut Filling<'_>, row: &'static Metric, count: fn(&DomainCounts) -> u64| {
-        filling.of_domains(row, each(domains, |target| Some(Value::Unsigned(count(&target.counts)))));
+        filling.of_domains(row, each(domains, |domain| Some(Value::Unsigned(count(&domain.counts)))));
     };
     plain(filling, &REBOOTS, |counts| counts.reboots);
     plain(filling, &CRASHES, |counts| counts.crashes);
     let watchdogs = by_key(
         domains,
-        |target| &target.counts.watchdogs,
+        |domain| &domain.counts.watchdogs,
         |action| vec![("action", enum_labels::watchdog_action(*action))],
     );
     filling.add(&WATCHDOGS, watchdogs);
-    filling.add(&IO_ERRORS, domains.iter().flat_map(|(subject, target)| io_errors(*subject, target)));
+    filling.add(&IO_ERRORS, domains.iter().flat_map(|(subject, domain)| io_errors(*subject, domain)));
     plain(filling, &CONTROL_ERRORS, |counts| counts.control_errors);
     let block_jobs = by_key(
         domains,
-        |target| &target.counts.block_jobs,
+        |domain| &domain.counts.block_jobs,
         |(device, job, status)| {
             let (operation, status) = (enum_labels::block_job(*job), enum_labels::block_job_status(*status));
             vec![("device", Cow::Borrowed(device)), ("operation", operation), ("status", status)]
         },
     );
     filling.add(&BLOCK_JOBS, block_jobs);
-    let jobs = by_key(domains, |target| &target.counts.jobs, |(operation, success)| job_labels(*operation, *success));
+    let jobs = by_key(domains, |domain| &domain.counts.jobs, |(operation, success)| job_labels(*operation, *success));
     filling.add(&JOBS, jobs);
     let seconds = |duration: std::time::Duration| Value::Float(duration.as_secs_f64());
-    filling.of_domains(&LAST_JOB_DURATION, each(domains, |target| target.counts.last_job?.duration.map(seconds)));
-    filling.of_domains(&LAST_JOB_DOWNTIME, each(domains, |target| target.counts.last_job?.downtime.map(seconds)));
-    let iteration = |target: &Target| target.counts.migration_iteration.map(|pass| Value::Signed(i64::from(pass)));
+    filling.of_domains(&LAST_JOB_DURATION, each(domains, |domain| domain.counts.last_job?.duration.map(seconds)));
+    filling.of_domains(&LAST_JOB_DOWNTIME, each(domains, |domain| domain.counts.last_job?.downtime.map(seconds)));
+    let iteration = |domain: &Domain| domain.counts.migration_iteration.map(|pass| Value::Signed(i64::from(pass)));
     filling.of_domains(&MIGRATION_ITERATION, each(domains, iteration));
     let failures = by_key(
         domains,
-        |target| &target.counts.memory_failures,
+        |domain| &domain.counts.memory_failures,
         |(recipient, action)| {
             let recipient = enum_labels::memory_failure_recipient(*recipient);
             vec![("recipient", recipient), ("action", enum_labels::memory_failure_action(*action))]
@@ -72,7 +72,7 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], host: &Host
     filling.add(&MEMORY_FAILURES, failures);
     let thresholds = by_key(
         domains,
-        |target| &target.counts.block_thresholds,
+        |domain| &domain.counts.block_thresholds,
         |device| vec![("device", Cow::Borrowed(device.as_str()))],
     );
     filling.add(&BLOCK_THRESHOLDS, thresholds);
@@ -98,30 +98,30 @@ fn histogram(times: &Times) -> Option<Histogram> {
 /// One sample for each key that a domain has counted.
 fn by_key<'v, K: 'v>(
     domains: &'v [Shown<'v>],
-    counts: impl Fn(&'v Target) -> &'v BTreeMap<K, u64>,
+    counts: impl Fn(&'v Domain) -> &'v BTreeMap<K, u64>,
     labels: impl Fn(&'v K) -> Labels<'v>,
 ) -> impl Iterator<Item = Filled<'v>> {
-    domains.iter().flat_map(move |(subject, target)| {
-        let samples = counts(target).iter().map(|(key, count)| (*subject, labels(key), Value::Unsigned(*count)));
+    domains.iter().flat_map(move |(subject, domain)| {
+        let samples = counts(domain).iter().map(|(key, count)| (*subject, labels(key), Value::Unsigned(*count)));
         samples.collect::<Vec<_>>()
     })
 }
 
-/// libvirt names the device by its alias; everything else calls it by its target. An alias that the definition does not know,
+/// libvirt names the device by its alias; everything else calls it by its domain. An alias that the definition does not know,
 /// such as that of a disk which has been taken out, stays. Before the definition has been read nothing is shown, as it would
 /// be under another name soon.
-fn io_errors<'v>(subject: SubjectId, target: &'v Target) -> Vec<Filled<'v>> {
-    if target.definition == Definition::Pending {
+fn io_errors<'v>(subject: SubjectId, domain: &'v Domain) -> Vec<Filled<'v>> {
+    if domain.definition == Definition::Pending {
         return Vec::new();
     }
-    let disks = target.metadata().map_or(&[][..], |metadata| &metadata.disks);
+    let disks = domain.metadata().map_or(&[][..], |metadata| &metadata.disks);
     let device_of = |alias: &'v str| {
         let disk = disks.iter().find(|disk| !alias.is_empty() && disk.alias == alias);
         disk.map_or(alias, |disk| disk.device.as_str())
     };
-    // A disk that has no alias of its own may be counted under its target.
+    // A disk that has no alias of its own may be counted under its domain.
     let mut counts: BTreeMap<(&str, i32, &str), u64> = BTreeMap::new();
-    for ((alias, action, reason), count) in &target.counts.io_errors {
+    for ((alias, action, reason), count) in &domain.counts.io_errors {
         *counts.entry((device_of(alias), *action, reason)).or_default() += count;
     }
     let sample = |((device, action, reason), count)| {

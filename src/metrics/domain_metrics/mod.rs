@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, DomainLabel};
-use crate::domains::{Disk, Interface, Target};
+use crate::domains::{Disk, Domain, Interface};
 use crate::libvirt::Identity;
 use crate::metrics::fill::Filling;
 use crate::metrics::{Built, DeviceStart, FamilyBuilder, Started, SubjectId, Value};
@@ -21,7 +21,7 @@ use crate::tables::Metric;
 use images::TopImages;
 
 /// A domain that is shown.
-type Shown<'a> = (SubjectId, &'a Target);
+type Shown<'a> = (SubjectId, &'a Domain);
 
 /// Puts the families of definitions and events behind those that `built` has from the statistics of the same collection.
 ///
@@ -45,7 +45,7 @@ pub fn append(
     let mut filling = Filling::new(&mut built.families, &wanted);
     let images = TopImages::new(&collection.records());
     definition::fill(&mut filling, &shown, &images);
-    events::fill(&mut filling, &shown, &collection.targets.counts);
+    events::fill(&mut filling, &shown, &collection.snapshot.counts);
     let families = filling.finish();
     built.families.families.extend(families);
 }
@@ -57,23 +57,23 @@ pub fn append(
 fn started(shown: &[Shown<'_>], collection: &Collection) -> Vec<(SubjectId, Started)> {
     let records = collection.batches.iter().flat_map(|records| records.domains());
     let ids: HashMap<Uuid, Option<u32>> = records.map(|record| (record.uuid, record.id)).collect();
-    let of = |(subject, target): &Shown<'_>| {
-        let Identity { uuid, id, .. } = target.identity;
+    let of = |(subject, domain): &Shown<'_>| {
+        let Identity { uuid, id, .. } = domain.identity;
         let id_of_record = ids.get(&uuid).copied().unwrap_or(id);
         let started =
-            Started { run: id_of_record.map(|id| (uuid, id)), exporter: Some(target.first_seen), ..Started::default() };
+            Started { run: id_of_record.map(|id| (uuid, id)), exporter: Some(domain.first_seen), ..Started::default() };
         let of_run =
-            Started { process: target.started, guest: target.booted, devices: devices(target), ..started.clone() };
+            Started { process: domain.started, guest: domain.booted, devices: devices(domain), ..started.clone() };
         (*subject, if id_of_record == id { of_run } else { started })
     };
     shown.iter().map(of).collect()
 }
 
 /// The devices that did not begin with the run of their domain: those attached since, and NICs that are the host's own.
-fn devices(target: &Target) -> Vec<DeviceStart> {
-    let Some(metadata) = target.metadata() else { return Vec::new() };
+fn devices(domain: &Domain) -> Vec<DeviceStart> {
+    let Some(metadata) = domain.metadata() else { return Vec::new() };
     let start = |label, name: &str, at| DeviceStart { label, name: name.to_owned(), at };
-    let attached = |alias: &str| target.attached.get(alias).filter(|_| !alias.is_empty()).copied();
+    let attached = |alias: &str| domain.attached.get(alias).filter(|_| !alias.is_empty()).copied();
     let disk = |disk: &Disk| Some(start("device", &disk.device, Some(attached(&disk.alias)?)));
     let interface = |interface: &Interface| match attached(&interface.alias) {
         _ if interface.is_lasting => Some(start("interface", &interface.device, None)),
@@ -95,29 +95,29 @@ fn shown<'a>(
         return Vec::new();
     }
     let running: HashSet<Uuid> = collection.domains.iter().map(|domain| domain.identity.uuid).collect();
-    let is_shown = |target: &&Target| {
-        let identity = &target.identity;
+    let is_shown = |domain: &&Domain| {
+        let identity = &domain.identity;
         let known = running.contains(&identity.uuid) || built.subjects.contains_key(&identity.uuid);
-        known && target.selected && selection.selects(&identity.name)
+        known && domain.selected && selection.selects(&identity.name)
     };
-    let mut targets: Vec<&Target> = collection.targets.targets.iter().map(AsRef::as_ref).filter(is_shown).collect();
-    targets.sort_by(|a, b| (&a.identity.name, a.identity.uuid).cmp(&(&b.identity.name, b.identity.uuid)));
+    let mut domains: Vec<&Domain> = collection.snapshot.domains.iter().map(AsRef::as_ref).filter(is_shown).collect();
+    domains.sort_by(|a, b| (&a.identity.name, a.identity.uuid).cmp(&(&b.identity.name, b.identity.uuid)));
     // Between a removal and a new definition, two domains may have one name; their labels must still differ.
     if !config.domains.labels.contains(&DomainLabel::Uuid) {
         let mut names = HashSet::new();
-        targets.retain(|target| names.insert(&target.identity.name));
+        domains.retain(|domain| names.insert(&domain.identity.name));
     }
-    let subject = |target: &'a Target| {
-        let identity = &target.identity;
-        (builder.subject(built, &identity.name, identity.uuid), target)
+    let subject = |domain: &'a Domain| {
+        let identity = &domain.identity;
+        (builder.subject(built, &identity.name, identity.uuid), domain)
     };
-    targets.into_iter().map(subject).collect()
+    domains.into_iter().map(subject).collect()
 }
 
 /// The value of each domain that has one.
 fn each<'a>(
     domains: &'a [Shown<'a>],
-    value: impl Fn(&Target) -> Option<Value> + 'a,
+    value: impl Fn(&Domain) -> Option<Value> + 'a,
 ) -> impl Iterator<Item = (SubjectId, Value)> + 'a {
-    domains.iter().filter_map(move |(subject, target)| Some((*subject, value(target)?)))
+    domains.iter().filter_map(move |(subject, domain)| Some((*subject, value(domain)?)))
 }

@@ -12,10 +12,10 @@ use crate::domains::{Definition, DefinitionFailure, Disk, DomainCounts, HostCoun
 use crate::encode::Format;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, ParamValue, Records};
 
-fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
+fn domain(name: &str, uuid: u128, id: Option<u32>) -> Domain {
     let disk = Disk { device: "vda".into(), alias: "virtio-disk0".into(), ..Disk::default() };
     let metadata = Metadata { os_type: "hvm".into(), disks: vec![disk], ..Metadata::default() };
-    Target {
+    Domain {
         identity: Identity { name: name.into(), uuid: Uuid::from_u128(uuid), id },
         state: if id.is_some() { RunState::Running } else { RunState::ShutOff },
         flags: None,
@@ -31,16 +31,16 @@ fn target(name: &str, uuid: u128, id: Option<u32>) -> Target {
     }
 }
 
-fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
+fn collection(domains: impl IntoIterator<Item = Domain>) -> Collection {
     let counts = HostCounts { lifecycle: BTreeMap::from([((2, 0), 1)]), ..HostCounts::default() };
-    let targets: Arc<[Arc<Target>]> = targets.into_iter().map(Arc::new).collect();
-    let running = targets.iter().filter(|target| target.is_active()).map(|target| DomainStatus {
-        identity: target.identity.clone(),
+    let all: Arc<[Arc<Domain>]> = domains.into_iter().map(Arc::new).collect();
+    let running = all.iter().filter(|domain| domain.is_active()).map(|domain| DomainStatus {
+        identity: domain.identity.clone(),
         missing: None,
         quarantined: None,
     });
     let domains = running.collect();
-    let targets = Snapshot { targets, counts: Arc::new(counts), ..Snapshot::default() };
+    let snapshot = Snapshot { domains: all, counts: Arc::new(counts), ..Snapshot::default() };
     Collection {
         batches: Vec::new(),
         parameters: BTreeMap::new(),
@@ -51,7 +51,7 @@ fn collection(targets: impl IntoIterator<Item = Target>) -> Collection {
         duration: Duration::ZERO,
         calls: 0,
         error: None,
-        targets: Arc::new(targets),
+        snapshot: Arc::new(snapshot),
         readings: Vec::new(),
     }
 }
@@ -81,8 +81,8 @@ const LIFECYCLE: &str = "libvirt_domain_lifecycle_events_total{event=\"started\"
 
 #[test]
 fn a_domain_is_shown_while_it_runs_or_has_statistics() {
-    let unwanted = Target { selected: false, ..target("unwanted", 3, Some(3)) };
-    let all = collection([target("off", 1, None), target("on", 2, Some(1)), unwanted, target("a-off", 4, None)]);
+    let unwanted = Domain { selected: false, ..domain("unwanted", 3, Some(3)) };
+    let all = collection([domain("off", 1, None), domain("on", 2, Some(1)), unwanted, domain("a-off", 4, None)]);
     assert_eq!(names(&lines(&all)), ["on"]);
     let vanished = Collection { domains: Vec::new(), ..all.clone() };
     assert!(names(&lines(&vanished)).is_empty(), "gone before its statistics could be asked for");
@@ -97,14 +97,14 @@ fn a_domain_is_shown_while_it_runs_or_has_statistics() {
 
 #[test]
 fn without_libvirt_no_domain_is_shown_but_what_has_happened_is() {
-    let mut away = collection([target("on", 1, Some(1))]);
+    let mut away = collection([domain("on", 1, Some(1))]);
     away.error = Some(LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "nobody listens"));
     assert_eq!(lines(&away), [LIFECYCLE]);
 }
 
 #[test]
 fn a_narrowed_scrape_gets_what_belongs_to_it() {
-    let all = collection([target("web-1", 1, Some(1)), target("db-1", 2, Some(2))]);
+    let all = collection([domain("web-1", 1, Some(1)), domain("db-1", 2, Some(2))]);
     let only = |groups: &[Group]| Selection { groups: Some(groups.iter().copied().collect()), ..Selection::default() };
     let shown = |yaml: &str, selection: &Selection| {
         let lines = shown_with(yaml, &Records::default(), &all, selection);
@@ -125,7 +125,7 @@ fn a_narrowed_scrape_gets_what_belongs_to_it() {
 
 #[test]
 fn two_domains_of_one_name_are_told_apart_or_shown_once() {
-    let twins = collection([target("twin", 2, Some(2)), target("twin", 1, Some(1))]);
+    let twins = collection([domain("twin", 2, Some(2)), domain("twin", 1, Some(1))]);
     assert_eq!(names(&lines(&twins)), ["twin"]);
     assert_eq!(names(&shown_with("", &Records::default(), &twins, &Selection::default())), ["twin", "twin"]);
 }
@@ -135,8 +135,8 @@ fn errors_wait_for_the_name_of_their_disk() {
     let io_errors = BTreeMap::from([(("virtio-disk0".to_owned(), 1, "eio".to_owned()), 3)]);
     let counts = Arc::new(DomainCounts { io_errors, ..DomainCounts::default() });
     let errors = |definition: Definition| {
-        let target = Target { counts: Arc::clone(&counts), definition, ..target("on", 1, Some(1)) };
-        let lines = lines(&collection([target]));
+        let domain = Domain { counts: Arc::clone(&counts), definition, ..domain("on", 1, Some(1)) };
+        let lines = lines(&collection([domain]));
         lines.into_iter().find(|line| line.starts_with("libvirt_domain_io_errors_total"))
     };
     let with = |device: &str| {
@@ -144,7 +144,7 @@ fn errors_wait_for_the_name_of_their_disk() {
             "libvirt_domain_io_errors_total{{domain=\"on\",device=\"{device}\",action=\"pause\",reason=\"eio\"}} 3"
         ))
     };
-    assert_eq!(errors(target("on", 1, None).definition), with("vda"));
+    assert_eq!(errors(domain("on", 1, None).definition), with("vda"));
     assert_eq!(errors(Definition::Failed(DefinitionFailure::Malformed)), with("virtio-disk0"));
     assert_eq!(errors(Definition::Pending), None);
 }
@@ -152,7 +152,7 @@ fn errors_wait_for_the_name_of_their_disk() {
 #[test]
 fn counters_begin_with_the_run_that_they_are_of() {
     let began = Some(UNIX_EPOCH + Duration::from_secs(7));
-    let on = |id| Target { started: began, ..target("on", 1, Some(id)) };
+    let on = |id| Domain { started: began, ..domain("on", 1, Some(id)) };
     let run = |collection: &Collection| {
         let config = Config::default();
         let builder = FamilyBuilder::new(&config);
@@ -185,11 +185,11 @@ fn guests_and_devices_begin_when_they_do() {
         interfaces: vec![interface("vnet0", "net0", false), interface("vhu1", "net1", true)],
         ..Metadata::default()
     };
-    let moved = Target {
+    let moved = Domain {
         started: Some(at(7)),
         attached: BTreeMap::from([("virtio-disk1".to_owned(), at(9)), ("net0".to_owned(), at(8))]),
         definition: Definition::Known(Arc::new(metadata)),
-        ..target("on", 1, Some(3))
+        ..domain("on", 1, Some(3))
     };
     let start = |label, name: &str, at| DeviceStart { label, name: name.to_owned(), at };
     let expected = Started {
@@ -204,14 +204,14 @@ fn guests_and_devices_begin_when_they_do() {
         ],
         seen: None,
     };
-    let of = |target: &Target| {
-        started(&[(SubjectId::HOST, target)], &collection([target.clone()]))
+    let of = |domain: &Domain| {
+        started(&[(SubjectId::HOST, domain)], &collection([domain.clone()]))
             .into_iter()
             .map(|(_, started)| started)
             .next()
     };
     assert_eq!(of(&moved), Some(expected.clone()));
-    let booted = Target { booted: Some(at(7)), ..moved };
+    let booted = Domain { booted: Some(at(7)), ..moved };
     assert_eq!(of(&booted), Some(Started { guest: Some(at(7)), ..expected }));
 }
 
@@ -237,7 +237,7 @@ fn the_path_in_a_record_is_newer_than_that_in_the_definition() {
         }
     }
     let batches = vec![Arc::new(records)];
-    let collection = Collection { batches, ..collection([Target { definition, ..target("on", 1, Some(1)) }]) };
+    let collection = Collection { batches, ..collection([Domain { definition, ..domain("on", 1, Some(1)) }]) };
     let shown: Vec<String> =
         lines(&collection).into_iter().filter(|line| line.starts_with("libvirt_domain_block_info")).collect();
     let expected = [
@@ -250,7 +250,7 @@ fn the_path_in_a_record_is_newer_than_that_in_the_definition() {
 
 #[test]
 fn what_is_unknown_has_no_sample() {
-    let unknown = Target { definition: Definition::Pending, ..target("on", 1, Some(1)) };
+    let unknown = Domain { definition: Definition::Pending, ..domain("on", 1, Some(1)) };
     let shown = lines(&collection([unknown]));
     let zeros = ["reboots_total", "crashes_total", "control_errors_total", "device_removal_failures_total"];
     let mut expected = vec![LIFECYCLE.to_owned()];
@@ -271,7 +271,7 @@ proptest! {
         let definition = Definition::Known(Arc::new(Metadata { disks, ..Metadata::default() }));
         let total: u64 = errors.values().sum();
         let counts = DomainCounts { io_errors: errors, block_jobs: jobs, watchdogs, ..DomainCounts::default() };
-        let lines = lines(&collection([Target { definition, counts: Arc::new(counts), ..target("on", 1, Some(1)) }]));
+        let lines = lines(&collection([Domain { definition, counts: Arc::new(counts), ..domain("on", 1, Some(1)) }]));
         let series: BTreeSet<&str> = lines.iter().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
         prop_assert_eq!(series.len(), lines.len());
         let errors = lines.iter().filter(|line| line.starts_with("libvirt_domain_io_errors_total"));

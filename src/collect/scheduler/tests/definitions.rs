@@ -56,7 +56,7 @@ fn definitions_that_hang_are_given_up_and_read_again_when_one_returns() {
     world.look_again();
     world.advance(120 * SECOND);
     let snapshot = world.snapshot();
-    assert!(snapshot.targets.iter().all(|target| matches!(target.definition, Definition::Known(_))));
+    assert!(snapshot.domains.iter().all(|domain| matches!(domain.definition, Definition::Known(_))));
     assert!(!world.scheduler.stats().probes.is_empty());
 }
 
@@ -156,7 +156,7 @@ fn a_request_for_the_domains_waits_for_what_is_not_known_and_no_longer_than_it_m
     let began = world.now;
     let known = world.discover(true, 8 * SECOND).expect("an answer");
     assert!(world.now - began < 3 * SECOND, "the look-up that hangs was given up");
-    let of = |number: usize| known.targets[number].addresses.clone();
+    let of = |number: usize| known.domains[number].addresses.clone();
     assert!(of(0).is_some_and(|addresses| addresses.is_some()) && of(1) == Some(None) && of(2).is_none());
     // What has been found is good for a while.
     world.calls.clear();
@@ -180,7 +180,7 @@ fn the_guest_agent_needs_a_connection_that_may_be_refused() {
     daemon.refuses_writers = true;
     let mut world = World::of(daemon, sections);
     let known = world.discover(true, 8 * SECOND).expect("an answer");
-    assert!(known.targets.iter().all(|target| target.addresses.as_ref().is_some_and(Option::is_some)));
+    assert!(known.domains.iter().all(|domain| domain.addresses.as_ref().is_some_and(Option::is_some)));
     assert_eq!(world.connections_of(Role::Background(Access::ReadWrite)), 0);
     let asked = world
         .calls
@@ -197,6 +197,6 @@ fn a_domain_that_was_started_again_is_located_again() {
     world.live(1, Life::Started);
     world.calls.clear();
     let known = world.discover(true, 4 * SECOND).expect("an answer");
-    assert!(known.targets[1].addresses.as_ref().is_some_and(Option::is_some));
+    assert!(known.domains[1].addresses.as_ref().is_some_and(Option::is_some));
     assert_eq!(world.calls_of("addresses"), 1);
 }

@@ -17,7 +17,7 @@ fn resyncs(world: &mut World, cause: &str) -> u64 {
 
 fn names(world: &mut World) -> Vec<(String, bool)> {
     let snapshot = world.snapshot();
-    snapshot.targets.iter().map(|target| (target.identity.name.clone(), target.is_active())).collect()
+    snapshot.domains.iter().map(|domain| (domain.identity.name.clone(), domain.is_active())).collect()
 }
 
 #[test]

@@ -79,8 +79,8 @@ impl World {
     }
 
     pub(super) fn title(&mut self, number: usize) -> Option<String> {
-        let target = self.scheduler.domains.get(uuid(number))?;
-        target.metadata().map(|metadata| metadata.title.clone())
+        let domain = self.scheduler.domains.get(uuid(number))?;
+        domain.metadata().map(|metadata| metadata.title.clone())
     }
 
     /// Connections that stand.
