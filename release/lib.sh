@@ -11,5 +11,8 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 # The time of everything in a package: that of the commit, or, of sources without git, of the file with the version.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y Cargo.toml)}
 export SOURCE_DATE_EPOCH
+# The commit, for libvirt_exporter_build_info.
+DOMSTATS_EXPORTER_REVISION=${DOMSTATS_EXPORTER_REVISION:-$(git describe --always --abbrev=40 --exclude='*' --dirty=-modified 2>/dev/null || true)}
+export DOMSTATS_EXPORTER_REVISION
 target_folder() { cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'; }
 host() { rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p'; }

@@ -141,7 +141,8 @@ const HEAD: &str = "\
 This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
 `domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; those of the host and of the
 exporter carry neither. A section is a group of `collection.groups`, and has what comes from domain XML and events as well
-as from libvirt's keys. A key that libvirt does not send yields no sample, never a zero.
+as from libvirt's keys. A key that libvirt does not send yields no sample, never a zero. Of one key there is no metric:
+`dirtyrate.calc_start_time` is a Unix time with some versions of QEMU, and the host's monotonic clock with others.
 
 `<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
 `.name` key of the same number, or are the number itself where libvirt sends no name.

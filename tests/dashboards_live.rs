@@ -92,7 +92,6 @@ const RARE: &[(&str, &str)] = &[
     ("_vcpu_halted", "QEMU does not say so in the fast query that libvirt makes"),
     ("_haltpoll_", "needs KVM"),
     ("_dirtyrate_", "needs a measurement"),
-    ("_quarantined", "needs a frozen QEMU"),
     ("_unmapped_stat", "needs a libvirt of the future"),
     ("_events_", "needs events"),
     ("_io_errors_", "needs broken storage"),
@@ -214,9 +213,9 @@ impl Polling<'_> {
 ///
 /// Guests, daemon or machine may have been too slow for the scrape: then the other client had to wait as well.
 fn holes_in_gauges(prometheus: &Prometheus, exporter: SocketAddr, polling: Polling) -> Vec<String> {
-    let names = metrics_doc::all().into_iter().filter(|metric| metric.kind == "gauge").map(|metric| metric.name);
-    // A sample of this one is only there while something is wrong.
-    let names: BTreeSet<String> = names.filter(|name| name != "libvirt_domain_quarantined").collect();
+    let is_judged = |kind: &str, name: &str| kind == "gauge" || name == holes::STATE_REASON;
+    let all = metrics_doc::all().into_iter().filter(|metric| is_judged(metric.kind, &metric.name));
+    let names: BTreeSet<String> = all.map(|metric| metric.name).collect();
     let of_exporter = format!("instance=~\"(two:)?{exporter}\"");
     // Scrapes first: one more may come before the gauges are read.
     let mut scrapes = prometheus.samples(&format!("up{{{of_exporter}}}"));
@@ -377,13 +376,13 @@ fn a_hole_in_a_gauge_is_found() {
     let whole = vec![
         samples("rss", "web", "", &[1, 2, 3, 4, 5]),
         samples("rss", "late", "", &[4, 5]),
-        samples("libvirt_domain_state_reason", "web", "booted", &[1, 2]),
-        samples("libvirt_domain_state_reason", "web", "user", &[4, 5]),
+        samples("libvirt_domain_state_reason_info", "web", "booted", &[1, 2]),
+        samples("libvirt_domain_state_reason_info", "web", "user", &[4, 5]),
     ];
     assert_eq!(holes::holes(&whole, &scrapes), Vec::<String>::new());
     let between = vec![samples("rss", "web", "", &[1, 3, 4, 5])];
     let at_the_end = vec![samples("rss", "web", "", &[1, 2, 4])];
-    let of_a_reason = vec![samples("libvirt_domain_state_reason", "web", "booted", &[1, 4, 5])];
+    let of_a_reason = vec![samples("libvirt_domain_state_reason_info", "web", "booted", &[1, 4, 5])];
     for gauges in [between, at_the_end, of_a_reason] {
         assert_eq!(holes::holes(&gauges, &scrapes).len(), 1, "{gauges:?}");
     }

@@ -217,7 +217,7 @@ fn an_arrival_that_fails_is_told_from_a_crash() {
     daemon.events().lifecycle("vm-1", 5, 5).unwrap();
     let has =
         |families: &Families, text: &str| String::from_utf8(Format::Text.encode(families)).unwrap().contains(text);
-    let name = "libvirt_domain_lifecycle_events_total";
+    let name = "libvirt_host_lifecycle_events_total";
     let failed = format!("{name}{{event=\"stopped\",detail=\"arrival_failed\"}} 1\n");
     let shown = asked.until("it has failed", |families| has(families, &failed));
     assert!(!has(&shown, &format!("{name}{{event=\"stopped\",detail=\"failed\"}}")));

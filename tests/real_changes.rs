@@ -117,11 +117,11 @@ const CHANGES: &[Change] = &[
     (
         "a write error, no space",
         |s| s.tell("dd if=/dev/zero of=/dev/vdc bs=64k count=64 conv=fsync"),
-        "state_reason state=paused reason=ioerror 1; io_errors_total device=vdc action=pause reason=enospc",
+        "state_reason_info state=paused reason=ioerror 1; block_io_errors_total device=vdc action=pause reason=enospc",
     ),
-    ("resume", |s| s.enlarge_and_resume(), "state_reason state=running reason=unpaused 1"),
-    ("suspend", |s| s.virsh("suspend G"), "state_reason state=paused reason=user 1"),
-    ("resume again", |s| s.virsh("resume G"), "state_reason state=running reason=unpaused 1"),
+    ("resume", |s| s.enlarge_and_resume(), "state_reason_info state=running reason=unpaused 1"),
+    ("suspend", |s| s.virsh("suspend G"), "state_reason_info state=paused reason=user 1"),
+    ("resume again", |s| s.virsh("resume G"), "state_reason_info state=running reason=unpaused 1"),
     ("detach-device, a NIC", |s| s.virsh("detach-device G D/nic-a --live"), "!interface_info bridge=a"),
     (
         "detach-disk",

@@ -55,7 +55,7 @@ fn a_thousand_lifecycle_events_are_in_the_registry_at_once() {
     let counted: f64 = parse_exposition(&observer.scrape())
         .unwrap()
         .iter()
-        .filter(|sample| sample.name == "libvirt_domain_lifecycle_events_total")
+        .filter(|sample| sample.name == "libvirt_host_lifecycle_events_total")
         .map(|sample| sample.value)
         .sum();
     assert_eq!(counted, 1000.0);
@@ -101,7 +101,7 @@ fn shown(exporter: &Exporter, name: &str) -> Shown {
         state: states.join(" and "),
         info: has("libvirt_domain_info"),
         vcpu_time: has("libvirt_domain_vcpu_time_seconds_total"),
-        start_time: has("libvirt_domain_start_time_seconds"),
+        start_time: has("libvirt_domain_start_timestamp_seconds"),
         complete: has("libvirt_domain_stats_complete"),
         any: !of_it.is_empty(),
     }

@@ -61,10 +61,10 @@ fn what_a_hypervisor_counts_begins_where_its_guest_arrives() {
         let at = until(&target, &of(created), |value| value.is_some()).unwrap();
         assert!(before - 0.001 <= at && at <= after, "{created} is {at}, not {before} to {after}");
     }
-    until(&target, "libvirt_domain_lifecycle_events_total{event=\"started\",detail=\"migrated\"}", |value| {
+    until(&target, "libvirt_host_lifecycle_events_total{event=\"started\",detail=\"migrated\"}", |value| {
         value == Some(1.0)
     });
-    until(&target, "libvirt_domain_lifecycle_events_total{event=\"resumed\",detail=\"migrated\"}", |value| {
+    until(&target, "libvirt_host_lifecycle_events_total{event=\"resumed\",detail=\"migrated\"}", |value| {
         value == Some(1.0)
     });
     until(&source, &of("cpu_time_seconds_total"), |value| value.is_none());

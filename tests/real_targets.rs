@@ -131,7 +131,7 @@ impl Scene {
         }
         let mut heard: Vec<f64> = heard.into_values().collect();
         let samples = self.samples();
-        let counted = samples.iter().filter(|sample| sample.name == "libvirt_domain_lifecycle_events_total");
+        let counted = samples.iter().filter(|sample| sample.name == "libvirt_host_lifecycle_events_total");
         let mut counted: Vec<f64> = counted.map(|sample| sample.value).collect();
         heard.sort_by(f64::total_cmp);
         counted.sort_by(f64::total_cmp);
@@ -197,11 +197,11 @@ fn runs(scene: &Scene, name: &str) {
     let before = SystemTime::now();
     scene.act(&["start", name], &lifecycle(2, 0), name, is(RunState::Running));
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
-    let started = scene.value("libvirt_domain_start_time_seconds", name).unwrap();
+    let started = scene.value("libvirt_domain_start_timestamp_seconds", name).unwrap();
     assert!((seconds(before)..=seconds(SystemTime::now())).contains(&started), "{started}");
     scene.act(&["suspend", name], &lifecycle(3, 0), name, is(RunState::Paused));
     scene.act(&["resume", name], &lifecycle(4, 0), name, is(RunState::Running));
-    assert_eq!(scene.value("libvirt_domain_start_time_seconds", name), Some(started), "it is still the same run");
+    assert_eq!(scene.value("libvirt_domain_start_timestamp_seconds", name), Some(started), "it is still the same run");
 }
 
 /// Title, description, metadata, disks and NICs of a running domain.
@@ -285,7 +285,7 @@ fn is_saved(scene: &Scene, name: &str) {
     let image = scene.lab.folder().join("saved");
     let image = image.to_str().unwrap();
     scene.act(&["save", name, image], &lifecycle(5, 4), name, is(RunState::ShutOff));
-    assert_eq!(scene.value("libvirt_domain_start_time_seconds", name), None);
+    assert_eq!(scene.value("libvirt_domain_start_timestamp_seconds", name), None);
     scene.act(&["restore", image], &lifecycle(2, 2), name, is(RunState::Running));
     scene.act(&["destroy", name], &lifecycle(5, 1), name, is(RunState::ShutOff));
 }
@@ -373,7 +373,7 @@ fn crashes(scene: &Scene) {
     assert!(samples.iter().all(|sample| sample.label("domain") != panics));
     for (event, detail) in [("crashed", "panicked"), ("stopped", "crashed")] {
         let count = samples.iter().find(|sample| {
-            sample.name == "libvirt_domain_lifecycle_events_total"
+            sample.name == "libvirt_host_lifecycle_events_total"
                 && (sample.label("event"), sample.label("detail")) == (event, detail)
         });
         assert_eq!(count.map(|sample| sample.value), Some(2.0), "{event} {detail}");

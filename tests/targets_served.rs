@@ -85,7 +85,7 @@ fn the_crash_of_a_transient_domain_is_counted_after_it_is_gone() {
     daemon.domains().define(Domain { persistent: false, ..Domain::new("fleeting", Template::small()) });
     until(&server, "/metrics", |_, body| body.contains("libvirt_domain_info{domain=\"fleeting\"").then_some(()));
     daemon.domains().change("fleeting", Change::Die).unwrap();
-    let series = "libvirt_domain_lifecycle_events_total{event=\"stopped\",detail=\"failed\"}";
+    let series = "libvirt_host_lifecycle_events_total{event=\"stopped\",detail=\"failed\"}";
     let body = until(&server, "/metrics", |_, body| (sample(body, series) == Some(1.0)).then(|| body.to_owned()));
     assert!(!body.contains("fleeting"), "{body}");
     assert!(!server.get("/metrics").contains("fleeting"));
@@ -172,9 +172,9 @@ fn a_storm_of_events_does_not_cost_memory() {
     });
     let counted = until(&server, "/metrics", |_, body| {
         let dropped = sample(body, "libvirt_exporter_events_dropped_total").unwrap();
-        let reboots = sample(body, "libvirt_domain_events_total{event=\"reboot\"}").unwrap();
+        let reboots = sample(body, "libvirt_host_events_total{event=\"reboot\"}").unwrap();
         let resumed =
-            sample(body, "libvirt_domain_lifecycle_events_total{event=\"resumed\",detail=\"unpaused\"}").unwrap();
+            sample(body, "libvirt_host_lifecycle_events_total{event=\"resumed\",detail=\"unpaused\"}").unwrap();
         (dropped + reboots + resumed >= 100_000.0).then_some((dropped, reboots, resumed))
     });
     assert_eq!(counted.0 + counted.1 + counted.2, 100_000.0, "each event is counted or known to be lost");

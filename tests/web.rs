@@ -524,7 +524,7 @@ fn a_selection_shows_its_groups_only() {
     let states = names("?collect[]=state");
     // What is known of a domain without statistics goes with its state.
     for name in
-        ["libvirt_domain_state", "libvirt_domain_state_reason", "libvirt_domain_info", "libvirt_domain_autostart"]
+        ["libvirt_domain_state", "libvirt_domain_state_reason_info", "libvirt_domain_info", "libvirt_domain_autostart"]
     {
         assert!(states.contains(name), "{name}: {states:?}");
     }

@@ -18,7 +18,7 @@ use super::subject::SubjectId;
 use crate::config::{Config, DomainLabel, UnmappedKeys};
 use crate::libvirt::{DomainRecord, Param};
 use crate::tables::collection::UNMAPPED;
-use crate::tables::{Origin, Row, STATES, Scale, Shape, Subject};
+use crate::tables::{Origin, Row, Scale, Shape, Subject};
 
 /// A row and the labels of the thing that it measures.
 type RowInstance = (usize, LabelSet);
@@ -50,14 +50,14 @@ pub(super) struct Builder<'a, 'r> {
     unmapped: Column,
     subjects: BTreeMap<Uuid, SubjectId>,
     unmapped_keys: HashSet<&'r str, RandomState>,
-    state_labels: Vec<LabelSet>,
+    state_labels: HashMap<usize, Vec<LabelSet>, RandomState>,
     duplicates: u64,
     // Of the current domain:
     subject: SubjectId,
     instances: Instances<'r>,
     names: Vec<(Place, Cow<'r, str>)>,
     layers: HashMap<u32, u32, RandomState>,
-    state: Option<u64>,
+    states: Vec<(usize, u64)>,
     reason: Option<(usize, u64)>,
     infos: BTreeMap<RowInstance, Vec<(usize, Cow<'r, str>)>>,
     bins: BTreeMap<RowInstance, (u32, BTreeMap<u32, Bin>)>,
@@ -66,26 +66,24 @@ pub(super) struct Builder<'a, 'r> {
 
 impl<'a, 'r> Builder<'a, 'r> {
     pub(super) fn new(index: &'a Index, resolved: Resolved<'a>, config: &'a Config, chains: Chains<'a>) -> Self {
-        let mut families = Families::default();
-        let state_labels = STATES.iter().map(|state| families.labels.push([("state", *state)])).collect();
         Self {
             index,
             resolved,
             config,
             chains,
-            families,
+            families: Families::default(),
             columns: index.rows.iter().map(|row| Column::new(&row.meta, row.origin)).collect(),
             ruled: resolved.ruled.iter().map(|family| Column::new(&family.meta, family.origin)).collect(),
             unmapped: Column::new(&Meta::of(&UNMAPPED.row).into(), Origin::Process),
             subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
-            state_labels,
+            state_labels: HashMap::default(),
             duplicates: 0,
             subject: SubjectId::HOST,
             instances: Instances::default(),
             names: Vec::new(),
             layers: HashMap::default(),
-            state: None,
+            states: Vec::new(),
             reason: None,
             infos: BTreeMap::new(),
             bins: BTreeMap::new(),
@@ -214,8 +212,8 @@ impl<'a, 'r> Builder<'a, 'r> {
                     self.columns[row].push(self.subject, labels, value);
                 }
             }
-            Shape::States(names) => match whole(param.value) {
-                Some(state) => self.add_state(row, names, state),
+            Shape::States { label, names } => match whole(param.value) {
+                Some(state) => self.add_state(row, label, names, state),
                 None => self.add_unmapped(param),
             },
             Shape::Reason { .. } => match whole(param.value) {
@@ -240,33 +238,38 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 
     /// The first state counts: another one would be a series of the same labels, or a second state that is 1.
-    fn add_state(&mut self, row: usize, names: &[&str], state: u64) {
-        if self.state.is_some() {
+    fn add_state(&mut self, row: usize, label: &str, names: &[&str], state: u64) {
+        if self.states.iter().any(|(known, _)| *known == row) {
             self.duplicates += 1;
             return;
         }
-        self.state = Some(state);
+        self.states.push((row, state));
+        let table = &mut self.families.labels;
+        let labels = self.state_labels.entry(row);
+        let labels = labels.or_insert_with(|| names.iter().map(|name| table.push([(label, *name)])).collect());
         let current = usize::try_from(state).unwrap_or(usize::MAX);
-        for position in 0..names.len() {
+        for (position, labels) in labels.iter().enumerate() {
             let value = Value::Unsigned(u64::from(position == current));
-            self.columns[row].push(self.subject, self.state_labels[position], value);
+            self.columns[row].push(self.subject, *labels, value);
         }
         if current >= names.len() {
-            let labels = self.families.labels.push([("state", format!("state_{state}").as_str())]);
+            let labels = self.families.labels.push([(label, format!("{label}_{state}").as_str())]);
             self.columns[row].push(self.subject, labels, Value::Unsigned(1));
         }
     }
 
     /// The reason means something only together with the state, which may come after it.
     fn add_reason(&mut self) {
-        let state = self.state.take();
+        let of_domain = std::mem::take(&mut self.states);
         let Some((row, reason)) = self.reason.take() else {
             return;
         };
+        let group = self.index.rows[row].group;
+        let state = of_domain.iter().find(|(row, _)| self.index.rows[*row].group == group);
         let Shape::Reason { states, reasons } = self.index.rows[row].row.shape else {
             return;
         };
-        let Some(state) = state else { return };
+        let Some(&(_, state)) = state else { return };
         let position = usize::try_from(state).unwrap_or(usize::MAX);
         let state_name =
             states.get(position).map_or_else(|| format!("state_{state}").into(), |name| Cow::Borrowed(*name));
@@ -387,7 +390,7 @@ mod tests {
         let family = built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_state").unwrap();
         let values: Vec<Value> = family.samples.iter().map(|sample| sample.value).collect();
         let (unknown, known) = values.split_last().unwrap();
-        assert_eq!((*unknown, known.len(), built.duplicates), (Value::Unsigned(1), STATES.len(), 2));
+        assert_eq!((*unknown, known.len(), built.duplicates), (Value::Unsigned(1), crate::metrics::states().len(), 2));
         assert!(known.iter().all(|value| *value == Value::Unsigned(0)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::family::Meta;
 use crate::config::{Config, Group};
-use crate::tables::{Origin, Row, Scope, Shape};
+use crate::tables::{Origin, Row, Scope, Shape, WITHOUT_METRIC};
 
 /// The key that numbers the layers of a disk's image chain, within the scope of its device.
 const LAYER_KEY: &str = "block.<n>.backingIndex";
@@ -87,6 +87,7 @@ impl Index {
             }
         }
         index.patterns.entry(LAYER_KEY).or_default().is_layer = true;
+        index.patterns.entry(WITHOUT_METRIC).or_default();
         index
     }
 
@@ -122,7 +123,7 @@ impl Index {
         }
         labels.extend(indexed.row.labels);
         match shape {
-            Shape::States(_) => labels.push("state"),
+            Shape::States { label, .. } => labels.push(label),
             Shape::Reason { .. } => labels.extend(["state", "reason"]),
             Shape::Histogram { .. } => labels.push("le"),
             _ => {}

@@ -83,9 +83,9 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let domains = facts.domains.iter();
     filling.of_domains(&COMPLETE, domains.clone().map(|(subject, status)| (*subject, boolean(status.is_complete()))));
     filling.add(&MISSING, facts.domains.iter().flat_map(|(subject, status)| missing(*subject, status)));
-    let quarantined = domains.filter(|(_, status)| status.quarantined.is_some());
-    filling.of_domains(&QUARANTINED, quarantined.map(|(subject, _)| (*subject, Value::Unsigned(1))));
-    let version = vec![env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION")];
+    filling
+        .of_domains(&QUARANTINED, domains.map(|(subject, status)| (*subject, boolean(status.quarantined.is_some()))));
+    let version = vec![env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUST_VERSION")];
     filling.labelled(&BUILD, [(version, Value::Unsigned(1))]);
     filling.number(&COLLECT_DURATION, Value::Float(collection.duration.as_secs_f64()));
     let failures = failures_by_reason(&facts.collector);
@@ -202,8 +202,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::collect::{Cause, Quarantined};
     use crate::encode::Format;
-    use crate::libvirt::{ParamValue, Records};
+    use crate::libvirt::{Identity, ParamValue, Records};
+    use crate::tables::Subject;
 
     #[test]
     fn what_the_target_set_counts_is_shown() {
@@ -228,10 +230,20 @@ mod tests {
             snapshot: Arc::new(snapshot),
             readings: Vec::new(),
         };
+        let status = |quarantined| DomainStatus {
+            identity: Identity { name: "a".to_owned(), uuid: Uuid::nil(), id: Some(1) },
+            missing: None,
+            quarantined,
+        };
+        let frozen = status(Some(Quarantined { since: UNIX_EPOCH, cause: Cause::Frozen }));
+        let runs = status(None);
+        let mut families = Families::default();
+        let [frozen, runs] = [("frozen", &frozen), ("runs", &runs)]
+            .map(|(name, status)| (families.push_subject(Subject::Domain, [("domain", name)]), status));
         let facts = Facts {
             collection: &collection,
             domains_by_state: &[],
-            domains: Vec::new(),
+            domains: vec![frozen, runs],
             collector: CollectorStats::default(),
             unmapped_keys: 0,
             duplicate_samples: 0,
@@ -241,7 +253,6 @@ mod tests {
             started: UNIX_EPOCH,
             push: None,
         };
-        let mut families = Families::default();
         prepend(&mut families, &facts);
         let text = String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
         for line in [
@@ -252,9 +263,16 @@ mod tests {
             "libvirt_exporter_metadata_failures_total{reason=\"timed_out\"} 4",
             "libvirt_exporter_metadata_failures_total{reason=\"too_deep\"} 0",
             "libvirt_exporter_unreadable_domains 1",
+            "libvirt_domain_quarantined{domain=\"frozen\"} 1",
+            "libvirt_domain_quarantined{domain=\"runs\"} 0",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
+        let compiler = text.lines().find(|line| line.starts_with("libvirt_exporter_build_info{"));
+        let compiler = compiler.and_then(|line| line.split_once("rustversion=\"")?.1.split_once('"'));
+        let rustc = std::process::Command::new("rustc").arg("--version").output().expect("the compiler");
+        let rustc = String::from_utf8_lossy(&rustc.stdout).into_owned();
+        assert!(compiler.is_some_and(|(version, _)| rustc.contains(&format!(" {version} "))), "{rustc}: {compiler:?}");
         let reasons = text.matches("libvirt_exporter_metadata_failures_total{").count();
         assert_eq!(reasons, DefinitionFailure::ALL.len(), "each reason has a sample from the start: {text}");
         let reasons = text.matches("libvirt_exporter_collect_failures_total{").count();

@@ -55,7 +55,7 @@ const TABLE: Table = Table {
         Row::counter(&["balloon.hugetlb_pgfail"], "libvirt_domain_memory_hugetlb_allocation_failures_total", of("allocation"),
             ("libvirt.domain.memory.hugetlb.allocations", &[("libvirt.hugetlb.result", "failure")]),
             "Huge pages that the guest could not allocate, as it reports"),
-        Row::gauge(&["balloon.last-update"], "libvirt_domain_memory_last_update_timestamp_seconds", SECONDS, ("libvirt.domain.memory.last_update", NONE),
+        Row::gauge(&["balloon.last-update"], "libvirt_domain_memory_last_update_timestamp_seconds", SECONDS, ("libvirt.domain.memory.last_update_timestamp", NONE),
             "When the guest last reported its memory, as a Unix time")
             .shaped(Shape::NonZero),
     ],

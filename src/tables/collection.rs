@@ -14,5 +14,5 @@ table! {
     MISSING = Gauge, NUMBER, "libvirt_domain_stats_missing", "libvirt.domain.stats_missing", ["group", "reason"],
         "A statistics group that the last collection lacks of a running domain, or has in part: always 1, no sample where all is there. Reasons: busy (another client or a job of libvirt held the domain), quarantined, deadline, refused (libvirt answered with an error, or without the group), stuck_calls (too many calls wait for domains that do not answer)";
     QUARANTINED = Gauge, NUMBER, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
-        "Whether the domain's hypervisor is left alone because it did not answer: 1, or no sample";
+        "Whether a running domain is quarantined, as its hypervisor does not respond: 1 yes, 0 no";
 }

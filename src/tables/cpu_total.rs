@@ -42,7 +42,7 @@ const TABLE: Table = Table {
             ("libvirt.domain.cpu.halt_polling.time", &[("libvirt.halt_polling.result", "success")]),
             "Time that vCPUs polled before halting and were woken meanwhile"),
         Row::counter(&["cpu.haltpoll.fail.time"], "libvirt_domain_cpu_haltpoll_fail_seconds_total", NANOS,
-            ("libvirt.domain.cpu.halt_polling.time", &[("libvirt.halt_polling.result", "fail")]),
+            ("libvirt.domain.cpu.halt_polling.time", &[("libvirt.halt_polling.result", "failure")]),
             "Time that vCPUs polled before halting in vain"),
         Row::gauge(&["cpu.cache.monitor.count"], "libvirt_domain_cpu_cache_monitors", of("monitor"), ("libvirt.domain.cpu.cache.monitor.count", NONE),
             "Cache monitors (resctrl) of the domain"),

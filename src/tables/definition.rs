@@ -22,7 +22,7 @@ table! {
         "Whether the domain has checkpoints: 1 yes, 0 no; a change is seen within collection.resync_interval";
     AGENT_CONNECTED = Gauge, NUMBER, "libvirt_domain_agent_connected", "libvirt.domain.agent.connected", [],
         "Whether the guest agent is connected, where the domain has a channel for one: 1 yes, 0 no";
-    START_TIME = Gauge, SECONDS, "libvirt_domain_start_time_seconds", "libvirt.domain.start_time", [],
+    START_TIME = Gauge, SECONDS, "libvirt_domain_start_timestamp_seconds", "libvirt.domain.start_timestamp", [],
         "When the domain started, as a Unix time, if the exporter saw it start";
 }
 

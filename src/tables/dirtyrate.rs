@@ -3,7 +3,7 @@
 use super::Group;
 use super::group::{GroupInfo, KeyPattern, Monitor};
 use super::kind::{Origin, Subject};
-use super::row::{MIB_PER_SECOND, NONE, NUMBER, Row, SECONDS, Scope, Table};
+use super::row::{MIB_PER_SECOND, NONE, Row, SECONDS, Scope, Shape, Table, of};
 use crate::libvirt::StatsGroups;
 
 pub(super) const GROUP: GroupInfo = GroupInfo {
@@ -18,6 +18,13 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     table: TABLE,
 };
 
+/// The key of which there is no metric: QEMU sends the start of the last measurement as a Unix time or, in some versions, as
+/// seconds on the host's monotonic clock, and does not say which.
+pub(crate) const WITHOUT_METRIC: &str = "dirtyrate.calc_start_time";
+
+/// `virDomainDirtyRateStatus`
+const CALC_STATUSES: &[&str] = &["unstarted", "measuring", "measured"];
+
 #[rustfmt::skip]
 const TABLE: Table = Table {
     group: Some(Group::Dirtyrate),
@@ -26,10 +33,9 @@ const TABLE: Table = Table {
     active_only: false,
     scopes: &[Scope { prefix: "dirtyrate.vcpu.<n>", label: "vcpu", named_by: None }],
     rows: &[
-        Row::gauge(&["dirtyrate.calc_status"], "libvirt_domain_dirtyrate_calc_status", NUMBER, ("libvirt.domain.dirty_rate.status", NONE),
-            "State of the last measurement: 0 unstarted, 1 measuring, 2 measured"),
-        Row::gauge(&["dirtyrate.calc_start_time"], "libvirt_domain_dirtyrate_calc_start_seconds", SECONDS, ("libvirt.domain.dirty_rate.start", NONE),
-            "When the last measurement started: on the host's monotonic clock, or as a Unix time, as the version of QEMU has it"),
+        Row::gauge(&["dirtyrate.calc_status"], "libvirt_domain_dirtyrate_calc_status", of("domain"), ("libvirt.domain.dirty_rate.status", NONE),
+            "Whether the measurement has this status: 1 for the current status, 0 for every other one")
+            .shaped(Shape::States { label: "status", names: CALC_STATUSES }),
         Row::gauge(&["dirtyrate.calc_period"], "libvirt_domain_dirtyrate_calc_period_seconds", SECONDS, ("libvirt.domain.dirty_rate.period", NONE),
             "How long a measurement takes"),
         Row::info(&["dirtyrate.calc_mode"], &["mode"], "libvirt_domain_dirtyrate_info", ("libvirt.domain.dirty_rate.info", NONE),

@@ -8,9 +8,9 @@ use super::row::{NUMBER, SECONDS, of, table};
 table! {
     /// Counts over all domains.
     HOST: Some(Group::State), Subject::Host;
-    LIFECYCLE = Counter, of("event"), "libvirt_domain_lifecycle_events_total", "libvirt.domain.lifecycle.events", ["event", "detail"],
+    LIFECYCLE = Counter, of("event"), "libvirt_host_lifecycle_events_total", "libvirt.host.lifecycle.events", ["event", "detail"],
         "Lifecycle events of all domains, those that are gone by now included; a migration to this host that failed is stopped with arrival_failed";
-    EVENTS = Counter, of("event"), "libvirt_domain_events_total", "libvirt.domain.events", ["event"],
+    EVENTS = Counter, of("event"), "libvirt_host_events_total", "libvirt.host.events", ["event"],
         "Events of all domains other than those of their lifecycle, by libvirt's name of the event";
     HOST_JOBS = Counter, of("job"), "libvirt_host_jobs_total", "libvirt.host.jobs", ["operation", "success"],
         "Background jobs of all domains that ended, those of domains that are gone by now included";
@@ -50,7 +50,7 @@ table! {
 table! {
     /// Likewise with `block`.
     BLOCK: Some(Group::Block), Subject::Domain;
-    IO_ERRORS = Counter, of("error"), "libvirt_domain_io_errors_total", "libvirt.domain.disk.io_errors", ["device", "action", "reason"],
+    IO_ERRORS = Counter, of("error"), "libvirt_domain_block_io_errors_total", "libvirt.domain.disk.io_errors", ["device", "action", "reason"],
         "I/O errors of block devices, by what was done about them";
     BLOCK_JOBS = Counter, of("job"), "libvirt_domain_block_jobs_total", "libvirt.domain.disk.jobs", ["device", "operation", "status"],
         "Jobs on block devices that ended or became ready";

@@ -7,13 +7,13 @@ use super::row::{BYTES, NUMBER, SECONDS, of, table};
 table! {
     /// What the exporter counts of its own work.
     TABLE: None, Subject::Exporter;
-    BUILD = Info, NUMBER, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "rustversion"],
-        "Version of domstats-exporter";
+    BUILD = Info, NUMBER, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "revision", "rustversion"],
+        "Version of domstats-exporter, the commit that it was built from where that is known, and the Rust compiler";
     COLLECT_DURATION = Gauge, SECONDS, "libvirt_exporter_collect_duration_seconds", "libvirt.exporter.collect.duration", [],
         "How long the last collection took";
     COLLECT_FAILURES = Counter, of("collection"), "libvirt_exporter_collect_failures_total", "libvirt.exporter.collect.failures", ["reason"],
         "Collections that failed, by reason";
-    LAST_COLLECT = Gauge, SECONDS, "libvirt_exporter_last_collect_timestamp_seconds", "libvirt.exporter.last_collect", [],
+    LAST_COLLECT = Gauge, SECONDS, "libvirt_exporter_last_collect_timestamp_seconds", "libvirt.exporter.last_collect_timestamp", [],
         "When a collection last succeeded, as a Unix time";
     RECONNECTS = Counter, of("connection"), "libvirt_exporter_reconnects_total", "libvirt.exporter.reconnects", [],
         "Connections to libvirt opened after the first";
@@ -43,7 +43,7 @@ table! {
         "Series of the domains in this exposition";
     CONFIG_GOOD = Gauge, NUMBER, "libvirt_exporter_config_last_reload_successful", "libvirt.exporter.config.last_reload_successful", [],
         "Whether the configuration files were good when they were last read: 1 yes, 0 no, and the settings before stay in effect";
-    CONFIG_RELOADED = Gauge, SECONDS, "libvirt_exporter_config_last_reload_success_timestamp_seconds", "libvirt.exporter.config.last_reload_success", [],
+    CONFIG_RELOADED = Gauge, SECONDS, "libvirt_exporter_config_last_reload_success_timestamp_seconds", "libvirt.exporter.config.last_reload_success_timestamp", [],
         "When the configuration was last read with success, as a Unix time";
     HTTP_REQUESTS = Counter, of("request"), "libvirt_exporter_http_requests_total", "libvirt.exporter.http.requests", ["path", "code"],
         "Answered HTTP requests by path and status code";
@@ -61,6 +61,6 @@ table! {
         "File descriptors that the exporter may open at most";
     PROCESS_THREADS = Gauge, of("thread"), "process_threads", "process.thread.count", [],
         "Threads of the exporter";
-    PROCESS_START = Gauge, SECONDS, "process_start_time_seconds", "libvirt.exporter.start_time", [],
+    PROCESS_START = Gauge, SECONDS, "process_start_time_seconds", "libvirt.exporter.start_timestamp", [],
         "When the exporter started, as a Unix time";
 }

@@ -27,6 +27,7 @@ mod vcpu;
 mod vcpu_kvm;
 mod vm;
 
+pub(crate) use dirtyrate::WITHOUT_METRIC;
 pub(crate) use group::Rule;
 pub use group::{GroupInfo, KeyPattern, Monitor};
 pub use kind::{Kind, Origin, Subject, Unit};

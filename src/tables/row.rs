@@ -96,8 +96,13 @@ pub(crate) enum Shape {
     BackingNumber,
     /// The number of layers below the top image of a disk.
     BackingLayers,
-    /// One sample of 0 or 1 for each name, labelled `state`; the value is the position of the current one.
-    States(&'static [&'static str]),
+    /// One sample of 0 or 1 for each name; the value is the position of the current one.
+    States {
+        /// The label whose values are the names.
+        label: &'static str,
+        /// The names.
+        names: &'static [&'static str],
+    },
     /// One sample labelled `state` and `reason`, for the current ones. The rows of the reasons stand in the order of
     /// the states.
     Reason {

@@ -3,7 +3,7 @@
 use super::Group;
 use super::group::GroupInfo;
 use super::kind::{Origin, Subject};
-use super::row::{NONE, NUMBER, Row, Shape, Table, of};
+use super::row::{NONE, Row, Shape, Table, of};
 use crate::libvirt::StatsGroups;
 
 /// The states by number (`virDomainState`).
@@ -47,9 +47,9 @@ const TABLE: Table = Table {
     rows: &[
         Row::gauge(&["state.state"], "libvirt_domain_state", of("domain"), ("libvirt.domain.status", NONE),
             "Whether the domain is in this state: 1 for the current state, 0 for every other one")
-            .shaped(Shape::States(STATES)),
-        Row::gauge(&["state.reason"], "libvirt_domain_state_reason", NUMBER, ("libvirt.domain.status_reason", NONE),
-            "Why the domain came into its current state, always 1")
+            .shaped(Shape::States { label: "state", names: STATES }),
+        Row::info(&["state.reason"], &[], "libvirt_domain_state_reason_info", ("libvirt.domain.status_reason", NONE),
+            "Reason for the current state of the domain")
             .shaped(Shape::Reason { states: STATES, reasons: REASONS }),
     ],
 };

@@ -31,7 +31,7 @@ const TABLE: Table = Table {
         Row::gauge(&["vcpu.maximum"], "libvirt_domain_vcpus_maximum", of("vcpu"), ("libvirt.domain.vcpu.limit", NONE),
             "vCPUs that the domain may have at most"),
         Row::gauge(&["vcpu.<n>.state"], "libvirt_domain_vcpu_state", NUMBER, ("libvirt.domain.vcpu.state", NONE),
-            "State of the vCPU: 0 offline, 1 running, 2 blocked"),
+            "State of the vCPU (virVcpuState): 0 offline, 1 running, 2 blocked"),
         Row::counter(&["vcpu.<n>.time"], "libvirt_domain_vcpu_time_seconds_total", NANOS, ("libvirt.domain.vcpu.time", NONE),
             "Processor time that the vCPU used"),
         Row::counter(&["vcpu.<n>.wait"], "libvirt_domain_vcpu_wait_seconds_total", NANOS, ("libvirt.domain.vcpu.wait_time", NONE),

@@ -28,7 +28,7 @@ for suite in "${suites[@]}"; do
     DEBIAN_FRONTEND=noninteractive chroot "$work/root" dpkg --install /package.deb
     chroot "$work/root" domstats-exporter scrape --libvirt.uri=test:///default' bash "$tree" "$package" 2>&1) || true
   if [[ $said == *$'\nlibvirt_up 1\n'* ]]; then
-    say "$suite: $(sed -n 's/^libvirt_versions_info{library="\([^"]*\)".*/works with libvirt \1/p' <<<"$said")"
+    say "$suite: $(sed -n 's/^libvirt_version_info{library="\([^"]*\)".*/works with libvirt \1/p' <<<"$said")"
   else
     say "$suite: $(grep -E 'depends|Depends|GLIBC|not found|exporter: ' <<<"$said" | head -n 3)"
     # Debian 11 has an older C library than the package was built on.

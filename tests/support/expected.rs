@@ -33,7 +33,7 @@ pub fn expected(key: &str, values: &Values) -> Expected {
             let name = name.map_or("", |name| name);
             Expected::One("libvirt_domain_state".to_owned(), vec![("state", name.to_owned())])
         }
-        ["state", "reason"] => Expected::One("libvirt_domain_state_reason".to_owned(), Vec::new()),
+        ["state", "reason"] => Expected::One("libvirt_domain_state_reason_info".to_owned(), Vec::new()),
         // libvirtd's own processor time.
         ["cpu", ..] if !active => Expected::Nothing,
         ["cpu", which @ ("time" | "user" | "system")] => plain(&format!("cpu_{which}_seconds_total"), NANO),
@@ -78,8 +78,11 @@ pub fn expected(key: &str, values: &Values) -> Expected {
         ["block", "count"] => plain("block_devices", 1.0),
         ["block", n, rest @ ..] => block(n, rest, values),
         ["perf", which @ ("cpu_clock" | "task_clock")] => plain(&format!("perf_{which}_seconds_total"), NANO),
-        ["perf", "cmt"] => plain("perf_cmt_bytes", 1.0),
-        ["perf", which @ ("mbmt" | "mbml")] => plain(&format!("perf_{which}_bytes_per_second"), 1.0),
+        ["perf", "cmt"] => plain("perf_cache_occupancy_bytes", 1.0),
+        ["perf", "mbmt"] => plain("perf_memory_bandwidth_bytes_per_second", 1.0),
+        ["perf", "mbml"] => plain("perf_memory_bandwidth_local_bytes_per_second", 1.0),
+        ["perf", "page_faults_min"] => plain("perf_page_faults_minor_total", 1.0),
+        ["perf", "page_faults_maj"] => plain("perf_page_faults_major_total", 1.0),
         ["perf", event] => plain(&format!("perf_{event}_total"), 1.0),
         ["iothread", "count"] => plain("iothreads", 1.0),
         ["iothread", id, what] => {
@@ -93,8 +96,12 @@ pub fn expected(key: &str, values: &Values) -> Expected {
             let name = format!("libvirt_domain_iothread_{name}");
             Expected::Sample(name, vec![("iothread", (*id).to_owned())], scale)
         }
-        ["dirtyrate", "calc_status"] => plain("dirtyrate_calc_status", 1.0),
-        ["dirtyrate", "calc_start_time"] => plain("dirtyrate_calc_start_seconds", 1.0),
+        ["dirtyrate", "calc_status"] => {
+            let status = value.parse().ok().and_then(|n: usize| ["unstarted", "measuring", "measured"].get(n));
+            let labels = vec![("status", status.map_or("", |status| status).to_owned())];
+            Expected::One("libvirt_domain_dirtyrate_calc_status".to_owned(), labels)
+        }
+        ["dirtyrate", "calc_start_time"] => Expected::Nothing,
         ["dirtyrate", "calc_period"] => plain("dirtyrate_calc_period_seconds", 1.0),
         ["dirtyrate", "megabytes_per_second"] => plain("dirtyrate_bytes_per_second", MEBI),
         _ => Expected::Unknown,

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub type Samples = Vec<(BTreeMap<String, String>, BTreeMap<Duration, f64>)>;
 
 /// A family whose labels have a value that changes: of all its series of a domain, one has to be there.
-const STATE_REASON: &str = "libvirt_domain_state_reason";
+pub const STATE_REASON: &str = "libvirt_domain_state_reason_info";
 /// Says which groups a scrape lacks, and why; it has samples for nothing else.
 const MISSING: &str = "libvirt_domain_stats_missing";
 

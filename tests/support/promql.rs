@@ -50,9 +50,6 @@ impl Yield {
     }
 }
 
-/// Metrics of domains that are counted for the host, so that they outlive the domain.
-const HOST_WIDE: [&str; 2] = ["libvirt_domain_lifecycle_events_total", "libvirt_domain_events_total"];
-
 impl Metrics {
     /// Those of the exporter, and what Prometheus itself knows of a target.
     pub fn new(listed: &[Listed]) -> Self {
@@ -60,7 +57,7 @@ impl Metrics {
         for metric in listed {
             let mut labels = set(&["job", "instance"]);
             labels.extend(metric.labels.iter().cloned());
-            if metric.name.starts_with("libvirt_domain_") && !HOST_WIDE.contains(&metric.name.as_str()) {
+            if metric.name.starts_with("libvirt_domain_") {
                 labels.extend(set(&["domain", "uuid"]));
             }
             let dimension = dimension_of_unit(metric.unit);

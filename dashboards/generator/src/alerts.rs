@@ -167,8 +167,8 @@ fn domains() -> Vec<Rule> {
             "LibvirtDomainCrashed",
             Critical,
             "0m",
-            "libvirt_domain_state_reason{state=\"crashed\"} == 1 or \
-                 libvirt_domain_state_reason{state=~\"shutoff|paused\",reason=\"crashed\"} == 1"
+            "libvirt_domain_state_reason_info{state=\"crashed\"} == 1 or \
+                 libvirt_domain_state_reason_info{state=~\"shutoff|paused\",reason=\"crashed\"} == 1"
                 .into(),
             [
                 "The domain {domain} crashed.",
@@ -180,7 +180,7 @@ fn domains() -> Vec<Rule> {
             Warning,
             "0m",
             recent(
-                "libvirt_domain_lifecycle_events_total{event=~\"crashed|stopped\",detail=~\"panicked|crashloaded|crashed|failed\"}",
+                "libvirt_host_lifecycle_events_total{event=~\"crashed|stopped\",detail=~\"panicked|crashloaded|crashed|failed\"}",
             ),
             [
                 "Domains on {host} crash.",
@@ -192,7 +192,7 @@ fn domains() -> Vec<Rule> {
             "LibvirtDomainPausedByIoError",
             Critical,
             "1m",
-            "libvirt_domain_state_reason{state=\"paused\",reason=\"ioerror\"} == 1".into(),
+            "libvirt_domain_state_reason_info{state=\"paused\",reason=\"ioerror\"} == 1".into(),
             [
                 "The domain {domain} is paused by an I/O error.",
                 "A write of {domain} failed, and QEMU paused it. Most often the storage of an image is \
@@ -204,7 +204,7 @@ fn domains() -> Vec<Rule> {
             Critical,
             "1m",
             // KVM that gives up is an unknown reason to libvirt. Crashes and I/O errors have alerts of their own.
-            "libvirt_domain_state_reason{state=\"paused\",reason=~\"unknown|watchdog|api_error|postcopy_failed\"} == 1"
+            "libvirt_domain_state_reason_info{state=\"paused\",reason=~\"unknown|watchdog|api_error|postcopy_failed\"} == 1"
                 .into(),
             [
                 "The domain {domain} is paused by a fault.",
@@ -215,7 +215,7 @@ fn domains() -> Vec<Rule> {
             "LibvirtDomainIoErrors",
             Warning,
             "0m",
-            recent("libvirt_domain_io_errors_total"),
+            recent("libvirt_domain_block_io_errors_total"),
             [
                 "The domain {domain} has I/O errors.",
                 "{{ $labels.device }} of {domain} had {{ $value | humanize }} I/O errors in the last 15 \

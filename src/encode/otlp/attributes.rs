@@ -78,7 +78,7 @@ const OF_DOMAINS: &[Attribute] = &[
     text("ovs_port_id", "libvirt.interface.ovs_port_id"),
     text("action", "libvirt.event.action"),
     text("operation", "libvirt.job.operation"),
-    text("status", "libvirt.job.status"),
+    text("status", "libvirt.status"),
     text("success", "libvirt.job.success"),
     text("recipient", "libvirt.event.recipient"),
 ];
@@ -92,13 +92,14 @@ const OF_HOST: &[Attribute] = &[
     text("driver", "libvirt.driver"),
     text("event", "libvirt.event.name"),
     text("detail", "libvirt.event.detail"),
-    text("operation", "libvirt.operation"),
-    text("success", "libvirt.success"),
+    text("operation", "libvirt.job.operation"),
+    text("success", "libvirt.job.success"),
 ];
 
 /// The labels of the exporter's own families.
 const OF_EXPORTER: &[Attribute] = &[
     text("version", "libvirt.exporter.version"),
+    text("revision", "libvirt.exporter.revision"),
     text("rustversion", "libvirt.exporter.rust_version"),
     text("reason", semconv::ERROR_TYPE),
     text("path", semconv::HTTP_ROUTE),

@@ -77,7 +77,7 @@ fn names(lines: &[String]) -> Vec<&str> {
     rest.filter_map(|rest| rest.split('"').next()).collect()
 }
 
-const LIFECYCLE: &str = "libvirt_domain_lifecycle_events_total{event=\"started\",detail=\"booted\"} 1";
+const LIFECYCLE: &str = "libvirt_host_lifecycle_events_total{event=\"started\",detail=\"booted\"} 1";
 
 #[test]
 fn a_domain_is_shown_while_it_runs_or_has_statistics() {
@@ -137,11 +137,11 @@ fn errors_wait_for_the_name_of_their_disk() {
     let errors = |definition: Definition| {
         let domain = Domain { counts: Arc::clone(&counts), definition, ..domain("on", 1, Some(1)) };
         let lines = lines(&collection([domain]));
-        lines.into_iter().find(|line| line.starts_with("libvirt_domain_io_errors_total"))
+        lines.into_iter().find(|line| line.starts_with("libvirt_domain_block_io_errors_total"))
     };
     let with = |device: &str| {
         Some(format!(
-            "libvirt_domain_io_errors_total{{domain=\"on\",device=\"{device}\",action=\"pause\",reason=\"eio\"}} 3"
+            "libvirt_domain_block_io_errors_total{{domain=\"on\",device=\"{device}\",action=\"pause\",reason=\"eio\"}} 3"
         ))
     };
     assert_eq!(errors(domain("on", 1, None).definition), with("vda"));
@@ -274,7 +274,7 @@ proptest! {
         let lines = lines(&collection([Domain { definition, counts: Arc::new(counts), ..domain("on", 1, Some(1)) }]));
         let series: BTreeSet<&str> = lines.iter().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
         prop_assert_eq!(series.len(), lines.len());
-        let errors = lines.iter().filter(|line| line.starts_with("libvirt_domain_io_errors_total"));
+        let errors = lines.iter().filter(|line| line.starts_with("libvirt_domain_block_io_errors_total"));
         let shown: u64 = errors.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
         prop_assert_eq!(shown, total);
     }

@@ -16,21 +16,21 @@ pub(super) fn dashboard() -> Value {
         .annotation(
             "Started",
             "green",
-            "libvirt_domain_start_time_seconds{%domain} * 1000",
+            "libvirt_domain_start_timestamp_seconds{%domain} * 1000",
             ["{{domain}} started", "on {{instance}}"],
             true,
         )
         .annotation(
             "State",
             "orange",
-            "libvirt_domain_state_reason{%domain} unless libvirt_domain_state_reason{%domain} offset 1m",
+            "libvirt_domain_state_reason_info{%domain} unless libvirt_domain_state_reason_info{%domain} offset 1m",
             ["{{domain}} is {{state}}", "{{reason}}"],
             false,
         )
         .annotation(
             "I/O errors",
             "red",
-            &format!("sum by (domain, device, reason) {}", events("libvirt_domain_io_errors_total{%domain}")),
+            &format!("sum by (domain, device, reason) {}", events("libvirt_domain_block_io_errors_total{%domain}")),
             ["{{domain}}: I/O error on {{device}}", "{{reason}}"],
             false,
         )
@@ -56,7 +56,7 @@ fn now() -> Vec<Panel> {
             .words(STATE_WORDS)
             .thresholds(plain()),
         stat("Up for", "Time since the domain started, where the exporter saw it start.", Unit::Seconds)
-            .query("time() - max by (domain) (libvirt_domain_start_time_seconds{%domain})", "{{domain}}")
+            .query("time() - max by (domain) (libvirt_domain_start_timestamp_seconds{%domain})", "{{domain}}")
             .nothing("start not seen")
             .thresholds(plain()),
         stat("CPU", "Share of its vCPUs' time that the domain computes.", Unit::Ratio)

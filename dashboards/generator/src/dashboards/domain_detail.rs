@@ -323,7 +323,7 @@ fn happenings() -> Vec<Panel> {
     vec![
         bars("I/O errors", "Errors of the storage that reached the guest or paused it. Alert LibvirtDomainIoErrors.")
             .query(
-                &count("libvirt_domain_io_errors_total", ", device, action, reason"),
+                &count("libvirt_domain_block_io_errors_total", ", device, action, reason"),
                 "{{domain}} {{device}}: {{action}} ({{reason}})",
             ),
         bars("Crashes", "Crashes of the domain.").query(&count("libvirt_domain_crashes_total", ""), "{{domain}}"),

@@ -125,11 +125,8 @@ fn connection() -> Vec<Panel> {
             "Events of libvirt per second, and those that were dropped. Alert LibvirtEventsLost.",
             Unit::Operations,
         )
-        .query(
-            "sum by (instance) (rate(libvirt_domain_lifecycle_events_total{%host}[%rate]))",
-            "{{instance}} lifecycle",
-        )
-        .query("sum by (instance) (rate(libvirt_domain_events_total{%host}[%rate]))", "{{instance}} others")
+        .query("sum by (instance) (rate(libvirt_host_lifecycle_events_total{%host}[%rate]))", "{{instance}} lifecycle")
+        .query("sum by (instance) (rate(libvirt_host_events_total{%host}[%rate]))", "{{instance}} others")
         .query("sum by (instance) (rate(libvirt_exporter_events_dropped_total{%host}[%rate]))", "{{instance}} dropped")
         .size(6, 8),
         timeseries("Definitions to be read", "Domains whose definition has not been read yet.", Unit::Count)

@@ -18,7 +18,7 @@ pub(super) fn dashboard() -> Value {
             "red",
             &format!(
                 "sum by (instance, event, detail) {}",
-                events("libvirt_domain_lifecycle_events_total{%host,event=~\"crashed|stopped\",detail=~\"panicked|crashloaded|crashed|failed\"}")
+                events("libvirt_host_lifecycle_events_total{%host,event=~\"crashed|stopped\",detail=~\"panicked|crashloaded|crashed|failed\"}")
             ),
             ["{{instance}}", "a domain {{event}}: {{detail}}"],
             false,
@@ -56,8 +56,8 @@ fn now() -> Vec<Panel> {
              Alerts LibvirtDomainCrashed, LibvirtDomainPausedByIoError and LibvirtDomainPausedByFault.",
             Unit::Count,
         )
-        .query("count(libvirt_domain_state_reason{%host,state=~\"crashed|shutoff\",reason=~\"panicked|crashed\"} or \
-             libvirt_domain_state_reason{%host,state=\"paused\",\
+        .query("count(libvirt_domain_state_reason_info{%host,state=~\"crashed|shutoff\",reason=~\"panicked|crashed\"} or \
+             libvirt_domain_state_reason_info{%host,state=\"paused\",\
              reason=~\"crashed|ioerror|unknown|watchdog|api_error|postcopy_failed\"}) or vector(0)", "domains")
         .size(4, 4)
         .thresholds(none_is_good("red")),

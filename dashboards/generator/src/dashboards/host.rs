@@ -34,7 +34,7 @@ fn now() -> Vec<Panel> {
             .words(&[("0", "down", "red"), ("1", "up", "green")])
             .thresholds(one_is_good()),
         stat("Version", "The version of the host's libvirt; a series each where hosts differ.", Unit::Count)
-            .query("count by (libvirt, hypervisor) (libvirt_versions_info{%host})", "{{libvirt}} / QEMU {{hypervisor}}")
+            .query("count by (libvirt, hypervisor) (libvirt_version_info{%host})", "{{libvirt}} / QEMU {{hypervisor}}")
             .shows_name()
             .thresholds(plain()),
         stat("Running", "Domains in the state running.", Unit::Count)
@@ -249,12 +249,12 @@ fn happenings() -> Vec<Panel> {
             .words(STATE_WORDS),
         bars("Lifecycle events", "What happened to the host's domains, as libvirt told it.")
             .query(
-                &format!("sum by (event, detail) {}", events("libvirt_domain_lifecycle_events_total{%host}")),
+                &format!("sum by (event, detail) {}", events("libvirt_host_lifecycle_events_total{%host}")),
                 "{{event}}: {{detail}}",
             )
             .size(12, 8),
         bars("Other events", "Every other event of libvirt by its name.")
-            .query(&format!("sum by (event) {}", events("libvirt_domain_events_total{%host}")), "{{event}}")
+            .query(&format!("sum by (event) {}", events("libvirt_host_events_total{%host}")), "{{event}}")
             .size(12, 8),
     ]
 }

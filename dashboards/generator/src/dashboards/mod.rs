@@ -53,5 +53,5 @@ fn events(counter: &str) -> String {
 
 /// What happens to a host's domains: the counters have no domain, so that a transient domain's crash is not lost with it.
 fn lifecycle() -> String {
-    format!("sum by (instance, event, detail) {}", events("libvirt_domain_lifecycle_events_total{%host}"))
+    format!("sum by (instance, event, detail) {}", events("libvirt_host_lifecycle_events_total{%host}"))
 }
