@@ -104,8 +104,8 @@ fn a_guest_that_moves_in_has_counted_before() {
     // Booted, migrated, restored, and from a snapshot.
     for (detail, boots) in [(0, true), (1, false), (2, false), (3, false)] {
         daemon.domains().change("vm-1", Change::Destroy).unwrap();
-        let before = SystemTime::now();
-        // A collection that has it before libvirt says so dates it back to the one before.
+        // It is dated up to a second before the first collection that has it.
+        let before = SystemTime::now() - Duration::from_secs(1);
         asked.until("it is shut off", |families| place(families, CPU, "vm-1", "").is_none());
         start(&daemon, detail);
         let shown = asked.until("it has started", |families| began(families, CPU, "vm-1", "") >= Some(before));
@@ -130,8 +130,8 @@ fn the_first_delta_of_a_guest_that_moves_in_is_none() {
     let config = config::parse("otlp: {temporality: delta}", "test").unwrap();
     let mut series = Series::new(&dialect(&config));
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
-    let before = SystemTime::now();
-    // A collection that has it before libvirt says so dates it back to the one before.
+    // It is dated up to a second before the first collection that has it.
+    let before = SystemTime::now() - Duration::from_secs(1);
     asked.until("it is shut off", |families| place(families, CPU, "vm-1", "").is_none());
     asked.push(&mut series);
     start(&daemon, 1);

@@ -103,7 +103,7 @@ impl Exporter {
             last: Mutex::default(),
             efforts: SelectionTimings::default(),
             pushes: Arc::default(),
-            lifetimes: Mutex::default(),
+            lifetimes: Mutex::new(Lifetimes::of_scrapes()),
         }))
     }
 

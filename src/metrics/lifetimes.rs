@@ -2,8 +2,8 @@
 //!
 //! The start of a subject ([`Started`]) is the rule. Exceptions are found a series at a time: a counter that falls was reset
 //! after the collection with the larger value, and a device may have been attached after its domain started. A start is
-//! never later than its sample: if the clock is set back behind it, the start is unknown. A domain has statistics before
-//! libvirt reports that it started: then it started after the collection before the first that has them.
+//! never later than its sample: if the clock is set back behind it, the start is unknown. Libvirt may report that a domain
+//! started after it had statistics: its start is before the first collection that has them.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -22,6 +22,9 @@ use crate::tables::Origin;
 
 /// How long a subject may be away.
 const KEPT: Duration = Duration::from_secs(3600);
+/// By how much a collection may begin later than a scraper dates its samples: Prometheus dates them before it connects, and
+/// the request may wait for its turn.
+const LEAD: Duration = Duration::from_secs(1);
 /// How many series of a subject are remembered beyond twice those of one collection.
 const SPARE: usize = 256;
 
@@ -47,11 +50,16 @@ impl Taken {
 pub struct Lifetimes {
     hasher: RandomState,
     subjects: HashMap<u64, History, RandomState>,
-    /// When the last collection was taken.
-    last: Option<SystemTime>,
+    lead: Duration,
 }
 
 impl Lifetimes {
+    /// Those that are scraped: the scraper dates the samples, before the collection begins.
+    #[must_use]
+    pub fn of_scrapes() -> Self {
+        Self { lead: LEAD, ..Self::default() }
+    }
+
     /// Dates `families`, which are of a collection that was `taken` then.
     pub fn follow(&mut self, families: &mut Families, taken: &Taken) {
         let prints = self.prints(&families.labels);
@@ -66,11 +74,12 @@ impl Lifetimes {
                 // A domain that is busy while it starts may have no record in between: its run goes on.
                 let known = old.as_ref().map(|old| old.first);
                 let known = known.filter(|first| started.run.is_none() || first.run == started.run);
-                let first =
-                    known.unwrap_or_else(|| First { run: started.run, began: taken.began(), before: self.last });
+                let began = taken.began();
+                let dated = began.checked_sub(self.lead).unwrap_or(began);
+                let first = known.unwrap_or(First { run: started.run, dated });
                 let old = old.filter(|old| old.run == started.run);
                 for start in [&mut started.process, &mut started.guest] {
-                    *start = start.and_then(|at| if at <= first.began { Some(at) } else { first.before });
+                    *start = start.map(|at| at.min(first.dated));
                 }
                 for start in [&mut started.process, &mut started.guest, &mut started.exporter] {
                     *start = start.filter(|at| *at <= taken.at);
@@ -100,7 +109,6 @@ impl Lifetimes {
             subject.started.get_or_insert_default().seen = Some(history.seen);
             self.subjects.insert(print(subject, &self.hasher), history);
         }
-        self.last = Some(taken.at);
         self.subjects.retain(|_, subject| taken.span.end.saturating_duration_since(subject.taken.span.end) < KEPT);
     }
 
@@ -143,9 +151,8 @@ struct History {
 #[derive(Debug, Clone, Copy)]
 struct First {
     run: Option<(Uuid, u32)>,
-    began: SystemTime,
-    /// When the collection before it was taken.
-    before: Option<SystemTime>,
+    /// No reader dates its samples earlier.
+    dated: SystemTime,
 }
 
 /// When a series began that did not begin with its subject.

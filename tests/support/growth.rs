@@ -68,14 +68,14 @@ impl Prometheus {
     pub fn faults(&self, truth: &Growth) -> Vec<String> {
         let mut faults = Vec::new();
         for protocol in PROTOCOLS {
-            let mut grown = BTreeMap::<Counter, (f64, u32)>::new();
+            let mut grown = BTreeMap::<Counter, (f64, Vec<String>)>::new();
             for (counter, points) in self.counters(protocol) {
                 let (sum, falls) = grown.entry(counter).or_default();
                 for pair in points.windows(2) {
-                    let ((_, before), (_, after)) = (pair[0], pair[1]);
+                    let ((_, before), (at, after)) = (pair[0], pair[1]);
                     let fell = after < before;
                     *sum += if fell { after } else { after - before };
-                    *falls += u32::from(fell);
+                    falls.extend(fell.then(|| format!("{before} -> {after} at {at}")));
                 }
             }
             let mut compared = 0;
@@ -85,8 +85,8 @@ impl Prometheus {
                 let begun = really.begun.max(truth.runs(&counter));
                 // It may have gone on after the last reading, and after the last before it began again.
                 let most = really.sum + f64::from(begun + 1) * truth.most_at_once(&counter);
-                if sum > most || falls > begun {
-                    let is = format!("grew by {sum}, not {most}, and fell {falls} times");
+                if sum > most || falls.len() > begun as usize {
+                    let is = format!("grew by {sum}, at most {most}, and fell {} times, {falls:?}", falls.len());
                     faults.push(format!("{protocol}: {counter:?} {is}: {really:?}"));
                 }
             }

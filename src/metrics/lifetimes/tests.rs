@@ -20,7 +20,7 @@ impl Followed {
     fn new(process: Option<u64>, guest: Option<u64>) -> Self {
         let run = Some((Uuid::nil(), 1));
         let started = Started { run, process: process.map(at), guest: guest.map(at), ..Started::default() };
-        Self { lifetimes: Lifetimes::default(), zero: Instant::now(), started }
+        Self { lifetimes: Lifetimes::of_scrapes(), zero: Instant::now(), started }
     }
 
     /// The starts of `counters` (origin, device and value), in a collection that took from the second `span.start` to
@@ -172,15 +172,19 @@ fn a_domain_counts_before_libvirt_says_that_it_has_started() {
     assert_eq!(followed.at(10, &cpu(100)), [known(1)]);
     followed.started = run(2, None);
     assert_eq!(followed.at(20, &cpu(3)), [seen(20)]);
-    // It had been seen by the time at which it is said to have started.
+    // It had been seen by the time at which it is said to have started. Prometheus dates the first sample before the
+    // collection begins.
     followed.started = run(2, Some(21));
-    assert_eq!(followed.at(30, &cpu(4)), [known(10)]);
-    assert_eq!(followed.at(40, &cpu(5)), [known(10)], "it stays so");
-    // It started while the collection lasted.
+    assert_eq!(followed.at(30, &cpu(4)), [known(18)]);
+    assert_eq!(followed.at(40, &cpu(5)), [known(18)], "it stays so");
+    // It started while the collection lasted, or while its request waited.
     followed.started = run(3, Some(49));
-    assert_eq!(followed.starts(48..50, 50, &cpu(1)), [known(40)]);
-    let mut unseen = Followed { lifetimes: Lifetimes::default(), ..followed };
-    assert_eq!(unseen.starts(48..50, 50, &cpu(1)), [seen(50)], "there was no collection before");
+    assert_eq!(followed.starts(48..50, 50, &cpu(1)), [known(47)]);
+    followed.started = run(4, Some(58));
+    assert_eq!(followed.starts(58..60, 60, &cpu(1)), [known(57)]);
+    assert_eq!(followed.at(70, &cpu(2)), [known(57)]);
+    let mut pushed = Followed { lifetimes: Lifetimes::default(), ..followed };
+    assert_eq!(pushed.starts(58..60, 60, &cpu(1)), [known(58)], "a push dates its points itself");
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn a_collection_without_a_record_does_not_end_a_run() {
     assert_eq!(followed.at(30, &[]), []);
     // It is said to have started between the two collections: before the first of them all the same.
     followed.started = Started { run: Some((Uuid::nil(), 2)), process: Some(at(25)), ..Started::default() };
-    assert_eq!(followed.at(40, &cpu(9)), [known(10)]);
+    assert_eq!(followed.at(40, &cpu(9)), [known(18)]);
 }
 
 #[test]
