@@ -29,14 +29,14 @@ fn access(config: &Config) -> Access {
 /// The addresses from the first of the sources that knows any. A source that this driver does not have knows none; one
 /// that fails may know some.
 pub(super) fn fetch(
-    session: &Session,
+    session: &mut Session,
     uuid: Uuid,
     sources: &[AddressSource],
 ) -> Result<Option<Addresses>, LibvirtError> {
-    let domain = session.connection.lookup_domain(uuid)?;
+    let (domain, connection) = session.domain(uuid)?;
     let mut failure = None;
     for &source in sources {
-        match domain.addresses(&session.connection, source) {
+        match domain.addresses(connection, source) {
             Ok(mut interfaces) => {
                 interfaces.retain(|interface| !interface.addresses.is_empty());
                 // A guest agent can tell of any number.

@@ -22,13 +22,13 @@ fn pace(config: &Config) -> Duration {
 
 /// The definition, unless it is the one with the fingerprint that is `known`.
 pub(super) fn fetch(
-    session: &Session,
+    session: &mut Session,
     uuid: Uuid,
     labels: &MetadataLabels,
     known: Option<u64>,
 ) -> Result<Outcome, LibvirtError> {
-    let domain = session.connection.lookup_domain(uuid)?;
-    let xml = domain.xml_description(&session.connection)?;
+    let (domain, connection) = session.domain(uuid)?;
+    let xml = domain.xml_description(connection)?;
     let fingerprint = fingerprint(&xml, labels);
     if known == Some(fingerprint) {
         return Ok(Outcome::Unchanged);

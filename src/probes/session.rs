@@ -176,6 +176,14 @@ impl Session {
         }
     }
 
+    /// The handle of one domain. Most calls about a domain need no look-up before them.
+    pub(super) fn domain(&mut self, uuid: Uuid) -> Result<(&Domain, &Connection), LibvirtError> {
+        self.find(&[uuid])?;
+        let domain = self.handles.get(&uuid);
+        let vanished = || LibvirtError::own("cannot look up a domain", ErrorClass::VanishedDomain, "it does not exist");
+        domain.map(|domain| (domain, &self.connection)).ok_or_else(vanished)
+    }
+
     /// Takes handles of all running domains, and lets those of others go.
     fn refresh(&mut self) -> Result<(), LibvirtError> {
         let domains = self.connection.list_domains(DomainList::Active)?;

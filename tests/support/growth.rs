@@ -83,9 +83,10 @@ impl Prometheus {
                 let Some(really) = truth.counters.get(&counter) else { continue };
                 compared += 1;
                 let begun = really.begun.max(truth.runs(&counter));
+                let most_falls = usize::try_from(begun).unwrap();
                 // It may have gone on after the last reading, and after the last before it began again.
                 let most = really.sum + f64::from(begun + 1) * truth.most_at_once(&counter);
-                if sum > most || falls.len() > begun as usize {
+                if sum > most || falls.len() > most_falls {
                     let is = format!("grew by {sum}, at most {most}, and fell {} times, {falls:?}", falls.len());
                     faults.push(format!("{protocol}: {counter:?} {is}: {really:?}"));
                 }
