@@ -76,3 +76,42 @@ for _ in 1 2; do
     domstats-exporter scrape --libvirt.uri="qemu+unix:///system?socket=/mnt/libvirt/libvirt-sock-ro" | awk '$1 == "libvirt_up" { print $2 }')
   is "libvirt_up as nobody, through a read-only mount" "$up" 1
 done
+
+echo "# access control that lets a guest be listed, but not read"
+systemctl stop --quiet libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
+printf '%s\n' 'access_drivers = [ "polkit" ]' >>/etc/libvirt/libvirtd.conf
+cat >/etc/polkit-1/rules.d/50-list-only.rules <<'RULE'
+polkit.addRule(function (action, subject) {
+    if (action.id.indexOf("org.libvirt.api.") !== 0)
+        return polkit.Result.NOT_HANDLED;
+    return action.id === "org.libvirt.api.domain.read" ? polkit.Result.NO : polkit.Result.YES;
+});
+RULE
+# There is no QEMU to define a guest with; libvirt loads one that has been defined.
+cat >/etc/libvirt/qemu/secret.xml <<'GUEST'
+<domain type='qemu'>
+  <name>secret</name>
+  <uuid>0b6ff4a4-9c1f-4f5f-9a5a-0d3f4b1c2d3e</uuid>
+  <memory>65536</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices>
+</domain>
+GUEST
+systemctl restart polkit.service
+systemctl start libvirtd-ro.socket libvirtd.socket
+is "guests as root sees them" "$(virsh --readonly --quiet list --all --name)" secret
+rm --recursive --force "/etc/systemd/system/$unit.d"
+configure ''
+systemctl daemon-reload
+systemctl restart "$unit"
+eventually "domains that it may not read" 1 value libvirt_exporter_unreadable_domains
+is "libvirt_up beside them" "$(value libvirt_up)" 1
+is "samples of a guest that it may not read" "$(scrape | grep --count 'domain="secret"')" 0
+said() { journalctl --quiet --unit="$unit" --since=-1min --output=cat | grep --count 'does not let this user read it'; }
+is "lines about it in the log" "$(said)" 1
+for _ in 1 2 3; do scrape >/dev/null; done
+is "lines about it in the log after more scrapes" "$(said)" 1
+check=$(systemd-run --quiet --pipe --wait --property=DynamicUser=yes --property=User=somebody \
+  domstats-exporter check --config.file="$config" || true)
+[[ $check == *org.libvirt.api.domain.read* ]] || fail "check: $check"
+rm /etc/polkit-1/rules.d/50-list-only.rules
