@@ -208,7 +208,9 @@ async fn time_by_group(config: &Config, exporter: &Exporter, collection: &Collec
     };
     let mut times = Vec::new();
     // Groups that share a flag of libvirt's come together: their time is that of the first.
-    let first = |group: &Group| Group::ALL.iter().find(|other| other.info().stats == group.info().stats) == Some(group);
+    let first = |group: &Group| {
+        !group.stats().is_empty() && Group::ALL.iter().find(|other| other.stats() == group.stats()) == Some(group)
+    };
     for group in config.collection.groups.iter().filter(|group| first(group) && asked > 0) {
         let selection = Selection { groups: Some(BTreeSet::from([*group])), domains: domains.clone() };
         let collection = exporter.collect(None, selection).await.collection;

@@ -28,11 +28,13 @@ enum Section {
 impl Section {
     fn of(metric: &Listed) -> Self {
         let group = Group::ALL.iter().find(|group| Some(group.as_str()) == metric.group);
+        // What is counted of all domains goes with a group of theirs, and is the host's.
+        let group = group.filter(|group| metric.subject == group.subject());
         match (metric.subject, group) {
-            (Subject::Exporter, _) => Self::Exporter,
-            (Subject::Host, _) => Self::Host,
-            (Subject::Domain, Some(group)) => Self::Group(*group),
+            (_, Some(group)) => Self::Group(*group),
+            (Subject::Exporter, None) => Self::Exporter,
             (Subject::Domain, None) => Self::AnyGroup,
+            (Subject::Host | Subject::Pool | Subject::Network, None) => Self::Host,
         }
     }
 
@@ -90,9 +92,14 @@ pub fn markdown() -> String {
         debug_assert!(row.is_ok());
     }
     out.push_str(ATTRIBUTES);
-    for (of, subject) in
-        [("domains", Subject::Domain), ("the host", Subject::Host), ("the exporter itself", Subject::Exporter)]
-    {
+    for subject in Subject::ALL {
+        let of = match subject {
+            Subject::Domain => "domains",
+            Subject::Host => "the host",
+            Subject::Pool => "storage pools",
+            Subject::Network => "networks",
+            Subject::Exporter => "the exporter itself",
+        };
         for Attribute { label, name, is_number: _ } in otlp::attributes_of(subject) {
             out.push_str(&format!("| `{label}` | {of} | `{name}` |\n"));
         }
@@ -111,7 +118,7 @@ pub fn markdown() -> String {
 /// Metrics of the host say which group they come and go with; those of domains stand in its section.
 fn help_of(metric: &Listed) -> String {
     match metric.group {
-        Some(group) if metric.subject == Subject::Host => format!("{}; with the group `{group}`", metric.help),
+        Some(group) if Section::of(metric) == Section::Host => format!("{}; with the group `{group}`", metric.help),
         _ => metric.help.clone(),
     }
 }
@@ -139,10 +146,11 @@ const HEAD: &str = "\
 # Metrics
 
 This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
-`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; those of the host and of the
-exporter carry neither. A section is a group of `collection.groups`, and has what comes from domain XML and events as well
-as from libvirt's keys. A key that libvirt does not send yields no sample, never a zero. Of one key there is no metric:
-`dirtyrate.calc_start_time` is a Unix time with some versions of QEMU, and the host's monotonic clock with others.
+`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; those of a storage pool carry
+`pool` and those of a network `network`, which is its name; those of the host and of the exporter carry none of these. A section
+is a group of `collection.groups`, and has what comes from domain XML, events and other calls as well as from libvirt's keys. A
+key that libvirt does not send yields no sample, never a zero. Of one key there is no metric: `dirtyrate.calc_start_time` is a
+Unix time with some versions of QEMU, and the host's monotonic clock with others.
 
 `<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
 `.name` key of the same number, or are the number itself where libvirt sends no name.

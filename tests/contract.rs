@@ -124,7 +124,7 @@ fn every_label_has_an_opentelemetry_attribute() {
             assert!(known.is_some(), "{name}: {label} is not in encode/otlp/attributes.rs");
         }
     }
-    for table in [Subject::Domain, Subject::Host, Subject::Exporter].map(otlp::attributes_of) {
+    for table in Subject::ALL.map(otlp::attributes_of) {
         let labels: BTreeSet<_> = table.iter().map(|attribute| attribute.label).collect();
         let names: BTreeSet<_> = table.iter().map(|attribute| attribute.name).collect();
         assert_eq!((labels.len(), names.len()), (table.len(), table.len()), "an entry stands twice");

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::app::reload::ConfigStatus;
 use crate::app::status::Summary;
-use crate::collect::{Collection, Collector, Selection, SelectionTimings, Shortcomings, Standing};
+use crate::collect::{Collection, Collector, Reading, Selection, SelectionTimings, Shortcomings, Standing};
 use crate::config::Config;
 use crate::domains::Snapshot;
 use crate::encode::Format;
@@ -228,7 +228,8 @@ impl Exporter {
         };
         let records = if selection.groups.is_some() { narrowed.iter().collect() } else { collection.records() };
         let in_chain = |uuid, disk: &str, image| collection.snapshot.is_in_chain(uuid, disk, image);
-        let mut built = settings.builder.build_with(&records, &in_chain);
+        let readings: Vec<&Reading> = collection.readings.iter().collect();
+        let mut built = settings.builder.build_with(&records, &readings, &in_chain);
         let subjects = collection.domains.iter().map(|status| {
             let identity = &status.identity;
             (settings.builder.subject(&mut built, &identity.name, identity.uuid), status)

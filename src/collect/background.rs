@@ -12,7 +12,7 @@ use super::domain_state::Domains;
 use super::pool::{JobId, WorkerId};
 use super::reading::Reading;
 use crate::config::Config;
-use crate::probes::{BACKGROUND, Cadence, Probe, Subject, WaitsFor};
+use crate::probes::{BACKGROUND, Cadence, Probe, Scope, Subject, WaitsFor};
 
 /// Calls of a probe that may hang before it asks nothing more.
 const MOST_HUNG: usize = 2;
@@ -35,8 +35,8 @@ pub(super) struct Lane {
     /// Subjects by when they are due. That of a domain counts if its [`DomainState`](super::domain_state::DomainState) says
     /// the same: so a domain that is gone is due no more.
     due: BTreeSet<(Instant, Subject)>,
-    /// When the host is due.
-    host: Option<Instant>,
+    /// When the host is due, and each of its objects that there are.
+    own: BTreeMap<Subject, Option<Instant>>,
     /// The end of the pause after the last call.
     not_before: Option<Instant>,
     current: Option<Call>,
@@ -57,7 +57,21 @@ pub(super) enum Allowed {
 
 impl Lane {
     pub(super) fn new(probe: &'static Probe) -> Self {
-        Self { probe, due: BTreeSet::new(), host: None, not_before: None, current: None, hung: BTreeMap::new() }
+        let own = BTreeMap::from([(Subject::Host, None)]);
+        Self { probe, due: BTreeSet::new(), own, not_before: None, current: None, hung: BTreeMap::new() }
+    }
+
+    /// The objects of the host have been listed: those that are gone are due no more. Gives those that are new.
+    pub(super) fn list(&mut self, objects: &BTreeSet<Subject>) -> Vec<Subject> {
+        self.own.retain(|subject, _| *subject == Subject::Host || objects.contains(subject));
+        let new: Vec<Subject> = objects.iter().filter(|object| !self.own.contains_key(object)).copied().collect();
+        self.own.extend(new.iter().map(|object| (*object, None)));
+        new
+    }
+
+    /// How many subjects the host has for it: itself, and its objects.
+    pub(super) fn own(&self) -> usize {
+        self.own.len()
     }
 
     /// Has the subject asked about at `at`, or earlier if that was wanted before.
@@ -68,10 +82,7 @@ impl Lane {
         }
         before.into_iter().for_each(|before| _ = self.due.remove(&(before, subject)));
         let is_known = match subject {
-            Subject::Host => {
-                self.host = Some(at);
-                true
-            }
+            Subject::Host | Subject::Object(_) => self.own.get_mut(&subject).map(|due| *due = Some(at)).is_some(),
             Subject::Domain(uuid) => {
                 let state = domains.companion_mut(uuid);
                 state.map(|state| state.due.insert(self.probe.name, at)).is_some()
@@ -85,7 +96,7 @@ impl Lane {
     /// When the subject is due.
     pub(super) fn due_at(&self, subject: Subject, domains: &Domains) -> Option<Instant> {
         match subject {
-            Subject::Host => self.host,
+            Subject::Host | Subject::Object(_) => self.own.get(&subject).copied().flatten(),
             Subject::Domain(uuid) => domains.companion(uuid)?.due.get(self.probe.name).copied(),
         }
     }
@@ -109,7 +120,9 @@ impl Lane {
                 continue;
             }
             match subject {
-                Subject::Host => self.host = None,
+                Subject::Host | Subject::Object(_) => {
+                    self.own.get_mut(&subject).into_iter().for_each(|due| *due = None);
+                }
                 Subject::Domain(uuid) => {
                     domains.companion_mut(uuid).into_iter().for_each(|state| _ = state.due.remove(self.probe.name));
                 }
@@ -151,9 +164,11 @@ impl Lane {
         Some(hung)
     }
 
-    /// Whether so many calls hang that nothing more is asked for now.
+    /// Whether so many calls hang that nothing more is asked for now. A listing of objects waits for each of them: it hangs with
+    /// the first, and does not count.
     pub(super) fn is_blocked(&self) -> bool {
-        self.hung.len() >= MOST_HUNG
+        let is_listing = |subject: &Subject| self.probe.scope == Scope::Object && *subject == Subject::Host;
+        self.hung.values().filter(|subject| !is_listing(subject)).count() >= MOST_HUNG
     }
 
     /// The time from one call to the next.
@@ -163,22 +178,14 @@ impl Lane {
             Cadence::Collection | Cadence::Demand => Duration::ZERO,
         }
     }
-
-    /// The time from one call about a subject to the next; `None` where nothing but a demand leads to one.
-    pub(super) fn every(&self, config: &Config) -> Option<Duration> {
-        match self.probe.cadence {
-            Cadence::Background { every, .. } => every(config),
-            Cadence::Collection | Cadence::Demand => None,
-        }
-    }
 }
 
 /// All probes of the background.
 #[derive(Debug)]
 pub(super) struct Background {
     pub(super) lanes: Vec<Lane>,
-    /// What has been found about the host, by probe.
-    pub(super) readings: BTreeMap<&'static str, Reading>,
+    /// What has been found about the host and its objects, by probe.
+    pub(super) readings: BTreeMap<(&'static str, Subject), Reading>,
 }
 
 impl Default for Background {
@@ -216,6 +223,7 @@ impl Background {
         for lane in &mut self.lanes {
             lane.current = None;
             lane.hung.clear();
+            lane.list(&BTreeSet::new());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::config::Group;
 use crate::libvirt::Records;
 
 /// What a background probe found about one subject.
@@ -11,6 +12,8 @@ use crate::libvirt::Records;
 pub struct Reading {
     /// The probe's name.
     pub probe: &'static str,
+    /// The group that its records belong to.
+    pub group: Group,
     /// When it was found.
     pub at: Instant,
     /// A record for each object.

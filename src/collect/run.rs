@@ -141,7 +141,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(id: RunId, selection: Selection, wanted: BTreeSet<Group>, now: Instant) -> Self {
-        let groups = wanted.iter().map(|group| group.info().stats).collect();
+        let groups = wanted.iter().map(|group| group.stats()).collect();
         Self {
             id,
             selection,
@@ -339,9 +339,9 @@ impl Run {
     /// can be missing.
     fn missing_of(&self, progress: &Progress, quarantined: bool) -> Missing {
         let is_missing = |group: &Group| {
-            let needs = group.info().stats;
+            let needs = group.stats();
             let partly = *group == Group::Vcpu && progress.asked.contains(needs);
-            progress.missing.contains(needs) && !partly
+            !needs.is_empty() && progress.missing.contains(needs) && !partly
         };
         let reason = if quarantined { MissingReason::Quarantined } else { progress.reason };
         Missing { groups: self.wanted.iter().copied().filter(is_missing).collect(), reason }

@@ -196,6 +196,10 @@ impl Scheduler {
             self.planner = Planner::new(self.config.collection.batch_size, self.config.collection.workers);
         }
         self.last = None;
+        if old.collection.groups != self.config.collection.groups {
+            // Probes of a group that is new have asked nothing yet.
+            self.want_all(&[]);
+        }
         if old.domains != self.config.domains {
             self.domains.select(self.config.domains.clone());
         }

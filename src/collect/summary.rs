@@ -171,9 +171,8 @@ fn facts_of(key: &str) -> KeyFacts {
 
 /// The group of which `key` is only there once the hypervisor has been asked.
 fn answers_of(group: Option<Group>, key: &str) -> StatsGroups {
-    let shown =
-        group.map(Group::info).filter(|info| info.monitor.as_ref().is_some_and(|monitor| monitor.answers.matches(key)));
-    shown.map_or(StatsGroups::NONE, |info| info.stats)
+    let shows = |group: &Group| group.info().monitor.as_ref().is_some_and(|monitor| monitor.answers.matches(key));
+    group.filter(shows).map_or(StatsGroups::NONE, Group::stats)
 }
 
 fn summary_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]) -> Summary {

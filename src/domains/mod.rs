@@ -20,6 +20,7 @@ pub use lifecycle::STOPPED_ARRIVING;
 pub use metadata::{
     Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
 };
+pub(crate) use metadata::{parse_xml, tree};
 pub use registry::{Companion, Consequences, Listing, Registry};
 
 pub use crate::libvirt::{AddressSource, InterfaceAddresses};

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_ulong, c_void};
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
+use super::node::Host;
 use super::sockets::OpenGuard;
 use super::text::{OwnedText, text};
 use super::watch::Registration;
@@ -65,20 +65,6 @@ pub struct Versions {
     pub driver: String,
     /// The machine below all of them; `None` where the driver does not say.
     pub host: Option<Host>,
-}
-
-/// More numbers about the memory of the machine than libvirt has (it has four).
-const MOST_MEMORY_STATS: usize = 64;
-/// Room for the name of one (`VIR_NODE_MEMORY_STATS_FIELD_LENGTH`).
-const MEMORY_STATS_FIELD: usize = 80;
-
-/// What the machine below libvirt has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Host {
-    /// Logical CPUs that are online (`virNodeGetInfo`).
-    pub cpus: u32,
-    /// Memory in KiB (`virNodeGetMemoryStats`, or `virNodeGetInfo` where the driver does not have that).
-    pub memory_kib: u64,
 }
 
 impl Connection {
@@ -182,40 +168,6 @@ impl Connection {
             driver,
             host: self.host(),
         })
-    }
-
-    /// The machine as it is now: it may get more memory and CPUs while it runs. `None` where the driver does not say. Two calls,
-    /// served without any hypervisor.
-    #[must_use]
-    pub fn host(&self) -> Option<Host> {
-        let mut info = MaybeUninit::<sys::virNodeInfo>::zeroed();
-        // SAFETY: an open connection and a valid out-parameter.
-        let done = unsafe { sys::virNodeGetInfo(self.as_ptr(), info.as_mut_ptr()) };
-        // SAFETY: a struct of integers, for which zero is a valid value too.
-        let info = unsafe { info.assume_init() };
-        #[allow(clippy::useless_conversion, reason = "C's unsigned long has 32 bits on some machines")]
-        let at_boot = || info.memory.into();
-        (done == 0).then(|| Host { cpus: info.cpus, memory_kib: self.memory_kib().unwrap_or_else(at_boot) })
-    }
-
-    /// The memory of all NUMA cells together. `virNodeGetInfo` has what was there when the machine booted.
-    fn memory_kib(&self) -> Option<u64> {
-        const TOTAL: &[u8] = sys::VIR_NODE_MEMORY_STATS_TOTAL.to_bytes();
-        let all = sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
-        let mut count = 0;
-        // SAFETY: an open connection; without room for values the call only says how many there are.
-        let done = unsafe { sys::virNodeGetMemoryStats(self.as_ptr(), all, std::ptr::null_mut(), &raw mut count, 0) };
-        let wanted =
-            usize::try_from(count).ok().filter(|wanted| done == 0 && (1..=MOST_MEMORY_STATS).contains(wanted))?;
-        let mut stats = vec![sys::virNodeMemoryStats { field: [0; MEMORY_STATS_FIELD], value: 0 }; wanted];
-        // SAFETY: as above, with room for `count` values.
-        let done = unsafe { sys::virNodeGetMemoryStats(self.as_ptr(), all, stats.as_mut_ptr(), &raw mut count, 0) };
-        let is_total = |stat: &&sys::virNodeMemoryStats| {
-            let name = stat.field.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
-            name.eq(TOTAL.iter().copied())
-        };
-        #[allow(clippy::useless_conversion, reason = "C's unsigned long has 32 bits on some machines")]
-        stats.iter().find(is_total).filter(|_| done == 0).map(|stat| stat.value.into())
     }
 
     /// The host's name, as the daemon has it. One call, served at high priority.

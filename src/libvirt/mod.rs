@@ -14,6 +14,7 @@ mod event_loop;
 mod keepalive;
 mod keys;
 mod list;
+mod node;
 mod param;
 mod remedy;
 mod reply;
@@ -24,11 +25,12 @@ mod watch;
 
 pub use addresses::{AddressSource, InterfaceAddresses};
 pub use allocator::give_back_large_blocks;
-pub use connection::{Access, Connection, Host, Versions};
+pub use connection::{Access, Connection, Versions};
 pub use domain::{ControlState, Domain, DomainInfo, Identity};
 pub use error::{ErrorClass, LibvirtError};
 pub use event::{Event, EventKind, JobOutcome};
 pub use list::DomainList;
+pub use node::{Cell, Host, Topology};
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;

@@ -136,6 +136,11 @@ impl Records {
         self.domains.push(Domain { name, uuid, id, first: self.params.len() });
     }
 
+    /// Starts the next object that is no domain: the host, which has neither name nor UUID, or one of its objects.
+    pub fn push_object(&mut self, name: &str, uuid: Uuid) {
+        self.push_domain(name, uuid, None);
+    }
+
     /// Adds a parameter to the domain started last.
     pub fn push(&mut self, key: &str, value: ParamValue<'_>) {
         self.push_bytes(key.as_bytes(), value);

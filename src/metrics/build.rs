@@ -50,9 +50,11 @@ pub(super) struct Builder<'a, 'r> {
     unmapped: Column,
     subjects: BTreeMap<Uuid, SubjectId>,
     unmapped_keys: HashSet<&'r str, RandomState>,
+    /// The labels of the states of a row, which no row of another subject may share.
     state_labels: HashMap<usize, Vec<LabelSet>, RandomState>,
     duplicates: u64,
-    // Of the current domain:
+    // Of the current record:
+    kind: Subject,
     subject: SubjectId,
     instances: Instances<'r>,
     names: Vec<(Place, Cow<'r, str>)>,
@@ -79,6 +81,7 @@ impl<'a, 'r> Builder<'a, 'r> {
             unmapped_keys: HashSet::default(),
             state_labels: HashMap::default(),
             duplicates: 0,
+            kind: Subject::Host,
             subject: SubjectId::HOST,
             instances: Instances::default(),
             names: Vec::new(),
@@ -91,10 +94,10 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    /// Adds the samples of one domain. `numbers` are those of what its records' keys stand for.
-    pub(super) fn add(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
-        self.subject = push_domain(&mut self.families, self.config, domain.name, domain.uuid);
-        self.subjects.insert(domain.uuid, self.subject);
+    /// Adds the samples of one domain, or of another subject of this kind. `numbers` are those of what its records' keys stand
+    /// for.
+    pub(super) fn add(&mut self, kind: Subject, domain: &DomainRecord<'r>, numbers: &[usize]) {
+        (self.kind, self.subject) = (kind, self.subject_of(kind, domain));
         self.instances.clear();
         self.read_names(domain, numbers);
         let chains = self.chains;
@@ -116,6 +119,21 @@ impl<'a, 'r> Builder<'a, 'r> {
             self.add_layer_counts();
         }
         self.unmapped_here.clear();
+    }
+
+    fn subject_of(&mut self, kind: Subject, record: &DomainRecord<'r>) -> SubjectId {
+        let (families, config) = (&mut self.families, self.config);
+        match kind {
+            Subject::Exporter => SubjectId::EXPORTER,
+            Subject::Host => SubjectId::HOST,
+            Subject::Domain => {
+                let add = || push_domain(families, config, record.name, record.uuid);
+                *self.subjects.entry(record.uuid).or_insert_with(add)
+            }
+            Subject::Pool | Subject::Network => {
+                families.push_subject(kind, kind.object_label().map(|label| (label, record.name)))
+            }
+        }
     }
 
     /// First pass: what the numbered things are called.
@@ -187,6 +205,9 @@ impl<'a, 'r> Builder<'a, 'r> {
         };
         let index: &'a Index = self.index;
         let indexed = &index.rows[row];
+        if indexed.subject != self.kind {
+            return self.add_unmapped(param);
+        }
         if !indexed.enabled || (indexed.active_only && !domain.is_active()) {
             return;
         }
@@ -335,7 +356,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         if self.config.metrics.unmapped == UnmappedKeys::Count || !self.config.metrics.selects(UNMAPPED.row.name) {
             return;
         }
-        let Some(value) = scaled(param.value, Scale::One) else {
+        let Some(value) = scaled(param.value, Scale::One).filter(|_| self.kind == Subject::Domain) else {
             return;
         };
         if self.unmapped_here.insert(param.key) {

@@ -30,10 +30,10 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// The description of a row's family. Its help names the keys.
+    /// The description of a row's family. Its help names the keys of libvirt.
     #[must_use]
     pub(crate) fn of(row: &'static Row) -> Self {
-        let help = match row.keys {
+        let help = match row.libvirt_keys() {
             [] => row.help.into(),
             keys => format!("{} (domstats: {})", row.help, keys.join(", ")).into(),
         };

@@ -98,8 +98,8 @@ impl<'a> Filling<'a> {
 fn fixed(metric: &Metric) -> SubjectId {
     match metric.table.subject {
         Subject::Exporter => SubjectId::EXPORTER,
-        // A metric of domains is never filled without saying of which.
-        Subject::Host | Subject::Domain => SubjectId::HOST,
+        // A metric of domains or of the host's objects is never filled without saying of which.
+        Subject::Host | Subject::Domain | Subject::Pool | Subject::Network => SubjectId::HOST,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::family::Meta;
 use crate::config::{Config, Group};
-use crate::tables::{Origin, Row, Scope, Shape, WITHOUT_METRIC};
+use crate::tables::{Origin, Row, Scope, Shape, Subject, Table, WITHOUT_METRIC};
 
 /// The key that numbers the layers of a disk's image chain, within the scope of its device.
 const LAYER_KEY: &str = "block.<n>.backingIndex";
@@ -18,6 +18,8 @@ pub(super) struct IndexedRow {
     /// The innermost numbered part of its keys.
     pub(super) scope: Option<usize>,
     pub(super) group: Group,
+    /// What its samples describe; a record of another subject cannot have its keys.
+    pub(super) subject: Subject,
     pub(super) origin: Origin,
     pub(super) active_only: bool,
     /// Whether the configuration wants it.
@@ -77,8 +79,8 @@ impl Index {
                 let derived = matches!(row.shape, Shape::BackingLayers);
                 let scope = if derived { index.disk_scope } else { scope };
                 let enabled = config.collection.groups.contains(&group) && config.metrics.selects(row.name);
-                let (origin, active_only) = (table.origin, table.active_only);
-                index.rows.push(IndexedRow { row, meta, scope, group, origin, active_only, enabled });
+                let Table { subject, origin, active_only, .. } = *table;
+                index.rows.push(IndexedRow { row, meta, scope, group, subject, origin, active_only, enabled });
             }
         }
         for (number, indexed) in index.scopes.iter().enumerate() {

@@ -188,7 +188,7 @@ mod tests {
             "vdb" => Some(image == 2),
             _ => None,
         };
-        let built = FamilyBuilder::new(&config).build_with(&[&records], &in_chain);
+        let built = FamilyBuilder::new(&config).build_with(&[&records], &[], &in_chain);
         let info = "libvirt_domain_block_backing_info device=vda backing_index=3 path=/base Unsigned(1)";
         let count = |disk, layers| format!("libvirt_domain_block_backing_layers device={disk} Unsigned({layers})");
         let expected = [info.to_owned(), info.to_owned(), count("vda", 1), count("vdb", 0)];

@@ -54,7 +54,7 @@ fn described(table: &Table, row: &Row, labels: Vec<&'static str>) -> Listed {
     Listed {
         group: table.group.map(Group::as_str),
         subject: table.subject,
-        keys: row.keys.iter().map(|key| (*key).to_owned()).collect(),
+        keys: row.libvirt_keys().iter().map(|key| (*key).to_owned()).collect(),
         name: row.name.to_owned(),
         kind: row.kind.as_str(),
         unit: row.unit.suffix(),

@@ -22,6 +22,7 @@ pub mod self_metrics;
 mod start;
 mod subject;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
@@ -37,6 +38,7 @@ pub(crate) use number::float;
 pub use start::{DeviceStart, Start, Started};
 pub use subject::{SubjectId, SubjectInfo, Subjects};
 
+use crate::collect::Reading;
 use crate::config::Config;
 use crate::libvirt::{DomainRecord, Records};
 pub use crate::tables::{Kind, Origin, Subject, Unit};
@@ -66,26 +68,31 @@ impl FamilyBuilder {
 
     /// Builds the families of all domains in `batches` whose disks' image chains are not known.
     pub fn build(&self, batches: &[&Records]) -> Built {
-        self.build_with(batches, &|_, _, _| None)
+        self.build_with(batches, &[], &|_, _, _| None)
     }
 
-    /// Builds the families of all domains in `batches`, ordered by name. A domain that is in several records, because it
-    /// stopped between two calls, counts once: as the first says. What a record tells of the layers of a disk is shown for those
-    /// that are in its image chain according to `chains`.
-    pub fn build_with(&self, batches: &[&Records], chains: Chains<'_>) -> Built {
+    /// Builds the families of all domains in `batches`, and of what `readings` tell of them, of the host and of its objects;
+    /// each kind ordered by name. A domain that is in several records, because it stopped between two calls, counts once: as the
+    /// first says. What a record tells of the layers of a disk is shown for those that are in its image chain according to
+    /// `chains`.
+    pub fn build_with(&self, batches: &[&Records], readings: &[&Reading], chains: Chains<'_>) -> Built {
         // A panic while the lock was held cannot leave a wrong cache behind: entries are added whole.
         let mut matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
         matcher.limit();
-        let mut domains: Vec<(DomainRecord<'_>, Rc<[usize]>)> = Vec::new();
-        for records in batches {
-            let numbers: Rc<[usize]> = records.keys().map(|key| matcher.resolve(&self.index, key)).collect();
-            domains.extend(records.domains().map(|domain| (domain, Rc::clone(&numbers))));
+        let mut domains = Numbered::default();
+        batches.iter().for_each(|records| domains.add(records, &mut matcher, &self.index));
+        domains.sort();
+        domains.0.dedup_by(|(later, _), (earlier, _)| later.uuid == earlier.uuid);
+        let mut read: BTreeMap<Subject, Numbered<'_>> = BTreeMap::new();
+        for reading in readings {
+            let of_kind = read.entry(reading.group.subject()).or_default();
+            of_kind.add(&reading.records, &mut matcher, &self.index);
         }
-        domains.sort_by(|(a, _), (b, _)| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
-        domains.dedup_by(|(later, _), (earlier, _)| later.uuid == earlier.uuid);
+        read.values_mut().for_each(Numbered::sort);
         let mut builder = Builder::new(&self.index, matcher.resolved(), &self.config, chains);
-        for (domain, numbers) in &domains {
-            builder.add(domain, numbers);
+        let of_domains = std::iter::once((Subject::Domain, &domains));
+        for (kind, records) in of_domains.chain(read.iter().map(|(kind, records)| (*kind, records))) {
+            records.0.iter().for_each(|(record, numbers)| builder.add(kind, record, numbers));
         }
         builder.finish()
     }
@@ -94,6 +101,21 @@ impl FamilyBuilder {
     pub fn subject(&self, built: &mut Built, name: &str, uuid: Uuid) -> SubjectId {
         let families = &mut built.families;
         *built.subjects.entry(uuid).or_insert_with(|| push_domain(families, &self.config, name, uuid))
+    }
+}
+
+/// Records, each with the numbers of what its keys stand for.
+#[derive(Default)]
+struct Numbered<'r>(Vec<(DomainRecord<'r>, Rc<[usize]>)>);
+
+impl<'r> Numbered<'r> {
+    fn add(&mut self, records: &'r Records, matcher: &mut Matcher, index: &Index) {
+        let numbers: Rc<[usize]> = records.keys().map(|key| matcher.resolve(index, key)).collect();
+        self.0.extend(records.domains().map(|record| (record, Rc::clone(&numbers))));
+    }
+
+    fn sort(&mut self) {
+        self.0.sort_by(|(a, _), (b, _)| (a.name, a.uuid).cmp(&(b.name, b.uuid)));
     }
 }
 

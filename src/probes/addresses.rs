@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Cadence, Probe, Scope, Session, WaitsFor};
+use super::{Asked, Cadence, Outcome, Probe, Scope, Session, Task, WaitsFor};
 use crate::config::{Config, DiscoverySource};
 use crate::domains::Addresses;
 use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError};
@@ -15,6 +15,8 @@ pub(super) const PROBE: Probe = Probe {
     cadence: Cadence::Demand,
     access,
     time_limit: |config| config.metadata.timeout,
+    task,
+    failed: |_| Outcome::NotLocated,
     ..Probe::new("addresses", Scope::RunningDomain, WaitsFor::Host)
 };
 
@@ -24,6 +26,19 @@ fn access(config: &Config) -> Access {
         true => Access::ReadWrite,
         false => Access::ReadOnly,
     }
+}
+
+/// The sources of the configuration; the guest agent only where it may be asked.
+fn task(asked: &Asked<'_>) -> Task {
+    let Some(domain) = asked.domain else { return Task::Ask(asked.probe, asked.subject) };
+    let source = |source: &DiscoverySource| match source {
+        DiscoverySource::Lease => AddressSource::Lease,
+        DiscoverySource::Arp => AddressSource::Arp,
+        DiscoverySource::Agent => AddressSource::Agent,
+    };
+    let sources = asked.config.service_discovery.sources.iter().map(source);
+    let sources = sources.filter(|source| asked.agent || *source != AddressSource::Agent).collect();
+    Task::Locate { uuid: domain.identity.uuid, sources }
 }
 
 /// The addresses from the first of the sources that knows any. A source that this driver does not have knows none; one

@@ -1,10 +1,11 @@
 //! The definition of a domain: its XML, parsed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Cadence, Outcome, Probe, Scope, Session, WaitsFor};
+use super::{Asked, Cadence, Outcome, Probe, Scope, Session, Task, WaitsFor};
 use crate::config::{Config, MetadataLabels};
 use crate::domains::{Metadata, fingerprint, parse_definition};
 use crate::libvirt::LibvirtError;
@@ -13,11 +14,19 @@ use crate::libvirt::LibvirtError;
 pub(super) const PROBE: Probe = Probe {
     cadence: Cadence::Background { every: |config| Some(config.metadata.refresh_interval), pace },
     time_limit: |config| config.metadata.timeout,
+    task,
+    failed: Outcome::Undefined,
     ..Probe::new("definitions", Scope::Domain, WaitsFor::Job)
 };
 
 fn pace(config: &Config) -> Duration {
     Duration::from_secs(1) / u32::try_from(config.metadata.rate.max(1)).unwrap_or(u32::MAX)
+}
+
+fn task(asked: &Asked<'_>) -> Task {
+    let Some(domain) = asked.domain else { return Task::Ask(asked.probe, asked.subject) };
+    let known = domain.metadata().map(|metadata| metadata.fingerprint);
+    Task::Define { uuid: domain.identity.uuid, labels: Arc::new(asked.config.metadata.labels.clone()), known }
 }
 
 /// The definition, unless it is the one with the fingerprint that is `known`.

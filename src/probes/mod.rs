@@ -6,6 +6,7 @@
 mod addresses;
 mod control;
 mod definitions;
+mod host;
 mod inactive;
 mod info;
 mod listing;
@@ -19,7 +20,8 @@ use uuid::Uuid;
 
 pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Task};
 
-use crate::config::Config;
+use crate::config::{Config, Group};
+use crate::domains::{DefinitionFailure, Domain};
 use crate::libvirt::{Access, LibvirtError, Records};
 
 /// How long a call of a probe may take that sets no limit of its own.
@@ -39,12 +41,15 @@ pub static DEFINITIONS: Probe = definitions::PROBE;
 pub static ADDRESSES: Probe = addresses::PROBE;
 
 /// The probes that are asked beside the collections, those first that go before others.
-pub static BACKGROUND: &[&Probe] = &[&ADDRESSES, &DEFINITIONS];
+pub static BACKGROUND: &[&Probe] = &[&ADDRESSES, &DEFINITIONS, &host::PROBE];
 
 /// A kind of question.
 pub struct Probe {
     /// For labels and logs.
     pub name: &'static str,
+    /// The group of statistics that its records belong to: it is asked while that is collected. `None` where it serves
+    /// something else.
+    pub group: Option<Group>,
     /// What one call is about.
     pub scope: Scope,
     /// When it is due.
@@ -55,28 +60,84 @@ pub struct Probe {
     pub access: fn(&Config) -> Access,
     /// When a call has taken so long that it is left alone. Of probes that a collection waits for, its deadline decides.
     pub time_limit: fn(&Config) -> Duration,
-    /// Asks; `None` where the tasks of the probe carry more than a subject.
-    pub fetch: Option<Fetch>,
+    /// Whether there is anything to ask about a domain.
+    pub applies: fn(&Domain) -> bool,
+    /// What a background worker is given to do about a subject; [`Task::Ask`] unless it needs more than that.
+    pub task: fn(&Asked<'_>) -> Task,
+    /// What it comes to that nothing could be had about a subject.
+    pub failed: fn(DefinitionFailure) -> Outcome,
+    /// Asks about a subject, for [`Task::Ask`].
+    pub fetch: Fetch,
+    /// Lists what there is to ask about, for [`Scope::Object`].
+    pub list: List,
 }
 
 /// Asks about a subject. Gives typed parameters as bulk statistics have them: a record for each object, with its name and
-/// UUID.
+/// UUID; that of the host has neither.
 pub type Fetch = fn(&mut Session, Subject) -> Result<Records, LibvirtError>;
 
+/// Gives the UUIDs of the host's objects of a kind.
+pub type List = fn(&mut Session) -> Result<Vec<Uuid>, LibvirtError>;
+
+/// What a background probe is to ask about, and what its task may depend on.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The probe.
+    pub probe: &'static Probe,
+    /// The subject.
+    pub subject: Subject,
+    /// The domain, if the subject is one.
+    pub domain: Option<&'a Domain>,
+    /// The configuration.
+    pub config: &'a Config,
+    /// Whether a guest agent may be asked: over such a connection, and as the domain's hypervisor answers.
+    pub agent: bool,
+}
+
 impl Probe {
-    /// The usual declaration: every collection, read-only, five seconds.
+    /// The usual declaration: every collection, read-only, five seconds, and no more than a subject to say.
     const fn new(name: &'static str, scope: Scope, waits_for: WaitsFor) -> Self {
-        let (access, time_limit) = (read_only, usual_limit);
-        Self { name, scope, cadence: Cadence::Collection, waits_for, access, time_limit, fetch: None }
+        Self {
+            name,
+            group: None,
+            scope,
+            cadence: Cadence::Collection,
+            waits_for,
+            access: |_| Access::ReadOnly,
+            time_limit: |_| USUAL_LIMIT,
+            applies: |_| true,
+            task: |asked| Task::Ask(asked.probe, asked.subject),
+            failed: |_| Outcome::Nothing,
+            fetch: |_, _| Ok(Records::default()),
+            list: |_| Ok(Vec::new()),
+        }
     }
-}
 
-fn read_only(_: &Config) -> Access {
-    Access::ReadOnly
-}
+    /// A background probe whose records are those of `group`, asked about each subject at this interval.
+    pub(crate) const fn of_group(
+        group: Group,
+        scope: Scope,
+        waits_for: WaitsFor,
+        every: fn(&Config) -> Option<Duration>,
+    ) -> Self {
+        let cadence = Cadence::Background { every, pace: |_| Duration::ZERO };
+        Self { group: Some(group), cadence, ..Self::new(group.as_str(), scope, waits_for) }
+    }
 
-fn usual_limit(_: &Config) -> Duration {
-    USUAL_LIMIT
+    /// The time from one call about a subject to the next; `None` where nothing but a demand leads to one, or the probe is
+    /// off.
+    #[must_use]
+    pub fn every(&self, config: &Config) -> Option<Duration> {
+        match self.cadence {
+            Cadence::Background { every, .. } if self.is_wanted(config) => every(config),
+            _ => None,
+        }
+    }
+
+    /// Whether the configuration has the group that the probe serves.
+    fn is_wanted(&self, config: &Config) -> bool {
+        self.group.is_none_or(|group| config.collection.groups.contains(&group))
+    }
 }
 
 impl fmt::Debug for Probe {
@@ -90,6 +151,9 @@ impl fmt::Debug for Probe {
 pub enum Scope {
     /// The host, or all of its objects of a kind.
     Host,
+    /// One object of the host, such as a storage pool. One that hangs keeps no other from being asked about. A call about
+    /// the host lists them.
+    Object,
     /// One domain.
     Domain,
     /// One domain that runs.
@@ -132,6 +196,8 @@ pub enum WaitsFor {
 pub enum Subject {
     /// The host.
     Host,
+    /// This object of the host.
+    Object(Uuid),
     /// This domain.
     Domain(Uuid),
 }
@@ -141,7 +207,7 @@ impl Subject {
     #[must_use]
     pub fn domain(self) -> Option<Uuid> {
         match self {
-            Self::Host => None,
+            Self::Host | Self::Object(_) => None,
             Self::Domain(uuid) => Some(uuid),
         }
     }

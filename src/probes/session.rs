@@ -7,11 +7,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    ADDRESSES, DEFINITIONS, INACTIVE, INFO, LISTING, Probe, STATS, Subject, addresses, control, definitions, inactive,
-    info, listing, stats,
+    ADDRESSES, DEFINITIONS, INACTIVE, INFO, LISTING, Probe, STATS, Scope, Subject, addresses, control, definitions,
+    inactive, info, listing, stats,
 };
 use crate::config::MetadataLabels;
-use crate::domains::{Addresses, DefinitionError, Listing, Metadata};
+use crate::domains::{Addresses, DefinitionError, DefinitionFailure, Listing, Metadata};
 use crate::libvirt::{
     AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, LibvirtError, Records, StatsGroups,
     StatsRequest, Versions,
@@ -116,8 +116,16 @@ pub enum Outcome {
     Defined(Result<Metadata, DefinitionError>),
     /// Of [`Task::Define`]: the definition is the one that was known.
     Unchanged,
+    /// Of a definition that could not be read.
+    Undefined(DefinitionFailure),
     /// Of [`Task::Locate`].
     Located(Option<Addresses>),
+    /// Of addresses that could not be looked up.
+    NotLocated,
+    /// Of [`Task::Ask`] about the host, where that lists objects.
+    Objects(Vec<Uuid>),
+    /// Of any other task that failed.
+    Nothing,
 }
 
 /// What the daemon says of itself once connected; what only the control connection asks for is empty for others.
@@ -169,10 +177,8 @@ impl Session {
             }
             Task::Define { uuid, labels, known } => definitions::fetch(self, uuid, &labels, known),
             Task::Locate { uuid, sources } => addresses::fetch(self, uuid, &sources).map(Outcome::Located),
-            Task::Ask(probe, subject) => match probe.fetch {
-                Some(fetch) => fetch(self, subject).map(Outcome::Records),
-                None => Ok(Outcome::Records(Records::default())),
-            },
+            Task::Ask(probe, Subject::Host) if probe.scope == Scope::Object => (probe.list)(self).map(Outcome::Objects),
+            Task::Ask(probe, subject) => (probe.fetch)(self, subject).map(Outcome::Records),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `balloon.*`: memory as the host gave it, and as the guest's balloon driver sees it.
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::group::{GroupInfo, KeyPattern, Monitor, Source};
 use super::kind::{Origin, Subject};
 use super::row::{KIB, NONE, Row, SECONDS, Shape, Table, of};
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "balloon",
     help: "Memory balloon, and what the guest reports of its memory",
     default: true,
-    stats: StatsGroups::BALLOON,
+    source: Source::Stats(StatsGroups::BALLOON),
     prefix: "balloon",
     monitor: Some(Monitor { answers: KeyPattern::Key("balloon.rss"), from_kvm: false, shows_job: true }),
     fragile: false,

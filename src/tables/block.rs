@@ -1,7 +1,7 @@
 //! `block.*`: disks, their backing layers, limits and latency statistics.
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::group::{GroupInfo, KeyPattern, Monitor, Source};
 use super::kind::{Origin, Subject};
 use super::row::{Attributes, BYTES, NANOS, NONE, NUMBER, Row, Scope, Shape, Table, of};
 use crate::libvirt::StatsGroups;
@@ -15,7 +15,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "block",
     help: "Disks",
     default: true,
-    stats: StatsGroups::BLOCK,
+    source: Source::Stats(StatsGroups::BLOCK),
     prefix: "block",
     monitor: Some(Monitor { answers: KeyPattern::Suffix(".rd.reqs"), from_kvm: false, shows_job: true }),
     fragile: false,

@@ -1,7 +1,7 @@
 //! `cpu.*`: CPU time of the whole domain, cache and energy monitors.
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::group::{GroupInfo, KeyPattern, Monitor, Source};
 use super::kind::{Origin, Subject, Unit};
 use super::row::{BYTES, NANOS, NONE, NUMBER, Row, Scale, Scope, Table, of};
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "cpu_total",
     help: "CPU time of the whole domain, cache and energy monitors",
     default: true,
-    stats: StatsGroups::CPU_TOTAL,
+    source: Source::Stats(StatsGroups::CPU_TOTAL),
     prefix: "cpu",
     monitor: Some(Monitor { answers: KeyPattern::Prefix("cpu.haltpoll."), from_kvm: true, shows_job: false }),
     fragile: false,

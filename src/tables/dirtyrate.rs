@@ -1,7 +1,7 @@
 //! `dirtyrate.*`: how fast the guest writes to its memory, once it was measured (`virsh domdirtyrate-calc`).
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::group::{GroupInfo, KeyPattern, Monitor, Source};
 use super::kind::{Origin, Subject};
 use super::row::{MIB_PER_SECOND, NONE, Row, SECONDS, Scope, Shape, Table, of};
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "dirtyrate",
     help: "Rate at which the guest writes to its memory, once it was measured",
     default: true,
-    stats: StatsGroups::DIRTYRATE,
+    source: Source::Stats(StatsGroups::DIRTYRATE),
     prefix: "dirtyrate",
     monitor: Some(Monitor { answers: KeyPattern::Key("dirtyrate.calc_status"), from_kvm: false, shows_job: true }),
     fragile: true,

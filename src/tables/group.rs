@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Group;
+use super::kind::Subject;
 use super::row::Table;
 use crate::libvirt::StatsGroups;
 
@@ -15,8 +16,8 @@ pub struct GroupInfo {
     pub help: &'static str,
     /// Whether the group is collected if the configuration names none.
     pub default: bool,
-    /// The flag of libvirt's call that yields the group. Two groups may share one.
-    pub stats: StatsGroups,
+    /// Where its values come from.
+    pub source: Source,
     /// What the group's keys begin with, up to their first dot. Of two groups that share it, the one with a rule has the
     /// keys that the rule names.
     pub prefix: &'static str,
@@ -28,6 +29,32 @@ pub struct GroupInfo {
     pub(crate) rule: Option<Rule>,
     /// The metrics of the group's keys.
     pub(crate) table: Table,
+}
+
+/// Where the values of a group come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// libvirt's bulk statistics, asked for by this flag. Two groups may share one.
+    Stats(StatsGroups),
+    /// A background probe that names the group: its records have keys of the exporter's own.
+    Probe,
+    /// The domains' definitions: all rows of the group are without keys, in a table of their own.
+    Definition,
+}
+
+impl GroupInfo {
+    /// What a group of a background probe declares beside its name, help and table: on by default.
+    pub(super) const OF_PROBE: Self = Self {
+        name: "",
+        help: "",
+        default: true,
+        source: Source::Probe,
+        prefix: "",
+        monitor: None,
+        fragile: false,
+        rule: None,
+        table: Table::EMPTY,
+    };
 }
 
 /// The part of a group that libvirt gets from the domain's hypervisor process, through its monitor.
@@ -125,6 +152,22 @@ impl Group {
         self.info().name
     }
 
+    /// The flag of libvirt's bulk statistics; none for a group that does not come from them. A set that is empty for that
+    /// reason must not be asked for.
+    #[must_use]
+    pub const fn stats(self) -> StatsGroups {
+        match self.info().source {
+            Source::Stats(flag) => flag,
+            Source::Probe | Source::Definition => StatsGroups::NONE,
+        }
+    }
+
+    /// What its values describe.
+    #[must_use]
+    pub const fn subject(self) -> Subject {
+        self.info().table.subject
+    }
+
     /// The group whose statistic `key` is; `None` if no group's keys begin so.
     #[must_use]
     pub fn of_key(key: &str) -> Option<Self> {
@@ -172,7 +215,8 @@ const fn with(property: Property) -> StatsGroups {
     let mut set = StatsGroups::NONE;
     let mut number = 0;
     while number < Group::ALL.len() {
-        let GroupInfo { stats, monitor, fragile, .. } = Group::ALL[number].info();
+        let group = Group::ALL[number];
+        let GroupInfo { monitor, fragile, .. } = group.info();
         let has = match (property, monitor) {
             (Property::Any, _) => true,
             (Property::Fragile, _) => *fragile,
@@ -182,7 +226,7 @@ const fn with(property: Property) -> StatsGroups {
             (Property::ShowsJob, Some(monitor)) => monitor.shows_job,
         };
         if has {
-            set = set.union(*stats);
+            set = set.union(group.stats());
         }
         number += 1;
     }
@@ -194,6 +238,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::tables::WITHOUT_KEYS;
 
     #[test]
     fn a_key_belongs_to_the_group_of_its_prefix() {
@@ -216,12 +261,20 @@ mod tests {
         assert_eq!(names.len(), Group::ALL.len(), "two groups have one name");
         for (number, group) in Group::ALL.iter().enumerate() {
             let info = group.info();
-            assert!(!info.stats.is_empty(), "{group}: libvirt would send all groups");
+            let of_libvirt = matches!(info.source, Source::Stats(_));
+            assert_eq!(group.stats().is_empty(), !of_libvirt, "{group}: libvirt takes no flag for all groups");
+            assert!(of_libvirt || (info.monitor.is_none() && !info.fragile), "{group} is not libvirt's");
+            let without_keys = WITHOUT_KEYS.iter().any(|table| table.group == Some(*group));
+            assert!(!info.table.rows.is_empty() || info.rule.is_some() || without_keys, "{group} has no metric");
+            if info.source == Source::Definition {
+                assert!(info.table.rows.is_empty(), "{group}: its rows have no keys");
+                continue;
+            }
             assert_eq!(info.table.group, Some(*group), "the table of {group}");
-            assert!(!info.table.rows.is_empty() || info.rule.is_some(), "{group} has no metric");
             for other in &Group::ALL[..number] {
                 let shares = info.prefix == other.info().prefix;
-                assert_eq!(shares, info.stats == other.info().stats, "{group}, {other}: one prefix, another flag");
+                let same_flag = of_libvirt && info.source == other.info().source;
+                assert_eq!(shares, same_flag, "{group}, {other}: one prefix, another flag");
                 assert!(!shares || info.rule.is_some(), "{group}, {other}: nothing tells their keys apart");
             }
             for row in info.table.rows {

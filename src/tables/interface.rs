@@ -1,7 +1,7 @@
 //! `net.*`: network interfaces, seen from the guest.
 
 use super::Group;
-use super::group::GroupInfo;
+use super::group::{GroupInfo, Source};
 use super::kind::{Origin, Subject};
 use super::row::{Attributes, BYTES, NONE, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
@@ -13,7 +13,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "interface",
     help: "Network interfaces",
     default: true,
-    stats: StatsGroups::INTERFACE,
+    source: Source::Stats(StatsGroups::INTERFACE),
     prefix: "net",
     monitor: None,
     fragile: false,

@@ -1,7 +1,7 @@
 //! `iothread.*`: the polling of I/O threads. The number in a key is the thread's id: sparse, and in no order.
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor};
+use super::group::{GroupInfo, KeyPattern, Monitor, Source};
 use super::kind::{Origin, Subject};
 use super::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "iothread",
     help: "I/O threads",
     default: true,
-    stats: StatsGroups::IOTHREAD,
+    source: Source::Stats(StatsGroups::IOTHREAD),
     prefix: "iothread",
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: false, shows_job: true }),
     fragile: true,

@@ -88,6 +88,25 @@ pub enum Subject {
     Host,
     /// A domain, labelled as `domains.labels` says.
     Domain,
+    /// A storage pool, labelled `pool`: its name, which is unique on a host.
+    Pool,
+    /// A network of libvirt's, labelled `network`: likewise.
+    Network,
+}
+
+impl Subject {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 5] = [Self::Domain, Self::Host, Self::Pool, Self::Network, Self::Exporter];
+
+    /// The label that has the name of an object of the host.
+    #[must_use]
+    pub const fn object_label(self) -> Option<&'static str> {
+        match self {
+            Self::Exporter | Self::Host | Self::Domain => None,
+            Self::Pool => Some("pool"),
+            Self::Network => Some("network"),
+        }
+    }
 }
 
 /// Where a counter is kept: it was at zero when that began.

@@ -1,7 +1,7 @@
 //! `memory.*`: memory bandwidth monitors (resctrl).
 
 use super::Group;
-use super::group::GroupInfo;
+use super::group::{GroupInfo, Source};
 use super::kind::{Origin, Subject};
 use super::row::{BYTES, NONE, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "memory",
     help: "Memory bandwidth monitors (resctrl)",
     default: true,
-    stats: StatsGroups::MEMORY,
+    source: Source::Stats(StatsGroups::MEMORY),
     prefix: "memory",
     monitor: None,
     fragile: false,

@@ -1,7 +1,7 @@
 //! Which metrics there are: constant data, one file for each group of statistics and for each other source.
 //!
 //! A group is added by its file and its line below. The file says all about it ([`GroupInfo`]): its name in the
-//! configuration, what libvirt is asked for, and a row for each metric. Configuration, command line, `?collect[]`,
+//! configuration, where its values come from, and a row for each metric. Configuration, command line, `?collect[]`,
 //! collection, build and documentation read it from there.
 //!
 //! This module knows libvirt's flags and nothing else of the program.
@@ -29,7 +29,7 @@ mod vm;
 
 pub(crate) use dirtyrate::WITHOUT_METRIC;
 pub(crate) use group::Rule;
-pub use group::{GroupInfo, KeyPattern, Monitor};
+pub use group::{GroupInfo, KeyPattern, Monitor, Source};
 pub use kind::{Kind, Origin, Subject, Unit};
 pub(crate) use row::{Metric, Row, Scale, Scope, Shape, Table};
 pub(crate) use state::STATES;
@@ -48,6 +48,7 @@ group::groups! {
     Dirtyrate = dirtyrate,
     Vm = vm,
     VcpuKvm = vcpu_kvm,
+    Host = host,
 }
 
 /// The tables of rows without keys, in the order of the documentation.

@@ -2,7 +2,7 @@
 //! `virsh perf` enabled are reported; a restart of the daemon sets them back to 0.
 
 use super::Group;
-use super::group::GroupInfo;
+use super::group::{GroupInfo, Source};
 use super::kind::{Origin, Subject, Unit};
 use super::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
 use crate::libvirt::StatsGroups;
@@ -13,7 +13,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "perf",
     help: "Perf events that the domain XML enables",
     default: true,
-    stats: StatsGroups::PERF,
+    source: Source::Stats(StatsGroups::PERF),
     prefix: "perf",
     monitor: None,
     fragile: true,

@@ -1,6 +1,7 @@
 //! One row is the whole truth about one metric.
 
 use super::Group;
+use super::group::Source;
 use super::kind::{Kind, Origin, Subject, Unit};
 
 /// Metrics of one source.
@@ -20,6 +21,18 @@ pub(crate) struct Table {
     pub active_only: bool,
 }
 
+impl Table {
+    /// No metric, for a group whose rows are all in tables without keys.
+    pub(crate) const EMPTY: Self = Self {
+        group: None,
+        subject: Subject::Domain,
+        origin: Origin::Process,
+        scopes: &[],
+        rows: &[],
+        active_only: false,
+    };
+}
+
 /// A numbered part of a key and the label that it becomes.
 #[derive(Debug)]
 pub(crate) struct Scope {
@@ -34,7 +47,8 @@ pub(crate) struct Scope {
 /// One metric: which keys it comes from, and what it is called.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// The keys of libvirt, numbers written as `<n>` and `<m>`; none if the exporter has the value from elsewhere.
+    /// The keys of libvirt or of a background probe, numbers written as `<n>` and `<m>`; none if the exporter has the value from
+    /// elsewhere.
     pub keys: &'static [&'static str],
     /// The labels beyond those of the subject and of the numbers in the keys, in the order of the exposition.
     pub labels: &'static [&'static str],
@@ -149,6 +163,12 @@ pub(crate) type Keys = &'static [&'static str];
 type Otel = (&'static str, Attributes);
 
 impl Row {
+    /// The keys, if they are libvirt's own.
+    pub(crate) fn libvirt_keys(&self) -> Keys {
+        let group = self.keys.first().and_then(|key| Group::of_key(key));
+        if group.is_some_and(|group| group.info().source == Source::Probe) { &[] } else { self.keys }
+    }
+
     /// A counter: one key, one sample.
     pub(crate) const fn counter(
         keys: Keys,

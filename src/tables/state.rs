@@ -1,7 +1,7 @@
 //! `state.*`: what the domain is doing (`virDomainState` and its reasons).
 
 use super::Group;
-use super::group::GroupInfo;
+use super::group::{GroupInfo, Source};
 use super::kind::{Origin, Subject};
 use super::row::{NONE, Row, Shape, Table, of};
 use crate::libvirt::StatsGroups;
@@ -29,7 +29,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "state",
     help: "State and its reason",
     default: true,
-    stats: StatsGroups::STATE,
+    source: Source::Stats(StatsGroups::STATE),
     prefix: "state",
     monitor: None,
     fragile: false,

@@ -1,7 +1,7 @@
 //! `vcpu.*`: each vCPU. The statistics that KVM adds are the group `vcpu_kvm`.
 
 use super::Group;
-use super::group::GroupInfo;
+use super::group::{GroupInfo, Source};
 use super::kind::{Origin, Subject};
 use super::row::{NANOS, NONE, NUMBER, Row, Scope, Table, of};
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "vcpu",
     help: "vCPUs",
     default: true,
-    stats: StatsGroups::VCPU,
+    source: Source::Stats(StatsGroups::VCPU),
     prefix: "vcpu",
     monitor: None,
     fragile: false,

@@ -1,7 +1,7 @@
 //! `vcpu.<n>.<name>.sum` and so on: what KVM adds to the statistics of each vCPU. All of them are named by rule.
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor, Rule};
+use super::group::{GroupInfo, KeyPattern, Monitor, Rule, Source};
 use super::kind::{Origin, Subject};
 use super::row::Table;
 use crate::libvirt::StatsGroups;
@@ -11,7 +11,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "vcpu_kvm",
     help: "KVM's statistics of each vCPU",
     default: false,
-    stats: StatsGroups::VCPU,
+    source: Source::Stats(StatsGroups::VCPU),
     prefix: "vcpu",
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
     fragile: false,

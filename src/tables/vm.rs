@@ -1,7 +1,7 @@
 //! `vm.*`: statistics that KVM keeps for the whole domain. All of them are named by rule.
 
 use super::Group;
-use super::group::{GroupInfo, KeyPattern, Monitor, Rule};
+use super::group::{GroupInfo, KeyPattern, Monitor, Rule, Source};
 use super::kind::{Origin, Subject};
 use super::row::Table;
 use crate::libvirt::StatsGroups;
@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "vm",
     help: "KVM's statistics of the virtual machine",
     default: true,
-    stats: StatsGroups::VM,
+    source: Source::Stats(StatsGroups::VM),
     prefix: "vm",
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
     fragile: false,

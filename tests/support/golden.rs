@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use domstats_exporter::collect::{Collection, DomainStatus, Selection};
-use domstats_exporter::config::{self, Config};
+use domstats_exporter::collect::{Collection, DomainStatus, Reading, Selection};
+use domstats_exporter::config::{self, Config, Group};
 use domstats_exporter::domains::{
     Definition, Domain, DomainCounts, Flags, HostCounts, RunState, Snapshot, parse_definition,
 };
 use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
 use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
+use domstats_exporter::tables::Source;
 use fake_libvirtd::params::{self, Value};
 
 /// Where the cases are.
@@ -62,12 +63,30 @@ pub(crate) fn records(text: &str) -> Result<Records, params::ParseError> {
     Ok(records)
 }
 
+/// What libvirt's bulk statistics give, and what background probes: the objects of a case whose first key is of such a group.
+fn sources(records: &Records) -> (Records, Vec<Reading>) {
+    let (mut of_stats, mut readings) = (Records::default(), Vec::new());
+    for record in records.domains() {
+        let group = record.params().next().and_then(|param| Group::of_key(param.key));
+        let group = group.filter(|group| group.info().source == Source::Probe);
+        let mut alone = Records::default();
+        let records = if group.is_some() { &mut alone } else { &mut of_stats };
+        records.push_domain(record.name, record.uuid, record.id);
+        record.params().for_each(|param| records.push(param.key, param.value));
+        let at = std::time::Instant::now();
+        readings.extend(group.map(|group| Reading { probe: group.as_str(), group, at, records: Arc::new(alone) }));
+    }
+    (of_stats, readings)
+}
+
 /// The families of a case, without those of the exporter itself.
 pub(crate) fn families(case: &str) -> Families {
     let (config, records) = load(case);
+    let (records, readings) = sources(&records);
+    let readings: Vec<&Reading> = readings.iter().collect();
     let builder = FamilyBuilder::new(&config);
     // Every image with a number is in the chain of its disk.
-    let mut built = builder.build_with(&[&records], &|_, _, _| Some(true));
+    let mut built = builder.build_with(&[&records], &readings, &|_, _, _| Some(true));
     let known = if case.starts_with("inventory") { snapshot(&config) } else { Snapshot::default() };
     let running = known.domains.iter().filter(|target| target.is_active());
     let status =

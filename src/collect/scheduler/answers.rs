@@ -123,7 +123,7 @@ impl Scheduler {
         let snapshot = self.snapshot(error.is_none());
         let readings = match error {
             Some(_) => Vec::new(),
-            None => self.readings(|domain| run.selection.selects(&domain.identity.name)),
+            None => self.readings(&run.selection),
         };
         let quarantined = |uuid| self.domains.companion(uuid).and_then(|state| state.run.quarantine.entered());
         run.collection(self.now, self.daemon.versions.as_ref(), error, snapshot, readings, quarantined)

@@ -1,21 +1,22 @@
 //! Calls of background probes: they begin, end, or are left alone; and what follows from what they bring.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::Scheduler;
+use crate::collect::Selection;
 use crate::collect::background::{Allowed, Call};
 use crate::collect::domain_state::{Domains, Readable};
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
-use crate::config::DiscoverySource;
+use crate::config::InactiveDomains;
 use crate::domains::{Definition, DefinitionFailure, Domain};
-use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError, Records};
-use crate::probes::{ADDRESSES, DEFINITIONS, Outcome, Probe, Scope, Subject, Task, WaitsFor};
+use crate::libvirt::{Access, ErrorClass, LibvirtError, Records};
+use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, Scope, Subject, Task, WaitsFor};
 
 /// When a domain is asked about again of which nothing could be had.
 const RETRY: Duration = Duration::from_secs(60);
@@ -36,48 +37,28 @@ impl Scheduler {
             return;
         };
         let pace = lane.pace(&self.config);
-        let is_off = !is_on_demand(probe) && lane.every(&self.config).is_none();
+        let is_off = !is_on_demand(probe) && probe.every(&self.config).is_none();
         let Some(lane) = self.background.lanes.get_mut(number) else { return };
         let allowed =
             |subject, domains: &Domains| if is_off { Allowed::Never } else { allowed(probe, subject, domains) };
         let Some(subject) = lane.take(self.now.at, &mut self.domains, allowed) else { return };
-        let Some(task) = self.background_task(probe, subject) else { return };
+        let task = self.background_task(probe, subject);
         let job = self.send(worker, task);
         if let Some(lane) = self.background.lanes.get_mut(number) {
             lane.began(Call { job, worker, subject, since: self.now.at }, pace);
         }
     }
 
-    fn background_task(&self, probe: &'static Probe, subject: Subject) -> Option<Task> {
-        let Some(uuid) = subject.domain() else { return Some(Task::Ask(probe, subject)) };
-        Some(match probe.name {
-            name if name == DEFINITIONS.name => {
-                let known = self.domains.get(uuid).and_then(Domain::metadata).map(|metadata| metadata.fingerprint);
-                Task::Define { uuid, labels: Arc::new(self.config.metadata.labels.clone()), known }
-            }
-            name if name == ADDRESSES.name => {
-                let mut sources = self.address_sources();
-                sources.retain(|source| *source != AddressSource::Agent || !self.is_closed(uuid));
-                Task::Locate { uuid, sources }
-            }
-            _ => Task::Ask(probe, subject),
-        })
+    fn background_task(&self, probe: &'static Probe, subject: Subject) -> Task {
+        let domain = subject.domain().and_then(|uuid| self.domains.get(uuid));
+        let is_open = domain.is_none_or(|domain| !self.is_closed(domain.identity.uuid));
+        let agent = is_open && !self.daemon.agent_refused;
+        (probe.task)(&Asked { probe, subject, domain, config: &self.config, agent })
     }
 
     /// The connection that a probe gets: a read-write one where it needs that and the daemon allows it.
     pub(super) fn access_of(&self, probe: &Probe) -> Access {
         if self.daemon.agent_refused { Access::ReadOnly } else { (probe.access)(&self.config) }
-    }
-
-    /// The sources of addresses; the guest agent only where a read-write connection is allowed.
-    fn address_sources(&self) -> Vec<AddressSource> {
-        let source = |source: &DiscoverySource| match source {
-            DiscoverySource::Lease => AddressSource::Lease,
-            DiscoverySource::Arp => AddressSource::Arp,
-            DiscoverySource::Agent => AddressSource::Agent,
-        };
-        let sources = self.config.service_discovery.sources.iter().map(source);
-        sources.filter(|source| *source != AddressSource::Agent || !self.daemon.agent_refused).collect()
     }
 
     /// A background worker could not connect.
@@ -118,16 +99,14 @@ impl Scheduler {
             Err(error) if error.class == ErrorClass::Disconnected => self.want_subject(probe, subject, self.now.at),
             Err(error) => self.background_failed(probe, subject, error.class.into()),
             Ok(Outcome::Records(records)) => self.has_read(probe, subject, records),
-            Ok(outcome) => {
-                if let Some(uuid) = subject.domain() {
-                    self.has_described(uuid, outcome);
-                }
-            }
+            Ok(Outcome::Objects(objects)) => self.has_listed(probe, objects),
+            Ok(outcome) => self.has_found(probe, subject, outcome),
         }
     }
 
-    /// What definitions and addresses bring.
-    fn has_described(&mut self, uuid: Uuid, outcome: Outcome) {
+    /// What comes of a call that brought neither records nor objects.
+    fn has_found(&mut self, probe: &'static Probe, subject: Subject, outcome: Outcome) {
+        let Some(uuid) = subject.domain() else { return self.want_again(probe, subject) };
         match outcome {
             Outcome::Defined(Ok(metadata)) => {
                 self.domains.define(uuid, Definition::Known(Arc::new(metadata)));
@@ -147,8 +126,20 @@ impl Scheduler {
                 self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
                 self.domains.locate(uuid, addresses.map(Arc::new));
             }
-            Outcome::Listed(_) | Outcome::Controlled(_) | Outcome::Records(_) => {}
+            Outcome::Undefined(reason) => self.not_defined(uuid, reason),
+            Outcome::NotLocated => self.not_located(uuid),
+            Outcome::Nothing => self.want_again(probe, subject),
+            Outcome::Listed(_) | Outcome::Controlled(_) | Outcome::Records(_) | Outcome::Objects(_) => {}
         }
+    }
+
+    /// The objects of the host that a probe asks about, each by itself, have been listed.
+    fn has_listed(&mut self, probe: &'static Probe, objects: Vec<Uuid>) {
+        let objects: BTreeSet<Subject> = objects.into_iter().map(Subject::Object).collect();
+        self.background.readings.retain(|(of, subject), _| *of != probe.name || objects.contains(subject));
+        let new = self.background.of(probe).map(|lane| lane.list(&objects)).unwrap_or_default();
+        new.into_iter().for_each(|object| self.want_subject(probe, object, self.now.at));
+        self.want_again(probe, Subject::Host);
     }
 
     fn defined(&mut self, uuid: Uuid) {
@@ -157,25 +148,22 @@ impl Scheduler {
     }
 
     fn has_read(&mut self, probe: &'static Probe, subject: Subject, records: Records) {
-        let reading = Reading { probe: probe.name, at: self.now.at, records: Arc::new(records) };
+        self.want_again(probe, subject);
+        let Some(group) = probe.group else { return };
+        let reading = Reading { probe: probe.name, group, at: self.now.at, records: Arc::new(records) };
         match subject {
-            Subject::Host => drop(self.background.readings.insert(probe.name, reading)),
+            Subject::Host | Subject::Object(_) => {
+                self.background.readings.insert((probe.name, subject), reading);
+            }
             Subject::Domain(uuid) => {
-                self.state_mut(uuid)
-                    .into_iter()
-                    .for_each(|state| drop(state.readings.insert(probe.name, reading.clone())));
+                self.state_mut(uuid).map(|state| state.readings.insert(probe.name, reading));
             }
         }
-        self.want_again(probe, subject);
     }
 
     /// Nothing could be had about a subject.
     fn background_failed(&mut self, probe: &'static Probe, subject: Subject, reason: DefinitionFailure) {
-        match subject.domain() {
-            Some(uuid) if probe.name == DEFINITIONS.name => self.not_defined(uuid, reason),
-            Some(uuid) if probe.name == ADDRESSES.name => self.not_located(uuid),
-            _ => self.want_again(probe, subject),
-        }
+        self.has_found(probe, subject, (probe.failed)(reason));
     }
 
     /// What was known of a domain's addresses stays; one of which nothing was known has none for now.
@@ -209,9 +197,9 @@ impl Scheduler {
     /// very many, that takes half of the pace, so that what has changed is not kept waiting.
     fn want_again(&mut self, probe: &'static Probe, subject: Subject) {
         let Some(lane) = self.background.of(probe) else { return };
-        let (every, pace) = (lane.every(&self.config), lane.pace(&self.config));
+        let (every, pace) = (probe.every(&self.config), lane.pace(&self.config));
         let Some(every) = every else { return };
-        let subjects = if subject == Subject::Host { 1 } else { self.domains.len() };
+        let subjects = if subject.domain().is_none() { lane.own() } else { self.domains.len() };
         let all = pace.saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX));
         let at = self.now.at + self.jitter(every.max(all));
         self.want_subject(probe, subject, at);
@@ -230,10 +218,10 @@ impl Scheduler {
         let subjects: Vec<(Uuid, bool)> =
             self.domains.iter().map(|domain| (domain.identity.uuid, domain.is_active())).collect();
         for lane in &mut self.background.lanes {
-            if lane.every(&self.config).is_none() {
+            if lane.probe.every(&self.config).is_none() {
                 continue;
             }
-            if lane.probe.scope == Scope::Host {
+            if matches!(lane.probe.scope, Scope::Host | Scope::Object) {
                 if !lane.expects(Subject::Host, &self.domains) {
                     lane.want(Subject::Host, now, &mut self.domains);
                 }
@@ -256,16 +244,29 @@ impl Scheduler {
         uuids.into_iter().for_each(|uuid| self.want_definition(uuid, self.now.at));
     }
 
-    /// What background probes have found about the host, and about the domains that `selects` names, unless it is too old.
-    pub(super) fn readings(&self, selects: impl Fn(&Domain) -> bool) -> Vec<Reading> {
-        let is_good = |reading: &&Reading| {
-            let lane = self.background.lanes.iter().find(|lane| lane.probe.name == reading.probe);
-            let every = lane.and_then(|lane| lane.every(&self.config));
-            every.is_some_and(|every| self.now.at.saturating_duration_since(reading.at) <= every * READINGS)
-        };
-        let of_domains = self.domains.with_companions().filter(|(domain, _)| domain.selected && selects(domain));
-        let of_domains = of_domains.flat_map(|(_, state)| state.readings.values());
-        self.background.readings.values().chain(of_domains).filter(is_good).cloned().collect()
+    /// What background probes have found for `selection` about the host, its objects and the domains that are shown, unless
+    /// it is too old.
+    pub(super) fn readings(&self, selection: &Selection) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        for probe in self.background.lanes.iter().map(|lane| lane.probe) {
+            let Some(every) = probe.every(&self.config) else { continue };
+            if !probe.group.is_some_and(|group| selection.wants(group)) {
+                continue;
+            }
+            let is_young = |reading: &&Reading| {
+                self.now.at.saturating_duration_since(reading.at) <= every.saturating_mul(READINGS)
+            };
+            let of_host = self.background.readings.iter().filter(|((of, _), _)| *of == probe.name);
+            let of_host = of_host.map(|(_, reading)| reading);
+            let is_shown = |domain: &Domain| {
+                let is_there = domain.is_active() || self.config.collection.inactive_domains != InactiveDomains::None;
+                is_there && domain.selected && selection.selects(&domain.identity.name) && (probe.applies)(domain)
+            };
+            let of_domains = self.domains.with_companions().filter(|(domain, _)| is_shown(domain));
+            let of_domains = of_domains.filter_map(|(_, state)| state.readings.get(probe.name));
+            readings.extend(of_host.chain(of_domains).filter(is_young).cloned());
+        }
+        readings
     }
 
     fn note_status(&mut self, probe: &Probe, since: Instant, success: bool) {
@@ -290,6 +291,7 @@ fn allowed(probe: &Probe, subject: Subject, domains: &Domains) -> Allowed {
     let waits = matches!(probe.waits_for, WaitsFor::Job | WaitsFor::Hypervisor);
     match () {
         () if probe.scope == Scope::RunningDomain && !domain.is_active() => Allowed::Never,
+        () if !(probe.applies)(domain) => Allowed::Never,
         () if waits && state.run.quarantine.is_closed() => Allowed::Later,
         () => Allowed::Now,
     }

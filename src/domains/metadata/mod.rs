@@ -9,7 +9,7 @@ mod failure;
 mod owner;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -208,13 +208,7 @@ pub fn fingerprint(xml: &str, labels: &MetadataLabels) -> u64 {
 /// # Errors
 /// If it is no definition of a domain, or one that would be expensive to read.
 pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, DefinitionError> {
-    bounds::check(xml)?;
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: MOST_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(xml, options).map_err(|error| match error {
-        roxmltree::Error::NodesLimitReached => DefinitionError::TooLarge,
-        roxmltree::Error::DtdDetected => DefinitionError::Dtd,
-        other => DefinitionError::Malformed { fault: escape_controls(&tree::cut(&other.to_string(), MOST_FAULT)) },
-    })?;
+    let document = parse_xml(xml)?;
     let domain = document.root_element();
     if domain.tag_name().name() != "domain" {
         return Err(DefinitionError::NoDomain { root: tree::cut(domain.tag_name().name(), MOST_FAULT) });
@@ -241,6 +235,20 @@ pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, 
         labels: found,
         scrape: owner::scrape_targets(domain),
         fingerprint: 0,
+    })
+}
+
+/// The tree of any XML of libvirt's, unless it would be expensive to read.
+///
+/// # Errors
+/// If it is not well-formed, or beyond the bounds of a definition.
+pub(crate) fn parse_xml(xml: &str) -> Result<Document<'_>, DefinitionError> {
+    bounds::check(xml)?;
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: MOST_NODES, ..ParsingOptions::default() };
+    Document::parse_with_options(xml, options).map_err(|error| match error {
+        roxmltree::Error::NodesLimitReached => DefinitionError::TooLarge,
+        roxmltree::Error::DtdDetected => DefinitionError::Dtd,
+        other => DefinitionError::Malformed { fault: escape_controls(&tree::cut(&other.to_string(), MOST_FAULT)) },
     })
 }
 

@@ -8,33 +8,33 @@ use crate::config::XmlPath;
 const MOST_TEXT: usize = 4096;
 
 /// The child elements called `name`.
-pub(super) fn children<'a, 'i: 'a>(node: Node<'a, 'i>, name: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(crate) fn children<'a, 'i: 'a>(node: Node<'a, 'i>, name: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(move |child| child.is_element() && child.tag_name().name() == name)
 }
 
 /// The first element down `path`, names parted by `/`.
-pub(super) fn find<'a, 'i: 'a>(node: Node<'a, 'i>, path: &'a str) -> Option<Node<'a, 'i>> {
+pub(crate) fn find<'a, 'i: 'a>(node: Node<'a, 'i>, path: &'a str) -> Option<Node<'a, 'i>> {
     path.split('/').try_fold(node, |node, name| children(node, name).next())
 }
 
 /// The text of the first element down `path`, trimmed; empty where there is none.
-pub(super) fn text_at(node: Node<'_, '_>, path: &str) -> String {
+pub(crate) fn text_at(node: Node<'_, '_>, path: &str) -> String {
     find(node, path).map(text).unwrap_or_default()
 }
 
 /// The attribute `name` of the first element down `path`; empty where there is none.
-pub(super) fn attribute_at(node: Node<'_, '_>, path: &str, name: &str) -> String {
+pub(crate) fn attribute_at(node: Node<'_, '_>, path: &str, name: &str) -> String {
     find(node, path).map(|node| attribute(node, name)).unwrap_or_default()
 }
 
 /// The attribute with the local name `name`, trimmed; empty where there is none.
-pub(super) fn attribute(node: Node<'_, '_>, name: &str) -> String {
+pub(crate) fn attribute(node: Node<'_, '_>, name: &str) -> String {
     let found = node.attributes().find(|attribute| attribute.name() == name);
     found.map(|attribute| cut(attribute.value(), MOST_TEXT)).unwrap_or_default()
 }
 
 /// The text of `node` without that of its child elements, trimmed.
-pub(super) fn text(node: Node<'_, '_>) -> String {
+pub(crate) fn text(node: Node<'_, '_>) -> String {
     let mut text = String::new();
     for part in node.children().filter(Node::is_text).filter_map(|part| part.text()) {
         text.push_str(part);
@@ -43,7 +43,7 @@ pub(super) fn text(node: Node<'_, '_>) -> String {
 }
 
 /// The first value that is at `path` and is not empty.
-pub(super) fn value_of(domain: Node<'_, '_>, path: &XmlPath) -> Option<String> {
+pub(crate) fn value_of(domain: Node<'_, '_>, path: &XmlPath) -> Option<String> {
     let mut nodes = vec![domain];
     for name in path.elements() {
         nodes = nodes.into_iter().flat_map(|node| children(node, name)).collect();
@@ -56,7 +56,7 @@ pub(super) fn value_of(domain: Node<'_, '_>, path: &XmlPath) -> Option<String> {
 }
 
 /// The first `most` bytes of the trimmed text.
-pub(super) fn cut(text: &str, most: usize) -> String {
+pub(crate) fn cut(text: &str, most: usize) -> String {
     let text = text.trim();
     text[..text.floor_char_boundary(most)].trim_end().to_owned()
 }

@@ -86,6 +86,8 @@ const OF_DOMAINS: &[Attribute] = &[
 /// The labels of the host's families: its libvirt, and what is counted over all domains.
 const OF_HOST: &[Attribute] = &[
     text("state", "libvirt.domain.state"),
+    text("node", "libvirt.numa.node.id"),
+    text("page_size", "libvirt.hugepage.size"),
     text("library", "libvirt.library.version"),
     text("libvirt", "libvirt.version"),
     text("hypervisor", "libvirt.hypervisor.version"),
@@ -94,6 +96,21 @@ const OF_HOST: &[Attribute] = &[
     text("detail", "libvirt.event.detail"),
     text("operation", "libvirt.job.operation"),
     text("success", "libvirt.job.success"),
+];
+
+/// The labels of the families of storage pools.
+const OF_POOLS: &[Attribute] = &[
+    text("pool", "libvirt.pool.name"),
+    text("state", "libvirt.pool.state"),
+    text("pool_type", "libvirt.pool.type"),
+    text("path", "libvirt.pool.path"),
+];
+
+/// The labels of the families of networks.
+const OF_NETWORKS: &[Attribute] = &[
+    text("network", "libvirt.network.name"),
+    text("bridge", "libvirt.network.bridge"),
+    text("forward_mode", "libvirt.network.forward_mode"),
 ];
 
 /// The labels of the exporter's own families.
@@ -116,6 +133,8 @@ pub const fn attributes_of(subject: Subject) -> &'static [Attribute] {
         Subject::Exporter => OF_EXPORTER,
         Subject::Host => OF_HOST,
         Subject::Domain => OF_DOMAINS,
+        Subject::Pool => OF_POOLS,
+        Subject::Network => OF_NETWORKS,
     }
 }
 

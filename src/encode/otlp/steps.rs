@@ -56,10 +56,11 @@ fn by_metric(naming: Naming, families: &Families) -> Vec<(usize, bool)> {
         .collect()
 }
 
-/// The same steps cut up by resource. That of the exporter, which has what is about no domain, comes first.
+/// The same steps cut up by resource. That of the exporter, which has what is about no domain, comes first: pools and
+/// networks are the host's.
 fn by_domain(steps: impl Iterator<Item = Step>, families: &Families) -> Vec<Step> {
     let resource_of = |sample: &Sample| match families.subjects.get(sample.subject).kind {
-        Subject::Exporter | Subject::Host => None,
+        Subject::Exporter | Subject::Host | Subject::Pool | Subject::Network => None,
         Subject::Domain => Some(sample.subject),
     };
     let mut by_resource: BTreeMap<Option<SubjectId>, Vec<(usize, Step)>> = BTreeMap::new();

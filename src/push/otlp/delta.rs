@@ -81,7 +81,9 @@ impl Deltas {
                 let kind = families.subjects.get(sample.subject).kind;
                 let began = self.first.and_then(|first| match (kind, family.origin) {
                     // What the exporter counts of itself and of the host begins at zero, when it is first needed.
-                    (Subject::Exporter | Subject::Host, Origin::Exporter) => Some(first),
+                    (Subject::Exporter | Subject::Host | Subject::Pool | Subject::Network, Origin::Exporter) => {
+                        Some(first)
+                    }
                     _ => known.filter(|began| *began > first && is_kept(*began)),
                 });
                 let delta = match (self.told.get_mut(&key), began) {

@@ -2,31 +2,32 @@
 
 use std::time::Duration;
 
-use super::World;
 use super::script::{Reply, uuid};
 use super::world::Life;
+use super::{World, only};
 use crate::collect::background::Lane;
 use crate::collect::pool::Role;
-use crate::libvirt::{Access, ErrorClass, Records};
-use crate::probes::{Cadence, INACTIVE, Probe, Scope, Task, WaitsFor};
+use crate::config::Group;
+use crate::libvirt::{Access, ErrorClass};
+use crate::probes::{Probe, Scope, Subject, Task, WaitsFor};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const CADENCE: Cadence = Cadence::Background { every: |_| Some(Duration::from_secs(60)), pace: |_| Duration::ZERO };
-
-const USUAL: Probe = Probe {
-    name: "pools",
-    scope: Scope::Host,
-    cadence: CADENCE,
-    waits_for: WaitsFor::Host,
-    access: INACTIVE.access,
-    time_limit: INACTIVE.time_limit,
-    fetch: Some(|_, _| Ok(Records::default())),
-};
+const USUAL: Probe =
+    Probe { name: "pools", ..Probe::of_group(Group::Host, Scope::Host, WaitsFor::Host, |_| Some(60 * SECOND)) };
 
 static POOLS: Probe = USUAL;
 
-static JOBS: Probe = Probe { name: "jobs", scope: Scope::RunningDomain, waits_for: WaitsFor::Hypervisor, ..USUAL };
+static JOBS: Probe = Probe {
+    name: "jobs",
+    group: Some(Group::Perf),
+    scope: Scope::RunningDomain,
+    waits_for: WaitsFor::Hypervisor,
+    ..USUAL
+};
+
+/// One that asks about each object by itself.
+static VOLUMES: Probe = Probe { name: "volumes", scope: Scope::Object, ..USUAL };
 
 fn world(guests: usize) -> World {
     let mut world = World::new(guests, "");
@@ -132,4 +133,67 @@ fn a_domain_in_quarantine_is_not_asked_by_a_probe_that_waits_for_it() {
     assert!(world.calls_of("jobs") >= 6);
     assert!(!world.calls.iter().any(|call| matches!(&call.task, Task::Ask(_, of) if of.domain() == Some(uuid(1)))));
     assert_eq!(world.stuck_calls(), 1, "the call for statistics alone");
+}
+
+#[test]
+fn an_object_that_hangs_costs_no_other() {
+    let mut world = World::new(2, "");
+    world.scheduler.background.lanes.push(Lane::new(&VOLUMES));
+    world.daemon.objects = vec![(uuid(100), Reply::Good), (uuid(101), Reply::Hangs), (uuid(102), Reply::Good)];
+    world.advance(400 * SECOND);
+    let volumes = |world: &mut World| {
+        let readings = &world.scrape().collection.readings;
+        readings.iter().filter(|reading| reading.probe == "volumes").count()
+    };
+    let of = |world: &World, number| {
+        let is_it = |task: &Task| matches!(task, Task::Ask(_, subject) if *subject == Subject::Object(uuid(number)));
+        world.calls.iter().filter(|call| is_it(&call.task)).count()
+    };
+    assert_eq!((volumes(&mut world), of(&world, 101)), (2, 1));
+    assert!(of(&world, 100) > 4 && of(&world, 102) > 4);
+    // What is gone from the listing is gone, and what is new is asked about at once.
+    world.daemon.objects = vec![(uuid(100), Reply::Good), (uuid(103), Reply::Good), (uuid(104), Reply::Good)];
+    world.advance(90 * SECOND);
+    assert_eq!(volumes(&mut world), 3);
+    world.calls.clear();
+    world.advance(200 * SECOND);
+    assert_eq!((of(&world, 101), of(&world, 102)), (0, 0));
+    // The listing hangs as well: what is there is asked about all the same.
+    world.daemon.host = Reply::Hangs;
+    world.calls.clear();
+    world.advance(400 * SECOND);
+    assert_eq!((volumes(&mut world), world.calls_of("volumes") > 12), (3, true));
+}
+
+#[test]
+fn a_probe_is_asked_while_its_group_is_collected() {
+    let mut world = World::new(2, "collection: {groups: [state]}");
+    world.scheduler.background.lanes.extend([&POOLS, &JOBS].map(Lane::new));
+    world.advance(100 * SECOND);
+    assert_eq!((readings(&mut world), world.calls_of("pools"), world.calls_of("jobs")), ((0, 0), 0, 0));
+    world.reconfigure("collection: {groups: [state, host, perf]}");
+    world.advance(SECOND);
+    assert_eq!(readings(&mut world), (1, 2), "without a listing");
+    let collection = world.scrape_of(only(&[Group::Host])).collection;
+    assert!(collection.readings.iter().all(|reading| reading.group == Group::Host) && !collection.readings.is_empty());
+    world.reconfigure("collection: {groups: [state, perf]}");
+    world.calls.clear();
+    world.advance(100 * SECOND);
+    assert_eq!((readings(&mut world), world.calls_of("pools")), ((0, 2), 0));
+}
+
+#[test]
+fn groups_of_probes_are_no_reason_to_ask_for_statistics() {
+    let mut world = World::new(3, "collection: {groups: [host]}");
+    world.live(2, Life::Stopped);
+    world.advance(5 * SECOND);
+    let scrape = world.scrape();
+    assert_eq!((scrape.complete(), world.calls_of("stats"), world.calls_of("inactive_stats")), (2, 0, 0));
+    assert_eq!(scrape.collection.readings.len(), 1);
+    // Nor is one missing of a domain that lacks another.
+    let mut world = World::new(1, "collection: {groups: [host, block]}");
+    world.daemon.guest(0).hung = true;
+    let scrape = world.scrape();
+    let missing = scrape.collection.domains[0].missing.as_ref().map(|missing| missing.groups.clone());
+    assert_eq!(missing, Some([Group::Block].into()));
 }

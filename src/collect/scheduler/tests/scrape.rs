@@ -68,6 +68,12 @@ impl World {
         self.discoveries.remove(&waiter).expect("an answer")
     }
 
+    /// Goes on with these sections of a configuration.
+    pub(super) fn reconfigure(&mut self, sections: &str) {
+        let config = crate::config::parse(sections, "test").expect("a valid configuration");
+        self.tell(Message::Reconfigure(Box::new(config)));
+    }
+
     /// The domains as they are known.
     pub(super) fn snapshot(&mut self) -> Arc<Snapshot> {
         self.scheduler.snapshot(true)

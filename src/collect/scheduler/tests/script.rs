@@ -13,7 +13,7 @@ use crate::libvirt::{
     AddressSource, ControlState, ErrorClass, Identity, InterfaceAddresses, LibvirtError, ParamValue, Records,
     StatsGroups, StatsRequest,
 };
-use crate::probes::{Outcome, Subject, Task};
+use crate::probes::{Outcome, Scope, Subject, Task};
 
 /// What a whole record has of each group that its monitor answers.
 const MONITOR: [(StatsGroups, &str); 7] = [
@@ -82,7 +82,10 @@ pub(super) struct Daemon {
     pub(super) knows_nowait: bool,
     pub(super) listing: Reply,
     pub(super) listing_takes: Duration,
+    /// How questions about the host are answered, listings of its objects among them.
     pub(super) host: Reply,
+    /// The objects of the host, and how questions about each are answered.
+    pub(super) objects: Vec<(Uuid, Reply)>,
     pub(super) driver: &'static str,
     /// Whether read-write connections are refused.
     pub(super) refuses_writers: bool,
@@ -113,6 +116,7 @@ impl Daemon {
             listing: Reply::Good,
             listing_takes: Duration::from_millis(1),
             host: Reply::Good,
+            objects: Vec::new(),
             driver: "QEMU",
             refuses_writers: false,
             dies_in_call: false,
@@ -220,6 +224,15 @@ impl Daemon {
                     return Ok((soon, Err(error(ErrorClass::VanishedDomain))));
                 };
                 reply(guest.addresses, soon, || Outcome::Located(Some(addresses())))
+            }
+            Task::Ask(probe, Subject::Host) if probe.scope == Scope::Object => {
+                let objects = self.objects.iter().map(|(uuid, _)| *uuid).collect();
+                reply(self.host, soon, || Outcome::Objects(objects))
+            }
+            Task::Ask(_, Subject::Object(uuid)) => {
+                let object = self.objects.iter().find(|(object, _)| object == uuid);
+                let how = object.map_or(Reply::Fails(ErrorClass::Other(49)), |(_, how)| *how);
+                reply(how, soon, || Outcome::Records(one_record("object", *uuid)))
             }
             Task::Ask(_, Subject::Host) => reply(self.host, soon, || Outcome::Records(one_record("pool", Uuid::max()))),
             Task::Ask(_, Subject::Domain(uuid)) => {
