@@ -27,6 +27,7 @@ pub mod domains;
 pub mod encode;
 pub mod errors;
 mod files;
+pub mod hypervisor;
 pub mod libvirt;
 pub mod log;
 pub mod metrics;

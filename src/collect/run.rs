@@ -111,8 +111,10 @@ pub(super) struct Run {
     pub(super) selection: Selection,
     /// What the selection wants of what is configured.
     wanted: BTreeSet<Group>,
-    /// What libvirt is asked for.
+    /// What is asked for.
     pub(super) groups: StatsGroups,
+    /// What of it is read from the host's files, if these are believed.
+    pub(super) from_host: StatsGroups,
     pub(super) started: Instant,
     pub(super) waiters: Vec<Waiter>,
     /// Whether its first batches have been queued.
@@ -147,6 +149,7 @@ impl Run {
             selection,
             wanted,
             groups,
+            from_host: StatsGroups::NONE,
             started: now,
             waiters: Vec::new(),
             planned: false,
@@ -168,8 +171,23 @@ impl Run {
 
     /// Forgets everything but the requests: the connection broke, and there will be another.
     pub(super) fn start_over(&mut self) {
-        let waiters = std::mem::take(&mut self.waiters);
-        *self = Self { waiters, ..Self::new(self.id, self.selection.clone(), self.wanted.clone(), self.started) };
+        let (waiters, from_host) = (std::mem::take(&mut self.waiters), self.from_host);
+        *self = Self {
+            waiters,
+            from_host,
+            ..Self::new(self.id, self.selection.clone(), self.wanted.clone(), self.started)
+        };
+    }
+
+    /// What of its groups is taken from the host's files. KVM's statistics of vCPUs are libvirt's, and come with their group.
+    pub(super) fn take_from_host(&mut self, groups: StatsGroups) {
+        let kvm = if self.wanted.contains(&Group::VcpuKvm) { StatsGroups::VCPU } else { StatsGroups::NONE };
+        self.from_host = self.groups.and(groups).without(kvm);
+    }
+
+    /// What of `groups` needs no hypervisor.
+    pub(super) fn without_monitor(&self, groups: StatsGroups) -> StatsGroups {
+        groups.and(StatsGroups::WITHOUT_MONITOR | self.from_host)
     }
 
     /// Whether it asks for this running domain.
@@ -212,7 +230,9 @@ impl Run {
                     self.busy.remove(record.uuid);
                     complete.push(record.uuid);
                 }
-                Kind::Full | Kind::Wait => self.busy.note(record.uuid, not_asked | lack.again, now, chance()),
+                Kind::Full | Kind::Wait if !(not_asked | lack.again).is_empty() => {
+                    self.busy.note(record.uuid, not_asked | lack.again, now, chance());
+                }
                 _ => self.busy.remove(record.uuid),
             }
         }

@@ -31,6 +31,9 @@ pub(super) struct Summary {
     pub(super) active: bool,
     /// The groups of which it has what only the hypervisor's answer can have given.
     pub(super) answers: StatsGroups,
+    /// The groups that come from the host's files, and those that should have.
+    pub(super) from_host: StatsGroups,
+    pub(super) unread: StatsGroups,
     /// Whether `block.count` says that there are disks.
     pub(super) has_disks: bool,
 }
@@ -205,7 +208,8 @@ fn summary_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]
         interfaces: has_interfaces.then(|| interfaces.finish()),
         sizes: has_sizes.then(|| sizes.finish()),
     };
-    Summary { uuid: record.uuid, size, devices, active: record.is_active(), answers, has_disks: counted_disks }
+    let DomainRecord { uuid, from_host, unread, .. } = *record;
+    Summary { uuid, size, devices, active: record.is_active(), answers, from_host, unread, has_disks: counted_disks }
 }
 
 fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {

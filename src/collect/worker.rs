@@ -7,6 +7,7 @@ use super::message::Message;
 use super::pool::{JobId, Role, WorkerId};
 use super::summary::{Summaries, summaries_of};
 use crate::domains::Inbox;
+use crate::hypervisor::HostFiles;
 use crate::libvirt::{Connection, LibvirtError, OpenGuard};
 use crate::probes::{ConnectInfo, Outcome, Session, Task};
 
@@ -19,6 +20,8 @@ pub(super) struct Worker {
     pub(super) guard: OpenGuard,
     /// Where events go.
     pub(super) inbox: Arc<Inbox>,
+    /// Shared by all workers.
+    pub(super) host: Arc<HostFiles>,
     pub(super) tasks: mpsc::Receiver<(JobId, Task)>,
     pub(super) messages: mpsc::Sender<Incoming>,
 }
@@ -39,7 +42,7 @@ impl Worker {
             }
             Err(error) => return self.tell(Message::Opened(id, Err(error))),
         };
-        let mut session = Session::new(connection);
+        let mut session = Session::new(connection, Arc::clone(&self.host));
         while let Ok((job, task)) = self.tasks.recv() {
             let outcome = session.perform(task, &|| self.tell(Message::Alive(id)));
             let broken = !session.is_alive();

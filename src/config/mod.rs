@@ -52,8 +52,8 @@ pub use web_file::{
     BcryptHash, ContentTypeOptions, FrameOptions, RateLimit, UserName, WebFile, load_web_file, parse_web_file,
 };
 pub use word::{
-    ActiveState, AddressFamily, DiscoverySource, DomainLabel, DomainState, InactiveDomains, LogFormat, LogLevel,
-    UnmappedKeys,
+    ActiveState, AddressFamily, CpuSource, DiscoverySource, DomainLabel, DomainState, InactiveDomains, LogFormat,
+    LogLevel, UnmappedKeys,
 };
 
 pub use crate::tables::Group;
@@ -104,6 +104,8 @@ pub struct Libvirt {
 pub struct Collection {
     /// The groups of statistics that libvirt is asked for.
     pub groups: List<Group>,
+    /// Where CPU times of domains and vCPUs come from.
+    pub cpu_source: CpuSource,
     /// Whether the lower layers of a disk's backing chain are exported too.
     pub backing_chain: bool,
     /// What is exported of domains that are shut off.
@@ -135,6 +137,7 @@ impl Default for Collection {
     fn default() -> Self {
         Self {
             groups: List::of(Group::ALL.iter().filter(|group| group.info().default).copied()),
+            cpu_source: CpuSource::Auto,
             backing_chain: false,
             inactive_domains: InactiveDomains::State,
             workers: 4,

@@ -17,6 +17,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("libvirt.uri", ""),
     ("libvirt.allow_programs", "true"),
     ("collection.groups", ""),
+    ("collection.cpu_source", ""),
     ("collection.backing_chain", "true"),
     ("collection.inactive_domains", ""),
     ("collection.workers", "1"),

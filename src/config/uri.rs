@@ -42,6 +42,12 @@ impl Uri {
         path == "///session" && !query.split(['&', ';']).any(|pair| pair.starts_with("socket="))
     }
 
+    /// Whether it names no host: the daemon is on this one.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        scheme_and_rest(&self.0).is_some_and(|(_, rest)| rest.starts_with("///"))
+    }
+
     /// What names a program for the client library to run on this host.
     pub(super) fn program(&self) -> Option<&'static str> {
         let (scheme, path) = scheme_and_rest(&self.0)?;

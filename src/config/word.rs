@@ -78,6 +78,20 @@ words!(
 );
 
 words!(
+    /// Where CPU times of domains and vCPUs come from.
+    #[derive(Default)]
+    CpuSource, "source" {
+        /// libvirt.
+        Libvirt = "libvirt",
+        /// The host's files; domains of which these are doubted have none.
+        Host = "host",
+        /// The host's files; libvirt for domains of which these are doubted.
+        #[default]
+        Auto = "auto",
+    }
+);
+
+words!(
     /// A label that says which domain a sample belongs to.
     DomainLabel, "domain label" {
         /// The name, which is unique on a host.

@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::keys::Keys;
+use super::stats::StatsGroups;
 
 /// The value of one typed parameter (`virTypedParameter`), in libvirt's own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +67,10 @@ pub struct DomainRecord<'a> {
     pub uuid: Uuid,
     /// The id of this run of the domain; `None` while it is shut off. It changes at every start.
     pub id: Option<u32>,
+    /// Groups whose parameters did not come from libvirt but from the host's files.
+    pub from_host: StatsGroups,
+    /// Groups that were to come from there and did not.
+    pub unread: StatsGroups,
     records: &'a Records,
     first: usize,
     end: usize,
@@ -101,6 +106,8 @@ struct Domain {
     name: Span,
     uuid: Uuid,
     id: Option<u32>,
+    from_host: StatsGroups,
+    unread: StatsGroups,
     first: usize,
 }
 
@@ -133,7 +140,16 @@ impl Records {
     /// Starts the next domain; parameters pushed from here on are its own.
     pub fn push_domain(&mut self, name: &str, uuid: Uuid, id: Option<u32>) {
         let name = self.push_text(name);
-        self.domains.push(Domain { name, uuid, id, first: self.params.len() });
+        let (from_host, unread) = (StatsGroups::NONE, StatsGroups::NONE);
+        self.domains.push(Domain { name, uuid, id, from_host, unread, first: self.params.len() });
+    }
+
+    /// Notes whether these groups of the domain started last have come from the host's files.
+    pub fn note_from_host(&mut self, groups: StatsGroups, came: bool) {
+        if let Some(domain) = self.domains.last_mut() {
+            let noted = if came { &mut domain.from_host } else { &mut domain.unread };
+            *noted |= groups;
+        }
     }
 
     /// Starts the next object that is no domain: the host, which has neither name nor UUID, or one of its objects.
@@ -190,6 +206,8 @@ impl Records {
             name: self.text(domain.name),
             uuid: domain.uuid,
             id: domain.id,
+            from_host: domain.from_host,
+            unread: domain.unread,
             records: self,
             first: domain.first,
             end,

@@ -154,22 +154,25 @@ impl Connection {
         let Ok(count) = usize::try_from(count) else {
             return Err(self.last_error("cannot fetch domain statistics"));
         };
-        RecordList { list, count }.copy_to(selects, records);
+        RecordList { list, count }.copy_to(selects, records, |_, _, _| {});
         Ok(())
     }
 
     /// Asks for the statistics of `domains`, handles of this connection, and appends them to `records`. Domains that have
     /// vanished are left out silently.
     ///
+    /// `complete` is called with each domain's UUID and id once its parameters are there, to add more of them.
+    ///
     /// Blocks as [`Connection::fetch_stats`] does.
     ///
     /// # Errors
     /// Of any class; `records` is then as it was.
-    pub fn fetch_stats_of<'d>(
+    pub fn fetch_stats_completed<'d>(
         &self,
         domains: impl IntoIterator<Item = &'d Domain>,
         request: StatsRequest,
         records: &mut Records,
+        complete: impl FnMut(Uuid, Option<u32>, &mut Records),
     ) -> Result<(), LibvirtError> {
         let mut pointers: Vec<sys::virDomainPtr> = domains.into_iter().map(Domain::as_ptr).collect();
         if pointers.is_empty() {
@@ -185,8 +188,21 @@ impl Connection {
         let Ok(count) = usize::try_from(count) else {
             return Err(self.last_error("cannot fetch domain statistics"));
         };
-        RecordList { list, count }.copy_to(|_, _| true, records);
+        RecordList { list, count }.copy_to(|_, _| true, records, complete);
         Ok(())
+    }
+
+    /// As [`Connection::fetch_stats_completed`], with nothing added.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn fetch_stats_of<'d>(
+        &self,
+        domains: impl IntoIterator<Item = &'d Domain>,
+        request: StatsRequest,
+        records: &mut Records,
+    ) -> Result<(), LibvirtError> {
+        self.fetch_stats_completed(domains, request, records, |_, _, _| {})
     }
 }
 
@@ -197,7 +213,12 @@ struct RecordList {
 }
 
 impl RecordList {
-    fn copy_to(&self, selects: impl Fn(&str, Uuid) -> bool, records: &mut Records) {
+    fn copy_to(
+        &self,
+        selects: impl Fn(&str, Uuid) -> bool,
+        records: &mut Records,
+        mut complete: impl FnMut(Uuid, Option<u32>, &mut Records),
+    ) {
         if self.list.is_null() {
             return;
         }
@@ -207,20 +228,19 @@ impl RecordList {
         let all = || list.iter().filter_map(|&record| unsafe { record.as_ref() });
         records.reserve(all().map(|record| usize::try_from(record.nparams).unwrap_or(0)).sum());
         for record in all() {
-            if !push_domain(record.dom, &selects, records) {
+            // Name, UUID and id are part of the record: this does not ask the daemon.
+            let identity = identity_of(record.dom);
+            if !selects(&identity.name, identity.uuid) {
                 continue;
             }
-            let Ok(count @ 1..) = usize::try_from(record.nparams) else {
-                continue;
-            };
-            if record.params.is_null() {
-                continue;
+            records.push_domain(&identity.name, identity.uuid, identity.id);
+            let count = usize::try_from(record.nparams).unwrap_or_default();
+            if count > 0 && !record.params.is_null() {
+                // SAFETY: a record with a non-null `params` has `nparams` initialised parameters there.
+                let params = unsafe { std::slice::from_raw_parts(record.params, count) };
+                params.iter().for_each(|param| push_param(param, records));
             }
-            // SAFETY: a record with a non-null `params` has `nparams` initialised parameters there.
-            let params = unsafe { std::slice::from_raw_parts(record.params, count) };
-            for param in params {
-                push_param(param, records);
-            }
+            complete(identity.uuid, identity.id, records);
         }
     }
 }
@@ -230,16 +250,6 @@ impl Drop for RecordList {
         // SAFETY: the list came from virConnectGetAllDomainStats, is freed once, and null is allowed.
         unsafe { sys::virDomainStatsRecordListFree(self.list) };
     }
-}
-
-/// Name, UUID and id are part of the record: this does not ask the daemon.
-fn push_domain(domain: sys::virDomainPtr, selects: impl Fn(&str, Uuid) -> bool, records: &mut Records) -> bool {
-    let identity = identity_of(domain);
-    let selected = selects(&identity.name, identity.uuid);
-    if selected {
-        records.push_domain(&identity.name, identity.uuid, identity.id);
-    }
-    selected
 }
 
 pub(super) fn push_param(param: &sys::virTypedParameter, records: &mut Records) {

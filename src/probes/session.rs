@@ -12,6 +12,7 @@ use super::{
 };
 use crate::config::MetadataLabels;
 use crate::domains::{Addresses, DefinitionError, DefinitionFailure, Listing, Metadata};
+use crate::hypervisor::{FromHost, HostFiles};
 use crate::libvirt::{
     AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, LibvirtError, Records, StatsGroups,
     StatsRequest, Versions,
@@ -31,8 +32,10 @@ pub enum Task {
     Stats {
         /// The domains.
         domains: Vec<Uuid>,
-        /// What of them.
+        /// What of them libvirt may be asked for.
         request: StatsRequest,
+        /// What of them is read from the host's files where these are believed.
+        from_host: FromHost,
     },
     /// Fetch the statistics of all domains that are shut off.
     Inactive {
@@ -92,7 +95,7 @@ impl fmt::Debug for Task {
         let name = self.probe().map_or("control", |probe| probe.name);
         match self {
             Self::Control(domains) => write!(f, "{name}({})", domains.len()),
-            Self::Stats { domains, request } => write!(f, "{name}({}, {request:?})", domains.len()),
+            Self::Stats { domains, request, .. } => write!(f, "{name}({}, {request:?})", domains.len()),
             Self::Inactive { request, .. } => write!(f, "{name}({request:?})"),
             Self::Info { inactive, .. } => write!(f, "{name}(inactive: {inactive})"),
             Self::Define { uuid, .. } => write!(f, "{name}({uuid})"),
@@ -145,15 +148,16 @@ pub struct Session {
     /// They hold references to the connection, and are dropped before it.
     pub(super) handles: HashMap<Uuid, Domain>,
     pub(super) connection: Connection,
+    pub(super) host: Arc<HostFiles>,
     /// How many domains there were when they were listed last.
     listed: usize,
 }
 
 impl Session {
-    /// Over this connection.
+    /// Over this connection, with the files of the host that is the same for all sessions.
     #[must_use]
-    pub fn new(connection: Connection) -> Self {
-        Self { handles: HashMap::new(), connection, listed: 0 }
+    pub fn new(connection: Connection, host: Arc<HostFiles>) -> Self {
+        Self { handles: HashMap::new(), connection, host, listed: 0 }
     }
 
     /// Whether the connection stands.
@@ -170,7 +174,9 @@ impl Session {
         match task {
             Task::List => listing::fetch(self, alive).map(Outcome::Listed),
             Task::Control(domains) => control::fetch(self, &domains, alive).map(Outcome::Controlled),
-            Task::Stats { domains, request } => stats::fetch(self, &domains, request).map(Outcome::Records),
+            Task::Stats { domains, request, from_host } => {
+                stats::fetch(self, &domains, request, from_host).map(Outcome::Records)
+            }
             Task::Inactive { request, wanted } => inactive::fetch(self, request, &wanted).map(Outcome::Records),
             Task::Info { inactive, groups, wanted } => {
                 info::fetch(self, inactive, groups, &wanted).map(Outcome::Records)

@@ -5,20 +5,81 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::{Probe, Scope, Session, WaitsFor};
-use crate::libvirt::{LibvirtError, Records, StatsRequest};
+use crate::hypervisor::{Before, FromHost, Source};
+use crate::libvirt::{LibvirtError, Records, StatsGroups, StatsRequest};
 
 pub(super) const PROBE: Probe = Probe::new("stats", Scope::Batch, WaitsFor::Hypervisor);
 
-/// The records of `domains`; those that have vanished have none.
-pub(super) fn fetch(session: &mut Session, domains: &[Uuid], request: StatsRequest) -> Result<Records, LibvirtError> {
+/// The records of `domains`; those that have vanished have none. The groups of `from_host` are read from the host's files of the
+/// domains of which these are believed; of others libvirt is asked for them, if they are in the request.
+pub(super) fn fetch(
+    session: &mut Session,
+    domains: &[Uuid],
+    request: StatsRequest,
+    FromHost { groups: from_host, falls_back }: FromHost,
+) -> Result<Records, LibvirtError> {
     session.find(domains)?;
+    let (mut by_host, mut by_libvirt, mut compared) = (Vec::new(), Vec::new(), Vec::new());
+    if from_host.is_empty() {
+        by_libvirt.extend_from_slice(domains);
+    } else {
+        let may_ask = request.groups.contains(from_host);
+        for uuid in domains {
+            match session.host.source_of(*uuid, from_host, may_ask) {
+                Source::Host => by_host.push(*uuid),
+                Source::Libvirt if !falls_back || !may_ask => by_host.push(*uuid),
+                Source::Libvirt => by_libvirt.push(*uuid),
+                Source::Both(before) => {
+                    by_libvirt.push(*uuid);
+                    compared.push((*uuid, before));
+                }
+            }
+        }
+    }
     let mut records = Records::default();
-    let handles = domains.iter().filter_map(|uuid| session.handles.get(uuid));
-    session.connection.fetch_stats_of(handles, request, &mut records)?;
+    let without = StatsRequest { groups: request.groups.without(from_host), ..request };
+    fetch_of(session, &by_host, without, &mut records, |uuid, id, records| {
+        session.host.complete(uuid, id, from_host, records);
+    })?;
+    fetch_of(session, &by_libvirt, request, &mut records, |_, _, _| {})?;
+    compare(session, &compared, from_host, &records);
     if records.len() < domains.len() {
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
         let vanished = domains.iter().filter(|uuid| !answered.contains(uuid));
         vanished.for_each(|uuid| drop(session.handles.remove(uuid)));
     }
     Ok(records)
+}
+
+/// Appends the records of `domains`. Of no group they are empty, and tell that the domains run.
+fn fetch_of(
+    session: &Session,
+    domains: &[Uuid],
+    request: StatsRequest,
+    records: &mut Records,
+    mut complete: impl FnMut(Uuid, Option<u32>, &mut Records),
+) -> Result<(), LibvirtError> {
+    let handles = domains.iter().filter_map(|uuid| session.handles.get(uuid));
+    if !request.groups.is_empty() {
+        return session.connection.fetch_stats_completed(handles, request, records, complete);
+    }
+    // libvirt takes no group for all of them. This one costs it nothing.
+    let (request, mut running) = (StatsRequest { groups: StatsGroups::STATE, ..request }, Records::default());
+    session.connection.fetch_stats_of(handles, request, &mut running)?;
+    for domain in running.domains() {
+        records.push_domain(domain.name, domain.uuid, domain.id);
+        complete(domain.uuid, domain.id, records);
+    }
+    Ok(())
+}
+
+fn compare(session: &Session, compared: &[(Uuid, Before)], groups: StatsGroups, records: &Records) {
+    if compared.is_empty() {
+        return;
+    }
+    for record in records.domains() {
+        if let Some((_, before)) = compared.iter().find(|(uuid, _)| *uuid == record.uuid) {
+            session.host.compare(&record, groups, before);
+        }
+    }
 }

@@ -8,8 +8,10 @@ use super::Scheduler;
 use crate::collect::message::{Action, WaiterId};
 use crate::collect::run::{Kind, Run, RunId, Waiter};
 use crate::collect::{Collection, Selection};
+use crate::config::CpuSource;
 use crate::domains::Snapshot;
-use crate::libvirt::{ErrorClass, LibvirtError};
+use crate::hypervisor;
+use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups};
 
 impl Scheduler {
     /// Answers at once where nothing can be had, or a young collection is good enough; else joins or begins a run.
@@ -38,8 +40,18 @@ impl Scheduler {
         self.next_run += 1;
         let wanted = self.config.collection.groups.iter().filter(|group| selection.wants(**group)).copied().collect();
         let mut run = Run::new(self.next_run, selection, wanted, now);
+        run.take_from_host(self.host_groups());
         run.waiters.push(waiter);
         self.runs.insert(run.id, run);
+    }
+
+    /// The groups that are read from the host's files, of QEMU's domains of the daemon on this host.
+    fn host_groups(&self) -> StatsGroups {
+        let is_qemu = self.daemon.versions.as_ref().is_none_or(|versions| versions.driver == "QEMU");
+        match self.config.collection.cpu_source {
+            CpuSource::Auto | CpuSource::Host if is_qemu && self.config.libvirt.uri.is_local() => hypervisor::GROUPS,
+            _ => StatsGroups::NONE,
+        }
     }
 
     /// Answers the requests of a run that cannot wait any longer, with what has arrived.

@@ -10,6 +10,7 @@ use crate::collect::pool::JobId;
 use crate::collect::quarantine::Cause;
 use crate::collect::run::{Batch, Kind, RunId, Running};
 use crate::collect::summary::Summary;
+use crate::config::CpuSource;
 use crate::domains::Domain;
 use crate::libvirt::{ControlState, StatsGroups};
 use crate::probes::Task;
@@ -23,14 +24,17 @@ impl Scheduler {
             _ => StatsGroups::default(),
         };
         let waited = batch.kind == Kind::Wait;
+        let falls_back = self.config.collection.cpu_source == CpuSource::Auto;
         let lack = |record: &Summary| {
             let mut answered = self.domains.companion(record.uuid).map(|state| state.run.answered).unwrap_or_default();
             let definition = self.domains.get(record.uuid).and_then(Domain::metadata);
-            let lack = self.daemon.answers.judge(&mut answered, record, judged, definition, waited);
+            let by_libvirt = judged.without(record.from_host | record.unread);
+            let lack = self.daemon.answers.judge(&mut answered, record, by_libvirt, definition, waited);
             if let Some(state) = self.domains.companion_mut(record.uuid) {
                 state.run.answered = answered;
             }
-            lack
+            let again = if falls_back { record.unread } else { StatsGroups::NONE };
+            Lack { missing: lack.missing | record.unread, again: lack.again | again, ..lack }
         };
         records.iter().map(lack).collect()
     }

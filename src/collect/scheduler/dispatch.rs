@@ -11,6 +11,8 @@ use crate::collect::pool::{JobId, Role, WorkerId};
 use crate::collect::quarantine::{Permission, STUCK_CALLS};
 use crate::collect::resync::ResyncCause;
 use crate::collect::run::{Batch, Kind, RunId, Running};
+use crate::config::CpuSource;
+use crate::hypervisor::FromHost;
 use crate::libvirt::{DomainSelection, StatsGroups, StatsRequest};
 use crate::probes::Task;
 
@@ -43,7 +45,7 @@ impl Scheduler {
         for id in ids {
             let mut position = 0;
             while let Some(batch) = self.runs.get(&id).and_then(|run| run.queue.get(position)).cloned() {
-                let Some(batch) = self.permitted(batch, &asked) else {
+                let Some(batch) = self.permitted(id, batch, &asked) else {
                     position += 1;
                     continue;
                 };
@@ -77,7 +79,7 @@ impl Scheduler {
 
     /// The batch as it may be asked now; `None` if it has to wait. Two calls of ours for one domain would find each other
     /// holding its job: one that is `asked` is not asked at the same time for another selection.
-    fn permitted(&self, batch: Batch, asked: &HashSet<Uuid>) -> Option<Batch> {
+    fn permitted(&self, run: RunId, batch: Batch, asked: &HashSet<Uuid>) -> Option<Batch> {
         let may_wait = |uuid: &Uuid| self.stuck.len() < STUCK_CALLS && self.waiting_calls.may_wait(*uuid, 0);
         let batch = match batch.kind {
             Kind::Full => batch,
@@ -97,7 +99,7 @@ impl Scheduler {
                 (!other).then_some(batch)
             }
             Permission::WithoutMonitor => {
-                let groups = batch.groups.and(StatsGroups::WITHOUT_MONITOR);
+                let groups = self.runs.get(&run)?.without_monitor(batch.groups);
                 Some(Batch { kind: Kind::WithoutMonitor, groups, reason: MissingReason::StuckCalls, ..batch })
             }
         }
@@ -132,14 +134,20 @@ impl Scheduler {
 
     fn task_of(&self, batch: &Batch, run: RunId) -> Task {
         let request = |domains| StatsRequest {
-            groups: batch.groups,
+            groups: if batch.kind == Kind::WithoutMonitor {
+                batch.groups.and(StatsGroups::WITHOUT_MONITOR)
+            } else {
+                batch.groups
+            },
             domains,
             backing_chain: self.config.collection.backing_chain && !self.daemon.shortcomings.no_backing,
             nowait: batch.kind != Kind::Wait && !self.daemon.shortcomings.no_nowait,
         };
         match batch.kind {
             Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
-                Task::Stats { domains: batch.domains.clone(), request: request(None) }
+                let groups = self.runs.get(&run).map(|run| run.from_host.and(batch.groups)).unwrap_or_default();
+                let from_host = FromHost { groups, falls_back: self.config.collection.cpu_source == CpuSource::Auto };
+                Task::Stats { domains: batch.domains.clone(), request: request(None), from_host }
             }
             Kind::Inactive => {
                 Task::Inactive { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(run) }

@@ -103,7 +103,7 @@ impl Scheduler {
         let plan = |batch: &[Uuid]| {
             self.planner.plan(batch, |uuid| domains.companion(uuid).and_then(|state| state.reply_size))
         };
-        let without = groups.and(StatsGroups::WITHOUT_MONITOR);
+        let without = run.without_monitor(groups);
         for domains in plan(&closed) {
             // They may be what a stuck call waits for.
             let reason = MissingReason::StuckCalls;

@@ -108,7 +108,7 @@ impl Scheduler {
             let is_frozen = |uuid: &Uuid| culprits.contains(&(*uuid, Cause::Frozen));
             let behind = batch.kind == Kind::Full && !self.daemon.shortcomings.no_nowait;
             let (behind, closed): (Vec<Uuid>, Vec<Uuid>) = frozen.iter().partition(|uuid| behind && is_frozen(uuid));
-            let without = batch.groups.and(StatsGroups::WITHOUT_MONITOR);
+            let without = run.without_monitor(batch.groups);
             for (kind, groups, domains) in
                 [(Kind::BehindStuckCall, batch.groups, behind), (Kind::WithoutMonitor, without, closed)]
             {

@@ -189,7 +189,7 @@ impl Daemon {
                 Reply::Fails(class) => Ok((soon, Err(error(class)))),
             },
             Task::Control(domains) => plain(Outcome::Controlled(self.control_states(domains, now))),
-            Task::Stats { domains, request } => self.stats(job, domains, *request, began, now),
+            Task::Stats { domains, request, .. } => self.stats(job, domains, *request, began, now),
             Task::Inactive { request, wanted } => {
                 if let Some(error) = self.refusal(*request) {
                     return Ok((soon, Err(error)));

@@ -1,0 +1,240 @@
+//! What the host itself knows of a domain's CPU time: `/proc` has the threads of its QEMU process, its control group what all of
+//! them used. libvirt takes its numbers from the same files, and then stops every vCPU of the guest to ask KVM for more. Read
+//! here, they cost neither the guest nor its monitor anything, and are there while its QEMU hangs.
+//!
+//! A domain's files are believed once they and libvirt have agreed: the first time that a run of a domain is asked for, libvirt
+//! reports all, and each of its numbers has to be between those of the files before and after. At any doubt, such as another
+//! process, other vCPUs or a file that cannot be read, libvirt is asked as before.
+
+mod agreement;
+mod cgroup;
+mod doubt;
+mod process;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use agreement::{Constants, RUNNING};
+use cgroup::Mounts;
+use doubt::Doubt;
+use process::{Qemu, Reading};
+
+use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
+
+/// When a domain whose files were doubted is looked at again.
+const DOUBTED_FOR: Duration = Duration::from_secs(5 * 60);
+/// How long a list of processes is good for.
+const LIST_LASTS: Duration = Duration::from_secs(1);
+
+/// The groups of which the host has files.
+pub const GROUPS: StatsGroups = StatsGroups::CPU_TOTAL.union(StatsGroups::VCPU);
+
+/// The files of all domains. Shared by all workers.
+#[derive(Debug, Default)]
+pub struct HostFiles {
+    guests: Mutex<HashMap<Uuid, Arc<Mutex<Guest>>>>,
+    processes: Mutex<Processes>,
+    /// Doubts that have been logged.
+    logged: Mutex<BTreeSet<String>>,
+}
+
+/// The processes of the host that may be a QEMU.
+#[derive(Debug, Default)]
+struct Processes {
+    at: Option<Instant>,
+    by_uuid: HashMap<Uuid, Vec<i32>>,
+    mounts: Mounts,
+}
+
+/// What is known of a domain.
+#[derive(Debug, Default)]
+struct Guest {
+    /// The run of the domain that this is about.
+    id: Option<u32>,
+    qemu: Option<Qemu>,
+    /// The groups about which libvirt and the files agreed.
+    agreed: StatsGroups,
+    constants: Constants,
+    doubted: Option<Instant>,
+}
+
+/// Where to take a domain's groups from.
+#[derive(Debug)]
+pub enum Source {
+    /// From the host's files.
+    Host,
+    /// From libvirt.
+    Libvirt,
+    /// From libvirt, to be compared with the files: what they said before.
+    Both(Before),
+}
+
+/// What is taken from the host's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FromHost {
+    /// These groups.
+    pub groups: StatsGroups,
+    /// Whether libvirt is asked for those of domains whose files are doubted.
+    pub falls_back: bool,
+}
+
+/// What the files said before libvirt was asked.
+#[derive(Debug)]
+pub struct Before(Reading);
+
+impl HostFiles {
+    /// Where to take `groups` of a domain from. Reads the files of a domain that is new, if libvirt `may` be asked, too, for
+    /// them to be compared.
+    #[must_use]
+    pub fn source_of(&self, uuid: Uuid, groups: StatsGroups, may: bool) -> Source {
+        let guest = self.guest(uuid);
+        let mut guest = lock(&guest);
+        if guest.agreed.contains(groups) {
+            return Source::Host;
+        }
+        if !may || guest.doubted.is_some_and(|since| since.elapsed() < DOUBTED_FOR) {
+            return Source::Libvirt;
+        }
+        match self.open(uuid).and_then(|mut qemu| Ok((qemu.read()?, qemu))) {
+            Ok((reading, qemu)) => {
+                // What was agreed on before is kept of the same process alone, which is not worth finding out.
+                *guest = Guest { qemu: Some(qemu), ..Guest::default() };
+                Source::Both(Before(reading))
+            }
+            Err(doubt) => {
+                self.doubted(uuid, &mut guest, &doubt);
+                Source::Libvirt
+            }
+        }
+    }
+
+    /// Compares what libvirt reports of `groups` with the files; if they agree, these are believed from now on.
+    pub fn compare(&self, record: &DomainRecord<'_>, groups: StatsGroups, before: &Before) {
+        let guest = self.guest(record.uuid);
+        let mut guest = lock(&guest);
+        let Some(qemu) = guest.qemu.as_mut().filter(|_| record.is_active()) else { return };
+        match qemu.read().and_then(|after| agreement::compare(record, groups, &before.0, &after)) {
+            Ok(constants) => {
+                guest.id = record.id;
+                guest.agreed = groups;
+                guest.constants = constants;
+            }
+            Err(doubt) => self.doubted(record.uuid, &mut guest, &doubt),
+        }
+    }
+
+    /// Adds `groups` of the domain that was started last in `records`, whose id is `id`. At any doubt they are noted as unread.
+    pub fn complete(&self, uuid: Uuid, id: Option<u32>, groups: StatsGroups, records: &mut Records) {
+        let guest = self.guest(uuid);
+        let mut guest = lock(&guest);
+        let Guest { qemu, agreed, id: known, doubted, .. } = &mut *guest;
+        let reading = match qemu {
+            Some(qemu) if agreed.contains(groups) && *known == id => qemu.read(),
+            _ if doubted.is_some() => return records.note_from_host(groups, false),
+            _ => Err(Doubt::NoProcess),
+        };
+        match reading {
+            Ok(reading) => {
+                let halt_poll = guest.qemu.as_ref().and_then(Qemu::halt_poll).or_else(|| polled_by_vcpus(records));
+                append(&reading, halt_poll, &guest.constants, groups, records);
+                records.note_from_host(groups, true);
+            }
+            // It was started again, or vCPUs were plugged: not a reason to stay with libvirt.
+            Err(doubt) => {
+                tracing::debug!(%uuid, "the host's files of a domain have changed: {doubt}");
+                *guest = Guest::default();
+                records.note_from_host(groups, false);
+            }
+        }
+    }
+
+    fn guest(&self, uuid: Uuid) -> Arc<Mutex<Guest>> {
+        Arc::clone(lock(&self.guests).entry(uuid).or_default())
+    }
+
+    /// Finds the process of a domain.
+    fn open(&self, uuid: Uuid) -> Result<Qemu, Doubt> {
+        let mut processes = lock(&self.processes);
+        let is_fresh = processes.at.is_some_and(|at| at.elapsed() < LIST_LASTS);
+        if !is_fresh {
+            *processes = Processes { at: Some(Instant::now()), by_uuid: process::find_all(), mounts: Mounts::read() };
+            let running = &processes.by_uuid;
+            lock(&self.guests).retain(|uuid, guest| running.contains_key(uuid) || Arc::strong_count(guest) > 1);
+        }
+        Qemu::open(processes.by_uuid.get(&uuid).map(Vec::as_slice).unwrap_or_default(), &processes.mounts)
+    }
+
+    fn doubted(&self, uuid: Uuid, guest: &mut Guest, doubt: &Doubt) {
+        // vCPUs that are plugged just now are no reason to stay with libvirt.
+        let doubted = (!matches!(doubt, Doubt::OtherVcpus)).then(Instant::now);
+        *guest = Guest { doubted, ..Guest::default() };
+        // One line for each kind of doubt: a host has hundreds of domains.
+        if lock(&self.logged).insert(format!("{:?}", mem::discriminant(doubt))) {
+            tracing::info!(%uuid, "CPU statistics of this domain, and of others likewise, come from libvirt: {doubt}");
+        }
+    }
+}
+
+/// Adds parameters as libvirt has them.
+fn append(
+    reading: &Reading,
+    halt_poll: Option<(u64, u64)>,
+    constants: &Constants,
+    groups: StatsGroups,
+    records: &mut Records,
+) {
+    let number = |count: usize| ParamValue::UInt(u32::try_from(count).unwrap_or(u32::MAX));
+    if groups.contains(StatsGroups::CPU_TOTAL) {
+        records.push("cpu.time", ParamValue::ULLong(reading.cpu.time));
+        records.push("cpu.user", ParamValue::ULLong(reading.cpu.user));
+        records.push("cpu.system", ParamValue::ULLong(reading.cpu.system));
+        if let Some((success, fail)) = halt_poll {
+            records.push("cpu.haltpoll.success.time", ParamValue::ULLong(success));
+            records.push("cpu.haltpoll.fail.time", ParamValue::ULLong(fail));
+        }
+        constants.zeros.iter().for_each(|key| records.push(key, ParamValue::UInt(0)));
+    }
+    if groups.contains(StatsGroups::VCPU) {
+        records.push("vcpu.current", number(reading.vcpus.len()));
+        if let Some(most) = constants.vcpus {
+            records.push("vcpu.maximum", ParamValue::UInt(most));
+        }
+        let mut key = String::new();
+        for vcpu in &reading.vcpus {
+            for (name, value) in [
+                ("state", ParamValue::Int(RUNNING)),
+                ("time", ParamValue::ULLong(vcpu.time)),
+                ("wait", ParamValue::ULLong(vcpu.wait)),
+                ("delay", ParamValue::ULLong(vcpu.delay)),
+            ] {
+                key.clear();
+                // Writing to a string does not fail.
+                let _infallible = write!(key, "vcpu.{}.{name}", vcpu.number);
+                records.push(&key, value);
+            }
+        }
+    }
+}
+
+/// How long vCPUs polled with success and in vain, in nanoseconds, where the record has KVM's statistics of each.
+fn polled_by_vcpus(records: &Records) -> Option<(u64, u64)> {
+    let record = records.domains().last()?;
+    let sum = |suffix: &str| {
+        let of_vcpu = |param: Param<'_>| match param.value {
+            ParamValue::ULLong(nanos) if param.key.starts_with("vcpu.") && param.key.ends_with(suffix) => Some(nanos),
+            _ => None,
+        };
+        record.params().filter_map(of_vcpu).reduce(|sum, nanos| sum + nanos)
+    };
+    Some((sum(".halt_poll_success_ns.sum")?, sum(".halt_poll_fail_ns.sum")?))
+}
+
+/// A thread that panicked has left nothing half done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,205 @@
+//! What a scrape costs real guests: their CPU times come from the host's files, agree with libvirt's, and interrupt no vCPU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(unreachable_pub, missing_docs, dead_code)]
+
+#[path = "support/lab.rs"]
+mod lab;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lab::{Exporter, Lab, Running, Suite, need, qemu, signal};
+
+/// How long both sources are watched.
+const WATCHED: Duration = Duration::from_secs(60);
+
+/// The samples of one scrape that are about CPU time.
+type Samples = BTreeMap<String, f64>;
+
+/// An exporter whose CPU times come from there.
+fn serve(lab: &Lab, source: &str) -> Exporter {
+    let file = lab.folder().join(format!("{source}.yaml"));
+    std::fs::write(&file, format!("collection: {{cpu_source: {source}}}\n")).unwrap();
+    Exporter::serve(&lab.uri_ro, &["--config.file", file.to_str().unwrap()]).unwrap()
+}
+
+fn samples(exporter: &Exporter) -> Samples {
+    let body = exporter.metrics("text/plain").unwrap();
+    let is_meant = |line: &&str| line.starts_with("libvirt_domain_cpu_") || line.starts_with("libvirt_domain_vcpu");
+    let sample = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        Some((series.to_owned(), value.parse().ok()?))
+    };
+    body.lines().filter(is_meant).filter_map(sample).collect()
+}
+
+fn of<'s>(samples: &'s Samples, guest: &'s str) -> impl Iterator<Item = (&'s String, &'s f64)> {
+    samples.iter().filter(move |(series, _)| series.contains(&format!("domain=\"{guest}\"")))
+}
+
+/// Whether the host's files are the source: libvirt alone has halt polling times.
+fn is_from_host(samples: &Samples, guest: &str) -> bool {
+    let mut own = of(samples, guest).peekable();
+    own.peek().is_some() && !own.any(|(series, _)| series.contains("haltpoll"))
+}
+
+/// Scrapes until the guests' values come from the host's files; twenty times at most.
+fn from_host(exporter: &Exporter, guests: &[String]) -> Samples {
+    for _ in 0..20 {
+        let samples = samples(exporter);
+        if guests.iter().all(|guest| is_from_host(&samples, guest)) {
+            return samples;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("still from libvirt: {:#?}", samples(exporter));
+}
+
+/// Scrapes of one guest's values by libvirt, by the host and by libvirt again.
+struct Between {
+    before: Samples,
+    host: Samples,
+    after: Samples,
+}
+
+/// The values of one exporter are between those of the other before and after, and the series are the same.
+fn agree(libvirt: &Exporter, host: &Exporter, guests: &[String]) -> Between {
+    let before = samples(libvirt);
+    let host = from_host(host, guests);
+    let after = samples(libvirt);
+    let without_polling =
+        |samples: &Samples| samples.keys().filter(|series| !series.contains("haltpoll")).cloned().collect::<Vec<_>>();
+    assert_eq!(without_polling(&host), without_polling(&after), "the same series");
+    for (series, value) in &host {
+        // libvirt rounds to ticks of 10 ms.
+        let slack = if series.contains("_seconds_") { 0.021 } else { 0.0 };
+        let (before, after) = (before[series], after[series]);
+        let is_between = before - slack <= *value && *value <= after + slack;
+        assert!(is_between, "{series}: {before} then {value} then {after}");
+    }
+    Between { before, host, after }
+}
+
+#[test]
+fn the_hosts_files_and_libvirt_agree_about_running_guests() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let guests = lab.guests(&["web", "sparse", "tcg", "linux"]).unwrap();
+    let (libvirt, host) = (serve(&lab, "libvirt"), serve(&lab, "auto"));
+    from_host(&host, &guests);
+    let (first, started) = (agree(&libvirt, &host, &guests), Instant::now());
+    while started.elapsed() < WATCHED {
+        agree(&libvirt, &host, &guests);
+        std::thread::sleep(Duration::from_secs(5));
+    }
+    let last = agree(&libvirt, &host, &guests);
+    let mut compared = 0;
+    for (series, value) in last.host.iter().filter(|(series, _)| series.contains("_time_seconds_total")) {
+        let by_host = value - first.host[series];
+        let least = last.before[series] - first.after[series];
+        let most = last.after[series] - first.before[series];
+        if least < 5.0 {
+            continue;
+        }
+        compared += 1;
+        let off = by_host / f64::midpoint(least, most) - 1.0;
+        println!("{series}: {by_host:.2} s by the host, {least:.2} to {most:.2} s by libvirt, {:+.2} %", off * 100.0);
+        assert!(least * 0.99 < by_host && by_host < most * 1.01, "{series}: {least} to {most} by libvirt, {by_host}");
+    }
+    assert!(compared >= 1, "no guest was busy: {:#?}", last.host);
+
+    // A vCPU is plugged in and unplugged.
+    let linux = &guests[3];
+    let vcpus = |samples: &Samples| of(samples, linux).filter(|(series, _)| series.contains("vcpu_time_")).count();
+    let had = vcpus(&last.host);
+    let more = (had + 1).to_string();
+    lab.virsh(&["setvcpus", linux, &more, "--live"]).unwrap();
+    agree(&libvirt, &host, &guests);
+    assert_eq!(vcpus(&samples(&host)), had + 1, "plugged in");
+
+    // libvirtd is restarted: the files are the same.
+    lab.kill_daemon();
+    let _daemon = lab.start_daemon_beside(&guests[0]);
+    let up = |exporter: &Exporter| exporter.metrics("text/plain").is_ok_and(|body| body.contains("\nlibvirt_up 1"));
+    let restarted = Instant::now();
+    while !(up(&libvirt) && up(&host)) {
+        assert!(restarted.elapsed() < Duration::from_secs(60), "the daemon is back");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    agree(&libvirt, &host, &guests);
+
+    // A guest is started again: another process with other threads.
+    let web = &guests[0];
+    let old = from_host(&host, &guests);
+    let old_time = |samples: &Samples| {
+        *of(samples, web).find(|(series, _)| series.starts_with("libvirt_domain_cpu_time_")).expect("its time").1
+    };
+    lab.virsh(&["destroy", web]).unwrap();
+    lab.virsh(&["start", web]).unwrap();
+    agree(&libvirt, &host, &guests);
+    assert!(old_time(&samples(&host)) < old_time(&old), "a process that has just begun");
+}
+
+#[test]
+fn cpu_times_of_a_frozen_guest_go_on() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let guests = lab.guests(&["web", "sparse"]).unwrap();
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    from_host(&exporter, &guests);
+    signal(qemu(&guests[0]), "-STOP");
+    let count = |samples: &Samples| of(samples, &guests[0]).filter(|(series, _)| series.contains("_seconds_")).count();
+    let running = count(&samples(&exporter));
+    // The first scrape finds it out, the later ones leave its monitor alone.
+    for _ in 0..3 {
+        let samples = samples(&exporter);
+        assert_eq!(count(&samples), running, "{samples:#?}");
+    }
+    let quarantined = format!("libvirt_domain_quarantined{{domain=\"{}\"", guests[0]);
+    let body = exporter.metrics("text/plain").unwrap();
+    assert!(body.lines().any(|line| line.starts_with(&quarantined) && line.ends_with(" 1")), "{body}");
+    signal(qemu(&guests[0]), "-CONT");
+}
+
+/// The signals that the vCPUs of a QEMU were sent while `during` ran: QEMU asks KVM for a vCPU's statistics in the vCPU's own
+/// thread, which it gets out of the guest with one.
+fn signals(pid: u32, log: &std::path::Path, during: impl FnOnce()) -> usize {
+    let mut tracer = Command::new("strace");
+    tracer.args(["--trace=none", "--signal=SIGUSR1", "--quiet=attach", "--output"]).arg(log);
+    // Its other threads, the one with the monitor among them, go on at their usual speed.
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap();
+        if std::fs::read_to_string(task.path().join("comm")).unwrap().starts_with("CPU ") {
+            tracer.arg("--attach").arg(task.file_name());
+        }
+    }
+    let mut tracer = Running(tracer.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    std::thread::sleep(Duration::from_secs(2));
+    during();
+    signal(tracer.0.id(), "-INT");
+    tracer.0.wait().unwrap();
+    std::fs::read_to_string(log).unwrap().lines().filter(|line| line.contains("SIGUSR1")).count()
+}
+
+#[test]
+fn ten_scrapes_stop_no_vcpu() {
+    need("strace", "strace").unwrap();
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let guests = lab.guests(&["web"]).unwrap();
+    let scrape_ten_times = |exporter: &Exporter| {
+        for _ in 0..10 {
+            samples(exporter);
+        }
+    };
+    let has_kvm = lab.virsh(&["dumpxml", &guests[0]]).unwrap().contains("type='kvm'");
+    let log = lab.folder().join("signals");
+    let libvirt = serve(&lab, "libvirt");
+    let by_libvirt = signals(qemu(&guests[0]), &log, || scrape_ten_times(&libvirt));
+    drop(libvirt);
+    let host = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    from_host(&host, &guests);
+    let by_host = signals(qemu(&guests[0]), &log, || scrape_ten_times(&host));
+    println!("signals to vCPUs in ten scrapes: {by_libvirt} through libvirt, {by_host} with the host's files");
+    assert_eq!(by_host, 0);
+    // Without KVM there is nothing to stop a vCPU for.
+    assert!(by_libvirt >= 10 || !has_kvm, "{by_libvirt}");
+}
