@@ -89,8 +89,8 @@ fn a_domain_that_is_busy_until_the_deadline_is_marked() {
     let (scraper, _) = steady(&daemon, "");
     daemon.faults().busy_domain("vm-1", Times::Always);
     let runtime = &scraper.runtime;
-    let timeout = Some(Duration::from_millis(400));
-    let collection = runtime.block_on(scraper.collector.collect(timeout, Selection::default()));
+    let within = Duration::from_millis(200);
+    let collection = runtime.block_on(scraper.collector.collect(within, Selection::default()));
     let scrape = Scrape { collection, took: Duration::ZERO };
     assert_eq!((scrape.class(), scrape.complete()), (None, 2));
     assert_eq!(missing(&scrape, "vm-1").map(|missing| missing.reason), Some(MissingReason::Busy));
@@ -171,7 +171,7 @@ fn a_busy_domain_is_noticed_in_a_selection_of_any_group() {
     daemon.faults().busy_domain("vm-1", Times::Always);
     for group in [Group::Balloon, Group::Block, Group::Dirtyrate] {
         let selection = Selection { groups: Some(BTreeSet::from([group])), ..Selection::default() };
-        let collection = scraper.runtime.block_on(scraper.collector.collect(None, selection));
+        let collection = scraper.runtime.block_on(scraper.collector.collect(scraper.deadline, selection));
         let scrape = Scrape { collection, took: Duration::ZERO };
         let lacks = missing(&scrape, "vm-1").expect("what is missing");
         assert_eq!((lacks.groups, lacks.reason), (BTreeSet::from([group]), MissingReason::Busy));

@@ -76,7 +76,7 @@ impl Source for HandMade {
     type Collected = ();
     type Error = Fault;
 
-    async fn collect(&self, _: Option<Duration>, _: Selection) {}
+    async fn collect(&self, _: Duration, _: Selection) {}
 
     async fn render(&self, (): (), _: Format, _: Coding) -> Result<Bytes, Fault> {
         Err(Fault("only targets are served here".to_owned()))

@@ -13,18 +13,15 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::app::exporter::Collected;
+use crate::app::exporter::{Collected, Settings};
 use crate::collect::Collection;
-use crate::config::Config;
 use crate::encode::{Coding, Format};
 
 /// What decides about a body. The selection is that of the collection.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    /// What was collected.
+    /// What was collected, and the settings that it is shown by.
     pub(super) collected: Collected,
-    /// The settings that it is shown by.
-    pub(super) config: Arc<Config>,
     /// The format.
     pub(super) format: Format,
     /// How it is compressed.
@@ -62,7 +59,7 @@ pub(super) struct BodyCache {
 struct Entry {
     // While a weak reference exists, nothing else can have its address.
     collection: Weak<Collection>,
-    config: Weak<Config>,
+    settings: Weak<Settings>,
     format: Format,
     coding: Coding,
     body: Weak<Body>,
@@ -77,7 +74,7 @@ impl Entry {
 
     fn is(&self, wanted: &Wanted) -> bool {
         self.is_of(&wanted.collected.collection)
-            && Weak::as_ptr(&self.config) == Arc::as_ptr(&wanted.config)
+            && Weak::as_ptr(&self.settings) == Arc::as_ptr(&wanted.collected.settings)
             && (self.format, self.coding) == (wanted.format, wanted.coding)
     }
 }
@@ -112,7 +109,7 @@ impl BodyCache {
         }
         let (done, body) = watch::channel(None);
         let body = Arc::new(body);
-        let keep = wanted.config.collection.min_interval;
+        let keep = wanted.collected.settings.config.collection.min_interval;
         if !keep.is_zero() {
             let others = entries.iter_mut().filter(|entry| !entry.is_of(&wanted.collected.collection));
             others.for_each(|entry| entry.kept = None);
@@ -120,7 +117,7 @@ impl BodyCache {
         }
         entries.push(Entry {
             collection: Arc::downgrade(&wanted.collected.collection),
-            config: Arc::downgrade(&wanted.config),
+            settings: Arc::downgrade(&wanted.collected.settings),
             format: wanted.format,
             coding: wanted.coding,
             body: Arc::downgrade(&body),
@@ -154,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::collect::Selection;
-    use crate::config;
+    use crate::config::{self, Config};
 
     fn wanted(min_interval: &str) -> Wanted {
         let yaml = format!("collection: {{min_interval: {min_interval}}}");
@@ -171,17 +168,21 @@ mod tests {
             readings: Vec::new(),
             error: None,
         };
+        let settings = Settings::new(config::parse(&yaml, "test").expect("a configuration"));
         Wanted {
-            collected: Collected::new(Arc::new(collection), Selection::default(), Vec::new()),
-            config: Arc::new(config::parse(&yaml, "test").expect("a configuration")),
+            collected: Collected::new(settings, Arc::new(collection), Selection::default(), Vec::new()),
             format: Format::Text,
             coding: Coding::Identity,
         }
     }
 
     fn other_collection(wanted: &Wanted) -> Collected {
-        let collected = &wanted.collected;
-        Collected::new(Arc::new(Collection::clone(&collected.collection)), Selection::default(), Vec::new())
+        let collection = Collection::clone(&wanted.collected.collection);
+        Collected { collection: Arc::new(collection), ..wanted.collected.clone() }
+    }
+
+    fn other_settings(wanted: &Wanted) -> Collected {
+        Collected { settings: Settings::new(Config::default()), ..wanted.collected.clone() }
     }
 
     fn some_bytes(_: Wanted) -> Rendered {
@@ -225,7 +226,7 @@ mod tests {
             wanted.clone(),
             Wanted { format: Format::OpenMetrics, ..wanted.clone() },
             Wanted { coding: Coding::Gzip, ..wanted.clone() },
-            Wanted { config: Arc::new(Config::default()), ..wanted.clone() },
+            Wanted { collected: other_settings(&wanted), ..wanted.clone() },
             Wanted { collected: other_collection(&wanted), ..wanted.clone() },
         ] {
             let before = calls.load(Ordering::Relaxed);

@@ -21,6 +21,7 @@ use crate::web::Security;
 /// Collects on request and builds families of it; every command has one.
 #[derive(Debug)]
 pub struct Exporter {
+    collector: Collector,
     /// Replaced as a whole by a reload; a scrape goes on with what it began with.
     settings: RwLock<Arc<Settings>>,
     started: SystemTime,
@@ -28,7 +29,7 @@ pub struct Exporter {
     duplicate_samples: AtomicU64,
     http_requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     last: Mutex<Option<Arc<Summary>>>,
-    efforts: SelectionTimings,
+    timings: SelectionTimings,
     pushes: Arc<Journal>,
     /// What scrapers have seen, in the formats that say since when a counter counts.
     lifetimes: Mutex<Lifetimes>,
@@ -49,20 +50,27 @@ pub struct Collected {
     pub selection: Selection,
     /// What the landing page shows of it.
     pub summary: Arc<Summary>,
+    /// The settings that it was asked for with, and is shown by.
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Collected {
-    pub(super) fn new(collection: Arc<Collection>, selection: Selection, states: Vec<(&'static str, u64)>) -> Self {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        collection: Arc<Collection>,
+        selection: Selection,
+        states: Vec<(&'static str, u64)>,
+    ) -> Self {
         let summary = Arc::new(Summary::of(&collection, states));
-        Self { collection, selection, summary }
+        Self { collection, selection, summary, settings }
     }
 
     /// Counts the domains by state, which takes milliseconds where there are many: not on a thread that serves.
-    async fn count(collection: Arc<Collection>, selection: Selection) -> Self {
+    async fn count(settings: Arc<Settings>, collection: Arc<Collection>, selection: Selection) -> Self {
         let counted = Arc::clone(&collection);
         let states = tokio::task::spawn_blocking(move || self_metrics::domains_by_state(&counted)).await;
         // Without them after a panic, which is in the log.
-        Self::new(collection, selection, states.unwrap_or_default())
+        Self::new(settings, collection, selection, states.unwrap_or_default())
     }
 
     /// When the values were taken.
@@ -74,15 +82,14 @@ impl Collected {
 
 /// What depends on the configuration.
 #[derive(Debug)]
-struct Settings {
-    config: Arc<Config>,
-    collector: Arc<Collector>,
+pub(super) struct Settings {
+    pub(super) config: Arc<Config>,
     builder: FamilyBuilder,
 }
 
 impl Settings {
-    fn new(config: Config, collector: Arc<Collector>) -> Arc<Self> {
-        Arc::new(Self { builder: FamilyBuilder::new(&config), config: Arc::new(config), collector })
+    pub(super) fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self { builder: FamilyBuilder::new(&config), config: Arc::new(config) })
     }
 }
 
@@ -93,15 +100,15 @@ impl Exporter {
     /// If the operating system has no thread left.
     pub fn start(config: &Config, security: Option<Arc<Security>>) -> io::Result<Arc<Self>> {
         let started = SystemTime::now();
-        let collector = Arc::new(Collector::start(config)?);
         Ok(Arc::new(Self {
-            settings: RwLock::new(Settings::new(config.clone(), collector)),
+            collector: Collector::start(config)?,
+            settings: RwLock::new(Settings::new(config.clone())),
             started,
             config_status: ConfigStatus::new(security, started),
             duplicate_samples: AtomicU64::new(0),
             http_requests: Mutex::default(),
             last: Mutex::default(),
-            efforts: SelectionTimings::default(),
+            timings: SelectionTimings::default(),
             pushes: Arc::default(),
             lifetimes: Mutex::new(Lifetimes::of_scrapes()),
         }))
@@ -125,9 +132,8 @@ impl Exporter {
 
     /// Goes on with `config`, but for the URI, which stays. Collections that have begun end as they began.
     pub fn reload(&self, config: Config) {
-        let collector = Arc::clone(&self.settings().collector);
-        collector.reconfigure(&config);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(config, collector);
+        self.collector.reconfigure(&config);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(config);
     }
 
     /// How pushes go.
@@ -142,11 +148,14 @@ impl Exporter {
         *requests.entry((route, code)).or_default() += 1;
     }
 
-    /// One collection of what `selection` wants; `timeout` is how long the caller waits at the most.
-    pub async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Collected {
-        let collection = self.settings().collector.collect(timeout, selection.clone()).await;
-        self.efforts.note(&selection, &collection);
-        let collected = Collected::count(collection, selection).await;
+    /// One collection of what `selection` wants, which takes `collection.deadline` at the most, or `within` that time.
+    pub async fn collect(&self, within: Option<Duration>, selection: Selection) -> Collected {
+        let settings = self.settings();
+        let deadline = settings.config.collection.deadline;
+        let within = within.map_or(deadline, |within| within.min(deadline));
+        let collection = self.collector.collect(within, selection.clone()).await;
+        self.timings.note(&selection, &collection);
+        let collected = Collected::count(settings, collection, selection).await;
         self.remember(&collected);
         collected
     }
@@ -154,8 +163,9 @@ impl Exporter {
     /// One collection for a command that makes no other: it waits for the domains' definitions, which a server reads little by
     /// little between scrapes.
     pub async fn collect_once(&self) -> Collected {
-        let collector = Arc::clone(&self.settings().collector);
-        Collected::count(collector.collect_once().await, Selection::default()).await
+        let settings = self.settings();
+        let collection = self.collector.collect_once(settings.config.collection.deadline).await;
+        Collected::count(settings, collection, Selection::default()).await
     }
 
     /// Keeps the widest of the recent selections for the landing page.
@@ -176,8 +186,10 @@ impl Exporter {
     /// # Errors
     /// If libvirt is away.
     pub async fn discover(&self, timeout: Option<Duration>) -> Result<Arc<Snapshot>, LibvirtError> {
-        let settings = self.settings();
-        settings.collector.discover(timeout, settings.config.service_discovery.enabled).await
+        let config = self.config();
+        let deadline = config.collection.deadline;
+        let within = timeout.map_or(deadline, |timeout| config.collection.within(timeout).min(deadline));
+        self.collector.discover(within, config.service_discovery.enabled).await
     }
 
     /// The last collection.
@@ -188,20 +200,19 @@ impl Exporter {
 
     /// How long the collections of each selection took.
     #[must_use]
-    pub fn efforts(&self) -> &SelectionTimings {
-        &self.efforts
+    pub fn timings(&self) -> &SelectionTimings {
+        &self.timings
     }
 
     /// The state of the connection to libvirt; see [`Collector::standing`].
     pub async fn standing(&self) -> Option<Standing> {
-        let collector = Arc::clone(&self.settings().collector);
-        collector.standing().await
+        self.collector.standing().await
     }
 
     /// What the daemon does not support.
     #[must_use]
     pub fn shortcomings(&self) -> Shortcomings {
-        self.settings().collector.stats().shortcomings
+        self.collector.stats().shortcomings
     }
 
     /// The families as `format` shows them: [`Exporter::families`], with the starts of single series where it has any.
@@ -219,8 +230,7 @@ impl Exporter {
     /// domains and devices: the readers of the samples follow each series. Takes a while for many domains: not for async threads.
     #[must_use]
     pub fn families(&self, collected: &Collected) -> Families {
-        let Collected { collection, selection, summary } = collected;
-        let settings = self.settings();
+        let Collected { collection, selection, summary, settings } = collected;
         // KVM's statistics of vCPUs come with those of libvirt, asked for or not.
         let narrowed: Vec<Records> = match &selection.groups {
             Some(_) => collection.records().into_iter().map(|records| selection.of(records)).collect(),
@@ -241,7 +251,7 @@ impl Exporter {
             collection,
             domains_by_state: &summary.domains,
             domains,
-            collector: settings.collector.stats(),
+            collector: self.collector.stats(),
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
             http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),

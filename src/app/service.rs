@@ -124,14 +124,14 @@ impl web::Source for Service {
     type Collected = Collected;
     type Error = ServiceError;
 
-    async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Collected {
-        self.exporter.collect(timeout, selection).await
+    async fn collect(&self, within: Duration, selection: Selection) -> Collected {
+        self.exporter.collect(Some(within), selection).await
     }
 
     async fn render(&self, collected: Collected, format: Format, coding: Coding) -> Result<Bytes, ServiceError> {
         let exporter = Arc::clone(&self.exporter);
-        let wanted = Wanted { collected, config: exporter.config(), format, coding };
-        let render = move |Wanted { collected, format, coding, .. }: Wanted| {
+        let wanted = Wanted { collected, format, coding };
+        let render = move |Wanted { collected, format, coding }: Wanted| {
             let families = exporter.exposition(&collected, format);
             // Records, families and body together would be too much on a large host.
             drop(collected);
@@ -164,7 +164,7 @@ impl web::Source for Service {
             uri: self.exporter.config().libvirt.uri.redacted().to_string(),
             started: Some(self.exporter.started()),
             config_fault: self.exporter.config_status.fault(),
-            efforts: self.exporter.efforts().slowest_first(),
+            timings: self.exporter.timings().slowest_first(),
             ..Overview::default()
         };
         if let Some(last) = self.exporter.last() {

@@ -35,7 +35,7 @@ mod timing;
 mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -49,7 +49,7 @@ pub use selection::Selection;
 pub use stats::{CollectorStats, Shortcomings};
 pub use timing::{SelectionTiming, SelectionTimings};
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::domains::Snapshot;
 use crate::libvirt::{ErrorClass, LibvirtError};
 use engine::{Engine, Incoming};
@@ -62,21 +62,6 @@ pub struct Collector {
     stats: Arc<Mutex<CollectorStats>>,
     /// Collections that the engine did not answer.
     unanswered: AtomicU64,
-    timeouts: Mutex<Timeouts>,
-}
-
-/// How long a collection may take.
-#[derive(Debug, Clone, Copy)]
-struct Timeouts {
-    deadline: Duration,
-    timeout_offset: Duration,
-}
-
-impl Timeouts {
-    fn of(config: &Config) -> Self {
-        let config::Collection { deadline, timeout_offset, .. } = config.collection;
-        Self { deadline, timeout_offset }
-    }
 }
 
 impl Collector {
@@ -89,43 +74,37 @@ impl Collector {
         let stats = Arc::new(Mutex::new(CollectorStats::default()));
         let engine = Engine::new(config.clone(), Arc::clone(&stats), messages.clone(), incoming);
         thread::Builder::new().name("collector".into()).spawn(move || engine.run())?;
-        Ok(Self { messages, stats, unanswered: AtomicU64::new(0), timeouts: Mutex::new(Timeouts::of(config)) })
+        Ok(Self { messages, stats, unanswered: AtomicU64::new(0) })
     }
 
     /// Goes on with other settings; the URI stays what it was. Collections that have begun end as they began.
     pub fn reconfigure(&self, config: &Config) {
-        *self.timeouts() = Timeouts::of(config);
         // An engine that is gone has nothing to go on with.
         let _gone = self.messages.send(Incoming::Tell(Message::Reconfigure(Box::new(config.clone()))));
     }
 
-    fn timeouts(&self) -> MutexGuard<'_, Timeouts> {
-        self.timeouts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The set of domains: as soon as every definition has been read and, with `addresses`, every domain been located; at the
-    /// deadline with what has been read by then. The deadline is that of a collection.
+    /// The set of domains: as soon as every definition has been read and, with `addresses`, every domain been located; after
+    /// the time `within` with what has been read by then.
     ///
     /// # Errors
     /// Those of a connection that does not stand, or [`ErrorClass::TimedOut`].
-    pub async fn discover(&self, timeout: Option<Duration>, addresses: bool) -> Result<Arc<Snapshot>, LibvirtError> {
-        let deadline = Instant::now() + self.deadline_for(timeout);
+    pub async fn discover(&self, within: Duration, addresses: bool) -> Result<Arc<Snapshot>, LibvirtError> {
+        let deadline = Instant::now() + within;
         let (reply, answer) = oneshot::channel();
         let _gone = self.messages.send(Incoming::Discover { addresses, deadline, reply });
         answer.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
     /// One collection of what `selection` wants, shared with requests for the same that come meanwhile. What has not arrived
-    /// by the deadline is missing: the configured one, or `timeout`, the scraper's own, less the configured offset.
-    pub async fn collect(&self, timeout: Option<Duration>, selection: Selection) -> Arc<Collection> {
+    /// `within` that time is missing.
+    pub async fn collect(&self, within: Duration, selection: Selection) -> Arc<Collection> {
         /// What the engine may be late by.
         const GRACE: Duration = Duration::from_secs(1);
-        let allowed = self.deadline_for(timeout);
         let asked = Instant::now();
         let (reply, answer) = oneshot::channel();
         // An engine that is gone drops the request, and the answer is an error at once.
-        let _gone = self.messages.send(Incoming::Collect { selection, deadline: asked + allowed, reply });
-        if let Ok(Ok(collection)) = tokio::time::timeout(allowed + GRACE, answer).await {
+        let _gone = self.messages.send(Incoming::Collect { selection, deadline: asked + within, reply });
+        if let Ok(Ok(collection)) = tokio::time::timeout(within + GRACE, answer).await {
             return collection;
         }
         let error = self.ended();
@@ -135,10 +114,10 @@ impl Collector {
 
     /// One collection of everything with all definitions, for a program that makes no other. Where the set of domains is not
     /// known in time, the daemon is not waited for a second time, and the failure counts once.
-    pub async fn collect_once(&self) -> Arc<Collection> {
+    pub async fn collect_once(&self, within: Duration) -> Arc<Collection> {
         let asked = Instant::now();
-        match self.discover(None, false).await {
-            Ok(_) => self.collect(None, Selection::default()).await,
+        match self.discover(within, false).await {
+            Ok(_) => self.collect(within, Selection::default()).await,
             Err(error) => Arc::new(Collection::failed(error, asked.elapsed())),
         }
     }
@@ -164,13 +143,6 @@ impl Collector {
         let message = "the thread that coordinates collections is busy, or has ended";
         LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message)
     }
-
-    fn deadline_for(&self, timeout: Option<Duration>) -> Duration {
-        let Timeouts { deadline, timeout_offset } = *self.timeouts();
-        // Of a timeout below the offset, half is used.
-        let scraper = timeout.map(|timeout| timeout.saturating_sub(timeout_offset).max(timeout / 2));
-        scraper.map_or(deadline, |scraper| scraper.min(deadline))
-    }
 }
 
 impl Drop for Collector {
@@ -184,6 +156,8 @@ impl Drop for Collector {
 mod tests {
     use super::*;
 
+    const WITHIN: Duration = Duration::from_secs(8);
+
     fn test_driver() -> Config {
         crate::config::parse("libvirt: {uri: 'test:///default'}", "test").expect("a valid configuration")
     }
@@ -193,7 +167,7 @@ mod tests {
         let collector = Collector::start(&test_driver()).expect("a thread");
         let everything = Selection::default;
         let (first, second) =
-            tokio::join!(collector.collect(None, everything()), collector.collect(None, everything()));
+            tokio::join!(collector.collect(WITHIN, everything()), collector.collect(WITHIN, everything()));
         for collection in [first, second] {
             assert_eq!(collection.error, None);
             let names: Vec<_> = collection.domains.iter().map(|domain| domain.identity.name.as_str()).collect();
@@ -211,20 +185,9 @@ mod tests {
         let config = "libvirt: {uri: 'qemu+unix:///system?socket=/nonexistent/libvirt-sock'}";
         let config = crate::config::parse(config, "test").expect("a valid configuration");
         let collector = Collector::start(&config).expect("a thread");
-        let collection = collector.collect(None, Selection::default()).await;
+        let collection = collector.collect(WITHIN, Selection::default()).await;
         let error = collection.error.as_ref().expect("an error");
         assert_eq!(error.class, ErrorClass::ConnectFailed);
         assert!(error.to_string().contains("/nonexistent/libvirt-sock"), "{error}");
-    }
-
-    #[test]
-    fn the_scrapers_timeout_lowers_the_deadline() {
-        let collector = Collector::start(&test_driver()).expect("a thread");
-        let seconds = Duration::from_secs_f64;
-        for (timeout, deadline) in
-            [(None, 8.0), (Some(10.0), 8.0), (Some(5.0), 4.5), (Some(0.6), 0.3), (Some(0.0), 0.0)]
-        {
-            assert_eq!(collector.deadline_for(timeout.map(seconds)), seconds(deadline), "{timeout:?}");
-        }
     }
 }

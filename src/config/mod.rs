@@ -133,6 +133,14 @@ pub struct Collection {
     pub idle_timeout: Duration,
 }
 
+impl Collection {
+    /// How long a collection for a scraper with this timeout may take: the offset less, but at least half of it.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Duration {
+        timeout.saturating_sub(self.timeout_offset).max(timeout / 2)
+    }
+}
+
 impl Default for Collection {
     fn default() -> Self {
         Self {

@@ -50,6 +50,14 @@ fn the_example_shows_every_key_at_its_default() {
 }
 
 #[test]
+fn a_collection_ends_before_its_scraper_gives_up() {
+    let collection = Collection::default();
+    for (timeout, within) in [(10.0, 9.5), (0.6, 0.3), (0.0, 0.0)] {
+        assert_eq!(collection.within(Duration::from_secs_f64(timeout)), Duration::from_secs_f64(within), "{timeout}");
+    }
+}
+
+#[test]
 fn every_key_is_read() {
     let text = r#"
 libvirt: {uri: "test:///default"}

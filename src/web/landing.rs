@@ -11,7 +11,7 @@ const STYLE: &str = include_str!("landing.css");
 /// Quarantined domains that are listed; the metrics have them all.
 const LISTED: usize = 20;
 /// Selections, and groups, that are listed.
-const LISTED_EFFORTS: usize = 6;
+const LISTED_TIMINGS: usize = 6;
 
 /// Renders the page.
 pub(super) fn render(overview: &Overview, config: &Config) -> String {
@@ -36,7 +36,7 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
 <p>Statistics of libvirt domains for Prometheus and OpenTelemetry</p>
 </header>
 <main>
-{connection}{push}{domains}{quarantined}{efforts}{groups}<section class="wide">
+{connection}{push}{domains}{quarantined}{timings}{groups}<section class="wide">
 <h2>Pages</h2>
 <ul class="links">
 <li><a href="{path}">Metrics</a> <small>less of them by <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
@@ -56,7 +56,7 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
         push = overview.push.as_ref().map(|push| pushed(push, now)).unwrap_or_default(),
         domains = domains(&overview.domains),
         quarantined = quarantined(&overview.quarantined, now),
-        efforts = efforts(&overview.efforts, now),
+        timings = timings(&overview.timings, now),
         groups = groups(&overview.groups, config),
     )
 }
@@ -153,8 +153,8 @@ fn quarantined(domains: &[Quarantined], now: SystemTime) -> String {
 }
 
 /// Which scrape job is slow.
-fn efforts(efforts: &[SelectionTiming], now: SystemTime) -> String {
-    if efforts.is_empty() {
+fn timings(timings: &[SelectionTiming], now: SystemTime) -> String {
+    if timings.is_empty() {
         return String::new();
     }
     let row = |effort: &SelectionTiming| {
@@ -162,7 +162,7 @@ fn efforts(efforts: &[SelectionTiming], now: SystemTime) -> String {
         let selection = Escaped(&effort.selection);
         format!("<li><b>{last}</b> <span>{selection}</span> <small>at most {longest}, last {at}</small></li>\n")
     };
-    let rows: String = efforts.iter().take(LISTED_EFFORTS).map(row).collect();
+    let rows: String = timings.iter().take(LISTED_TIMINGS).map(row).collect();
     format!("<section>\n<h2>Slowest collections</h2>\n<ul class=\"times\">\n{rows}</ul>\n</section>\n")
 }
 
@@ -179,7 +179,7 @@ fn groups(groups: &[(Group, usize)], config: &Config) -> String {
         let share = count * 100 / total;
         format!("<li style=\"--share: {share}%\"><span>{group}{left_out}</span> <b>{count}</b></li>\n")
     };
-    let rows: String = groups.iter().take(LISTED_EFFORTS).map(row).collect();
+    let rows: String = groups.iter().take(LISTED_TIMINGS).map(row).collect();
     format!(
         "<section>\n<h2>Largest groups</h2>\n<ul class=\"shares\">\n{rows}</ul>\n<p class=\"soft note\">Parameters in the last \
          collection. How long libvirt takes for each, <code>domstats-exporter check</code> measures.</p>\n</section>\n"
@@ -255,7 +255,7 @@ mod tests {
             connection: Connection::Bad { error: evil.clone(), remedy: evil.clone() },
             uri: evil.clone(),
             quarantined: vec![Quarantined { domain: evil.clone(), reason: evil.clone(), since: now }],
-            efforts: vec![SelectionTiming {
+            timings: vec![SelectionTiming {
                 selection: format!("domains {evil}"),
                 at: now,
                 last: Duration::from_millis(12),

@@ -56,9 +56,9 @@ pub trait Source: Send + Sync + 'static {
     /// Why there is nothing to serve; its text, with its causes, is the body of the response.
     type Error: Error + Send;
 
-    /// Collects what `selection` wants; `timeout` is how long the scraper will wait, if it says so. That libvirt does not answer
-    /// is no error, but something to show. A scraper that hangs up does not end it.
-    fn collect(&self, timeout: Option<Duration>, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
+    /// Collects what `selection` wants, as far as it is to be had `within` that time. That libvirt does not answer is no error,
+    /// but something to show. A scraper that hangs up does not end it.
+    fn collect(&self, within: Duration, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
 
     /// The exposition of what was collected. An error becomes a 500.
     fn render(

@@ -19,7 +19,7 @@ pub struct Overview {
     /// When the last collection ended, and how long it took.
     pub last: Option<(SystemTime, Duration)>,
     /// How long the collections of each selection took, the slowest first.
-    pub efforts: Vec<SelectionTiming>,
+    pub timings: Vec<SelectionTiming>,
     /// How many parameters each group has in the last collection, the largest group first.
     pub groups: Vec<(Group, usize)>,
     /// How the last push over OTLP went.

@@ -186,14 +186,14 @@ impl<S: Source> Site<S> {
             Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
         };
         let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
-        let (timeout, deadline) = self.allowance(left, number, config);
+        let within = self.allowance(left, number, config);
         let began = Instant::now();
-        let collected = turn.keep(async move { source.collect(timeout, selection).await }).await;
+        let collected = turn.keep(async move { source.collect(within, selection).await }).await;
         let collecting = began.elapsed();
         turn.collected();
         let source = Arc::clone(&self.source);
         let body = turn.keep(async move { source.render(collected, negotiated.format, coding).await }).await;
-        self.paces.made(number, collecting, began.elapsed() - collecting, collecting >= deadline);
+        self.paces.made(number, collecting, began.elapsed() - collecting, collecting >= within);
         match body {
             Ok(body) => {
                 let paces = Arc::clone(&self.paces);
@@ -236,16 +236,12 @@ impl<S: Source> Site<S> {
         tokio::time::timeout(patience, self.turns.take(client.peer, work)).await.ok()
     }
 
-    /// The timeout to collect by, so that building, encoding and sending end in the time that the scraper has `left`; and how
-    /// long that lets the collection take.
-    fn allowance(&self, left: Option<Duration>, number: u64, config: &Config) -> (Option<Duration>, Duration) {
-        let (deadline, offset) = (config.collection.deadline, config.collection.timeout_offset);
-        let Some(left) = left else { return (None, deadline) };
-        let within = |timeout: Duration| timeout.saturating_sub(offset).max(timeout / 2);
-        let budget = within(left);
-        let collecting = self.paces.of(number).map_or(budget, |pace| pace.collecting_within(budget));
-        let timeout = if collecting < budget { collecting + offset } else { left };
-        (Some(timeout), within(timeout).min(deadline))
+    /// How long the collection may take, so that building, encoding and sending end in the time that the scraper has `left`.
+    fn allowance(&self, left: Option<Duration>, number: u64, config: &Config) -> Duration {
+        let deadline = config.collection.deadline;
+        let Some(left) = left else { return deadline };
+        let budget = config.collection.within(left);
+        self.paces.of(number).map_or(budget, |pace| pace.collecting_within(budget)).min(deadline)
     }
 
     async fn reload(&self, config: &Config) -> Answer {

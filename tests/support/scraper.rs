@@ -27,6 +27,7 @@ pub(crate) fn configuration(daemon: &FakeLibvirtd, sections: &str) -> Config {
 pub(crate) struct Scraper {
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) collector: Arc<Collector>,
+    pub(crate) deadline: Duration,
 }
 
 impl Scraper {
@@ -44,7 +45,7 @@ impl Scraper {
     pub(crate) fn start(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let collector = Collector::start(config).expect("a thread");
-        Self { runtime, collector: Arc::new(collector) }
+        Self { runtime, collector: Arc::new(collector), deadline: config.collection.deadline }
     }
 
     /// Makes the calls of one collection slow, so that it needs every worker; each lists the domains once, for its handles.
@@ -60,7 +61,7 @@ impl Scraper {
     /// One collection of everything.
     pub(crate) fn scrape(&self) -> Scrape {
         let started = Instant::now();
-        let collection = self.runtime.block_on(self.collector.collect(None, Selection::default()));
+        let collection = self.runtime.block_on(self.collector.collect(self.deadline, Selection::default()));
         Scrape { collection, took: started.elapsed() }
     }
 

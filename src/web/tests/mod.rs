@@ -35,7 +35,7 @@ struct Fake {
     body: Result<Bytes, Fault>,
     groups: Result<Bytes, Fault>,
     ready: Mutex<Result<(), Fault>>,
-    asked: Mutex<Vec<(Option<Duration>, Selection)>>,
+    asked: Mutex<Vec<(Duration, Selection)>>,
     rendered: Mutex<Vec<(Format, Coding)>>,
     discovered: Mutex<Vec<(Coding, Option<Duration>)>>,
     reloads: Mutex<Vec<Result<(), Fault>>>,
@@ -66,8 +66,8 @@ impl Source for Fake {
     type Collected = ();
     type Error = Fault;
 
-    async fn collect(&self, timeout: Option<Duration>, selection: Selection) {
-        self.asked.lock().expect("not poisoned").push((timeout, selection));
+    async fn collect(&self, within: Duration, selection: Selection) {
+        self.asked.lock().expect("not poisoned").push((within, selection));
         self.permits.acquire().await.expect("never closed").forget();
     }
 
