@@ -140,6 +140,34 @@ fn the_hosts_files_and_libvirt_agree_about_running_guests() {
     assert!(old_time(&samples(&host)) < old_time(&old), "a process that has just begun");
 }
 
+/// What the kernel says itself of a QEMU's control group; `None` where it has no pressure there.
+fn stalled_for_cpu(guest: &str) -> Option<f64> {
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", qemu(guest))).unwrap();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let group = group.strip_suffix("/emulator")?.trim_start_matches('/');
+    let group = group.strip_suffix("/libvirt").unwrap_or(group);
+    let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|point| std::path::Path::new(point).join(group));
+    let text = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join("cpu.pressure")).ok())?;
+    let micros: f64 = text.lines().next()?.rsplit_once("total=")?.1.parse().ok()?;
+    Some(micros / 1e6)
+}
+
+#[test]
+fn the_pressure_of_each_guest_is_that_of_its_control_group() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let guests = lab.guests(&["web", "tcg"]).unwrap();
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    for guest in &guests {
+        let Some(before) = stalled_for_cpu(guest) else { return println!("no pressure in control groups here") };
+        let body = exporter.metrics("text/plain").unwrap();
+        let name = format!("libvirt_domain_pressure_cpu_waiting_seconds_total{{domain=\"{guest}\"");
+        let line = body.lines().find(|line| line.starts_with(&name)).expect("its pressure");
+        let value: f64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
+        let after = stalled_for_cpu(guest).expect("as before");
+        assert!(before <= value && value <= after, "{guest}: {before}, then {value}, then {after}");
+    }
+}
+
 #[test]
 fn cpu_times_of_a_frozen_guest_go_on() {
     let lab = Lab::start(Suite::Machine).unwrap();

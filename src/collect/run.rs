@@ -115,6 +115,8 @@ pub(super) struct Run {
     pub(super) groups: StatsGroups,
     /// What of it is read from the host's files, if these are believed.
     pub(super) from_host: StatsGroups,
+    /// Whether the pressure of its domains is read there.
+    pub(super) pressure: bool,
     pub(super) started: Instant,
     pub(super) waiters: Vec<Waiter>,
     /// Whether its first batches have been queued.
@@ -150,6 +152,7 @@ impl Run {
             wanted,
             groups,
             from_host: StatsGroups::NONE,
+            pressure: false,
             started: now,
             waiters: Vec::new(),
             planned: false,
@@ -171,18 +174,18 @@ impl Run {
 
     /// Forgets everything but the requests: the connection broke, and there will be another.
     pub(super) fn start_over(&mut self) {
-        let (waiters, from_host) = (std::mem::take(&mut self.waiters), self.from_host);
-        *self = Self {
-            waiters,
-            from_host,
-            ..Self::new(self.id, self.selection.clone(), self.wanted.clone(), self.started)
-        };
+        let waiters = std::mem::take(&mut self.waiters);
+        let Self { from_host, pressure, started, .. } = *self;
+        let new = Self::new(self.id, self.selection.clone(), self.wanted.clone(), started);
+        *self = Self { waiters, from_host, pressure, ..new };
     }
 
-    /// What of its groups is taken from the host's files. KVM's statistics of vCPUs are libvirt's, and come with their group.
-    pub(super) fn take_from_host(&mut self, groups: StatsGroups) {
+    /// What of its groups, these at most, is taken from the host's files. KVM's statistics of vCPUs are libvirt's, and come with
+    /// their group.
+    pub(super) fn take_from_host(&mut self, groups: StatsGroups, pressure: bool) {
         let kvm = if self.wanted.contains(&Group::VcpuKvm) { StatsGroups::VCPU } else { StatsGroups::NONE };
         self.from_host = self.groups.and(groups).without(kvm);
+        self.pressure = pressure && self.wanted.contains(&Group::Pressure);
     }
 
     /// What of `groups` needs no hypervisor.

@@ -8,6 +8,7 @@ use procfs::ProcessCGroup;
 use procfs::process::Process;
 
 use super::Doubt;
+use super::pressure::value;
 
 /// The folder of QEMU's own threads in the group of its domain.
 const EMULATOR: &str = "emulator";
@@ -66,16 +67,20 @@ impl Mounts {
         found
     }
 
+    /// The folder of version 2 of the domain whose QEMU is in `groups`.
+    pub(super) fn unified_folder(&self, groups: &[ProcessCGroup]) -> Option<PathBuf> {
+        let group = groups.iter().find(|group| group.hierarchy == 0)?;
+        self.unified.as_ref()?.folder_of_domain(Path::new(&group.pathname))
+    }
+
     /// The files of the domain whose QEMU is in `groups`.
     pub(super) fn cpu_files(&self, groups: &[ProcessCGroup]) -> CpuFiles {
-        let folder = |mount: &Option<Mount>, is_it: fn(&ProcessCGroup) -> bool| {
-            let group = groups.iter().find(|group| is_it(group))?;
-            mount.as_ref()?.folder_of_domain(Path::new(&group.pathname))
-        };
-        if let Some(folder) = folder(&self.unified, |group| group.hierarchy == 0) {
+        if let Some(folder) = self.unified_folder(groups) {
             return CpuFiles::V2(folder.join("cpu.stat"));
         }
-        match folder(&self.cpuacct, |group| group.controllers.iter().any(|controller| controller == "cpuacct")) {
+        let in_v1 = |group: &&ProcessCGroup| group.controllers.iter().any(|controller| controller == "cpuacct");
+        let folder = self.cpuacct.as_ref().zip(groups.iter().find(in_v1));
+        match folder.and_then(|(mount, group)| mount.folder_of_domain(Path::new(&group.pathname))) {
             Some(folder) => CpuFiles::V1 { usage: folder.join("cpuacct.usage"), stat: folder.join("cpuacct.stat") },
             None => CpuFiles::OfProcess,
         }
@@ -149,12 +154,6 @@ impl HaltPoll {
 
 fn text(path: &Path) -> Result<String, Doubt> {
     fs::read_to_string(path).map_err(|source: io::Error| Doubt::Unreadable { file: path.to_owned(), source })
-}
-
-/// The number behind `name` in a file of lines `name number`.
-fn value(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.trim().parse().ok()
 }
 
 #[cfg(test)]

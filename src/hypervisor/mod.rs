@@ -9,6 +9,7 @@
 mod agreement;
 mod cgroup;
 mod doubt;
+mod pressure;
 mod process;
 
 use std::collections::{BTreeSet, HashMap};
@@ -61,6 +62,8 @@ struct Guest {
     agreed: StatsGroups,
     constants: Constants,
     doubted: Option<Instant>,
+    /// When its process was looked for in vain.
+    unseen: Option<Instant>,
 }
 
 /// Where to take a domain's groups from.
@@ -81,6 +84,8 @@ pub struct FromHost {
     pub groups: StatsGroups,
     /// Whether libvirt is asked for those of domains whose files are doubted.
     pub falls_back: bool,
+    /// What its control group says of pressure.
+    pub pressure: bool,
 }
 
 /// What the files said before libvirt was asked.
@@ -153,6 +158,25 @@ impl HostFiles {
         }
     }
 
+    /// Adds what the control group of the domain that was started last in `records` says of pressure. Nothing is compared for
+    /// that: libvirt does not report it.
+    pub fn add_pressure(&self, uuid: Uuid, records: &mut Records) {
+        let guest = self.guest(uuid);
+        let mut guest = lock(&guest);
+        if guest.qemu.as_ref().is_none_or(|qemu| qemu.group().is_err()) {
+            if guest.unseen.is_some_and(|since| since.elapsed() < DOUBTED_FOR) {
+                return;
+            }
+            match self.open(uuid) {
+                Ok(qemu) => *guest = Guest { qemu: Some(qemu), doubted: guest.doubted, ..Guest::default() },
+                Err(_) => guest.unseen = Some(Instant::now()),
+            }
+        }
+        if let Some(Ok(Some(folder))) = guest.qemu.as_ref().map(Qemu::group) {
+            pressure::append(folder, records);
+        }
+    }
+
     fn guest(&self, uuid: Uuid) -> Arc<Mutex<Guest>> {
         Arc::clone(lock(&self.guests).entry(uuid).or_default())
     }
@@ -172,7 +196,7 @@ impl HostFiles {
     fn doubted(&self, uuid: Uuid, guest: &mut Guest, doubt: &Doubt) {
         // vCPUs that are plugged just now are no reason to stay with libvirt.
         let doubted = (!matches!(doubt, Doubt::OtherVcpus)).then(Instant::now);
-        *guest = Guest { doubted, ..Guest::default() };
+        *guest = Guest { doubted, unseen: guest.unseen, ..Guest::default() };
         // One line for each kind of doubt: a host has hundreds of domains.
         if lock(&self.logged).insert(format!("{:?}", mem::discriminant(doubt))) {
             tracing::info!(%uuid, "CPU statistics of this domain, and of others likewise, come from libvirt: {doubt}");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use procfs::process::{Process, Schedstat, Stat};
 use procfs::{FromBufRead, ProcError, ProcResult};
@@ -25,6 +25,8 @@ pub(super) struct Qemu {
     /// Its other threads.
     others: HashSet<i32>,
     files: CpuFiles,
+    /// Its control group of version 2.
+    group: Option<PathBuf>,
     halt_poll: Option<HaltPoll>,
 }
 
@@ -85,8 +87,10 @@ impl Qemu {
     fn open_one(pid: i32, mounts: &Mounts) -> ProcResult<Self> {
         let process = Process::new(pid)?;
         let started = process.stat()?.starttime;
-        let (files, halt_poll) = (mounts.cpu_files(&process.cgroups()?.0), HaltPoll::of(pid));
-        let mut qemu = Self { pid, started, vcpus: BTreeMap::new(), others: HashSet::new(), files, halt_poll };
+        let groups = process.cgroups()?.0;
+        let (files, group, halt_poll) = (mounts.cpu_files(&groups), mounts.unified_folder(&groups), HaltPoll::of(pid));
+        let (vcpus, others) = (BTreeMap::new(), HashSet::new());
+        let mut qemu = Self { pid, started, vcpus, others, files, group, halt_poll };
         for tid in threads(pid)? {
             match qemu.vcpu_of(&process, tid) {
                 Some(number) => drop(qemu.vcpus.insert(number, tid)),
@@ -142,6 +146,12 @@ impl Qemu {
             None => of_process(&stat)?,
         };
         Ok(Reading { cpu, vcpus })
+    }
+
+    /// Its control group of version 2, if it has one and the process is the same.
+    pub(super) fn group(&self) -> Result<Option<&Path>, Doubt> {
+        let started = Process::new(self.pid)?.stat()?.starttime;
+        if started == self.started { Ok(self.group.as_deref()) } else { Err(Doubt::NoProcess) }
     }
 
     /// How long its vCPUs have polled before halting, if the kernel lets that be read.

@@ -16,7 +16,7 @@ pub(super) fn fetch(
     session: &mut Session,
     domains: &[Uuid],
     request: StatsRequest,
-    FromHost { groups: from_host, falls_back }: FromHost,
+    FromHost { groups: from_host, falls_back, pressure }: FromHost,
 ) -> Result<Records, LibvirtError> {
     session.find(domains)?;
     let (mut by_host, mut by_libvirt, mut compared) = (Vec::new(), Vec::new(), Vec::new());
@@ -38,10 +38,16 @@ pub(super) fn fetch(
     }
     let mut records = Records::default();
     let without = StatsRequest { groups: request.groups.without(from_host), ..request };
+    let add_pressure = |uuid, id: Option<u32>, records: &mut Records| {
+        if pressure && id.is_some() {
+            session.host.add_pressure(uuid, records);
+        }
+    };
     fetch_of(session, &by_host, without, &mut records, |uuid, id, records| {
         session.host.complete(uuid, id, from_host, records);
+        add_pressure(uuid, id, records);
     })?;
-    fetch_of(session, &by_libvirt, request, &mut records, |_, _, _| {})?;
+    fetch_of(session, &by_libvirt, request, &mut records, add_pressure)?;
     compare(session, &compared, from_host, &records);
     if records.len() < domains.len() {
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();

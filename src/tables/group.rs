@@ -38,6 +38,8 @@ pub enum Source {
     Stats(StatsGroups),
     /// A background probe that names the group: its records have keys of the exporter's own.
     Probe,
+    /// The host's files about the domain's QEMU: its records have keys of the exporter's own.
+    HostFiles,
     /// The domains' definitions: all rows of the group are without keys, in a table of their own.
     Definition,
 }
@@ -158,7 +160,7 @@ impl Group {
     pub const fn stats(self) -> StatsGroups {
         match self.info().source {
             Source::Stats(flag) => flag,
-            Source::Probe | Source::Definition => StatsGroups::NONE,
+            Source::Probe | Source::HostFiles | Source::Definition => StatsGroups::NONE,
         }
     }
 

@@ -21,6 +21,7 @@ mod iothread;
 mod kind;
 mod memory;
 mod perf;
+mod pressure;
 mod row;
 mod state;
 mod vcpu;
@@ -48,6 +49,7 @@ group::groups! {
     Dirtyrate = dirtyrate,
     Vm = vm,
     VcpuKvm = vcpu_kvm,
+    Pressure = pressure,
     Host = host,
 }
 

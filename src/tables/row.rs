@@ -166,7 +166,11 @@ impl Row {
     /// The keys, if they are libvirt's own.
     pub(crate) fn libvirt_keys(&self) -> Keys {
         let group = self.keys.first().and_then(|key| Group::of_key(key));
-        if group.is_some_and(|group| group.info().source == Source::Probe) { &[] } else { self.keys }
+        if group.is_some_and(|group| matches!(group.info().source, Source::Probe | Source::HostFiles)) {
+            &[]
+        } else {
+            self.keys
+        }
     }
 
     /// A counter: one key, one sample.

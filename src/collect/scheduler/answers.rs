@@ -40,18 +40,17 @@ impl Scheduler {
         self.next_run += 1;
         let wanted = self.config.collection.groups.iter().filter(|group| selection.wants(**group)).copied().collect();
         let mut run = Run::new(self.next_run, selection, wanted, now);
-        run.take_from_host(self.host_groups());
+        let local = self.has_host_files();
+        let by_host = local && self.config.collection.cpu_source != CpuSource::Libvirt;
+        run.take_from_host(if by_host { hypervisor::GROUPS } else { StatsGroups::NONE }, local);
         run.waiters.push(waiter);
         self.runs.insert(run.id, run);
     }
 
-    /// The groups that are read from the host's files, of QEMU's domains of the daemon on this host.
-    fn host_groups(&self) -> StatsGroups {
+    /// Whether the domains' QEMUs run on this host, and may be looked at there.
+    fn has_host_files(&self) -> bool {
         let is_qemu = self.daemon.versions.as_ref().is_none_or(|versions| versions.driver == "QEMU");
-        match self.config.collection.cpu_source {
-            CpuSource::Auto | CpuSource::Host if is_qemu && self.config.libvirt.uri.is_local() => hypervisor::GROUPS,
-            _ => StatsGroups::NONE,
-        }
+        is_qemu && self.config.libvirt.uri.is_local()
     }
 
     /// Answers the requests of a run that cannot wait any longer, with what has arrived.

@@ -58,7 +58,7 @@ impl Scheduler {
                 let now = self.now.at;
                 let Some(run) = self.runs.get_mut(&id) else { break };
                 run.queue.remove(position);
-                if batch.kind == Kind::WithoutMonitor && batch.groups.is_empty() {
+                if batch.kind == Kind::WithoutMonitor && batch.groups.is_empty() && !run.pressure {
                     run.give_up(&batch, batch.reason);
                     continue;
                 }
@@ -145,8 +145,10 @@ impl Scheduler {
         };
         match batch.kind {
             Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
-                let groups = self.runs.get(&run).map(|run| run.from_host.and(batch.groups)).unwrap_or_default();
-                let from_host = FromHost { groups, falls_back: self.config.collection.cpu_source == CpuSource::Auto };
+                let run = self.runs.get(&run);
+                let groups = run.map(|run| run.from_host.and(batch.groups)).unwrap_or_default();
+                let falls_back = self.config.collection.cpu_source == CpuSource::Auto;
+                let from_host = FromHost { groups, falls_back, pressure: run.is_some_and(|run| run.pressure) };
                 Task::Stats { domains: batch.domains.clone(), request: request(None), from_host }
             }
             Kind::Inactive => {

@@ -39,6 +39,7 @@ const OF_DOMAINS: &[Attribute] = &[
     text("monitor", "libvirt.monitor.name"),
     text("bank", "libvirt.cache.bank.id"),
     text("node", "libvirt.numa.node.id"),
+    text("host_device", "libvirt.host.device"),
     text("package", "libvirt.cpu.package.id"),
     text("mode", "libvirt.dirty_rate.mode"),
     text("key", "libvirt.stats.key"),
