@@ -43,6 +43,9 @@ fn steady(daemon: &FakeLibvirtd, more: &str) -> (Scraper, BTreeSet<String>) {
     (scraper, keys)
 }
 
+/// No earlier value stands for what is missing.
+const EVERY_GROUP_AT_ONCE: &str = ", intervals: {iothread: 0s, dirtyrate: 0s}";
+
 #[test]
 fn a_domain_that_is_busy_once_or_some_times_is_whole() {
     let daemon = daemon(10);
@@ -134,7 +137,7 @@ fn a_monitor_that_does_not_answer_another_client_is_not_waited_for() {
 #[test]
 fn each_group_that_libvirt_leaves_out_is_named() {
     let daemon = daemon(2);
-    let (scraper, _) = steady(&daemon, "");
+    let (scraper, _) = steady(&daemon, EVERY_GROUP_AT_ONCE);
     let groups = [
         (group::BALLOON, Group::Balloon),
         (group::BLOCK, Group::Block),
@@ -167,7 +170,7 @@ fn each_group_that_libvirt_leaves_out_is_named() {
 #[test]
 fn a_busy_domain_is_noticed_in_a_selection_of_any_group() {
     let daemon = daemon(2);
-    let (scraper, _) = steady(&daemon, "");
+    let (scraper, _) = steady(&daemon, EVERY_GROUP_AT_ONCE);
     daemon.faults().busy_domain("vm-1", Times::Always);
     for group in [Group::Balloon, Group::Block, Group::Dirtyrate] {
         let selection = Selection { groups: Some(BTreeSet::from([group])), ..Selection::default() };

@@ -15,9 +15,8 @@ use super::worker::Worker;
 use super::{Collection, CollectorStats, Selection};
 use crate::config::Config;
 use crate::domains::{Arrived, Inbox, Snapshot};
-use crate::hypervisor::HostFiles;
 use crate::libvirt::{ErrorClass, LibvirtError, OpenGuard};
-use crate::probes::Task;
+use crate::probes::{Shared, Task};
 
 /// What arrives at the engine.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ pub(super) struct Engine {
     incoming: mpsc::Receiver<Incoming>,
     messages: mpsc::Sender<Incoming>,
     inbox: Arc<Inbox>,
-    host: Arc<HostFiles>,
+    shared: Arc<Shared>,
     workers: HashMap<WorkerId, Handle>,
     replies: Replies,
     stats: Arc<Mutex<CollectorStats>>,
@@ -79,8 +78,8 @@ impl Engine {
         let (uri, shown_uri) =
             (config.libvirt.uri.as_str().to_owned(), config.libvirt.uri.redacted().as_str().to_owned());
         let scheduler = Scheduler::new(config, fastrand::Rng::new(), now());
-        let (inbox, host, workers, replies) = (Arc::default(), Arc::default(), HashMap::new(), Replies::default());
-        Self { scheduler, shown_uri, uri, incoming, messages, inbox, host, workers, replies, stats }
+        let (inbox, shared, workers, replies) = (Arc::default(), Arc::default(), HashMap::new(), Replies::default());
+        Self { scheduler, shown_uri, uri, incoming, messages, inbox, shared, workers, replies, stats }
     }
 
     /// Works until it is told to stop. Sleeps whenever nothing is under way.
@@ -195,8 +194,8 @@ impl Engine {
     fn start(&mut self, id: WorkerId, role: Role) -> bool {
         let (tasks, incoming) = mpsc::channel();
         let (uri, inbox, messages) = (self.uri.clone(), Arc::clone(&self.inbox), self.messages.clone());
-        let (guard, host) = (OpenGuard::default(), Arc::clone(&self.host));
-        let worker = Worker { id, role, uri, guard: guard.clone(), inbox, host, tasks: incoming, messages };
+        let (guard, shared) = (OpenGuard::default(), Arc::clone(&self.shared));
+        let worker = Worker { id, role, uri, guard: guard.clone(), inbox, shared, tasks: incoming, messages };
         let started = thread::Builder::new().name(format!("libvirt-{id}")).spawn(move || worker.run()).is_ok();
         if started {
             self.workers.insert(id, Handle { tasks, guard });

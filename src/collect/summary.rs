@@ -31,8 +31,8 @@ pub(super) struct Summary {
     pub(super) active: bool,
     /// The groups of which it has what only the hypervisor's answer can have given.
     pub(super) answers: StatsGroups,
-    /// The groups that come from the host's files, and those that should have.
-    pub(super) from_host: StatsGroups,
+    /// The groups that come from elsewhere than this reply, and those that should have.
+    pub(super) elsewhere: StatsGroups,
     pub(super) unread: StatsGroups,
     /// Whether `block.count` says that there are disks.
     pub(super) has_disks: bool,
@@ -208,8 +208,8 @@ fn summary_of(record: &DomainRecord<'_>, keys: &[KeyFacts], counts: &mut [usize]
         interfaces: has_interfaces.then(|| interfaces.finish()),
         sizes: has_sizes.then(|| sizes.finish()),
     };
-    let DomainRecord { uuid, from_host, unread, .. } = *record;
-    Summary { uuid, size, devices, active: record.is_active(), answers, from_host, unread, has_disks: counted_disks }
+    let DomainRecord { uuid, elsewhere, unread, .. } = *record;
+    Summary { uuid, size, devices, active: record.is_active(), answers, elsewhere, unread, has_disks: counted_disks }
 }
 
 fn hash(param: Param<'_>, hasher: &mut impl std::hash::Hasher) {

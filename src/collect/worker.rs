@@ -7,9 +7,8 @@ use super::message::Message;
 use super::pool::{JobId, Role, WorkerId};
 use super::summary::{Summaries, summaries_of};
 use crate::domains::Inbox;
-use crate::hypervisor::HostFiles;
 use crate::libvirt::{Connection, LibvirtError, OpenGuard};
-use crate::probes::{ConnectInfo, Outcome, Session, Task};
+use crate::probes::{ConnectInfo, Outcome, Session, Shared, Task};
 
 /// What the thread is started with.
 pub(super) struct Worker {
@@ -21,7 +20,7 @@ pub(super) struct Worker {
     /// Where events go.
     pub(super) inbox: Arc<Inbox>,
     /// Shared by all workers.
-    pub(super) host: Arc<HostFiles>,
+    pub(super) shared: Arc<Shared>,
     pub(super) tasks: mpsc::Receiver<(JobId, Task)>,
     pub(super) messages: mpsc::Sender<Incoming>,
 }
@@ -42,7 +41,7 @@ impl Worker {
             }
             Err(error) => return self.tell(Message::Opened(id, Err(error))),
         };
-        let mut session = Session::new(connection, Arc::clone(&self.host));
+        let mut session = Session::new(connection, Arc::clone(&self.shared));
         while let Ok((job, task)) = self.tasks.recv() {
             let outcome = session.perform(task, &|| self.tell(Message::Alive(id)));
             let broken = !session.is_alive();

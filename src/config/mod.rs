@@ -106,6 +106,8 @@ pub struct Collection {
     pub groups: List<Group>,
     /// Where CPU times of domains and vCPUs come from.
     pub cpu_source: CpuSource,
+    /// How often groups that change seldom are asked for.
+    pub intervals: Intervals,
     /// Whether the lower layers of a disk's backing chain are exported too.
     pub backing_chain: bool,
     /// What is exported of domains that are shut off.
@@ -146,6 +148,7 @@ impl Default for Collection {
         Self {
             groups: List::of(Group::ALL.iter().filter(|group| group.info().default).copied()),
             cpu_source: CpuSource::Auto,
+            intervals: Intervals::default(),
             backing_chain: false,
             inactive_domains: InactiveDomains::State,
             workers: 4,
@@ -156,6 +159,27 @@ impl Default for Collection {
             resync_interval: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(5 * 60),
         }
+    }
+}
+
+/// How often groups that change seldom are asked for; zero is in every collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping of groups, such as `iothread: 5m`")]
+pub struct Intervals {
+    /// I/O threads.
+    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
+    pub iothread: Duration,
+    /// Dirty rates.
+    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
+    pub dirtyrate: Duration,
+    /// KVM's statistics of the domain, some of which are counters.
+    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
+    pub vm: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { iothread: Duration::from_secs(5 * 60), dirtyrate: Duration::from_secs(60), vm: Duration::ZERO }
     }
 }
 

@@ -181,7 +181,7 @@ fn each_bad_document_gets_one_sentence() {
     let cases = [
         (
             "collection:\n  deadlin: 8s\n",
-            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `cpu_source`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`, `idle_timeout`",
+            "x.yaml:2:3: collection: unknown key `deadlin`, expected one of `groups`, `cpu_source`, `intervals`, `backing_chain`, `inactive_domains`, `workers`, `batch_size`, `min_interval`, `deadline`, `timeout_offset`, `resync_interval`, `idle_timeout`",
         ),
         (
             "libvirtd:\n  uri: a\n",

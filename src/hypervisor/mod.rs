@@ -140,20 +140,20 @@ impl HostFiles {
         let Guest { qemu, agreed, id: known, doubted, .. } = &mut *guest;
         let reading = match qemu {
             Some(qemu) if agreed.contains(groups) && *known == id => qemu.read(),
-            _ if doubted.is_some() => return records.note_from_host(groups, false),
+            _ if doubted.is_some() => return records.note_elsewhere(groups, false),
             _ => Err(Doubt::NoProcess),
         };
         match reading {
             Ok(reading) => {
                 let halt_poll = guest.qemu.as_ref().and_then(Qemu::halt_poll).or_else(|| polled_by_vcpus(records));
                 append(&reading, halt_poll, &guest.constants, groups, records);
-                records.note_from_host(groups, true);
+                records.note_elsewhere(groups, true);
             }
             // It was started again, or vCPUs were plugged: not a reason to stay with libvirt.
             Err(doubt) => {
                 tracing::debug!(%uuid, "the host's files of a domain have changed: {doubt}");
                 *guest = Guest::default();
-                records.note_from_host(groups, false);
+                records.note_elsewhere(groups, false);
             }
         }
     }
@@ -247,7 +247,7 @@ fn append(
 
 /// How long vCPUs polled with success and in vain, in nanoseconds, where the record has KVM's statistics of each.
 fn polled_by_vcpus(records: &Records) -> Option<(u64, u64)> {
-    let record = records.domains().last()?;
+    let record = records.domain(records.len().checked_sub(1)?);
     let sum = |suffix: &str| {
         let of_vcpu = |param: Param<'_>| match param.value {
             ParamValue::ULLong(nanos) if param.key.starts_with("vcpu.") && param.key.ends_with(suffix) => Some(nanos),

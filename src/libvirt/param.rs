@@ -67,8 +67,8 @@ pub struct DomainRecord<'a> {
     pub uuid: Uuid,
     /// The id of this run of the domain; `None` while it is shut off. It changes at every start.
     pub id: Option<u32>,
-    /// Groups whose parameters did not come from libvirt but from the host's files.
-    pub from_host: StatsGroups,
+    /// Groups whose parameters did not come with this reply, but from the host's files or from an earlier reply.
+    pub elsewhere: StatsGroups,
     /// Groups that were to come from there and did not.
     pub unread: StatsGroups,
     records: &'a Records,
@@ -106,7 +106,7 @@ struct Domain {
     name: Span,
     uuid: Uuid,
     id: Option<u32>,
-    from_host: StatsGroups,
+    elsewhere: StatsGroups,
     unread: StatsGroups,
     first: usize,
 }
@@ -140,14 +140,14 @@ impl Records {
     /// Starts the next domain; parameters pushed from here on are its own.
     pub fn push_domain(&mut self, name: &str, uuid: Uuid, id: Option<u32>) {
         let name = self.push_text(name);
-        let (from_host, unread) = (StatsGroups::NONE, StatsGroups::NONE);
-        self.domains.push(Domain { name, uuid, id, from_host, unread, first: self.params.len() });
+        let (elsewhere, unread) = (StatsGroups::NONE, StatsGroups::NONE);
+        self.domains.push(Domain { name, uuid, id, elsewhere, unread, first: self.params.len() });
     }
 
-    /// Notes whether these groups of the domain started last have come from the host's files.
-    pub fn note_from_host(&mut self, groups: StatsGroups, came: bool) {
+    /// Notes whether these groups of the domain started last, which were not part of the reply, have come from elsewhere.
+    pub fn note_elsewhere(&mut self, groups: StatsGroups, came: bool) {
         if let Some(domain) = self.domains.last_mut() {
-            let noted = if came { &mut domain.from_host } else { &mut domain.unread };
+            let noted = if came { &mut domain.elsewhere } else { &mut domain.unread };
             *noted |= groups;
         }
     }
@@ -206,7 +206,7 @@ impl Records {
             name: self.text(domain.name),
             uuid: domain.uuid,
             id: domain.id,
-            from_host: domain.from_host,
+            elsewhere: domain.elsewhere,
             unread: domain.unread,
             records: self,
             first: domain.first,

@@ -10,6 +10,7 @@ mod host;
 mod inactive;
 mod info;
 mod listing;
+mod paced;
 mod session;
 mod stats;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Task};
+pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
 
 use crate::config::{Config, Group};
 use crate::domains::{DefinitionFailure, Domain};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::paced::Paced;
 use super::{
     ADDRESSES, DEFINITIONS, INACTIVE, INFO, LISTING, Probe, STATS, Scope, Subject, addresses, control, definitions,
     inactive, info, listing, stats,
 };
-use crate::config::MetadataLabels;
+use crate::config::{Intervals, MetadataLabels};
 use crate::domains::{Addresses, DefinitionError, DefinitionFailure, Listing, Metadata};
 use crate::hypervisor::{FromHost, HostFiles};
 use crate::libvirt::{
@@ -36,6 +37,8 @@ pub enum Task {
         request: StatsRequest,
         /// What of them is read from the host's files where these are believed.
         from_host: FromHost,
+        /// How often some groups are asked for.
+        intervals: Intervals,
     },
     /// Fetch the statistics of all domains that are shut off.
     Inactive {
@@ -142,22 +145,29 @@ pub struct ConnectInfo {
     pub unknown_events: Vec<&'static str>,
 }
 
+/// What all sessions have in common.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub(super) host: HostFiles,
+    pub(super) paced: Paced,
+}
+
 /// A connection with the handles of the domains that it has been asked about.
 #[derive(Debug)]
 pub struct Session {
     /// They hold references to the connection, and are dropped before it.
     pub(super) handles: HashMap<Uuid, Domain>,
     pub(super) connection: Connection,
-    pub(super) host: Arc<HostFiles>,
+    pub(super) shared: Arc<Shared>,
     /// How many domains there were when they were listed last.
     listed: usize,
 }
 
 impl Session {
-    /// Over this connection, with the files of the host that is the same for all sessions.
+    /// Over this connection.
     #[must_use]
-    pub fn new(connection: Connection, host: Arc<HostFiles>) -> Self {
-        Self { handles: HashMap::new(), connection, host, listed: 0 }
+    pub fn new(connection: Connection, shared: Arc<Shared>) -> Self {
+        Self { handles: HashMap::new(), connection, shared, listed: 0 }
     }
 
     /// Whether the connection stands.
@@ -174,8 +184,8 @@ impl Session {
         match task {
             Task::List => listing::fetch(self, alive).map(Outcome::Listed),
             Task::Control(domains) => control::fetch(self, &domains, alive).map(Outcome::Controlled),
-            Task::Stats { domains, request, from_host } => {
-                stats::fetch(self, &domains, request, from_host).map(Outcome::Records)
+            Task::Stats { domains, request, from_host, intervals } => {
+                stats::fetch(self, &domains, request, from_host, intervals).map(Outcome::Records)
             }
             Task::Inactive { request, wanted } => inactive::fetch(self, request, &wanted).map(Outcome::Records),
             Task::Info { inactive, groups, wanted } => {

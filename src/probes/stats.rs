@@ -1,10 +1,12 @@
 //! Statistics of running domains, several in one call.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::{Probe, Scope, Session, WaitsFor};
+use crate::config::Intervals;
 use crate::hypervisor::{Before, FromHost, Source};
 use crate::libvirt::{LibvirtError, Records, StatsGroups, StatsRequest};
 
@@ -17,6 +19,7 @@ pub(super) fn fetch(
     domains: &[Uuid],
     request: StatsRequest,
     FromHost { groups: from_host, falls_back, pressure }: FromHost,
+    intervals: Intervals,
 ) -> Result<Records, LibvirtError> {
     session.find(domains)?;
     let (mut by_host, mut by_libvirt, mut compared) = (Vec::new(), Vec::new(), Vec::new());
@@ -25,7 +28,7 @@ pub(super) fn fetch(
     } else {
         let may_ask = request.groups.contains(from_host);
         for uuid in domains {
-            match session.host.source_of(*uuid, from_host, may_ask) {
+            match session.shared.host.source_of(*uuid, from_host, may_ask) {
                 Source::Host => by_host.push(*uuid),
                 Source::Libvirt if !falls_back || !may_ask => by_host.push(*uuid),
                 Source::Libvirt => by_libvirt.push(*uuid),
@@ -40,14 +43,14 @@ pub(super) fn fetch(
     let without = StatsRequest { groups: request.groups.without(from_host), ..request };
     let add_pressure = |uuid, id: Option<u32>, records: &mut Records| {
         if pressure && id.is_some() {
-            session.host.add_pressure(uuid, records);
+            session.shared.host.add_pressure(uuid, records);
         }
     };
-    fetch_of(session, &by_host, without, &mut records, |uuid, id, records| {
-        session.host.complete(uuid, id, from_host, records);
+    fetch_due(session, &by_host, without, intervals, &mut records, |uuid, id, records| {
+        session.shared.host.complete(uuid, id, from_host, records);
         add_pressure(uuid, id, records);
     })?;
-    fetch_of(session, &by_libvirt, request, &mut records, add_pressure)?;
+    fetch_due(session, &by_libvirt, request, intervals, &mut records, add_pressure)?;
     compare(session, &compared, from_host, &records);
     if records.len() < domains.len() {
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
@@ -55,6 +58,30 @@ pub(super) fn fetch(
         vanished.for_each(|uuid| drop(session.handles.remove(uuid)));
     }
     Ok(records)
+}
+
+/// Appends the records of `domains`. Groups that have an interval are asked of those domains alone for which they are due.
+fn fetch_due(
+    session: &Session,
+    domains: &[Uuid],
+    request: StatsRequest,
+    intervals: Intervals,
+    records: &mut Records,
+    mut complete: impl FnMut(Uuid, Option<u32>, &mut Records),
+) -> Result<(), LibvirtError> {
+    let (paced, now) = (&session.shared.paced, Instant::now());
+    let mut by_rest: BTreeMap<StatsGroups, Vec<Uuid>> = BTreeMap::new();
+    for uuid in domains {
+        by_rest.entry(paced.rest(*uuid, request.groups, intervals, now)).or_default().push(*uuid);
+    }
+    for (rest, domains) in by_rest {
+        let due = StatsRequest { groups: request.groups.without(rest), ..request };
+        fetch_of(session, &domains, due, records, |uuid, id, records| {
+            paced.complete(request.groups, rest, intervals, records, now);
+            complete(uuid, id, records);
+        })?;
+    }
+    Ok(())
 }
 
 /// Appends the records of `domains`. Of no group they are empty, and tell that the domains run.
@@ -85,7 +112,7 @@ fn compare(session: &Session, compared: &[(Uuid, Before)], groups: StatsGroups, 
     }
     for record in records.domains() {
         if let Some((_, before)) = compared.iter().find(|(uuid, _)| *uuid == record.uuid) {
-            session.host.compare(&record, groups, before);
+            session.shared.host.compare(&record, groups, before);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::collect::run::{Batch, Kind, RunId, Running};
 use crate::collect::summary::Summary;
 use crate::config::CpuSource;
 use crate::domains::Domain;
+use crate::hypervisor;
 use crate::libvirt::{ControlState, StatsGroups};
 use crate::probes::Task;
 
@@ -28,12 +29,12 @@ impl Scheduler {
         let lack = |record: &Summary| {
             let mut answered = self.domains.companion(record.uuid).map(|state| state.run.answered).unwrap_or_default();
             let definition = self.domains.get(record.uuid).and_then(Domain::metadata);
-            let by_libvirt = judged.without(record.from_host | record.unread);
+            let by_libvirt = judged.without(record.elsewhere | record.unread);
             let lack = self.daemon.answers.judge(&mut answered, record, by_libvirt, definition, waited);
             if let Some(state) = self.domains.companion_mut(record.uuid) {
                 state.run.answered = answered;
             }
-            let again = if falls_back { record.unread } else { StatsGroups::NONE };
+            let again = if falls_back { record.unread } else { record.unread.without(hypervisor::GROUPS) };
             Lack { missing: lack.missing | record.unread, again: lack.again | again, ..lack }
         };
         records.iter().map(lack).collect()

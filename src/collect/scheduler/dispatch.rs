@@ -145,11 +145,11 @@ impl Scheduler {
         };
         match batch.kind {
             Kind::Full | Kind::Wait | Kind::BehindStuckCall | Kind::WithoutMonitor => {
-                let run = self.runs.get(&run);
+                let (run, intervals) = (self.runs.get(&run), self.config.collection.intervals);
                 let groups = run.map(|run| run.from_host.and(batch.groups)).unwrap_or_default();
                 let falls_back = self.config.collection.cpu_source == CpuSource::Auto;
                 let from_host = FromHost { groups, falls_back, pressure: run.is_some_and(|run| run.pressure) };
-                Task::Stats { domains: batch.domains.clone(), request: request(None), from_host }
+                Task::Stats { domains: batch.domains.clone(), request: request(None), from_host, intervals }
             }
             Kind::Inactive => {
                 Task::Inactive { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(run) }
