@@ -1,15 +1,21 @@
-//! The exporter's own log: one line per event on stderr, as logfmt or JSON.
+//! The exporter's own log: one line per event on stderr, as logfmt or JSON, with the fields of Prometheus' own log: `ts`, `level`,
+//! `caller`, `msg`, and then those of the event.
 //!
 //! Level and format come from the configuration alone. `RUST_LOG` is not read: a service must not log differently
 //! because of a variable left in its environment.
 
+use std::time::SystemTime;
 use std::{fmt, io};
 
+use serde_json::Value;
 use thiserror::Error;
-use tracing::Subscriber;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, registry};
@@ -79,14 +85,105 @@ fn lines<W>(format: LogFormat, writer: W) -> Lines
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    match format {
-        LogFormat::Logfmt => tracing_subscriber::fmt::layer()
-            .event_format(tracing_logfmt::EventsFormatter::default())
-            .fmt_fields(tracing_logfmt::FieldsFormatter::default())
-            .with_writer(writer)
-            .boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
+    tracing_subscriber::fmt::layer().event_format(Line(format)).with_writer(writer).boxed()
+}
+
+/// How an event is written.
+struct Line(LogFormat);
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let metadata = event.metadata();
+        // The name of the file alone, as in Prometheus: the path would be that of the machine that compiled a dependency.
+        let file = metadata.file().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+        let mut fields = Fields(vec![
+            ("ts", humantime::format_rfc3339_millis(SystemTime::now()).to_string().into()),
+            ("level", metadata.level().as_str().to_ascii_lowercase().into()),
+            ("caller", format!("{file}:{}", metadata.line().unwrap_or_default()).into()),
+            ("msg", Value::Null),
+        ]);
+        event.record(&mut fields);
+        match self.0 {
+            LogFormat::Logfmt => {
+                for (number, (name, value)) in fields.0.iter().enumerate() {
+                    let separator = if number == 0 { "" } else { " " };
+                    write!(writer, "{separator}{name}={}", logfmt(value))?;
+                }
+                writer.write_str("\n")
+            }
+            LogFormat::Json => {
+                for (number, (name, value)) in fields.0.iter().enumerate() {
+                    let separator = if number == 0 { '{' } else { ',' };
+                    write!(writer, "{separator}\"{name}\":{value}")?;
+                }
+                writer.write_str("}\n")
+            }
+        }
     }
+}
+
+/// The fields of a line, in their order.
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn set(&mut self, field: &Field, value: Value) {
+        let name = if field.name() == "message" { "msg" } else { field.name() };
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field, format!("{value:?}").into());
+    }
+}
+
+/// A value of logfmt: text is quoted where it would not be one word.
+fn logfmt(value: &Value) -> String {
+    let Value::String(text) = value else { return value.to_string() };
+    let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '=' | '\\');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.clone();
+    }
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            _ if character.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -115,7 +212,15 @@ mod tests {
         let (subscriber, _) = subscriber(config::Log { level, format }, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("not at this level");
-            tracing::warn!(uri = "test:///default", domain = "a \"b\"\nc", tries = 3, "connection lost");
+            let domain = "a \"b\"\nc\x1b[2J";
+            tracing::warn!(
+                uri = "test:///default",
+                domain,
+                tries = 3,
+                lasted = 0.5,
+                is_first = true,
+                "connection lost"
+            );
         });
         let bytes = captured.0.lock().expect("not poisoned").clone();
         String::from_utf8(bytes).expect("UTF-8")
@@ -126,10 +231,12 @@ mod tests {
         let line = logged(LogLevel::Info, LogFormat::Logfmt);
         let (time, rest) = line.split_once(' ').expect("fields");
         assert!(time.starts_with("ts=20") && time.ends_with('Z'), "{line}");
+        let (caller, rest) = rest.split_once(" msg=").expect("a message");
+        let number = caller.strip_prefix("level=warn caller=log.rs:").expect("level and caller");
+        assert!(number.parse::<u32>().is_ok(), "{line}");
         assert_eq!(
             rest,
-            "level=warn target=domstats_exporter::log::tests message=\"connection lost\" uri=test:///default \
-             domain=\"a \\\"b\\\"\\nc\" tries=3\n"
+            "\"connection lost\" uri=test:///default domain=\"a \\\"b\\\"\\nc\\u001b[2J\" tries=3 lasted=0.5 is_first=true\n"
         );
     }
 
@@ -138,11 +245,12 @@ mod tests {
         let line = logged(LogLevel::Info, LogFormat::Json);
         assert_eq!(line.matches('\n').count(), 1);
         let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert!(object["timestamp"].as_str().is_some_and(|time| time.starts_with("20")));
-        assert_eq!(object["level"], "WARN");
-        assert_eq!(object["message"], "connection lost");
+        assert!(line.starts_with("{\"ts\":\"20"), "{line}");
+        assert!(object["caller"].as_str().is_some_and(|caller| caller.starts_with("log.rs:")));
+        assert_eq!(object["level"], "warn");
+        assert_eq!(object["msg"], "connection lost");
         assert_eq!(object["uri"], "test:///default");
-        assert_eq!(object["domain"], "a \"b\"\nc");
+        assert_eq!(object["domain"], "a \"b\"\nc\x1b[2J");
         assert_eq!(object["tries"], 3);
     }
 
@@ -168,7 +276,7 @@ mod tests {
         let text = String::from_utf8(bytes).expect("UTF-8");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].starts_with("ts=") && lines[0].contains("message=one"), "{text}");
-        assert!(lines[1].starts_with('{') && lines[1].contains("\"message\":\"two\""), "{text}");
+        assert!(lines[0].starts_with("ts=") && lines[0].contains("msg=one"), "{text}");
+        assert!(lines[1].starts_with('{') && lines[1].contains("\"msg\":\"two\""), "{text}");
     }
 }

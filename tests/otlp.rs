@@ -206,7 +206,7 @@ fn an_answer_that_cannot_be_read_is_an_answer() {
         let receiver = Receiver::start(None);
         receiver.script([Behaviour::Garbled, Behaviour::Garbled, Behaviour::Plain]);
         let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
-        exporter.wait_for_log("message=\"the receiver accepts pushes\" ");
+        exporter.wait_for_log("msg=\"the receiver accepts pushes\" ");
         assert_eq!(exports(&receiver.next(), "success"), Some(3.0));
         let log = exporter.log();
         assert_eq!(log.matches("its answer cannot be read").count(), 1, "{log}");
@@ -333,7 +333,7 @@ fn a_series_ends_once() {
     assert_eq!(last[name].start_time_unix_nano, first.start_time_unix_nano);
 }
 
-/// Deltas add up to what the counters grew by, also over pushes that nobody took and collections that a domain was not in.
+/// Deltas add up to what the counters grew by, also over pushes that were not accepted and collections that a domain was not in.
 #[test]
 fn deltas_add_up() {
     const OF_VM0: &str = "libvirt.domain.cpu.time{libvirt.domain.name=\"vm-0\"";
@@ -386,7 +386,7 @@ fn the_last_push_comes_at_the_end() {
     exporter.signal("-TERM");
     assert_eq!(exporter.process.wait().unwrap().code(), Some(0));
     assert_eq!(receiver.received().len(), 1);
-    // With nobody there it does not take long either.
+    // Without a receiver it does not take long either.
     let address = free_address();
     let config = config.replace(&receiver.address.to_string(), &address.to_string());
     let mut exporter = Pushing::start(folder(), &config, &[]);
