@@ -2,7 +2,7 @@
 //! `cargo run --locked --example manual -- FOLDER`.
 //!
 //! Nothing is said twice: domstats-exporter(8) is the definition of the command line, domstats-exporter.yaml(5) is
-//! config.example.yaml. Only what stands in neither is written here.
+//! config.example.yaml. Only what is in neither is written here.
 
 #[path = "licences.rs"]
 pub mod licences;
@@ -106,8 +106,8 @@ pub fn program_page(command: &Command) -> String {
     }
     page.control("PP", []);
     page.text([roman(
-        "The exporter asks libvirt over its read-only socket and changes nothing. While libvirt cannot be reached it \
-         answers all the same, with libvirt_up 0 and its own metrics.",
+        "The exporter queries libvirt over its read-only socket and changes nothing. While libvirt is unreachable it \
+         still responds, with libvirt_up 0 and its own metrics.",
     )]);
 
     page.control("SH", ["COMMANDS"]);
@@ -125,7 +125,8 @@ pub fn program_page(command: &Command) -> String {
     }
 
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let (examples, codes) = after.split_once("Exit codes: ").unwrap_or((&after, ""));
+    let (rest, codes) = after.split_once("Exit codes: ").unwrap_or((&after, ""));
+    let (examples, environment) = rest.split_once("Environment:\n").unwrap_or((rest, ""));
     page.control("SH", ["EXAMPLES"]);
     for example in examples.lines().skip(1).filter(|line| !line.is_empty()).collect::<Vec<_>>().chunks(2) {
         let [line, meaning] = example else { continue };
@@ -135,11 +136,15 @@ pub fn program_page(command: &Command) -> String {
     page.text([roman(codes)]);
 
     page.control("SH", ["SIGNALS"]);
-    entry(&mut page, [bold("SIGHUP")], &Some("Read the configuration anew. A bad one changes nothing.".into()));
+    entry(
+        &mut page,
+        [bold("SIGHUP")],
+        &Some("Reload the configuration. If it is invalid, the previous one stays active.".into()),
+    );
     entry(
         &mut page,
         [bold("SIGTERM"), roman(", "), bold("SIGINT")],
-        &Some("Finish the scrapes under way, and end.".into()),
+        &Some("Finish running scrapes, then exit.".into()),
     );
     page.control("SH", ["FILES"]);
     for (path, what) in [
@@ -153,8 +158,22 @@ pub fn program_page(command: &Command) -> String {
         entry(&mut page, [italic(path)], &Some(what.into()));
     }
     page.control("SH", ["ENVIRONMENT"]);
-    let variables = "Told where and how often by NOTIFY_SOCKET and WATCHDOG_USEC, the exporter reports readiness, reloads and \
-                     signs of life to systemd.";
+    let mut lines = environment.lines().filter(|line| !line.is_empty()).peekable();
+    while let Some(line) = lines.next() {
+        page.control("PP", []);
+        let Some(meaning) = lines.next_if(|next| next.starts_with("     ")) else {
+            page.text([roman(line)]);
+            continue;
+        };
+        // A list of names, which is too long for the tag of an entry.
+        page.text([bold(line.trim())]);
+        page.control("RS", []);
+        page.text([roman(format!("{}.", meaning.trim()))]);
+        page.control("RE", []);
+    }
+    let variables = "systemd sets NOTIFY_SOCKET and WATCHDOG_USEC, through which the exporter reports readiness, reloads and \
+                     heartbeats.";
+    page.control("PP", []);
     page.text([roman(variables)]);
     page.control("SH", ["SEE ALSO"]);
     page.text([
@@ -209,11 +228,11 @@ pub fn settings_page(example: &str) -> String {
         roman(" names: "),
         italic("/etc/domstats-exporter/config.yaml"),
         roman(
-            " for the service. Every key may be left out; flags override what stands in the file. Unknown keys and values are errors, \
-             which name file, line and column; ",
+            " for the service, which `check` reads by itself. All keys are optional; flags override the file. Unknown keys and invalid \
+             values are errors, which name file, line and column; ",
         ),
         bold("domstats-exporter check"),
-        roman(" finds them. The file is read anew on SIGHUP. Each key is shown here with its default."),
+        roman(" finds them. SIGHUP reloads the file. Each key is shown here with its default."),
     ]);
     let mut comment: Vec<&str> = Vec::new();
     let mut lines = example.lines().skip_while(|line| line.starts_with('#')).peekable();

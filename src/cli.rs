@@ -3,7 +3,7 @@
 //! Flags and the configuration file parse their values with the same types, so `clap` refuses a bad flag with the words
 //! that the file's reader has, and exits with code 2.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -14,11 +14,11 @@ use crate::config::{
 const EXAMPLES: &str = "\
 Examples:
   domstats-exporter
-          Serve the local libvirt's domains at http://localhost:9177/metrics
-  domstats-exporter --config.file=/etc/domstats-exporter.yaml --web.listen-address=127.0.0.1:9177
-          Take the settings from a file, but listen on the loopback interface only
+          Serve the metrics of the local libvirt's domains at http://localhost:9177/metrics
+  domstats-exporter --config.file=/etc/domstats-exporter/config.yaml --web.listen-address=127.0.0.1:9177
+          Read a configuration file, but listen on the loopback interface only
   domstats-exporter check
-          Say whether the settings are good and libvirt answers, and what there would be to see
+          Check the settings of the service, libvirt and the domains, and say how to fix what does not work
   domstats-exporter scrape --libvirt.uri=test:///default
           Collect once from libvirt's built-in test driver and print the metrics
   domstats-exporter scrape --format=params > bug-report.params
@@ -26,11 +26,29 @@ Examples:
   domstats-exporter targets | jq -r '.[] | select(.id) | .name'
           Print the names of the domains that run or are paused
 
-Exit codes: 0 done, 1 failed, 2 bad flag or configuration.";
+Environment:
+  OTEL_EXPORTER_OTLP_ENDPOINT
+          Where to push metrics over OTLP; nothing is pushed without it and without otlp.endpoint in the file
+  OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_COMPRESSION, \
+OTEL_EXPORTER_OTLP_INSECURE, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, \
+OTEL_EXPORTER_OTLP_CLIENT_KEY
+          How to push; each of these, and the endpoint, may be for metrics alone: OTEL_EXPORTER_OTLP_METRICS_...
+  OTEL_METRIC_EXPORT_INTERVAL, OTEL_METRIC_EXPORT_TIMEOUT, OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE
+          How often to push, for how long to try, and whether counters are sent as deltas
+  OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME
+          Attributes of what is pushed
+  OTEL_SDK_DISABLED
+          Push nothing
+The section otlp of the configuration file overrides them.
+
+Exit codes: 0 done, 1 failed, 2 bad flag or configuration, 3 (check) works, but not all of it.";
+
+/// The configuration file of the service in every package.
+pub const SERVICE_FILE: &str = "/etc/domstats-exporter/config.yaml";
 
 /// Prometheus and OpenTelemetry exporter for the statistics of libvirt domains.
 ///
-/// Without a command it serves. Flags override the configuration file, which overrides the defaults; no file is needed.
+/// The default command is serve. Flags override the configuration file, which overrides the environment and the defaults. No file is needed.
 #[derive(Debug, Parser)]
 #[command(name = "domstats-exporter", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Cli {
@@ -38,12 +56,26 @@ pub struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     flags: Flags,
+    /// Whether the configuration file is one that no flag names.
+    #[arg(skip)]
+    found: bool,
+}
+
+/// Where the settings come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Used {
+    /// The configuration file.
+    pub file: Option<PathBuf>,
+    /// Whether no flag names it: it is that of the service.
+    pub found: bool,
+    /// The flags with their values, without a password in the URI.
+    pub flags: Vec<String>,
 }
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Serve metrics over HTTP until SIGTERM or SIGINT (this is what happens without a command)
+    /// Serve metrics over HTTP until SIGTERM or SIGINT (the default)
     Serve,
     /// Collect once and print the result
     Scrape {
@@ -51,11 +83,17 @@ pub enum Command {
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ScrapeFormat::Text)]
         format: ScrapeFormat,
     },
-    /// Check the settings and the connection to libvirt, and say what there would be to export
-    Check,
-    /// Ask the exporter that runs with the same settings whether it answers, as the health check of a container does
+    /// Check settings, connection and domains, say what would be exported, and how to fix what does not work
+    ///
+    /// Without --config.file it reads the file of the service, /etc/domstats-exporter/config.yaml, if there is one.
+    Check {
+        /// How to print it
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+        output: ReportFormat,
+    },
+    /// Check whether the exporter that runs with the same settings responds, for the health check of a container
     Healthy,
-    /// Print the domains with all that is known of them, as JSON
+    /// Print everything known about the domains, as JSON
     Targets,
     /// Print the reference of all metrics
     Metrics {
@@ -78,6 +116,15 @@ pub enum ScrapeFormat {
     OtlpJson,
 }
 
+/// How `check` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Lines for people
+    Text,
+    /// One object for programs
+    Json,
+}
+
 /// How `metrics` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReferenceFormat {
@@ -90,11 +137,11 @@ pub enum ReferenceFormat {
 /// The flags of every command, before or after it. They are options and have no defaults, so that a flag not given leaves the file's setting alone.
 #[derive(Debug, Args)]
 struct Flags {
-    /// Configuration file (YAML); see config.example.yaml
+    /// Configuration file (YAML), /etc/domstats-exporter/config.yaml for the service; see config.example.yaml
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     config_file: Option<PathBuf>,
 
-    /// libvirt connection to ask [default: qemu:///system]
+    /// libvirt connection URI [default: qemu:///system]
     #[arg(long = "libvirt.uri", value_name = "URI", global = true, help_heading = "libvirt")]
     libvirt_uri: Option<Uri>,
 
@@ -112,7 +159,7 @@ struct Flags {
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true, help_heading = "HTTP server")]
     web_listen_address: Option<Vec<ListenAddress>>,
 
-    /// Serve on the sockets that systemd passes instead of on an address
+    /// Serve on the sockets that systemd passes, instead of an address
     #[arg(
         long = "web.systemd-socket",
         conflicts_with = "web_listen_address",
@@ -129,11 +176,11 @@ struct Flags {
     #[arg(long = "web.config.file", value_name = "FILE", global = true, help_heading = "HTTP server")]
     web_config_file: Option<PathBuf>,
 
-    /// Let OpenMetrics say when each counter began, by a series `_created` beside it, as protobuf does without one
+    /// Add `_created` series to OpenMetrics output; protobuf has created timestamps without them
     #[arg(long = "web.openmetrics-created", global = true, help_heading = "HTTP server")]
     web_openmetrics_created: bool,
 
-    /// How many scrapes to answer at a time; 0 is no limit [default: 40]
+    /// Maximum number of parallel scrape requests; 0 is no limit [default: 40]
     #[arg(
         long = "web.max-requests",
         value_name = "NUMBER",
@@ -143,15 +190,15 @@ struct Flags {
     )]
     web_max_requests: Option<usize>,
 
-    /// Let `POST /-/reload` read the configuration anew, as SIGHUP always does
+    /// Enable `POST /-/reload`, which reloads the configuration as SIGHUP does
     #[arg(long = "web.enable-lifecycle", global = true, help_heading = "HTTP server")]
     web_enable_lifecycle: bool,
 
-    /// Least severe level to log: error, warn, info, debug or trace [default: info]
+    /// Only log messages with this severity or above: error, warn, info, debug or trace [default: info]
     #[arg(long = "log.level", value_name = "LEVEL", global = true, help_heading = "Log")]
     log_level: Option<LogLevel>,
 
-    /// How to write a log line: logfmt or json [default: logfmt]
+    /// Format of log lines: logfmt or json [default: logfmt]
     #[arg(long = "log.format", value_name = "FORMAT", global = true, help_heading = "Log")]
     log_format: Option<LogFormat>,
 }
@@ -161,6 +208,40 @@ impl Cli {
     #[must_use]
     pub fn command(&self) -> Command {
         self.command.unwrap_or(Command::Serve)
+    }
+
+    /// From here on the settings come from `file`, if it exists and no flag names another.
+    #[must_use]
+    pub fn or_file(mut self, file: &Path) -> Self {
+        if self.flags.config_file.is_none() && file.exists() {
+            self.flags.config_file = Some(file.to_owned());
+            self.found = true;
+        }
+        self
+    }
+
+    /// Where the settings come from.
+    #[must_use]
+    pub fn used(&self) -> Used {
+        let Flags { config_file, web_config_file, .. } = &self.flags;
+        let flags = &self.flags;
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let all = [
+            ("config.file", path(config_file).filter(|_| !self.found)),
+            ("libvirt.uri", flags.libvirt_uri.as_ref().map(|uri| uri.redacted().to_string())),
+            ("collection.groups", flags.collection_groups.as_deref().map(joined)),
+            ("web.listen-address", flags.web_listen_address.as_deref().map(joined)),
+            ("web.systemd-socket", flags.web_systemd_socket.then(|| "true".to_owned())),
+            ("web.telemetry-path", flags.web_telemetry_path.as_ref().map(ToString::to_string)),
+            ("web.config.file", path(web_config_file)),
+            ("web.openmetrics-created", flags.web_openmetrics_created.then(|| "true".to_owned())),
+            ("web.max-requests", flags.web_max_requests.map(|number| number.to_string())),
+            ("web.enable-lifecycle", flags.web_enable_lifecycle.then(|| "true".to_owned())),
+            ("log.level", flags.log_level.map(|level| level.to_string())),
+            ("log.format", flags.log_format.map(|format| format.to_string())),
+        ];
+        let given = all.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
+        Used { file: config_file.clone(), found: self.found, flags: given.collect() }
     }
 
     /// The settings: the configuration file, if one is given, with the flags over it. Each call reads the file.
@@ -193,12 +274,16 @@ impl Cli {
     }
 }
 
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 fn groups_help() -> String {
     let join =
         |groups: &mut dyn Iterator<Item = &Group>| groups.map(|group| group.as_str()).collect::<Vec<_>>().join(", ");
     let all = join(&mut Group::ALL.iter());
     let off = join(&mut Group::ALL.iter().filter(|group| !group.info().default));
-    format!("Groups of statistics to ask for, separated by commas: {all} [default: all but {off}]")
+    format!("Groups of statistics to collect, separated by commas: {all} [default: all but {off}]")
 }
 
 fn max_requests(text: &str) -> Result<usize, ValueError> {
@@ -224,111 +309,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use std::error::Error;
-    use std::io::Write;
-
-    use clap::CommandFactory;
-    use tempfile::NamedTempFile;
-
-    use super::*;
-
-    fn cli(arguments: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(["domstats-exporter"].into_iter().chain(arguments.split_whitespace()))
-    }
-
-    fn config(arguments: &str) -> Config {
-        cli(arguments).expect(arguments).config().expect(arguments)
-    }
-
-    #[test]
-    fn clap_finds_no_fault_in_the_definitions() {
-        <Cli as CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn each_command_is_known_and_serve_is_the_default() {
-        for (arguments, command) in [
-            ("", Command::Serve),
-            ("serve", Command::Serve),
-            ("check", Command::Check),
-            ("healthy", Command::Healthy),
-            ("targets", Command::Targets),
-            ("scrape", Command::Scrape { format: ScrapeFormat::Text }),
-            ("scrape --format params", Command::Scrape { format: ScrapeFormat::Params }),
-            ("scrape --format=openmetrics", Command::Scrape { format: ScrapeFormat::Openmetrics }),
-            ("metrics", Command::Metrics { format: ReferenceFormat::Markdown }),
-            ("metrics --format json", Command::Metrics { format: ReferenceFormat::Json }),
-        ] {
-            assert_eq!(cli(arguments).expect(arguments).command(), command);
-        }
-    }
-
-    #[test]
-    fn flags_stand_before_or_after_the_command() {
-        let flags = "--libvirt.uri test:///default --collection.groups state,vcpu_kvm --web.listen-address :1 \
-                     --web.listen-address [::1]:2 --web.telemetry-path /m --log.level debug --log.format json";
-        let before = config(&format!("{flags} scrape"));
-        assert_eq!(before, config(&format!("scrape {flags}")));
-        assert_eq!(before, config(flags));
-        assert_eq!(before.libvirt.uri.as_str(), "test:///default");
-        assert_eq!(*before.collection.groups, [Group::State, Group::VcpuKvm]);
-        assert_eq!(before.web.listen_addresses.len(), 2);
-        assert_eq!(before.web.telemetry_path.as_str(), "/m");
-        assert_eq!((before.log.level, before.log.format), (LogLevel::Debug, LogFormat::Json));
-    }
-
-    #[test]
-    fn flags_override_the_file_and_nothing_else_of_it() {
-        let mut file = NamedTempFile::new().expect("a file");
-        file.write_all(b"log: {level: warn, format: json}\nweb: {listen_addresses: [':1', ':2']}\n").expect("written");
-        let path = file.path().display();
-        assert_eq!(config(""), Config::default());
-        let config = config(&format!("check --config.file {path} --log.level trace --web.listen-address :3"));
-        assert_eq!((config.log.level, config.log.format), (LogLevel::Trace, LogFormat::Json));
-        assert_eq!(*config.web.listen_addresses, [ListenAddress::AnyInterface { port: 3 }]);
-    }
-
-    #[test]
-    fn a_bad_flag_is_refused_in_the_words_of_the_file() {
-        let groups: Vec<String> = Group::ALL.iter().map(|group| format!("`{group}`")).collect();
-        let unknown_group = format!(
-            "error: invalid value 'blok' for '--collection.groups <GROUPS>': unknown group `blok`, expected one of {}",
-            groups.join(", ")
-        );
-        for (arguments, expected) in [
-            ("--collection.groups state,blok", unknown_group.as_str()),
-            (
-                "serve --log.level=loud",
-                "error: invalid value 'loud' for '--log.level <LEVEL>': unknown log level `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`",
-            ),
-            (
-                "--log.format=xml",
-                "error: invalid value 'xml' for '--log.format <FORMAT>': unknown log format `xml`, expected one of `logfmt`, `json`",
-            ),
-            (
-                "--web.listen-address=9177",
-                "error: invalid value '9177' for '--web.listen-address <ADDRESS>': bad listen address `9177`, expected `:port`, `host:port`, `[ipv6]:port` or `unix:/path`",
-            ),
-            (
-                "--web.telemetry-path=/-/ready",
-                "error: invalid value '/-/ready' for '--web.telemetry-path <PATH>': bad path `/-/ready`, which the exporter serves another page at",
-            ),
-            (
-                "--libvirt.uri=",
-                "error: invalid value '' for '--libvirt.uri <URI>': the libvirt URI is empty, expected one such as `qemu:///system`",
-            ),
-        ] {
-            let error = cli(arguments).expect_err(arguments);
-            assert_eq!(error.exit_code(), 2);
-            assert_eq!(error.to_string().lines().next(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn values_that_do_not_go_together_name_their_flag() {
-        let error = cli("--collection.groups vm,vm").expect("parsed").config().expect_err("refused");
-        assert_eq!(error.to_string(), "bad --collection.groups");
-        assert_eq!(error.source().map(ToString::to_string), Some("`vm` is listed twice".to_owned()));
-    }
-}
+mod tests;

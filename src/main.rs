@@ -2,12 +2,14 @@
 
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
 use domstats_exporter::app::{Collected, Exporter, Service, Systemd};
-use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ScrapeFormat};
+use domstats_exporter::check::{self, Report};
+use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ReportFormat, SERVICE_FILE, ScrapeFormat};
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config::Config;
 use domstats_exporter::encode::otlp::{self, Chunks};
@@ -16,7 +18,7 @@ use domstats_exporter::errors::one_line;
 use domstats_exporter::push::Batch;
 use domstats_exporter::push::otlp as push;
 use domstats_exporter::web::{Listener, Security, Source as _};
-use domstats_exporter::{check, domain_list, libvirt, log, metrics_doc, web};
+use domstats_exporter::{domain_list, libvirt, log, metrics_doc, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for what may block; the server limits before how much is built, encoded or checked at a time.
@@ -26,10 +28,13 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     libvirt::give_back_large_blocks();
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if matches!(cli.command(), Command::Check { .. }) {
+        cli = cli.or_file(Path::new(SERVICE_FILE));
+    }
     let config = match cli.config() {
         Ok(config) => config,
-        Err(error) => return fail(&error, ExitCode::from(USAGE)),
+        Err(error) => return refuse(cli.command(), &error),
     };
     match run(cli, &config) {
         Ok(code) => code,
@@ -57,7 +62,7 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         .build()?;
     let done = match cli.command() {
         Command::Scrape { format } => runtime.block_on(scrape(config, format)),
-        Command::Check => runtime.block_on(run_check(config)),
+        Command::Check { output } => runtime.block_on(run_check(&cli, config, output)),
         Command::Targets => runtime.block_on(targets(config)),
         Command::Serve | Command::Healthy | Command::Metrics { .. } => runtime.block_on(serve(cli, config)),
     };
@@ -168,21 +173,34 @@ async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Bo
     outcome(&collected)
 }
 
-async fn run_check(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
+async fn run_check(cli: &Cli, config: &Config, output: ReportFormat) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
-        return Ok(fail(&error, ExitCode::from(USAGE)));
+        return Ok(refuse(cli.command(), &error));
     }
     if let Err(error) = push::settings(config) {
-        return Ok(fail(&error, ExitCode::from(USAGE)));
+        return Ok(refuse(cli.command(), &error));
     }
     let exporter = Exporter::start(config, None)?;
-    match check::run(config, exporter).await {
-        Ok(report) => print(report.as_bytes()),
-        Err(failure) => {
-            print(failure.report.as_bytes())?;
-            Ok(if failure.is_configuration { ExitCode::from(USAGE) } else { ExitCode::FAILURE })
-        }
+    let report = check::run(&cli.used(), config, exporter).await;
+    print_report(&report, output)
+}
+
+fn print_report(report: &Report, output: ReportFormat) -> Result<ExitCode, Box<dyn Error>> {
+    let text = match output {
+        ReportFormat::Text => report.text(),
+        ReportFormat::Json => report.json()?,
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::from(report.status().exit_code()))
+}
+
+/// Settings that cannot be used: a line of standard error, or a report for the program that has asked for one.
+fn refuse(command: Command, error: &dyn Error) -> ExitCode {
+    if let Command::Check { output: ReportFormat::Json } = command {
+        let printed = print_report(&Report::refused(one_line(error)), ReportFormat::Json);
+        return printed.unwrap_or_else(|error| fail(&*error, ExitCode::FAILURE));
     }
+    fail(error, ExitCode::from(USAGE))
 }
 
 /// Prints a result. A closed pipe is no error: its reader has enough.

@@ -212,7 +212,7 @@ fn each_failed_connection_has_a_remedy_of_its_own() {
     for (uri, part) in [
         (format!("qemu+tcp://127.0.0.1:{refusing}/system"), "nothing listens at that port"),
         (String::from("qemu+tcp://host.invalid/system"), "correct the host in libvirt.uri"),
-        (format!("qemu+tls://127.0.0.1:{refusing}/system?pkipath={keys}"), "put the certificate of the authority"),
+        (format!("qemu+tls://127.0.0.1:{refusing}/system?pkipath={keys}"), "put the certificate of the CA"),
         (String::from("nosuchdriver:///system"), "libvirt has no driver nosuchdriver"),
         (format!("qemu+unix:///system?socket={}", socket.display()), "?mode=legacy"),
     ] {

@@ -447,7 +447,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("check", &["app", "collect", "config", "discovery", "domains", "libvirt", "metrics"]),
+    (
+        "check",
+        &["app", "cli", "collect", "config", "discovery", "domains", "errors", "libvirt", "metrics", "push", "web"],
+    ),
 ];
 
 /// No stage uses a later one: every use of another module, in whatever form it is written, is in [`LAYERS`], which has no

@@ -16,7 +16,7 @@ use server::{Authority, folder, free_address};
 /// The lines of `check` about the connection to a URI, which has to be good or not.
 fn check(uri: &str, good: bool) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_domstats-exporter"));
-    let done = command.args(["check", "--libvirt.uri", uri]).output().unwrap();
+    let done = command.args(["check", "--web.listen-address", "127.0.0.1:0", "--libvirt.uri", uri]).output().unwrap();
     let report = String::from_utf8(done.stdout).unwrap();
     assert_eq!(done.status.success(), good, "{uri}: {report}");
     report.lines().filter(|line| line.starts_with("connection") || line.starts_with("remedy")).collect()
@@ -72,10 +72,10 @@ fn each_login_that_fails_has_a_remedy_of_its_own() {
         (over_tls("localhost", tls, "mixed"), "belong to different CAs"),
         (over_tls("localhost", tls, "other-ca"), "has to be signed by the CA of cacert.pem"),
         (over_tls("127.0.0.1", tls, "good"), "name the host as libvirt.uri does"),
-        (over_tls("localhost", tls, "none"), "put the certificate of the authority"),
+        (over_tls("localhost", tls, "none"), "put the certificate of the CA"),
         (over_tls("localhost", tcp, "good"), "see whether the port speaks TLS"),
         (format!("qemu+tcp://localhost:{tls}/{driver}"), "needs qemu+tls"),
-        (format!("qemu+tcp://localhost:{tcp}/{driver}"), "the daemon wants a user and a password (SASL)"),
+        (format!("qemu+tcp://localhost:{tcp}/{driver}"), "the daemon requires a user and a password (SASL)"),
     ] {
         let said = check(&uri, false);
         assert!(said.contains(part) && !said.contains("unix_sock"), "{uri}: {said}");

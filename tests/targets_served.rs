@@ -207,7 +207,7 @@ fn the_command_targets_prints_who_exists() {
     assert_eq!(rows[1]["definition"]["title"], "the \"first\"");
     assert_eq!(rows[1]["uuid"], daemon.domains().get("vm-1").unwrap().uuid.to_string());
     assert_eq!((&rows[1]["id"], &rows[2]["id"]), (&daemon.domains().get("vm-1").unwrap().id.into(), &Value::Null));
-    assert_eq!(rows[0]["addresses"], Value::Null, "nobody has looked");
+    assert_eq!(rows[0]["addresses"], Value::Null, "not looked up");
     let rows = run(DISCOVERY);
     assert_eq!(rows[0]["addresses"]["source"], "lease");
 }
@@ -222,13 +222,17 @@ fn check_tells_of_events_that_are_not_known_and_of_guests() {
     fs::write(folder.path().join("config.yaml"), DISCOVERY).unwrap();
     let config = folder.path().join("config.yaml");
     let run = |more: &[&str]| {
-        let done = program().args(["check", "--libvirt.uri", &daemon.uri()]).args(more).output().unwrap();
+        let done = program()
+            .args(["check", "--web.listen-address", "127.0.0.1:0", "--libvirt.uri", &daemon.uri()])
+            .args(more)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).unwrap()
     };
     let report = run(&["--config.file", config.to_str().unwrap()]);
     let line = |what: &str| report.lines().find(|line| line.starts_with(what)).unwrap_or_default().to_owned();
-    assert!(line("events not known here:").contains("nic_mac_change, vcpu_removed, channel_lifecycle"), "{report}");
+    assert!(line("events not supported:").contains("nic_mac_change, vcpu_removed, channel_lifecycle"), "{report}");
     assert!(
         line("service discovery:").ends_with("2 of 3 domains that run or are paused have addresses, 2 targets"),
         "{report}"
@@ -255,7 +259,7 @@ fn a_look_up_that_fails_or_hangs_costs_no_guest_and_no_list() {
     }
     let lookups = daemon.counters().calls(LOOKUP);
     assert!((2..=40).contains(&lookups), "{lookups} look-ups, however often the list is asked for");
-    // A guest that nobody has located yet is no reason to have no list.
+    // A guest that is not located yet is no reason to have no list.
     daemon.domains().change("vm-3", Change::Start).unwrap();
     thread::sleep(Duration::from_millis(300));
     assert_eq!(guests(&server, |_| true), all);

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::app::reload::ConfigStatus;
 use crate::app::status::Summary;
-use crate::collect::{Collection, Collector, Reading, Selection, SelectionTimings, Shortcomings, Standing};
+use crate::collect::{
+    Collection, Collector, ProbeStatus, Reading, Selection, SelectionTimings, Shortcomings, Standing,
+};
 use crate::config::Config;
 use crate::domains::Snapshot;
 use crate::encode::Format;
@@ -16,7 +18,7 @@ use crate::libvirt::{LibvirtError, Records};
 use crate::metrics::self_metrics::{Facts, PushCounts};
 use crate::metrics::{Families, FamilyBuilder, Lifetimes, Taken, domain_metrics, self_metrics};
 use crate::push::{Journal, PushStats};
-use crate::web::Security;
+use crate::web::{self, Security};
 
 /// Collects on request and builds families of it; every command has one.
 #[derive(Debug)]
@@ -207,6 +209,16 @@ impl Exporter {
     /// The state of the connection to libvirt; see [`Collector::standing`].
     pub async fn standing(&self) -> Option<Standing> {
         self.collector.standing().await
+    }
+
+    /// How the last round of each probe went.
+    pub(super) fn probes(&self) -> Vec<web::Probe> {
+        let probes = self.collector.stats().probes;
+        let shown = |(name, status): (&'static str, ProbeStatus)| {
+            let ProbeStatus { success, duration: took } = status;
+            web::Probe { name, took, success }
+        };
+        probes.into_iter().map(shown).collect()
     }
 
     /// What the daemon does not support.

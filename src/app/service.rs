@@ -165,6 +165,7 @@ impl web::Source for Service {
             started: Some(self.exporter.started()),
             config_fault: self.exporter.config_status.fault(),
             timings: self.exporter.timings().slowest_first(),
+            probes: self.exporter.probes(),
             ..Overview::default()
         };
         if let Some(last) = self.exporter.last() {

@@ -35,7 +35,7 @@ impl AddressSource {
 pub struct InterfaceAddresses {
     /// The name: of the host's device for leases and neighbours, of the guest's for the agent.
     pub name: String,
-    /// The MAC address in lower case, empty where nobody knows it.
+    /// The MAC address in lower case, empty where it is not known.
     pub mac: String,
     /// The addresses in the order in which libvirt gives them.
     pub addresses: Vec<IpAddr>,

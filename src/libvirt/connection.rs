@@ -113,7 +113,7 @@ impl Connection {
             keepalive::turn_on(connection.as_ptr());
             connection.watch_close();
             // libvirt opens a connection even if its last questions are not answered. Of one that broke before the callback
-            // was there nobody would ever be told.
+            // was registered, there would be no notice.
             if !connection.is_alive() {
                 return Err(failure("the connection to the daemon broke at once"));
             }
@@ -123,7 +123,7 @@ impl Connection {
 
     /// A refusal only means that this daemon does not tell.
     fn watch_close(&self) {
-        // SAFETY: an open connection; the callback has the type that libvirt calls; the opaque pointer is a number that nobody
+        // SAFETY: an open connection; the callback has the type that libvirt calls; the opaque pointer is a number that nothing
         // follows.
         unsafe {
             sys::virConnectRegisterCloseCallback(
@@ -218,7 +218,7 @@ impl Drop for Connection {
         // SAFETY: an open connection and the callback that was registered on it.
         unsafe { sys::virConnectUnregisterCloseCallback(self.as_ptr(), Some(closed)) };
         // A failure (the connection is dead already) leaves nothing to do: libvirt has let go of the socket.
-        // SAFETY: the pointer is a connection that this value owns and that nobody uses after it.
+        // SAFETY: the pointer is a connection that this value owns and that nothing uses after it.
         unsafe { sys::virConnectClose(self.as_ptr()) };
         let on_close = on_close_table().remove(&self.on_close);
         drop(on_close);

@@ -40,7 +40,7 @@ pub enum ControlState {
     Ok,
     /// A background job runs, the monitor is free (`VIR_DOMAIN_CONTROL_JOB`).
     Job,
-    /// Somebody has been waiting for the monitor's answer for so long (`VIR_DOMAIN_CONTROL_OCCUPIED`).
+    /// A call has been waiting for the monitor's answer for so long (`VIR_DOMAIN_CONTROL_OCCUPIED`).
     Occupied(Duration),
     /// The monitor is broken (`VIR_DOMAIN_CONTROL_ERROR`).
     Error,
@@ -57,7 +57,7 @@ pub struct DomainInfo {
     pub memory_kib: u64,
     /// vCPUs.
     pub vcpus: u32,
-    /// Processor time in nanoseconds.
+    /// CPU time in nanoseconds.
     pub cpu_time_nanos: u64,
 }
 
@@ -92,7 +92,7 @@ impl Domain {
         })
     }
 
-    /// State, memory, vCPUs and processor time.
+    /// State, memory, vCPUs and CPU time.
     ///
     /// # Errors
     /// Of any class.
@@ -141,7 +141,7 @@ impl Domain {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        // SAFETY: the handle owns one reference and gives it back once. It asks nobody.
+        // SAFETY: the handle owns one reference and gives it back once. It makes no call.
         unsafe { sys::virDomainFree(self.as_ptr()) };
     }
 }

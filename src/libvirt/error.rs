@@ -91,6 +91,9 @@ impl fmt::Display for LibvirtError {
                 Access::ReadOnly => ("unix_sock_ro_perms", "org.libvirt.unix.monitor"),
                 Access::ReadWrite => ("unix_sock_rw_perms", "org.libvirt.unix.manage"),
             };
+            if self.is_refused_by_module() {
+                return Ok(());
+            }
             if let Some(folder) = self.closed_folder() {
                 return write!(f, " ({user} may not enter the folder {})", folder.display());
             }

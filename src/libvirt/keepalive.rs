@@ -21,7 +21,7 @@ struct Command {
 }
 
 /// Turns on keepalive, where driver and daemon have it. Waits for the event loop, which must have been started. `connection` is
-/// open, and nobody else uses it meanwhile.
+/// open, and nothing else uses it until then.
 pub(super) fn turn_on(connection: sys::virConnectPtr) {
     let (done, ended) = channel();
     let command = Box::into_raw(Box::new(Command { connection, done }));
@@ -41,8 +41,8 @@ unsafe extern "C" fn run(timer: c_int, command: *mut c_void) {
     // SAFETY: the box of `turn_on`, which only this call takes back.
     let Command { connection, done } = *unsafe { Box::from_raw(command.cast::<Command>()) };
     // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
-    // SAFETY: whoever waits for this call owns the open connection, and does nothing with it meanwhile.
+    // SAFETY: the caller that waits for this call owns the open connection, and does nothing with it meanwhile.
     unsafe { sys::virConnectSetKeepAlive(connection, INTERVAL, COUNT) };
-    // Whoever waits cannot have gone.
+    // The caller that waits cannot have gone.
     let _told = done.send(());
 }

@@ -16,7 +16,7 @@ const CLIENT_CERTIFICATE: &str = "the daemon does not accept this host's client 
 const REMEDIES: &[(&[&str], &str)] = &[
     (
         &["Cannot read CA certificate"],
-        "put the certificate of the authority that signed the daemon's at the path above, or name its folder in the URI \
+        "put the certificate of the CA that signed the daemon's at the path above, or name its folder in the URI \
          (pkipath=)",
     ),
     (&["server verification (of our certificate"], CLIENT_CERTIFICATE),
@@ -40,14 +40,34 @@ const REMEDIES: &[(&[&str], &str)] = &[
     ),
     (
         &["SASL"],
-        "the daemon wants a user and a password (SASL): put them into auth.conf of libvirt's client \
+        "the daemon requires a user and a password (SASL): put them into auth.conf of libvirt's client \
          (~/.config/libvirt, /etc/libvirt), or use a socket without SASL",
     ),
     (
         &["No authentication callback available"],
-        "the daemon wants a user and a password: put them into auth.conf of libvirt's client (~/.config/libvirt, \
+        "the daemon requires a user and a password: put them into auth.conf of libvirt's client (~/.config/libvirt, \
          /etc/libvirt), or use a socket without",
     ),
+    (
+        &["Failed to find user record for uid"],
+        "the daemon cannot look up the user of the exporter: install libnss-systemd on its host (for DynamicUser=), or run as a \
+         user that the host knows; in a container as user 65534",
+    ),
+    // ssh's own words, which libvirt puts behind its own.
+    (
+        &["Host key verification failed"],
+        "add the host's key to known_hosts of the exporter's user: run `ssh HOST true` once as that user",
+    ),
+    (
+        &["Permission denied (publickey"],
+        "give the exporter's user a key that the host accepts, by keyfile= in libvirt.uri, and try `ssh -i KEY HOST true`",
+    ),
+    (&["Could not resolve hostname"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
+    (
+        &["ssh: connect to host"],
+        "see whether sshd runs on the host in libvirt.uri, and whether a firewall is between it and this one",
+    ),
+    (&["Cannot find 'ssh' in path"], "install the ssh client (openssh-client), or use qemu+tls in libvirt.uri"),
     (
         &["Cannot recv data"],
         "the daemon closed the connection before it answered: a TLS port (16514) needs qemu+tls in libvirt.uri; otherwise see \
@@ -118,6 +138,12 @@ impl LibvirtError {
     #[must_use]
     pub fn remedy(&self, uri: &str) -> String {
         let virsh = format!("virsh -r -c '{uri}' list");
+        if self.is_refused_by_module() {
+            return "the permissions of the socket admit this user, so that a security module (SELinux, AppArmor) refuses it: \
+                    see `ausearch -m avc -ts recent` or `journalctl -k -g apparmor`, and allow the exporter to connect to \
+                    libvirt's socket"
+                .to_owned();
+        }
         if let Some(folder) = self.closed_folder() {
             return format!("let the user of the exporter enter the folder {} (chmod o+x)", folder.display());
         }
@@ -134,6 +160,11 @@ impl LibvirtError {
         }
         let fits = |marks: &[&str]| marks.iter().all(|mark| self.message.contains(mark));
         let by_message = REMEDIES.iter().find(|(marks, _)| fits(marks)).map(|(_, remedy)| *remedy);
+        // How a connection over ssh breaks says little where ssh has said nothing.
+        let is_over_ssh = uri.split(':').next().is_some_and(|scheme| scheme.ends_with("ssh"));
+        if by_message.is_none() && is_over_ssh && self.class == ErrorClass::ConnectFailed {
+            return "see whether `ssh HOST true` works for the exporter's user without a question".to_owned();
+        }
         let remedy = by_message.unwrap_or_else(|| self.class_remedy());
         // The modular daemon of a driver; those of others have no daemon.
         let daemon = match driver.as_str() {
@@ -153,7 +184,7 @@ impl LibvirtError {
             }
             ErrorClass::BadUri => "set libvirt.uri to one that `{virsh}` can open as the exporter's user",
             // The message itself names the user and the settings.
-            ErrorClass::PermissionDenied => "grant what the line above names, or run the exporter as a user who has it",
+            ErrorClass::PermissionDenied => "grant the access that the line above names, or run as a user who has it",
             ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
             ErrorClass::TimedOut => {
                 "see whether `{virsh}` answers: if not, the daemon is frozen or at its client limit; if it does, a \
@@ -162,7 +193,7 @@ impl LibvirtError {
             ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
             ErrorClass::NotSupported => "this driver does not know the call: see whether `{virsh}` works",
             ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
-                "try again; if it stays, report it with `scrape --format params`"
+                "try again; if it persists, report it with `scrape --format params`"
             }
         }
     }
@@ -185,6 +216,13 @@ impl LibvirtError {
         // Of all that is out of sight, the uppermost: its folder is the closed one.
         let out_of_sight = socket.ancestors().take_while(|path| denied(path)).last()?;
         out_of_sight.parent().map(Path::to_owned)
+    }
+
+    /// Whether the socket refuses this process although its permissions do not.
+    pub(super) fn is_refused_by_module(&self) -> bool {
+        let may = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+        let socket = self.socket().filter(|_| self.class == ErrorClass::PermissionDenied);
+        socket.is_some_and(|socket| rustix::fs::access(socket, may).is_ok())
     }
 
     /// The socket of a modular daemon that is not there any more, where libvirtd has one.
@@ -232,6 +270,16 @@ mod tests {
                 "auth.conf",
             ),
             (ConnectFailed, "Unable to read TLS confirmation: Input/output error", "clientcert.pem"),
+            (
+                ConnectFailed,
+                "error from service: Failed to find user record for uid '61184': Permission denied",
+                "libnss-systemd",
+            ),
+            (ConnectFailed, "Cannot recv data: Host key verification failed.: Connection reset by peer", "known_hosts"),
+            (ConnectFailed, "Cannot recv data: u@h: Permission denied (publickey,password).: Connection", "keyfile="),
+            (ConnectFailed, "Cannot recv data: ssh: Could not resolve hostname h: Name or service", "getent"),
+            (ConnectFailed, "Cannot recv data: ssh: connect to host h port 22: Connection refused", "sshd"),
+            (ConnectFailed, "Cannot find 'ssh' in path: No such file or directory", "openssh-client"),
             (ConnectFailed, "Cannot recv data: Connection reset by peer", "max_clients"),
             (ConnectFailed, "Unable to resolve address 'nohost' service '16514': Name or service not known", "getent"),
             (ConnectFailed, "unable to connect to server at 'h:16514': Connection refused", "virtproxyd"),
@@ -263,8 +311,22 @@ mod tests {
         let error = LibvirtError::own("cannot open x read-only", ConnectFailed, missing);
         assert!(error.remedy("lxc:///system").contains("virtlxcd-ro.socket"));
         assert!(error.remedy("xen+unix:///system").contains("virtxend-ro.socket"));
+        let error = LibvirtError::own("cannot open x read-only", ConnectFailed, "Cannot write data: Broken pipe");
+        assert!(error.remedy("qemu+ssh://h/system").contains("`ssh HOST true`"));
         let error = LibvirtError::own("cannot open x read-only", ConnectFailed, "No such file or directory");
         assert!(error.remedy("nosuch:///system").contains("no driver nosuch"));
+    }
+
+    /// As root every file admits; then too it is the module that refused.
+    #[test]
+    fn a_socket_that_admits_the_user_was_refused_by_a_security_module() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("libvirt-sock-ro");
+        let refused = format!("Failed to connect socket to '{}': Permission denied", socket.display());
+        let told = || remedy(ErrorClass::PermissionDenied, &refused).contains("SELinux");
+        assert!(!told(), "there is no socket");
+        std::fs::write(&socket, "").expect("written");
+        assert!(told());
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Connection {
             let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
             sinks().insert(key, Some(Arc::clone(&sink)));
             // SAFETY: an open connection, no certain domain, a function of this event's type; the opaque pointer is a number
-            // that nobody follows.
+            // that nothing follows.
             let id = unsafe {
                 sys::virConnectDomainEventRegisterAny(
                     self.as_ptr(),
@@ -120,7 +120,7 @@ impl Connection {
     }
 }
 
-/// Hands an event to the sink of a registration. Returns what its C callback must: nothing, or an int that nobody looks at.
+/// Hands an event to the sink of a registration. Returns what its C callback must: nothing, or an int that is not used.
 pub(super) fn deliver<R: Default>(
     opaque: *mut c_void,
     domain: sys::virDomainPtr,

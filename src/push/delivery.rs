@@ -24,6 +24,26 @@ pub(super) struct Delivery<'a, P> {
     pub(super) deadline: Instant,
 }
 
+impl<P: Protocol> Settings<P> {
+    /// Sends a request without points, once: whether the receiver would accept a push.
+    pub async fn send_empty(&self) -> Verdict {
+        match self.protocol.empty_request() {
+            Ok(body) => self.attempt(body, Instant::now() + self.timeout).await,
+            Err(error) => Verdict::unavailable(error.to_string(), None),
+        }
+    }
+
+    /// Sends one request once.
+    async fn attempt(&self, body: Bytes, deadline: Instant) -> Verdict {
+        let limit = deadline.min(Instant::now() + self.timeout);
+        match self.transport.send(body, limit).await {
+            Ok(reply) => self.protocol.verdict(&reply),
+            Err(failure) if failure.sent => Verdict::unanswered(failure.reason),
+            Err(failure) => Verdict::unavailable(failure.reason, None),
+        }
+    }
+}
+
 impl<P: Protocol> Delivery<'_, P> {
     /// Sends `batch`. After a request that is not accepted, the rest is not sent either.
     pub(super) async fn deliver(&self, series: &mut P::Series, batch: &mut Batch) -> Verdict {
@@ -71,12 +91,7 @@ impl<P: Protocol> Delivery<'_, P> {
         let mut maybe_accepted = false;
         let mut failures = 0;
         loop {
-            let limit = self.deadline.min(Instant::now() + self.settings.timeout);
-            let mut verdict = match self.settings.transport.send(body.clone(), limit).await {
-                Ok(reply) => self.settings.protocol.verdict(&reply),
-                Err(failure) if failure.sent => Verdict::unanswered(failure.reason),
-                Err(failure) => Verdict::unavailable(failure.reason, None),
-            };
+            let mut verdict = self.settings.attempt(body.clone(), self.deadline).await;
             maybe_accepted |= verdict.maybe_accepted;
             verdict.maybe_accepted = maybe_accepted;
             verdict.retry_after = verdict.retry_after.map(|after| after.min(LONGEST_WISH));

@@ -25,6 +25,12 @@ pub trait Protocol: Debug + Send + Sync + 'static {
     /// The requests of one push, made one at a time. Making one takes tens of milliseconds: not for async threads.
     fn requests(&self, series: &mut Self::Series, batch: &mut Batch) -> Requests<Self::Part>;
 
+    /// A request without a single point, which a receiver accepts as it would any other.
+    ///
+    /// # Errors
+    /// Never in practice: it is encoded in memory.
+    fn empty_request(&self) -> io::Result<Bytes>;
+
     /// What a response says. [`Outcome::Dropped`](super::Outcome::Dropped) is one after which the request is sent again while
     /// there is time.
     fn verdict(&self, reply: &Reply) -> Verdict;

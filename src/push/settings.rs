@@ -32,9 +32,7 @@ pub enum PushError {
         source: rustls::Error,
     },
     /// `https`, but nothing to tell a good certificate by.
-    #[error(
-        "this system trusts no certificate authority: install the package ca-certificates, or set otlp.tls.ca_file"
-    )]
+    #[error("this system has no CA certificates: install the package ca-certificates, or set otlp.tls.ca_file")]
     NoAuthorities,
 }
 

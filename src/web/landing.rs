@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
 
-use super::overview::{Connection, Overview, Push, Quarantined};
+use super::overview::{Connection, Overview, Probe, Push, Quarantined};
 use crate::collect::SelectionTiming;
 use crate::config::{Config, Group, ServiceDiscovery};
 
@@ -12,6 +12,15 @@ const STYLE: &str = include_str!("landing.css");
 const LISTED: usize = 20;
 /// Selections, and groups, that are listed.
 const LISTED_TIMINGS: usize = 6;
+
+/// Where to go while libvirt is away.
+const HELP: &str = concat!(
+    "<p class=\"soft note\">Run <code>domstats-exporter check</code> on this host, or see <a href=\"",
+    env!("CARGO_PKG_REPOSITORY"),
+    "/blob/v",
+    env!("CARGO_PKG_VERSION"),
+    "/docs/troubleshooting.md#connection-to-libvirt\">Troubleshooting</a>.</p>\n"
+);
 
 /// Renders the page.
 pub(super) fn render(overview: &Overview, config: &Config) -> String {
@@ -36,10 +45,10 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
 <p>Statistics of libvirt domains for Prometheus and OpenTelemetry</p>
 </header>
 <main>
-{connection}{push}{domains}{quarantined}{timings}{groups}<section class="wide">
+{connection}{push}{domains}{quarantined}{timings}{probes}{groups}<section class="wide">
 <h2>Pages</h2>
 <ul class="links">
-<li><a href="{path}">Metrics</a> <small>less of them by <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
+<li><a href="{path}">Metrics</a> <small>filter with <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
 {guests}<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
 <li><a href="/-/healthy">Healthy</a> <small>the process answers</small></li>
 <li><a href="/-/config">Configuration</a> <small>in effect, without secrets</small></li>
@@ -57,6 +66,7 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
         domains = domains(&overview.domains),
         quarantined = quarantined(&overview.quarantined, now),
         timings = timings(&overview.timings, now),
+        probes = probes(&overview.probes),
         groups = groups(&overview.groups, config),
     )
 }
@@ -71,7 +81,7 @@ fn guests(discovery: &ServiceDiscovery) -> String {
 
 fn connection(overview: &Overview, now: SystemTime) -> String {
     let (class, state) = match &overview.connection {
-        Connection::NotTried => ("idle", "Not asked for anything yet"),
+        Connection::NotTried => ("idle", "Nothing collected yet"),
         Connection::Good { .. } => ("good", "Connected to libvirt"),
         Connection::Bad { .. } => ("bad", "Not connected to libvirt"),
     };
@@ -82,13 +92,17 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
             facts.push(("Hypervisor", hypervisor.clone()));
         }
         Connection::Bad { error, remedy } => {
-            facts.push(("Because", error.clone()));
+            facts.push(("Reason", error.clone()));
             facts.push(("Remedy", remedy.clone()));
         }
         Connection::NotTried => {}
     }
-    if let Some((at, took)) = overview.last {
-        facts.push(("Collected", format!("{}, in {}", ago(at, now), Short(took))));
+    let is_bad = matches!(overview.connection, Connection::Bad { .. });
+    match overview.last {
+        // How long a failure took says nothing of how long a collection takes.
+        Some((at, _)) if is_bad => facts.push(("Last attempt", ago(at, now))),
+        Some((at, took)) => facts.push(("Collected", format!("{}, in {}", ago(at, now), Short(took)))),
+        None => {}
     }
     if let Some(at) = overview.started {
         facts.push(("Started", ago(at, now)));
@@ -98,7 +112,10 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
     }
     let facts: String =
         facts.iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", Escaped(fact))).collect();
-    format!("<section>\n<h2>Connection</h2>\n<p class=\"state {class}\">{state}</p>\n<dl>\n{facts}</dl>\n</section>\n")
+    let help = if is_bad { HELP } else { "" };
+    format!(
+        "<section>\n<h2>Connection</h2>\n<p class=\"state {class}\">{state}</p>\n<dl>\n{facts}</dl>\n{help}</section>\n"
+    )
 }
 
 fn pushed(push: &Push, now: SystemTime) -> String {
@@ -112,7 +129,7 @@ fn pushed(push: &Push, now: SystemTime) -> String {
         ("Pushed", format!("{}, in {}", ago(at, now), Short(took))),
         ("Points", push.points.to_string()),
     ];
-    facts.extend(push.fault.clone().map(|fault| ("Because", fault)));
+    facts.extend(push.fault.clone().map(|fault| ("Reason", fault)));
     let facts: String =
         facts.iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", Escaped(fact))).collect();
     format!("<section>\n<h2>OTLP</h2>\n<p class=\"state {class}\">{state}</p>\n<dl>\n{facts}</dl>\n</section>\n")
@@ -129,7 +146,7 @@ fn domains(states: &[(&'static str, u64)]) -> String {
         format!("<li{class}><b>{count}</b>{}</li>\n", Escaped(state))
     };
     let shown = states.iter().copied().filter(|(state, count)| *count > 0 || *state == "running");
-    let tiles: String = std::iter::once(("in all", total)).chain(shown).map(tile).collect();
+    let tiles: String = std::iter::once(("total", total)).chain(shown).map(tile).collect();
     format!("<section>\n<h2>Domains</h2>\n<ul class=\"counts\">\n{tiles}</ul>\n</section>\n")
 }
 
@@ -160,10 +177,23 @@ fn timings(timings: &[SelectionTiming], now: SystemTime) -> String {
     let row = |effort: &SelectionTiming| {
         let (at, last, longest) = (ago(effort.at, now), Short(effort.last), Short(effort.longest));
         let selection = Escaped(&effort.selection);
-        format!("<li><b>{last}</b> <span>{selection}</span> <small>at most {longest}, last {at}</small></li>\n")
+        format!("<li><b>{last}</b> <span>{selection}</span> <small>max {longest}, last {at}</small></li>\n")
     };
     let rows: String = timings.iter().take(LISTED_TIMINGS).map(row).collect();
     format!("<section>\n<h2>Slowest collections</h2>\n<ul class=\"times\">\n{rows}</ul>\n</section>\n")
+}
+
+/// How the last round of each kind of question to libvirt went.
+fn probes(probes: &[Probe]) -> String {
+    if probes.is_empty() {
+        return String::new();
+    }
+    let row = |probe: &Probe| {
+        let (took, failed) = (Short(probe.took), if probe.success { "" } else { " <small>failed</small>" });
+        format!("<li><b>{took}</b> <span>{}{failed}</span></li>\n", Escaped(probe.name))
+    };
+    let rows: String = probes.iter().map(row).collect();
+    format!("<section>\n<h2>Last round of each probe</h2>\n<ul class=\"times\">\n{rows}</ul>\n</section>\n")
 }
 
 /// Which groups bring the most.
@@ -174,7 +204,7 @@ fn groups(groups: &[(Group, usize)], config: &Config) -> String {
     }
     let row = |(group, count): &(Group, usize)| {
         // Those of KVM come with those of libvirt, wanted or not.
-        let left_out = if config.collection.groups.contains(group) { "" } else { " <small>left out</small>" };
+        let left_out = if config.collection.groups.contains(group) { "" } else { " <small>not exported</small>" };
         // Counts are far from what would overflow.
         let share = count * 100 / total;
         format!("<li style=\"--share: {share}%\"><span>{group}{left_out}</span> <b>{count}</b></li>\n")
@@ -182,7 +212,7 @@ fn groups(groups: &[(Group, usize)], config: &Config) -> String {
     let rows: String = groups.iter().take(LISTED_TIMINGS).map(row).collect();
     format!(
         "<section>\n<h2>Largest groups</h2>\n<ul class=\"shares\">\n{rows}</ul>\n<p class=\"soft note\">Parameters in the last \
-         collection. How long libvirt takes for each, <code>domstats-exporter check</code> measures.</p>\n</section>\n"
+         collection. <code>domstats-exporter check</code> measures the time per group.</p>\n</section>\n"
     )
 }
 
@@ -270,7 +300,7 @@ mod tests {
         assert_eq!(page.matches(harmless).count(), 9);
         assert!(!page.contains(|character: char| character.is_control() && character != '\n'));
         assert!(page.contains("<li><b>12 ms</b> <span>domains &lt;"), "{page}");
-        assert!(page.contains("</span> <small>at most 3.0 s, last just now</small>"), "{page}");
+        assert!(page.contains("</span> <small>max 3.0 s, last just now</small>"), "{page}");
         assert!(page.contains("<a href=\"/a&#39;b&amp;c\">Metrics</a>"));
         assert!(!page.contains("<script>"));
     }
@@ -286,6 +316,10 @@ mod tests {
             domains: vec![("running", 0), ("paused", 0), ("shutoff", 7)],
             quarantined: (0..22).map(stuck).collect(),
             last: Some((now - Duration::from_secs(3), Duration::from_micros(1500))),
+            probes: vec![
+                Probe { name: "listing", took: Duration::from_millis(12), success: true },
+                Probe { name: "addresses", took: Duration::from_secs(2), success: false },
+            ],
             groups: vec![(Group::Block, 60), (Group::VcpuKvm, 30), (Group::State, 2)],
             push: Some(Push {
                 url: "http://collector:4318/v1/metrics".into(),
@@ -299,20 +333,31 @@ mod tests {
         for part in [
             "<p class=\"state good\">Connected to libvirt</p>",
             "<dt>Collected</dt><dd>3s ago, in 1.5 ms</dd>",
-            "<li><b>7</b>in all</li>\n<li class=\"none\"><b>0</b>running</li>\n<li><b>7</b>shutoff</li>\n</ul>",
+            "<li><b>7</b>total</li>\n<li class=\"none\"><b>0</b>running</li>\n<li><b>7</b>shutoff</li>\n</ul>",
             "<p class=\"state good\">The receiver accepts pushes</p>",
             "<dt>Pushed</dt><dd>1m ago, in 25 ms</dd>\n<dt>Points</dt><dd>1234</dd>",
             "<h2>Quarantined: 22</h2>",
+            "<li><b>12 ms</b> <span>listing</span></li>\n<li><b>2.0 s</b> <span>addresses <small>failed</small></span></li>",
             "<li style=\"--share: 65%\"><span>block</span> <b>60</b></li>",
-            "<span>vcpu_kvm <small>left out</small></span> <b>30</b></li>",
+            "<span>vcpu_kvm <small>not exported</small></span> <b>30</b></li>",
             "<li><b>vm19</b> <small>since 1h 2m: its monitor hangs</small></li>\n<li class=\"soft\">and 2 more</li>",
         ] {
             assert!(page.contains(part), "{part} is not in\n{page}");
         }
+        // A failure has a reason, a remedy and a link; what it took is no time of a collection.
+        let away = Connection::Bad { error: "no socket".into(), remedy: "start it".into() };
+        let failed = super::render_at(&Overview { connection: away, ..overview }, &Config::default(), now);
+        for part in [
+            "<dt>Reason</dt><dd>no socket</dd>\n<dt>Remedy</dt><dd>start it</dd>\n<dt>Last attempt</dt><dd>3s ago</dd>",
+            "/docs/troubleshooting.md#connection-to-libvirt\">Troubleshooting</a>",
+        ] {
+            assert!(failed.contains(part), "{part} is not in\n{failed}");
+        }
+        assert!(!failed.contains("<dt>Collected</dt>") && !page.contains("Troubleshooting"));
         // Nothing is known: nothing is claimed.
         let mut config = Config::default();
         let page = super::render_at(&Overview::default(), &config, now);
-        assert!(page.contains("Not asked for anything yet") && !page.contains("<h2>Domains"), "{page}");
+        assert!(page.contains("Nothing collected yet") && !page.contains("<h2>Domains"), "{page}");
         assert!(!page.contains("Guests"));
         config.service_discovery.enabled = true;
         let page = super::render_at(&Overview::default(), &config, now);

@@ -150,6 +150,14 @@ pub fn bind(web: &config::Web) -> Result<Vec<Listener>, WebError> {
     Ok(listeners)
 }
 
+/// Listens at `address` for a moment: whether [`bind`] could. To be called within a tokio runtime.
+///
+/// # Errors
+/// Why it could not.
+pub fn try_address(address: &ListenAddress) -> Result<(), WebError> {
+    bind_address(address).map(drop)
+}
+
 fn from_systemd(passed: &mut ListenFd) -> Result<Vec<Listener>, WebError> {
     if passed.len() == 0 {
         return Err(WebError::NothingPassed);

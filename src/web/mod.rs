@@ -34,11 +34,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use alive::answers;
+pub use alive::{Answer, answers, ask};
 pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
-pub use listen::{Listener, WebError, bind};
+pub use listen::{Listener, WebError, bind, try_address};
 pub use negotiate::{Negotiated, negotiate};
-pub use overview::{Connection, Overview, Push, Quarantined};
+pub use overview::{Connection, Overview, Probe, Push, Quarantined};
 pub use pulse::Pulse;
 pub use query::{Query, QueryError, parse_query};
 pub use security::{Loaded, Security, SecurityError};

@@ -20,6 +20,8 @@ pub struct Overview {
     pub last: Option<(SystemTime, Duration)>,
     /// How long the collections of each selection took, the slowest first.
     pub timings: Vec<SelectionTiming>,
+    /// How the last round of each probe went, by its name.
+    pub probes: Vec<Probe>,
     /// How many parameters each group has in the last collection, the largest group first.
     pub groups: Vec<(Group, usize)>,
     /// How the last push over OTLP went.
@@ -61,6 +63,17 @@ pub struct Quarantined {
     pub reason: String,
     /// Since when.
     pub since: SystemTime,
+}
+
+/// The last round of a kind of question to libvirt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Its name.
+    pub name: &'static str,
+    /// From its first call to its last answer.
+    pub took: Duration,
+    /// Whether each call was answered.
+    pub success: bool,
 }
 
 /// A push over OTLP.

@@ -2,7 +2,7 @@
 //!
 //! It is looked at for every connection, every request and every push: if it, or a file that it names, is another one than it
 //! was, it is read again, so that certificates and passwords are rotated without a restart. While what it says cannot be used,
-//! or cannot be read in time, the last good one stays in effect: a typing error neither opens the server to all clients nor takes
+//! or cannot be read in time, the previous one stays active: a typing error neither opens the server to all clients nor takes
 //! it down. That is logged once, and `libvirt_exporter_config_last_reload_successful` is 0 until it is repaired.
 
 use std::collections::BTreeSet;
@@ -125,10 +125,7 @@ impl Security {
         let was_stuck = self.stuck.swap(stuck, Ordering::Relaxed);
         if stuck && !was_stuck {
             let file = file.display().to_string();
-            tracing::error!(
-                file,
-                "the web configuration cannot be looked at, the last good one stays in effect: {Stuck}"
-            );
+            tracing::error!(file, "the web configuration cannot be read, the previous one stays active: {Stuck}");
         }
     }
 }
@@ -164,11 +161,7 @@ fn look(state: &Mutex<Loaded>, logins: &Arc<Logins>) {
             state.stamps = seen;
             let error = one_line(&error);
             if state.fault.as_ref() != Some(&error) {
-                tracing::error!(
-                    file,
-                    error,
-                    "the web configuration has changed and cannot be used, the last good one stays in effect"
-                );
+                tracing::error!(file, error, "the changed web configuration is invalid, the previous one stays active");
             }
             state.fault = Some(error);
         }

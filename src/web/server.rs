@@ -135,7 +135,7 @@ impl<S: Source> Door<S> {
                 Err(error) => {
                     if accept_warning.is_due() {
                         let address = listener.name();
-                        tracing::warn!(address, %error, "cannot accept connections, will go on trying");
+                        tracing::warn!(address, %error, "cannot accept connections, retrying");
                     }
                     // A connection that has to go takes a moment to close.
                     let evicted = is_lack_of_descriptors(&error) && self.connections.evict_one();
@@ -150,7 +150,7 @@ impl<S: Source> Door<S> {
             }
         };
         if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-            tracing::warn!("gave up on requests that did not end within {SHUTDOWN_GRACE:?} of the shutdown signal");
+            tracing::warn!("aborting requests still running {SHUTDOWN_GRACE:?} after the shutdown signal");
         }
     }
 }

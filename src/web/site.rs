@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::Source;
+use super::alive;
 use super::auth::Admission;
 use super::coding::negotiate_coding;
 use super::connections::Connection;
@@ -135,7 +136,7 @@ impl<S: Source> Site<S> {
         let Some(route) = route else {
             let discovery = discovery_path(config).map(|path| format!("{path}, ")).unwrap_or_default();
             let known = format!(
-                "there is nothing at this path, only at /, {}, {discovery}/-/healthy, /-/ready, /-/config and /-/reload\n",
+                "not found, available paths: /, {}, {discovery}/-/healthy, /-/ready, /-/config and /-/reload\n",
                 config.web.telemetry_path
             );
             return answer(StatusCode::NOT_FOUND, PLAIN, known);
@@ -154,7 +155,7 @@ impl<S: Source> Site<S> {
             Route::Metrics => self.metrics(request.uri(), request.headers(), client, config).await,
             Route::Discovery => self.target_groups(request.headers(), client, config).await,
             // That it is said at all is the proof.
-            Route::Healthy => answer(StatusCode::OK, PLAIN, "domstats-exporter is healthy\n"),
+            Route::Healthy => answer(StatusCode::OK, PLAIN, alive::HEALTHY),
             Route::Ready => match self.source.ready() {
                 Ok(()) => answer(StatusCode::OK, PLAIN, "domstats-exporter is ready\n"),
                 Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &error),

@@ -151,13 +151,12 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
         tokio::spawn(async move {
             match tls {
                 // A client that does not trust this receiver hangs up.
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => {
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
                         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                         serve(stream, h2, state).await;
                     }
-                    Err(_) => {}
-                },
+                }
                 None => {
                     let h2 = speaks_h2(&stream).await;
                     serve(stream, h2, state).await;

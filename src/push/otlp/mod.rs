@@ -13,6 +13,7 @@ mod status;
 
 use std::io;
 
+use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -43,6 +44,18 @@ enum Carrier {
     Grpc,
 }
 
+impl Carrier {
+    /// The body of a request with this message.
+    fn body(self, coding: Coding, message: Vec<u8>) -> io::Result<Bytes> {
+        let message = coding.apply(message)?;
+        let body = match self {
+            Self::Http => message,
+            Self::Grpc => grpc::frame(&message, coding != Coding::Identity),
+        };
+        Ok(body.into())
+    }
+}
+
 impl Protocol for Otlp {
     type Series = Series;
     type Part = Chunk;
@@ -59,14 +72,14 @@ impl Protocol for Otlp {
         let mut chunks = Chunks::new(self.dialect.clone(), series.parts(batch));
         let (coding, carrier) = (self.coding, self.carrier);
         let request = move |mut chunk: Chunk| -> io::Result<PushRequest<Chunk>> {
-            let message = coding.apply(std::mem::take(&mut chunk.body))?;
-            let body = match carrier {
-                Carrier::Http => message,
-                Carrier::Grpc => grpc::frame(&message, coding != Coding::Identity),
-            };
-            Ok(PushRequest { body: body.into(), points: chunk.points, part: chunk })
+            let body = carrier.body(coding, std::mem::take(&mut chunk.body))?;
+            Ok(PushRequest { body, points: chunk.points, part: chunk })
         };
         Box::new(std::iter::from_fn(move || chunks.next_chunk()).map(request))
+    }
+
+    fn empty_request(&self) -> io::Result<Bytes> {
+        self.carrier.body(self.coding, Vec::new())
     }
 
     fn verdict(&self, reply: &Reply) -> Verdict {

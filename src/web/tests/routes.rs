@@ -30,8 +30,7 @@ async fn each_route_answers_get_and_head() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_what_there_is() {
     let server = Server::start(Fake::default());
-    let known =
-        "there is nothing at this path, only at /, /libvirt/metrics, /-/healthy, /-/ready, /-/config and /-/reload\n";
+    let known = "not found, available paths: /, /libvirt/metrics, /-/healthy, /-/ready, /-/config and /-/reload\n";
     for path in ["/metrics", "/libvirt/metrics/", "/-/", "//", "/..%2f", "nowhere", "*"] {
         let answer = server.get(path).await;
         assert_eq!((answer.code, answer.body.as_str()), (404, known), "{path}");
@@ -182,7 +181,7 @@ async fn the_guests_are_served_as_targets_where_that_is_on() {
     assert_eq!(asked[0], (Coding::Identity, None));
     assert!(asked[2].0 == Coding::Gzip && asked[2].1.is_some_and(|left| left > Duration::from_secs(30)), "{asked:?}");
     let nowhere = server.get("/sd").await;
-    assert!(nowhere.code == 404 && nowhere.body.contains("only at /, /libvirt/metrics, /guests, /-/healthy,"));
+    assert!(nowhere.code == 404 && nowhere.body.contains("available paths: /, /libvirt/metrics, /guests, /-/healthy,"));
     assert!(server.get("/").await.body.contains("<a href=\"/guests\">Guests</a>"));
     let counted = server.source.counted.lock().expect("not poisoned").clone();
     assert_eq!(counted[2..6], [("/sd", 200), ("/sd", 200), ("/sd", 405), ("/sd", 200)]);

@@ -1,0 +1,84 @@
+//! `domstats-exporter check`: whether the exporter would work with these settings, and what to do where it would not.
+//!
+//! One file for each thing that is examined; each adds its findings to the [`Report`]. A fault of one keeps none of the others
+//! from being examined, but for the connection to libvirt, without which there is nothing to see of domains.
+
+mod domains;
+mod network;
+mod report;
+mod settings;
+mod timing;
+
+use std::sync::Arc;
+
+pub use report::{Finding, Report, Status};
+
+use crate::app::Exporter;
+use crate::cli::Used;
+use crate::collect::{Selection, Shortcomings};
+use crate::config::Config;
+use crate::libvirt::{ErrorClass, LibvirtError, Versions};
+
+/// Examines everything once. The settings are valid, and the files that they name have been read.
+pub async fn run(used: &Used, config: &Config, exporter: Arc<Exporter>) -> Report {
+    let mut report = Report::default();
+    settings::look(&mut report, used, config);
+    network::listen(&mut report, config).await;
+    network::receiver(&mut report, config).await;
+    let collected = exporter.collect(None, Selection::default()).await;
+    let collection = &collected.collection;
+    report.fact("libvirt URI", config.libvirt.uri.redacted().as_str());
+    versions(&mut report, collection.versions.as_ref());
+    if let Some(error) = &collection.error {
+        no_connection(&mut report, config, error);
+        return report;
+    }
+    report.fact("connection", "ok");
+    let snapshot = exporter.discover(None).await.ok();
+    domains::count(&mut report, config, collection, snapshot.as_deref());
+    domains::incomplete(&mut report, collection);
+    if let Some(snapshot) = &snapshot {
+        domains::unreadable(&mut report, collection, snapshot);
+    }
+    domains::groups(&mut report, config, collection);
+    notes(&mut report, config, &exporter.shortcomings());
+    if let (true, Some(snapshot)) = (config.service_discovery.enabled, &snapshot) {
+        domains::discovery(&mut report, config, snapshot);
+    }
+    timing::groups(&mut report, config, &exporter, collection).await;
+    let families = exporter.families(&collected);
+    report.fact("collection", format!("{} ms", collection.duration.as_millis()));
+    timing::series(&mut report, &families);
+    report
+}
+
+fn versions(report: &mut Report, versions: Option<&Versions>) {
+    if let Some(versions) = versions {
+        report.fact("client library", &versions.library);
+        report.fact("daemon", &versions.libvirt);
+        report.fact("hypervisor", format!("{} {}", versions.driver, versions.hypervisor));
+    }
+}
+
+fn no_connection(report: &mut Report, config: &Config, error: &LibvirtError) {
+    let remedy = error.remedy(config.libvirt.uri.redacted().as_str());
+    let is_bad_uri = error.class == ErrorClass::BadUri;
+    let status = if is_bad_uri { Status::Misconfigured } else { Status::Failed };
+    report.fault("connection", status, error.to_string(), remedy);
+}
+
+/// What the daemon turned out not to know, and what is done about it.
+fn notes(report: &mut Report, config: &Config, of: &Shortcomings) {
+    if config.libvirt.uri.is_session() && rustix::process::geteuid().is_root() {
+        report.fact("note", "as root, /session is the host's daemon: run as the user whose session daemon is meant");
+    }
+    let known = [
+        (of.no_bulk, "the driver has no bulk statistics: state, memory, vCPUs and CPU time of each domain instead"),
+        (of.no_nowait, "the daemon is older than libvirt 4.5: a busy domain can delay a collection by 30 s"),
+        (of.no_backing, "the daemon does not report backing chains"),
+    ];
+    known.into_iter().filter(|(is, _)| *is).for_each(|(_, text)| report.fact("note", text));
+    if !of.unknown_events.is_empty() {
+        report.fact("events not supported", of.unknown_events.join(", "));
+    }
+}
