@@ -28,7 +28,7 @@ cleanup() {
   local started
   mapfile -t started < <(jobs -p)
   kill "${started[@]}" 2>/dev/null || true
-  # An exporter answers what it was asked before it ends; nobody waits for that any more.
+  # An exporter answers what it was asked before it ends; the response is not used.
   for _ in {1..50}; do kill -0 "${started[@]}" 2>/dev/null || break; sleep 0.1; done
   kill -KILL "${started[@]}" 2>/dev/null || true
   wait "${started[@]}" 2>/dev/null || true

@@ -1,4 +1,4 @@
-//! What a push takes of the exporter as a program: processor time and memory, collection included, on a fake daemon, and its
+//! What a push takes of the exporter as a program: CPU time and memory, collection included, on a fake daemon, and its
 //! memory while nobody takes it. `cargo bench --bench push`
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +74,7 @@ fn take_measure(domains: usize, protocol: &str) {
     );
 }
 
-/// The processor time of one push out of some, and the requests of one of the last.
+/// The CPU time of one push out of some, and the requests of one of the last.
 fn cpu_of_a_push(exporter: &Pushing, receiver: &Receiver) -> (Duration, Vec<Received>) {
     receiver.forget();
     while !exporter.log().contains("the receiver accepts pushes") {
@@ -104,7 +104,7 @@ fn take_outage(length: Duration) {
     exporter.wait_for_log("the receiver accepts pushes");
     sleep(Duration::from_secs(10));
     drop(receiver);
-    exporter.wait_for_log("nobody takes what is pushed");
+    exporter.wait_for_log("push dropped, the receiver is unavailable");
     let mut memory = Vec::new();
     let began = Instant::now();
     while began.elapsed() < length {

@@ -2,7 +2,7 @@
 # One scrape of N real guests beside `virsh domstats --nowait`, Debian's prometheus-libvirt-exporter and collectd's virt plugin on
 # the same guests, in turn, and pushes to real receivers: benches/real.sh [N]
 #
-# collectd leaves out whoever is paused, so that all is measured once more after the guests have run all of their firmware, which halts
+# collectd excludes paused guests, so that all is measured once more after the guests have run all of their firmware, which halts
 # them for good. Then the exporter is left alone for IDLE seconds (60), one guest is frozen, and the daemon. ROUNDS (15): how many turns
 # each has. EXPORTER names another build. Needs root, some 45 MB of memory a guest, and what tests/lab/install.sh bench installs.
 count=${1:-50} rounds=${ROUNDS:-15}
@@ -65,7 +65,7 @@ LoadPlugin write_prometheus
 X
 few='collect[]=state&collect[]=cpu_total&collect[]=balloon&collect[]=vcpu&collect[]=interface&collect[]=block'
 until curl -sf -o /dev/null http://127.0.0.1:9397/metrics; do sleep 0.2; done
-# It looks for new disks once a minute, and is started anew for guests that it has left out.
+# It looks for new disks once a minute, and is restarted for guests that it has excluded.
 start_collectd() {
   collectd -f -C "$dir/collectd.conf" >>"$dir/collectd.log" 2>&1 & others=("${others[0]}" "$!")
   until curl -sf -o /dev/null http://127.0.0.1:9396/metrics; do sleep 0.2; done

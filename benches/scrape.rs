@@ -1,6 +1,6 @@
 //! Whole scrapes of the exporter as a program, of a fake daemon in this process: `cargo bench --bench scrape [-- DOMAINS...]`
 //!
-//! The daemon's processor time is that of this process without the scraping thread.
+//! The daemon's CPU time is that of this process without the scraping thread.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::expect_used, dead_code)]
 #![allow(missing_docs, unreachable_pub)]
 
@@ -104,14 +104,14 @@ fn scrape(address: SocketAddr) -> Scraped {
     Scraped { took, bytes: text.len(), complete }
 }
 
-/// The processor time of this process, threads that have ended included.
+/// The CPU time of this process, threads that have ended included.
 fn process_cpu() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
 }
 
-/// The processor time of this thread.
+/// The CPU time of this thread.
 fn thread_cpu() -> Duration {
     let times = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())

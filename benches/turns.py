@@ -2,9 +2,9 @@
 """Clients of libvirt in turn on the same guests, and a process that does nothing. Run by real.sh.
 
     turns.py turns ROUNDS LIBVIRTD_PID QEMU_PIDS OPTIONS...    a table; see below for the options
-    turns.py idle SECONDS PID                                  processor time and voluntary context switches of all its threads
+    turns.py idle SECONDS PID                                  CPU time and voluntary context switches of all its threads
 
-The processor time is that of the kernel's clock of a process, which counts threads that have ended too.
+The CPU time is that of the kernel's clock of a process, which counts threads that have ended too.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CALL = re.compile(r'"(?:\\x..){4}\\x20\\x00\\x80\\x86\\x00\\x00\\x00\\x01((?:\\x
 
 
 def cpu(pids):
-    """Processor time of processes in milliseconds, to the microsecond where /proc has hundredths of a second."""
+    """CPU time of processes in milliseconds, to the microsecond where /proc has hundredths of a second."""
     # clock_getcpuclockid(3): the complement of the process in the upper bits, 2 for the scheduler's own account.
     return sum(time.clock_gettime_ns(~pid << 3 | 2) for pid in pids) / 1e6
 
@@ -134,7 +134,7 @@ class Scraped:
 class Periodic(Scraped):
     """A server of metrics that asks libvirt by itself, and writes at each sample when it had it, in milliseconds.
 
-    Its turn is one of its readings and one answer to whoever scrapes it. The wall time is that from its first sample to its last: all
+    Its turn is one of its readings and one response to its scraper. The wall time is that from its first sample to its last: all
     of the reading but what comes before the first sample.
     """
 

@@ -83,7 +83,7 @@ fn three_frozen_guests_before_the_first_scrape_cost_only_themselves() {
     let later = scraper.scrape();
     assert_eq!((later.complete(), later.quarantined()), (7, frozen.to_vec()));
     assert_eq!(scraper.collector.stats().stuck_calls, 3);
-    // One dies, one is started anew, one thaws.
+    // One dies, one is started again, one thaws.
     daemon.domains().change("vm-2", Change::Die).expect("a domain");
     daemon.release("vm-2");
     daemon.domains().change("vm-3", Change::Die).expect("a domain");

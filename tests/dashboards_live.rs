@@ -236,7 +236,7 @@ fn holes_in_gauges(prometheus: &Prometheus, exporter: SocketAddr, polling: Polli
     holes::holes(&gauges, &scrapes)
 }
 
-/// The exporter with everything turned on; of its pushes, nobody takes any.
+/// The exporter with everything turned on; no receiver accepts its pushes.
 fn serve(folder: &Path, uri: &str) -> Exporter {
     let config = folder.join("everything.yaml");
     let groups = ALL_GROUPS.replace(',', ", ");
@@ -262,7 +262,7 @@ fn misfortunes(fake: &FakeLibvirtd) {
     }
 }
 
-/// Two domains with every statistic there is, one that will freeze, and a key that nobody knows.
+/// Two domains with every statistic there is, one that will freeze, and an unknown key.
 fn rare_daemon() -> FakeLibvirtd {
     let future = "domain 99 3b0c0f0e-9a53-4c0d-8f47-0d1e2f3a4b5c \"future\"\nstate.state int 1\nstate.reason int 1\n\
         balloon.rss ullong 1024\nballoon.future ullong 5\n";

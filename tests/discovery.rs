@@ -238,7 +238,7 @@ fn a_live_prometheus_follows_the_guests() {
     ] {
         assert_eq!(discovered[label], Value::String(value), "{label}: {discovered}");
     }
-    // Without an answer, or with one domain that nobody has looked at, Prometheus keeps its list. A change of it would take
+    // Without an answer, or with one domain that has not been looked at, Prometheus keeps its list. A change of it would take
     // five seconds at the most to be seen.
     hypervisor.set(Err("libvirt is away".to_owned()));
     hypervisor.wait_for_answers(503, 2);
@@ -345,7 +345,7 @@ fn the_scrape_configuration_of_the_documentation_is_good() {
 #[test]
 fn without_libvirt_there_are_metrics_but_no_list() {
     let folder = folder();
-    let uri = format!("qemu+unix:///system?socket={}", folder.path().join("nobody").display());
+    let uri = format!("qemu+unix:///system?socket={}", folder.path().join("nothing").display());
     let server = Server::start_on(folder, Some(&uri), "service_discovery: {enabled: true}\n", "");
     let answer = server.request(None, "GET", "/sd", "").unwrap();
     assert_eq!(answer.code, 503, "{}", answer.body);

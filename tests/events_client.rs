@@ -31,7 +31,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn sink() -> (EventSink, Receiver<Event>) {
     let (sender, receiver) = channel();
     let sink = Arc::new(move |event| {
-        // Nobody listens any more where the test has failed.
+        // The receiver is gone if the test has failed.
         let _gone = sender.send(event);
     });
     (sink, receiver)
@@ -200,7 +200,7 @@ fn events_that_the_daemon_refuses_are_unknown_and_the_others_arrive() {
     daemon.faults().reply(REGISTER, fault, Times::Always);
     let (connection, watched, events) = watch(&daemon);
     assert_eq!((watched.known.len(), watched.unknown.len()), (0, 27));
-    assert!(events.recv().is_err(), "a sink that nobody will call is freed");
+    assert!(events.recv().is_err(), "a sink that will not be called is freed");
     drop_soon(connection);
 }
 

@@ -265,7 +265,7 @@ fn a_fetch_costs_the_daemon_one_call() {
     let calls = daemon.counters().log();
     assert_eq!(calls.len(), 1);
     assert_eq!((calls[0].domains, calls[0].stats, calls[0].flags), (Some(2), Some(0x151), Some(1 << 29)));
-    // Nobody is asked for what is known, nor for handles that are dropped.
+    // What is known is not asked for again, nor for handles that are dropped.
     assert!(domains.iter().all(|domain| !domain.identity().name.is_empty()) && connection.is_alive());
     drop(domains);
     assert_eq!(daemon.counters().total_calls(), 1);

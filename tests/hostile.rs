@@ -45,7 +45,7 @@ fn a_scraper_is_served_among_hostile_connections() {
         let (silent, drips, deaf, closed) = attack.end();
         println!("{attackers} attackers: one connection {kept}; a new connection each {fresh}");
         println!("  {silent} silent, {drips} dripping and {deaf} not reading; {closed} were closed meanwhile");
-        // What a machine under load makes of the figures is not for a test to judge; that nobody waits for attackers, who
+        // What a machine under load makes of the figures is not for a test to judge; that no client waits for attackers, who
         // stay for ten seconds at least, is.
         let patience = Duration::from_secs(8);
         assert!(kept.slowest < patience && fresh.slowest < patience, "{kept}, {fresh}");
@@ -121,7 +121,7 @@ fn new_connections(server: &Server, count: usize) -> Times {
     Times::of((0..count).map(scrape).collect())
 }
 
-/// Connections that say nothing, too little, or listen to nothing. Whoever is closed comes back after a second.
+/// Connections that say nothing, too little, or listen to nothing. A closed one comes back after a second.
 struct Attack {
     runtime: tokio::runtime::Runtime,
     closed: Arc<AtomicUsize>,

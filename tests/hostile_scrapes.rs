@@ -102,7 +102,7 @@ fn hanging_up_does_not_get_a_client_more_turns() {
 }
 
 #[test]
-fn answers_that_nobody_takes_have_a_budget() {
+fn answers_that_are_not_read_have_a_budget() {
     const BUDGET: usize = 16 * MIB;
     // Builds that are measured for comparison may not know the setting.
     let config =

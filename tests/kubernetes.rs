@@ -97,7 +97,7 @@ fn helm_finds_no_fault_in_the_chart() {
     }
 }
 
-/// `UPDATE_GOLDEN=1` writes the files anew. Rules and dashboards are held against those of the repository instead.
+/// `UPDATE_GOLDEN=1` writes the files again. Rules and dashboards are held against those of the repository instead.
 #[test]
 fn the_chart_renders_as_before() {
     let Some(helm) = tool("the_chart_renders_as_before", "helm") else { return };

@@ -22,7 +22,7 @@ fn valgrind(module: &str, mistake: &str) -> Output {
     assert!(std::env::var_os(MISTAKE).is_none(), "this is valgrind's run of this program already");
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--quiet", "--error-exitcode=9", "--num-callers=30"]);
-    // Memory that is still in somebody's hands at the end is none of the mistakes that are looked for: statics, and threads
+    // Memory that is still referenced at the end is none of the mistakes that are looked for: statics, and threads
     // that run for ever.
     valgrind.args(["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]);
     valgrind.arg(concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/support/valgrind.supp"));
@@ -117,7 +117,7 @@ mod exercises {
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody has kept a connection: leaked ones are still in libvirt's hands, where valgrind does not look.
+    /// No connection was kept: leaked ones are still in libvirt's hands, where valgrind does not look.
     fn all_closed(daemon: &FakeLibvirtd) {
         assert!(daemon.counters().wait_until(SOON, |all| all.open_connections() == 0));
     }
@@ -256,7 +256,7 @@ mod exercises {
     /// A sink, and what it was given.
     fn sink() -> (EventSink, Receiver<Event>) {
         let (sender, receiver) = channel();
-        // Nobody listens any more where the test has ended.
+        // The receiver is gone if the test has ended.
         (Arc::new(move |event| drop(sender.send(event))), receiver)
     }
 

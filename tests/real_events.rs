@@ -135,5 +135,5 @@ fn tell(suite: Suite) {
     expect(&events, &renamed, |kind| *kind == EventKind::Lifecycle { event: 1, detail: 0 });
     drop(domain);
     drop(connection);
-    assert!(events.recv().is_err(), "no event, and nobody to send one");
+    assert!(events.recv().is_err(), "no event, and no sender");
 }

@@ -186,7 +186,7 @@ fn follow(suite: Suite) {
     crashes(&scene);
     scene.lifecycle_agrees();
     has_no_event(&scene);
-    // Only this machine's daemon can be started anew beside its guests: that of a chroot would need the chroot's mounts as well.
+    // Only this machine's daemon can be restarted beside its guests: that of a chroot would need the chroot's mounts as well.
     if matches!(suite, Suite::Machine) {
         outlives_its_daemon(&scene);
     }

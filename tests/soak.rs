@@ -41,7 +41,7 @@ fn what_it_holds_stays_flat() {
             "libvirt: {{uri: '{}'}}\nweb: {{listen_addresses: ['{address}']}}\ndomains: {{exclude: ['{}']}}\n\
              otlp: {{endpoint: 'http://{}', interval: 5s}}\n",
             daemon.uri(),
-            if shut_off { "vm-7.*" } else { "nobody" },
+            if shut_off { "vm-7.*" } else { "none" },
             receiver.address
         )
     };

@@ -1,4 +1,4 @@
-//! What the program tells systemd, or whoever listens at `NOTIFY_SOCKET`.
+//! What the program tells systemd, or another listener at `NOTIFY_SOCKET`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{Read as _, Write as _};

@@ -136,7 +136,7 @@ fn a_storm_of_events_is_survived_by_the_right_set() {
     assert!(reboots + dropped >= 33_333, "{reboots} counted, {dropped} lost");
 }
 
-/// Rules that no domain meets, but that take long to try: whoever applies events is slower than they come.
+/// Rules that no domain meets, but that take long to try: applying events is slower than they come.
 #[test]
 fn events_that_do_not_fit_are_counted_and_the_domains_listed_anew() {
     let daemon = daemon(50);
@@ -217,7 +217,7 @@ fn events_may_come_before_or_after_the_records_of_the_same_change() {
         send("vm-1", event(happened::STOPPED_DESTROYED));
         assert_eq!(scraper.scrape().class(), None);
         agree(&scraper, &daemon);
-        // It is started and stopped before anybody is told that it was started.
+        // It is started and stopped before its start is reported.
         daemon.domains().update("vm-1", |domain| domain.set_state(DomainState::Running, 1)).unwrap();
         for what in [happened::RESUMED, (2, 0)] {
             send("vm-1", event(what));
@@ -307,7 +307,7 @@ fn domains_that_arrive_are_there_at_once_and_complete_with_the_next_listing() {
 fn another_run_of_a_domain_is_another_epoch() {
     let daemon = daemon(5);
     let scraper = settled(&daemon, "");
-    assert_eq!(scraper.scrape().known("vm-1").unwrap().started, None, "it ran before anybody looked");
+    assert_eq!(scraper.scrape().known("vm-1").unwrap().started, None, "it ran before it was looked at");
     for lost in [false, true] {
         daemon.faults().hang_domain("vm-1");
         assert_eq!(scraper.until("it hangs", |scrape| scrape.complete() == 4).quarantined(), ["vm-1"]);
@@ -318,12 +318,12 @@ fn another_run_of_a_domain_is_another_epoch() {
         }
         daemon.domains().change("vm-1", Change::Die).unwrap();
         daemon.domains().change("vm-1", Change::Start).unwrap();
-        scraper.until("it has begun anew", |scrape| scrape.known("vm-1").unwrap().started >= Some(before));
+        scraper.until("it has begun again", |scrape| scrape.known("vm-1").unwrap().started >= Some(before));
         let scrape = agree(&scraper, &daemon);
         assert_eq!((scrape.complete(), scrape.quarantined()), (5, Vec::<&str>::new()));
         daemon.release("vm-1");
     }
-    // One that nobody told of has begun at a time that nobody knows.
+    // One without an event has begun at an unknown time.
     daemon.faults().lose_events(Times::Always);
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
     daemon.domains().change("vm-1", Change::Start).unwrap();

@@ -276,7 +276,7 @@ fn a_run_that_ended_and_began_anew_has_its_own_definition() {
     set_title(&daemon, "vm-1", "second run");
     daemon.domains().change("vm-1", Change::Start).unwrap();
     scraper.until("it has been read", |scrape| title(scrape, "vm-1") == "second run");
-    // And so has one whose start nobody told of.
+    // And so has one whose start had no event.
     daemon.faults().lose_events(Times::Always);
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
     set_title(&daemon, "vm-1", "third run");

@@ -56,7 +56,7 @@ fn excluded_domains_are_not_asked_for_statistics() {
         assert_eq!(records.count(), wanted.len(), "{rules}");
         reloads += 1;
     }
-    assert_eq!(daemon.counters().calls(Procedure::DomainGetXmlDesc), 0, "rules alone are no reason to read anew");
+    assert_eq!(daemon.counters().calls(Procedure::DomainGetXmlDesc), 0, "rules alone are no reason to read again");
     let scrape = scraper.scrape();
     assert_eq!((reloads, scrape.known("vm-0").unwrap().counts.reboots), (8, 1), "reloads lose no counter");
     assert_eq!(scrape.collection.snapshot.counts.others["reboot"], 1);

@@ -111,7 +111,7 @@ fn every_key_and_value_of_the_toolkit_is_taken_or_refused_with_a_reason() {
         (cost(10), Starts(&[])),
         (cost(18), Starts(&["a bcrypt cost of 18"])),
         (cost(19), Refused("would take too long")),
-        ("basic_auth_users: {alice: secret}".into(), Refused("no bcrypt hash")),
+        ("basic_auth_users: {alice: secret}".into(), Refused("not a bcrypt hash")),
         ("rate_limit: {interval: 0, burst: 0}".into(), Starts(&[])),
         ("rate_limit: {interval: 1s, burst: 0}".into(), Starts(&["0 would refuse every request"])),
         ("rate_limit: {interval: 1m30s, burst: 5}".into(), Starts(&[])),

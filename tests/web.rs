@@ -154,7 +154,7 @@ fn certificates_are_rotated_under_load() {
     server.replace("server.key", &key);
     let client = new.client(Some(&authority.sign(&["prometheus.example"])));
     assert_eq!(server.request(Some(&client), "GET", "/-/healthy", "").unwrap().code, 200);
-    assert!(server.log().contains("the last good one stays in effect"));
+    assert!(server.log().contains("the previous one stays active"));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_reload_takes_effect_and_forgets_nothing() {
         }
     };
     let body = until("rebooted", &has_rebooted);
-    // Its counters began with its start; of the others nobody saw that.
+    // Its counters began with its start; the starts of the others were not seen.
     let began = |domain: &str| {
         let series = format!("libvirt_domain_cpu_time_seconds_created{{domain=\"{domain}\"");
         let line = body.lines().find(|line| line.starts_with(&series))?;
@@ -329,7 +329,7 @@ fn scrapers_of_one_collection_share_its_body() {
         let scrapers: Vec<_> = (0..20).map(|_| scope.spawn(|| server.get("/metrics"))).collect();
         scrapers.into_iter().map(|scraper| scraper.join().unwrap()).collect()
     });
-    // The exporter's own processor time differs from one rendering to the next.
+    // The exporter's own CPU time differs from one rendering to the next.
     assert!(bodies.iter().all(|body| *body == bodies[0]));
     let grown = peak().saturating_sub(before);
     assert!(grown < 6 * size, "{grown} bytes more for 20 scrapers of one body of {size} bytes");
@@ -362,7 +362,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     server.replace("web.yaml", "rate_limit: 5\n");
     server.get("/-/healthy");
     assert!(server.get("/m").contains(bad));
-    server.wait_for_log("the web configuration has changed and cannot be used");
+    server.wait_for_log("the changed web configuration is invalid");
     server.replace("config.yaml", "web: {telemetry_path: /n}\n");
     server.signal("-HUP");
     server.wait_for_log("the configuration cannot be used");
@@ -530,7 +530,7 @@ fn a_selection_shows_its_groups_only() {
     }
     let rest = names("?exclude[]=state");
     assert!(rest.is_disjoint(&states) && rest.len() + states.len() == all.len(), "{rest:?}");
-    assert_eq!(names("?domain[]=nobody"), BTreeSet::new());
+    assert_eq!(names("?domain[]=none"), BTreeSet::new());
     assert_eq!(names("?domain[]=te.%2B"), all);
 }
 

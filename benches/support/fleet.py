@@ -48,7 +48,7 @@ def processes(role):
 
 
 def cpu(role):
-    """Seconds of processor time so far, of all processes of a role."""
+    """Seconds of CPU time so far, of all processes of a role."""
     total = 0
     for pid in processes(role):
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
@@ -67,7 +67,7 @@ def memory(role, file, field):
 
 
 def machine():
-    """Seconds of processor time that this machine's processors were busy, whoever used them."""
+    """Seconds of CPU time that this machine's CPUs were busy with any process."""
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, _, _, irq, softirq, *_ = map(int, file.readline().split()[1:])
     return (user + nice + system + irq + softirq) / TICKS
@@ -215,7 +215,7 @@ def main():
     samples = grown("prometheus_tsdb_head_samples_appended_total")
     live = '{job="libvirt",instance=~"hypervisor-.+"}'
 
-    print(f"Measured over {took:.0f} s; of {os.cpu_count()} processors, other work on this machine took "
+    print(f"Measured over {took:.0f} s; of {os.cpu_count()} CPUs, other work on this machine took "
           f"{100 * (last.machine - first.machine - sum(last.cpu.values()) + sum(first.cpu.values())) / took:.0f} % of one\n")
     print("| what | figure |\n|---|---|")
     series, scraped = last.counters["prometheus_tsdb_head_series"], one(f"avg(scrape_samples_scraped{live})")
@@ -230,7 +230,7 @@ def main():
     rss = memory("prometheus", "status", "VmRSS")[0]
     row("Prometheus: RSS now, highest", f"{rss:,.0f} MiB ({1024 * rss / series:.1f} KiB a series), {memory('prometheus', 'status', 'VmHWM')[0]:,.0f} MiB")
     used = {role: last.cpu[role] - first.cpu[role] for role in last.cpu}
-    row("Prometheus: processor", f"{100 * used['prometheus'] / took:.0f} % of one ({1e6 * used['prometheus'] / samples:.1f} µs a sample)")
+    row("Prometheus: CPU", f"{100 * used['prometheus'] / took:.0f} % of one ({1e6 * used['prometheus'] / samples:.1f} µs a sample)")
     row("WAL", f"{(last.wal - first.wal) / samples:.2f} bytes a sample")
     evaluations = {}
     for labels, value in ask(f"quantile_over_time(0.5, prometheus_rule_group_last_duration_seconds{window})"):
@@ -248,8 +248,8 @@ def main():
     rss, shared = memory("exporter", "status", "VmRSS"), memory("exporter", "smaps_rollup", "Pss")
     row("exporters: RSS, median and sum", f"{statistics.median(rss):.0f} MiB, {sum(rss):,.0f} MiB ({sum(shared):,.0f} MiB with shared pages counted once)")
     scrapes = HOSTS * took / INTERVAL
-    row("exporters: processor", f"{100 * used['exporter'] / took:.0f} % of one, all together ({1000 * used['exporter'] / scrapes:.1f} ms a scrape)")
-    row("fake daemons: processor", f"{100 * used['fake'] / took:.0f} % of one, all together ({1000 * used['fake'] / scrapes:.1f} ms a scrape)")
+    row("exporters: CPU", f"{100 * used['exporter'] / took:.0f} % of one, all together ({1000 * used['exporter'] / scrapes:.1f} ms a scrape)")
+    row("fake daemons: CPU", f"{100 * used['fake'] / took:.0f} % of one, all together ({1000 * used['fake'] / scrapes:.1f} ms a scrape)")
 
     dashboard(min(300, int(time.time() - BEGAN)))
     wrong = alerts()

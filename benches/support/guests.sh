@@ -25,7 +25,7 @@ LAB_OWNER=$$ "$lab/libvirtd.sh" start "$dir" >/dev/null
 uri=$(cat "$dir/uri") read_only=$(cat "$dir/uri-ro")
 kind=qemu
 ! virsh -c "$uri" domcapabilities --virttype kvm --arch x86_64 >/dev/null 2>&1 || kind=kvm
-# Their firmware: 64 KiB with two instructions where the processor begins, 16 bytes before the end: interrupts off, halt.
+# Their firmware: 64 KiB with two instructions where the CPU begins, 16 bytes before the end: interrupts off, halt.
 { head -c 65520 /dev/zero; printf '\xfa\xf4'; head -c 14 /dev/zero; } >"$dir/halt.rom"
 chmod a+r "$dir/halt.rom"
 for number in $(seq "${count:?how many guests}"); do
@@ -50,5 +50,5 @@ all=$(IFS=,; echo "${groups[*]}")
 "$exporter" serve --libvirt.uri "$read_only" --web.listen-address 127.0.0.1:9399 --collection.groups "$all" 2>"$dir/log" &
 server=$!
 until curl -sf -o "$dir/metrics" "$url" && grep -q '^libvirt_up 1' "$dir/metrics"; do sleep 0.2; done
-echo "$count guests ($kind), $(nproc) processors ($(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r | cut -d- -f1), libvirt $(
+echo "$count guests ($kind), $(nproc) CPUs ($(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r | cut -d- -f1), libvirt $(
   virsh -c "$uri" version --daemon | sed -n 's/^Running against daemon: //p'), load $(cut -d' ' -f1 /proc/loadavg)"

@@ -167,7 +167,7 @@ fn change(script: &mut Input<'_>, mut header: Header, mut payload: Vec<u8>) -> V
             return frame;
         }
         15 => {
-            // An event that nobody asked for comes first, or the frame comes twice, or garbage follows.
+            // An event that was not requested comes first, or the frame comes twice, or garbage follows.
             let mut frame = header.frame(&payload);
             match script.byte() % 3 {
                 0 if IS_OPEN.load(Ordering::SeqCst) => {

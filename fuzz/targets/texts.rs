@@ -38,7 +38,7 @@ pub(crate) fn web_config(data: &[u8]) {
     }
 }
 
-/// Everybody gets some format, and the same one each time.
+/// Every client gets some format, and the same one each time.
 pub(crate) fn accept(data: &[u8]) {
     let accept = String::from_utf8_lossy(data);
     let format = negotiate(&accept);

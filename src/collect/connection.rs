@@ -162,8 +162,9 @@ impl ConnectionState {
 }
 
 fn silence(since: Instant, now: Instant) -> LibvirtError {
-    let seconds = now.saturating_duration_since(since).as_secs();
-    let message = format!("the daemon has not answered for {seconds} s");
+    // A scrape's own time may be short, and so may what is waited for an answer.
+    let seconds = now.saturating_duration_since(since).as_secs_f64().max(0.1);
+    let message = format!("the daemon has not answered for {seconds:.1} s");
     LibvirtError::own("cannot collect statistics", ErrorClass::TimedOut, message)
 }
 
@@ -235,11 +236,11 @@ mod tests {
         connection.opened();
         connection.silent(now);
         assert!(connection.is_silent() && !connection.is_up());
-        let refusal = connection.refusal(now + Duration::from_secs(7)).expect("a refusal");
-        assert_eq!(
-            (refusal.class, refusal.message.as_str()),
-            (ErrorClass::TimedOut, "the daemon has not answered for 7 s")
-        );
+        for (millis, told) in [(7_000, "7.0 s"), (430, "0.4 s"), (3, "0.1 s")] {
+            let refusal = connection.refusal(now + Duration::from_millis(millis)).expect("a refusal");
+            let message = format!("the daemon has not answered for {told}");
+            assert_eq!((refusal.class, refusal.message), (ErrorClass::TimedOut, message));
+        }
     }
 
     #[test]

@@ -38,11 +38,11 @@ impl Notice {
                 let remedy = error.remedy(uri);
                 tracing::warn!(%error, reason = error.class.as_str(), remedy, "{what}");
             }
-            Self::AnswersAgain => tracing::info!("libvirt answers again"),
+            Self::AnswersAgain => tracing::info!("libvirt responds again"),
             Self::Quarantined { uuid, domain, cause } => {
                 tracing::warn!(%uuid, domain, cause = cause.as_str(), "domain quarantined");
             }
-            Self::Released { uuid, domain } => tracing::info!(%uuid, domain, "the domain answers again"),
+            Self::Released { uuid, domain } => tracing::info!(%uuid, domain, "domain released from quarantine"),
             Self::Unreadable { uuid, domain } => {
                 tracing::warn!(%uuid, domain, "libvirt lists the domain but does not let this user read it: it has no samples");
             }

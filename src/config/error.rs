@@ -250,7 +250,7 @@ pub enum ValueError {
         entry: String,
     },
     /// No bcrypt hash. Its text is a secret, or a password that was not hashed.
-    #[error("this is no bcrypt hash, expected one such as `htpasswd -nBC 10 \"\"` prints, from `$2y$` on")]
+    #[error("not a bcrypt hash, generate one with `htpasswd -nBC 10 \"\"`: the part from `$2y$` on")]
     BcryptHash,
     /// A bcrypt hash that would take too long to check.
     #[error("a check of this bcrypt hash would take too long: its cost is {cost}, expected at most {highest}")]

@@ -146,7 +146,7 @@ fn each_bad_web_file_gets_one_sentence() {
         ),
         (
             "basic_auth_users:\n  alice: my password\n",
-            "web.yaml:2:10: basic_auth_users.alice: this is no bcrypt hash, expected one such as `htpasswd -nBC 10 \"\"` prints, from `$2y$` on",
+            "web.yaml:2:10: basic_auth_users.alice: not a bcrypt hash, generate one with `htpasswd -nBC 10 \"\"`: the part from `$2y$` on",
         ),
         (
             &format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$20$")),

@@ -191,7 +191,7 @@ fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram, sum: f64, start: &[
     wire::bytes(out, Field::Histogram.tag(), &message);
 }
 
-/// A `google.protobuf.Timestamp`; whoever has a clock before 1970 gets none.
+/// A `google.protobuf.Timestamp`; a clock before 1970 yields none.
 fn write_timestamp(out: &mut Vec<u8>, at: SystemTime) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     wire::varint(out, 1, since.as_secs());

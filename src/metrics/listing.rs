@@ -84,7 +84,7 @@ fn ruled(index: &Index, group: Group, rule: &Rule) -> [Listed; 3] {
             otel_name: format!("{otel_name}<name>{otel_ending}"),
             otel_unit: String::new(),
             otel_attributes: Vec::new(),
-            help: "A statistic of the host's KVM by its name there; a name in _ns becomes seconds".into(),
+            help: "A statistic of the host's KVM by its name there; values in _ns are converted to seconds".into(),
         },
     )
 }

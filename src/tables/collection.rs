@@ -10,9 +10,9 @@ table! {
     UNMAPPED = Unknown, NUMBER, "libvirt_domain_unmapped_stat", "libvirt.domain.unmapped_stat", ["key"],
         "A statistic that this version has no metric for, by its key in libvirt";
     COMPLETE = Gauge, NUMBER, "libvirt_domain_stats_complete", "libvirt.domain.stats_complete", [],
-        "Whether the last collection has all that was asked for of a running domain: 1 yes, 0 if what its hypervisor would say is missing";
+        "Whether the last collection returned all requested data of the running domain: 1 yes, 0 if hypervisor data is missing";
     MISSING = Gauge, NUMBER, "libvirt_domain_stats_missing", "libvirt.domain.stats_missing", ["group", "reason"],
-        "A statistics group that the last collection lacks of a running domain, or has in part: always 1, no sample where all is there. Reasons: busy (another client or a job of libvirt held the domain), quarantined, deadline, refused (libvirt answered with an error, or without the group), stuck_calls (too many calls wait for domains that do not answer)";
+        "A statistics group of a running domain that is missing from the last collection, or incomplete: always 1, no sample if nothing is missing. Reasons: busy (another client or a job of libvirt held the domain), quarantined, deadline, refused (libvirt answered with an error, or without the group), stuck_calls (too many calls wait for domains that do not answer)";
     QUARANTINED = Gauge, NUMBER, "libvirt_domain_quarantined", "libvirt.domain.quarantined", [],
         "Whether a running domain is quarantined, as its hypervisor does not respond: 1 yes, 0 no";
 }

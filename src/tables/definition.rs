@@ -9,7 +9,7 @@ table! {
     /// What comes and goes with the group `state`.
     STATE: Some(Group::State), Subject::Domain;
     INFO = Info, NUMBER, "libvirt_domain_info", "libvirt.domain.info", ["title", "os_type", "arch", "machine", "os", "emulator", "flavor", "group_id", "group_name", "image_id", "instance_name", "kubevirt_name", "kubevirt_namespace", "kubevirt_uid", "ovirt_cluster_version", "project_id", "project_name", "user_id", "user_name"],
-        "What the domain's definition says of it and of its owner, and the labels of metadata.labels; a label without a value is left out";
+        "Description and owner of the domain from its XML, and the labels of metadata.labels; a label without a value is omitted";
     AUTOSTART = Gauge, NUMBER, "libvirt_domain_autostart", "libvirt.domain.autostart", [],
         "Whether the domain starts with the host: 1 yes, 0 no; a change is seen within collection.resync_interval";
     PERSISTENT = Gauge, NUMBER, "libvirt_domain_persistent", "libvirt.domain.persistent", [],
@@ -31,7 +31,7 @@ table! {
     /// Likewise with `block`.
     BLOCK: Some(Group::Block), Subject::Domain;
     BLOCK_INFO = Info, NUMBER, "libvirt_domain_block_info", "libvirt.domain.disk.info", ["device", "bus", "path", "source", "driver_type", "cache", "serial", "alias", "readonly"],
-        "What a block device is on: the path of a file or device, or another source as protocol:name or pool/volume";
+        "Backing file, device or network source of a block device; other sources as protocol:name or pool/volume";
 }
 
 #[rustfmt::skip]
@@ -39,5 +39,5 @@ table! {
     /// Likewise with `interface`.
     INTERFACE: Some(Group::Interface), Subject::Domain;
     INTERFACE_INFO = Info, NUMBER, "libvirt_domain_interface_info", "libvirt.domain.network.interface.info", ["interface", "mac", "model", "interface_type", "network", "portgroup", "bridge", "source", "mtu", "alias", "ovs_port_id"],
-        "What a network interface is connected to; what has no event, such as a move to another bridge, is seen within metadata.refresh_interval";
+        "Network, bridge or other source of a network interface; changes without an event, such as another bridge, are seen within metadata.refresh_interval";
 }

@@ -36,7 +36,7 @@ for _ in {1..60}; do
   sleep 0.5
 done
 
-# The default port, or the next one that nobody listens on.
+# The default port, or the next free one.
 port=9177
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 uri=$(cat "$dir/uri-ro")
@@ -64,7 +64,7 @@ excerpt() { # excerpt WHAT REGEX: the samples whose line matches
 }
 echo "$(grep -c '^[^#]' "$dir/metrics") samples of three guests; some of them:"
 excerpt "The connection, and what each guest is doing: web runs, db is paused, old is shut off" '^libvirt_up |^libvirt_domain_state\{.*\} 1$'
-excerpt "Processor time, and the time a vCPU had to wait for a processor (steal)" '^libvirt_domain_(cpu_time|vcpu_delay)_seconds_total\{'
+excerpt "CPU time, and the time a vCPU had to wait for a processor (steal)" '^libvirt_domain_(cpu_time|vcpu_delay)_seconds_total\{'
 excerpt "Disks: rates and latency, as rate(time) / rate(requests)" '^libvirt_domain_block_read_(requests|time_seconds)_total\{'
 excerpt "Network, as the guest sees it" '^libvirt_domain_interface_(receive|transmit)_bytes_total\{'
 excerpt "Memory: what the guest has, and what its QEMU holds of the host's" '^libvirt_domain_memory_(current|rss)_bytes\{'

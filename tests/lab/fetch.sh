@@ -5,7 +5,7 @@
 #
 # @PACKAGE is what a package of no files stands for: the first that it depends on.
 #
-# Fetched once a machine, below LAB_CACHE (see suite.sh); delete the folder to have it fetched anew. Neither the machine's
+# Fetched once a machine, below LAB_CACHE (see suite.sh); delete the folder to have it fetched again. Neither the machine's
 # packages nor its lists of packages are touched. Dependencies are not fetched: what is wanted has to run with what is here.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -49,7 +49,7 @@ rest:
         loop    1b
         jmp     forever
 
-disk:                           # drive dl; a missing one is an error that nobody reads
+disk:                           # drive dl; a missing one is an error that is not read
         mov     si, offset packet
         mov     ah, 0x42
         int     0x13

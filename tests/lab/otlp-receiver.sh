@@ -4,7 +4,7 @@
 #   otlp-receiver.sh    listens on free ports of the loopback interface, over HTTP and gRPC; prints a line of JSON with the
 #                       ports and then one for each request, until it is killed
 #
-# The packages are fetched from PyPI once a machine, into a venv below LAB_CACHE (see suite.sh); delete it to have it made anew.
+# The packages are fetched from PyPI once a machine, into a venv below LAB_CACHE (see suite.sh); delete it to have it made again.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")

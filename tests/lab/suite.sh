@@ -6,7 +6,7 @@
 #   suite.sh chroot NAME SUITE PACKAGE...   prints the folder of a tree of that suite with these packages (see boot.sh).
 #
 # A suite is a chroot, made once a machine by debootstrap (one to two minutes, 600 MB) below LAB_CACHE, by default
-# ${XDG_CACHE_HOME:-~/.cache}/domstats-exporter/lab. It is only ever read afterwards. Delete it to have it made anew.
+# ${XDG_CACHE_HOME:-~/.cache}/domstats-exporter/lab. It is only ever read afterwards. Delete it to have it made again.
 # Needs root; without, it asks sudo.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"

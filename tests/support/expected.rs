@@ -34,7 +34,7 @@ pub fn expected(key: &str, values: &Values) -> Expected {
             Expected::One("libvirt_domain_state".to_owned(), vec![("state", name.to_owned())])
         }
         ["state", "reason"] => Expected::One("libvirt_domain_state_reason_info".to_owned(), Vec::new()),
-        // libvirtd's own processor time.
+        // libvirtd's own CPU time.
         ["cpu", ..] if !active => Expected::Nothing,
         ["cpu", which @ ("time" | "user" | "system")] => plain(&format!("cpu_{which}_seconds_total"), NANO),
         ["cpu", "haltpoll", which, "time"] => plain(&format!("cpu_haltpoll_{which}_seconds_total"), NANO),

@@ -68,7 +68,7 @@ impl<T: Send + 'static> UnderWay<T> {
         let (sender, receiver) = channel();
         let began = Instant::now();
         std::thread::spawn(move || {
-            // Nobody listens any more where the test has failed.
+            // The receiver is gone if the test has failed.
             let _ = sender.send(what());
         });
         Self { receiver, began }

@@ -274,7 +274,7 @@ pub fn get(address: SocketAddr, path: &str, accept: &str) -> Result<String, Stri
     }
 }
 
-/// An address on the loopback interface that nobody listens on.
+/// An address on the loopback interface without a listener.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! What an expression yields: its labels, its unit, and whether Prometheus would do with it what was meant.
 //!
-//! Stricter than Prometheus: a metric or label that nobody exports, a rate of a gauge, a sum of seconds and bytes, or a match
+//! Stricter than Prometheus: a metric or label that is not exported, a rate of a gauge, a sum of seconds and bytes, or a match
 //! between vectors that have different labels is an error here and an empty panel there. So is whatever depends on how many scrape
 //! jobs ask a host: the label `job` has to be gone before series are counted, added up, compared or shown.
 
@@ -97,7 +97,7 @@ impl Metrics {
             name.starts_with(start) && name.ends_with(end) && (end == "_total") == name.ends_with("_total")
         });
         let mut metric =
-            ruled.map(|(_, metric)| metric.clone()).next().ok_or_else(|| format!("nobody exports {name}"))?;
+            ruled.map(|(_, metric)| metric.clone()).next().ok_or_else(|| format!("{name} is not exported"))?;
         if name.contains("_seconds") {
             metric.dimension = SECONDS;
         }
@@ -256,7 +256,7 @@ impl Metrics {
         let operator = binary.op.to_string();
         let modifier = binary.modifier.as_ref();
         let matching = modifier.and_then(|modifier| modifier.matching.as_ref());
-        // In-job arithmetic is left to whoever merges the jobs around it; a set operation has to say that it means each job.
+        // In-job arithmetic is left to the expression that merges the jobs around it; a set operation has to say that it means each job.
         let each_job =
             matches!(matching, Some(LabelModifier::Include(on)) if on.labels.iter().any(|label| label == "job"));
         let both = left.contains("job") && right.contains("job");

@@ -115,7 +115,7 @@ impl Scrape {
         self.collection.snapshot.domains.iter().map(AsRef::as_ref).find(|known| known.identity.name == name)
     }
 
-    /// What is wrong with it, for whoever reads of a test that failed.
+    /// What is wrong with it, for the message of a test that failed.
     fn shortfall(&self) -> String {
         let Collection { error, snapshot, domains, .. } = &*self.collection;
         let known = snapshot.domains.len();

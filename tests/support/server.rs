@@ -130,7 +130,7 @@ pub fn replace(path: &Path, text: &str) {
     fs::rename(&new, path).unwrap();
 }
 
-/// An address on the loopback interface that nobody listens on.
+/// An address on the loopback interface without a listener.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
@@ -224,7 +224,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    /// Certificate and key of somebody with these names.
+    /// Certificate and key for these names.
     pub fn sign(&self, names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();

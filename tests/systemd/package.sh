@@ -42,7 +42,7 @@ echo "# removed: it has ended, the settings are there; purged: nothing is"
 systemctl start "$unit"
 dpkg --remove domstats-exporter
 is "the service" "$(systemctl is-active "$unit" || true)" inactive
-! scrape 2>/dev/null || fail "somebody still serves"
+! scrape 2>/dev/null || fail "an exporter still serves"
 [ -f "$config" ] || fail "a removal has taken the settings with it"
 dpkg --purge domstats-exporter
 left=$(find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /root -o -path /tmp \) -prune -o -name '*domstats*' -print)

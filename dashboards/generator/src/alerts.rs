@@ -140,8 +140,8 @@ fn exporter() -> Vec<Rule> {
             "libvirt_exporter_config_last_reload_successful == 0".into(),
             [
                 "The configuration of the exporter on {host} is wrong.",
-                "The exporter on {host} could not read its configuration anew and goes on with the one \
-                     before; it will not start with this one.",
+                "The exporter on {host} could not reload its configuration and keeps the \
+                     previous one; it will not start with this one.",
             ],
         ),
         alert(
@@ -273,8 +273,8 @@ fn guests() -> Vec<Rule> {
             "15m",
             format!("domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value}"),
             [
-                "The vCPUs of {domain} wait for a processor.",
-                "The vCPUs of {domain} are ready to run but have no processor for {{ $value | \
+                "The vCPUs of {domain} wait for a CPU.",
+                "The vCPUs of {domain} are ready to run but have no CPU for {{ $value | \
                      humanizePercentage }} of the time.",
             ],
         )
@@ -432,8 +432,8 @@ fn hosts() -> Vec<Rule> {
                 limit::HOST_STEAL
             ),
             [
-                "{host} has more vCPUs than its processors can serve.",
-                "{host} runs {{ $value | humanize }} vCPUs on each processor, and they wait for processors.",
+                "{host} has more vCPUs than its CPUs can serve.",
+                "{host} runs {{ $value | humanize }} vCPUs per CPU, and they wait for CPU time.",
             ],
         ),
         alert(

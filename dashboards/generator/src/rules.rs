@@ -66,9 +66,9 @@ fn record(name: &'static str, expression: &str) -> Rule {
 
 fn domains() -> Vec<Rule> {
     vec![
-        // Processors that the domain kept busy.
+        // CPUs that the domain kept busy.
         record("domain:libvirt_domain_cpu_time:rate5m", "rate(libvirt_domain_cpu_time_seconds_total[5m])"),
-        // Shares of the vCPUs' time: computing, and waiting for a processor.
+        // Shares of the vCPUs' time: computing, and waiting for a CPU.
         record(
             "domain:libvirt_domain_vcpu_time:ratio_rate5m",
             "avg without (vcpu) (rate(libvirt_domain_vcpu_time_seconds_total[5m]))",

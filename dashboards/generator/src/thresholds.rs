@@ -3,9 +3,9 @@
 /// A value that is bad, and one that is worse.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// From here on somebody should look.
+    /// Warning: to be looked at in working hours.
     pub warning: f64,
-    /// From here on somebody should get up.
+    /// Critical: to be looked at at once.
     pub critical: f64,
 }
 
@@ -17,7 +17,7 @@ impl Limits {
     }
 }
 
-/// Share of the time in which a domain's vCPUs were ready but had no processor. Guests feel 10 %, users feel 25 %.
+/// Share of the time in which a domain's vCPUs were ready but had no CPU. Guests feel 10 %, users feel 25 %.
 pub const STEAL: Limits = Limits { warning: 0.10, critical: 0.25 };
 
 /// Share of its vCPUs' time that a domain computes. Only for colours: a busy guest is no fault.
@@ -50,7 +50,7 @@ pub const DROPS_MIN_PACKETS: f64 = 1.0;
 /// Packets with errors per second.
 pub const INTERFACE_ERRORS: f64 = 0.1;
 
-/// vCPUs of running domains for each processor of the host. Alone no fault: the alert wants steal as well.
+/// vCPUs of running domains for each CPU of the host. Alone no fault: the alert wants steal as well.
 pub const CPU_OVERCOMMIT: Limits = Limits { warning: 3.0, critical: 6.0 };
 
 /// Average steal of a host's domains that makes its overcommitment an alert.

@@ -166,7 +166,7 @@ impl Scheduler {
         self.connection.silent(since);
         if let Some(error) = self.connection.refusal(self.now.at) {
             // The runs under way wait for their deadlines: the daemon may only be slow.
-            self.log_failure("libvirt is silent", &error);
+            self.log_failure("libvirt is not responding", &error);
             self.count_failure(error.class);
         }
     }

@@ -98,7 +98,7 @@ fn a_domain_is_shown_while_it_runs_or_has_statistics() {
 #[test]
 fn without_libvirt_no_domain_is_shown_but_what_has_happened_is() {
     let mut away = collection([domain("on", 1, Some(1))]);
-    away.error = Some(LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "nobody listens"));
+    away.error = Some(LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "nothing listens"));
     assert_eq!(lines(&away), [LIFECYCLE]);
 }
 

@@ -56,7 +56,7 @@ struct Callbacks {
     last_id: i32,
 }
 
-/// A connection, shared by its threads and by whoever sends events.
+/// A connection, shared by its threads and by the senders of events.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) number: u64,

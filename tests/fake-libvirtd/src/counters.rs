@@ -224,7 +224,7 @@ impl Counters {
         number
     }
 
-    /// Changes what is known of a connection.
+    /// Changes the counts of a connection.
     pub(crate) fn connection(&self, connection: u64, change: impl FnOnce(&mut ConnectionRecord)) {
         change(self.sums.lock().connections.entry(connection).or_default());
         self.changed.notify_all();

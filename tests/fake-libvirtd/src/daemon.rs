@@ -71,13 +71,13 @@ impl FakeLibvirtd {
         let mut daemon = Self::start_at(scenario, path);
         match &mut daemon {
             Ok(daemon) => daemon.folder = Some(folder),
-            // The folder is empty and nobody knows of it.
+            // The folder is empty and not used.
             Err(_) => drop(std::fs::remove_dir(folder)),
         }
         daemon
     }
 
-    /// Starts a daemon on this socket. A socket that nobody listens on is replaced.
+    /// Starts a daemon on this socket. A socket without a listener is replaced.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ impl FakeLibvirtd {
         if listening.is_some() {
             return Ok(());
         }
-        // Whoever listens on the socket would lose it without a word.
+        // The program that listens on the socket would lose it unnoticed.
         if UnixStream::connect(&self.path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -213,7 +213,7 @@ impl Drop for FakeLibvirtd {
     fn drop(&mut self) {
         self.kill();
         if let Some(folder) = &self.folder {
-            // What cannot be removed is left to whoever cleans the temporary folder.
+            // What cannot be removed is left to the cleaning of the temporary folder.
             let _ = std::fs::remove_dir(folder);
         }
     }
@@ -247,7 +247,7 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener, generation: u64) {
 
 /// Starts the threads of a connection.
 fn serve(shared: &Arc<Shared>, stream: UnixStream, generation: u64) {
-    // Inherited by nobody on Linux, but a blocking stream is what the threads rely on.
+    // Not inherited on Linux, but a blocking stream is what the threads rely on.
     if stream.set_nonblocking(false).is_err() {
         return;
     }

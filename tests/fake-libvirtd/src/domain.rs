@@ -64,7 +64,7 @@ impl DomainState {
         !matches!(self, Self::Shutoff | Self::Crashed)
     }
 
-    /// The reason that stands with the state where nobody names one.
+    /// The reason that stands with the state where none is named.
     pub(crate) fn usual_reason(self) -> i32 {
         match self {
             Self::NoState | Self::Blocked | Self::PmSuspended => 0,

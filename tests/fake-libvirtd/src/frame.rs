@@ -22,7 +22,7 @@ pub enum MessageType {
     Call = 0,
     /// The answer to a call.
     Reply = 1,
-    /// A message that nobody asked for: an event, or a keepalive.
+    /// A message that was not requested: an event, or a keepalive.
     Message = 2,
 }
 

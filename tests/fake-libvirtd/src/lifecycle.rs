@@ -68,7 +68,7 @@ impl Shared {
             Ok(domain)
         })?;
         if !domain.is_active() {
-            // Without a QEMU nothing hangs, and whoever waited for it goes on.
+            // Without a QEMU nothing hangs, and the calls that waited for it go on.
             self.change(|state| {
                 if let Some(faults) = state.faults.domains.get_mut(name) {
                     faults.hung = false;

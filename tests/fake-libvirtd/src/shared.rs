@@ -116,7 +116,7 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Changes the state and wakes whoever waits for it.
+    /// Changes the state and wakes the threads that wait for it.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.state.lock());
         self.changed.notify_all();

@@ -145,7 +145,7 @@ fn a_storm_arrives_whole_and_events_are_lost_on_demand() {
 }
 
 #[test]
-fn a_client_that_reads_no_events_holds_nobody_up() {
+fn a_client_that_reads_no_events_delays_no_other() {
     let daemon = start_small();
     let mut deaf = RawClient::open(&daemon, false);
     let registered = deaf.call(Procedure::ConnectDomainEventCallbackRegisterAny, |out| {

@@ -115,7 +115,7 @@ fn a_killed_daemon_ends_calls_and_can_be_started_again() {
     let said = virsh(&daemon, &["list"]).failed();
     assert!(said.contains("No such file or directory"), "{said}");
     daemon.revive().unwrap();
-    // The guest hangs as before; nobody holds its job any more.
+    // The guest hangs as before; its job is free.
     assert_eq!(virsh(&daemon, &["domcontrol", "vm-1"]).ok().trim(), "ok");
     assert_recovered(&daemon);
 }

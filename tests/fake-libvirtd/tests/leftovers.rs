@@ -25,7 +25,7 @@ fn nothing_is_left_of_a_dropped_daemon() {
             out.i32(0).u32(0);
         });
         registered.unwrap();
-        // Calls that hang, wait, sleep and trickle, and events that nobody reads.
+        // Calls that hang, wait, sleep and trickle, and events that are not read.
         daemon.faults().hang_domain("vm-0");
         clients[1].send_stats(&daemon, &["vm-0"], 0, flag::NOWAIT);
         assert!(daemon.wait_until_hung("vm-0", Duration::from_secs(20)));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fake_libvirtd::{FakeLibvirtd, Procedure, Scenario, Template};
 use support::spawn;
 
-/// The body of `/metrics` of whoever listens on a port.
+/// The body of `/metrics` of the program that listens on a port.
 fn scrape(port: u16) -> String {
     let began = Instant::now();
     let mut stream = loop {

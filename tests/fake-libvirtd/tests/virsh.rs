@@ -1,4 +1,4 @@
-//! The real `virsh` on the fake daemon: every command that the project, or somebody who looks at it, uses.
+//! The real `virsh` on the fake daemon: every command that the project, or a reader of it, uses.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;

@@ -8,7 +8,7 @@ use crate::grafana::{Dashboard, Panel, Row, Unit, Variable, none_is_good, plain,
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
-    let about = "One virtual machine: processor and steal by vCPU, memory, disks, network, and in the closed rows whatever else its \
+    let about = "One virtual machine: CPU and steal by vCPU, memory, disks, network, and in the closed rows whatever else its \
         libvirt reports.";
     let dashboard = Dashboard::new("libvirt-domain", "Libvirt / Domain", about)
         .hosts(false)
@@ -42,7 +42,7 @@ pub(super) fn dashboard() -> Value {
             false,
         )
         .row(Row::open("Now", now()))
-        .row(Row::open("Processor", processor()))
+        .row(Row::open("CPU", processor()))
         .row(Row::open("Memory", memory()))
         .row(Row::open("Disks", disks()))
         .row(Row::open("Network", network()));
@@ -65,7 +65,7 @@ fn now() -> Vec<Panel> {
             .thresholds(rising(limit::CPU)),
         stat(
             "Steal",
-            "Share of the time in which its vCPUs were ready but had no processor. Alert \
+            "Share of the time in which its vCPUs were ready but had no CPU. Alert \
              LibvirtDomainStealHigh.",
             Unit::Ratio,
         )
@@ -118,15 +118,15 @@ fn processor() -> Vec<Panel> {
             .query("rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate])", "{{domain}} vCPU {{vcpu}}"),
         timeseries(
             "Steal by vCPU",
-            "Share of the time in which each vCPU was ready to run but the host had no processor for \
+            "Share of the time in which each vCPU was ready to run but the host had no CPU for \
                  it: what the guest sees as steal.",
             Unit::Ratio,
         )
         .query("rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate])", "{{domain}} vCPU {{vcpu}}")
         .thresholds(rising(limit::STEAL)),
         timeseries(
-            "Processor time of the host",
-            "Processors that the domain keeps busy: its vCPUs, and what QEMU and the kernel do for it.",
+            "CPU time of the host",
+            "CPUs that the domain keeps busy: its vCPUs, and what QEMU and the kernel do for it.",
             Unit::Short,
         )
         .query("sum by (domain) (rate(libvirt_domain_cpu_time_seconds_total{%domain}[%rate]))", "{{domain}} in all")

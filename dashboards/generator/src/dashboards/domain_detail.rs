@@ -6,7 +6,7 @@ use crate::thresholds as limit;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
-        Row::closed("Processor in detail", processor()),
+        Row::closed("CPU in detail", processor()),
         Row::closed("Memory in detail", unless_reported(memory(), SILENT)),
         Row::closed("Disk latency in detail", unless_reported(latency(), "no <statistics> in the disk's driver")),
         Row::closed("Backing chain", unless_reported(backing_chain(), "no backing chain, or it is not collected")),
@@ -33,7 +33,7 @@ fn processor() -> Vec<Panel> {
         timeseries(
             "Halt polling",
             "Share of the time that vCPUs polled before they halted: with success, which saves a wake-up, and in vain, which \
-             costs the host's processor.",
+             costs the host's CPU.",
             Unit::Ratio,
         )
         .query(&rate("libvirt_domain_cpu_haltpoll_success_seconds_total"), "{{domain}} success")
@@ -208,7 +208,7 @@ fn perf() -> Vec<Panel> {
     vec![
         timeseries(
             "Instructions per cycle",
-            "How many instructions a processor cycle retires. Below one, the domain waits for memory.",
+            "How many instructions a CPU cycle retires. Below one, the domain waits for memory.",
             Unit::Short,
         )
         .query(
@@ -229,7 +229,7 @@ fn perf() -> Vec<Panel> {
             ),
         timeseries(
             "Stalled cycles",
-            "Share of the cycles in which the front end or the back end of the processor was stalled.",
+            "Share of the cycles in which the front end or the back end of the CPU was stalled.",
             Unit::Ratio,
         )
         .query(
@@ -244,7 +244,7 @@ fn perf() -> Vec<Panel> {
         ),
         timeseries(
             "Switches and migrations",
-            "Context switches of the domain's process, and moves of its threads to another processor, \
+            "Context switches of the domain's process, and moves of its threads to another CPU, \
              per second.",
             Unit::Operations,
         )
@@ -256,7 +256,7 @@ fn perf() -> Vec<Panel> {
             Unit::Operations,
         )
         .query(&rate("libvirt_domain_perf_page_faults_total"), "{{domain}}"),
-        timeseries("Task clock", "Processors that the domain's tasks keep busy, by the kernel's clock.", Unit::Short)
+        timeseries("Task clock", "CPUs that the domain's tasks keep busy, by the kernel's clock.", Unit::Short)
             .query(&rate("libvirt_domain_perf_task_clock_seconds_total"), "{{domain}}"),
     ]
 }

@@ -117,7 +117,7 @@ fn connection() -> Vec<Panel> {
         bars("Reconnects", "Connections to libvirt opened after the first.")
             .query("sum by (instance) (increase(libvirt_exporter_reconnects_total{%host}[%rate])) > 0", "{{instance}}")
             .size(6, 8),
-        bars("Resyncs", "Times that the exporter listed all domains anew, by cause.")
+        bars("Resyncs", "Times that the exporter listed all domains again, by cause.")
             .query(&format!("sum by (cause) {}", events("libvirt_exporter_resyncs_total{%host}")), "{{cause}}")
             .size(6, 8),
         timeseries(
@@ -166,7 +166,7 @@ fn own(series: &str) -> String {
 
 fn process() -> Vec<Panel> {
     vec![
-        timeseries("CPU", "Processors that the exporter keeps busy.", Unit::Short)
+        timeseries("CPU", "CPUs that the exporter keeps busy.", Unit::Short)
             .query(&own("rate(process_cpu_seconds_total{%host}[%rate])"), "{{instance}}")
             .size(6, 8),
         timeseries("Memory", "Resident memory of the exporter.", Unit::Bytes)

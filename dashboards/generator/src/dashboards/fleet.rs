@@ -83,15 +83,15 @@ fn capacity() -> Vec<Panel> {
             .query("sum by (state) (libvirt_domains{%host}) > 0", "{{state}}")
             .stacked(),
         timeseries(
-            "Processors",
-            "What the hosts have, what their domains were given (vCPUs) and what they keep busy. vCPUs above processors is \
+            "CPUs",
+            "What the hosts have, what their domains were given (vCPUs) and what they keep busy. vCPUs above CPUs is \
              overcommitment: harmless until steal rises.",
             Unit::Short,
         )
-        .query("sum(libvirt_host_cpus{%host})", "processors of the hosts")
+        .query("sum(libvirt_host_cpus{%host})", "CPUs of the hosts")
         .query("sum(instance:libvirt_domain_vcpus:sum{%host})", "vCPUs of running domains")
         .query("sum(instance:libvirt_domain_cpu_time:rate5m{%host})", "busy with domains")
-        .limits("processors of the hosts"),
+        .limits("CPUs of the hosts"),
         timeseries(
             "Memory",
             "What the hosts have, what their domains were given (balloon) and what QEMU holds of it. Resident near the hosts' \
@@ -119,14 +119,14 @@ fn consumers() -> Vec<Panel> {
     vec![
         most(
             "CPU",
-            "Processors that a domain keeps busy, its vCPUs and QEMU together.",
+            "CPUs that a domain keeps busy, its vCPUs and QEMU together.",
             Unit::Short,
             "domain:libvirt_domain_cpu_time:rate5m{%host}",
             plain(),
         ),
         most(
             "Steal",
-            "Share of the time in which a domain's vCPUs were ready to run but the host had no processor for them, on average over \
+            "Share of the time in which a domain's vCPUs were ready to run but the host had no CPU for them, on average over \
              its vCPUs.",
             Unit::Ratio,
             "domain:libvirt_domain_vcpu_delay:ratio_rate5m{%host}",
@@ -203,7 +203,7 @@ fn hosts() -> Panel {
         )
         .colored(rising(limit::COLLECT_SECONDS)),
     ];
-    let about = "One row a host; its name leads to its dashboard. Shares are of the host: processors that domains keep busy, memory \
+    let about = "One row a host; its name leads to its dashboard. Shares are of the host: CPUs that domains keep busy, memory \
         that they were given. Resident is what their QEMUs hold of it; a frozen domain does not answer.";
     table("Hosts", about, columns, ("CPU use", true))
 }
@@ -217,7 +217,7 @@ fn over_time() -> Vec<Panel> {
     vec![
         each(
             "CPU",
-            "Processors of each host that domains keep busy.",
+            "CPUs of each host that domains keep busy.",
             Unit::Short,
             "instance:libvirt_domain_cpu_time:rate5m",
         ),
@@ -230,7 +230,7 @@ fn over_time() -> Vec<Panel> {
         .thresholds(rising(limit::STEAL)),
         each(
             "vCPUs per CPU",
-            "vCPUs of running domains for each processor.",
+            "vCPUs of running domains for each CPU.",
             Unit::Short,
             "instance:libvirt_cpu_overcommit:ratio",
         )

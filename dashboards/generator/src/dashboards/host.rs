@@ -17,7 +17,7 @@ pub(super) fn dashboard() -> Value {
         .annotation("Lifecycle", "blue", &lifecycle(), ["{{event}}", "{{detail}} on {{instance}}"], false)
         .row(Row::open("Now", now()))
         .row(Row::open("Domains", vec![domains()]))
-        .row(Row::open("Processor and memory", processor_and_memory()))
+        .row(Row::open("CPU and memory", processor_and_memory()))
         .row(Row::open("Disks and network", disks_and_network()))
         .row(Row::closed("States and events", happenings()))
         .row(Row::closed("Pressure inside the guests", pressure()))
@@ -43,7 +43,7 @@ fn now() -> Vec<Panel> {
         stat("Not answering", "Domains whose QEMU did not answer and is left alone until it does.", Unit::Count)
             .query("sum(libvirt_domain_quarantined{%host}) or vector(0)", "domains")
             .thresholds(none_is_good("red")),
-        stat("CPU use", "Share of the host's processors that domains keep busy.", Unit::Ratio)
+        stat("CPU use", "Share of the host's CPUs that domains keep busy.", Unit::Ratio)
             .query(
                 "sum(rate(libvirt_domain_cpu_time_seconds_total{%host}[%rate])) / \
                  sum(libvirt_host_cpus{%host})",
@@ -53,7 +53,7 @@ fn now() -> Vec<Panel> {
             .thresholds(rising(limit::CPU)),
         stat(
             "vCPUs per CPU",
-            "vCPUs of domains for each processor of the host. More than one is overcommitment, and no \
+            "vCPUs of domains for each CPU of the host. More than one is overcommitment, and no \
              fault unless steal rises.",
             Unit::Short,
         )
@@ -64,7 +64,7 @@ fn now() -> Vec<Panel> {
         .thresholds(rising(limit::CPU_OVERCOMMIT)),
         stat(
             "Steal",
-            "Share of the time in which vCPUs were ready but had no processor, on average over all of \
+            "Share of the time in which vCPUs were ready but had no CPU, on average over all of \
              the host.",
             Unit::Ratio,
         )
@@ -160,23 +160,19 @@ fn processor_and_memory() -> Vec<Panel> {
     vec![
         timeseries(
             "CPU",
-            "Processors that each domain keeps busy, its vCPUs and QEMU together, up to what the host has.",
+            "CPUs that each domain keeps busy, its vCPUs and QEMU together, up to what the host has.",
             Unit::Short,
         )
         .query("sum by (instance, domain) (rate(libvirt_domain_cpu_time_seconds_total{%domain}[%rate]))", "{{domain}}")
         .stacked()
-        .query("sum(libvirt_host_cpus{%host})", "processors of the host")
-        .limits("processors of the host"),
-        timeseries(
-            "Steal",
-            "Share of the time in which each domain's vCPUs were ready but had no processor.",
-            Unit::Ratio,
-        )
-        .query(
-            "avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
-            "{{domain}}",
-        )
-        .thresholds(rising(limit::STEAL)),
+        .query("sum(libvirt_host_cpus{%host})", "CPUs of the host")
+        .limits("CPUs of the host"),
+        timeseries("Steal", "Share of the time in which each domain's vCPUs were ready but had no CPU.", Unit::Ratio)
+            .query(
+                "avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
+                "{{domain}}",
+            )
+            .thresholds(rising(limit::STEAL)),
         timeseries(
             "Memory resident",
             "Memory of the host that each domain's QEMU holds, up to what the host has.",

@@ -31,7 +31,7 @@ impl Row {
         Self { title, collapsed: false, panels }
     }
 
-    /// A row that is closed; Grafana asks for its data when somebody opens it.
+    /// A row that is closed; Grafana asks for its data when it is opened.
     pub(crate) fn closed(title: &'static str, panels: Vec<Panel>) -> Self {
         Self { title, collapsed: true, panels }
     }

@@ -29,8 +29,11 @@ fn a_frozen_daemon_is_an_answer_and_recovers() {
     world.advance(SECOND);
     let thawed = world.scrape();
     assert_eq!((thawed.class(), thawed.complete(), thawed.quarantined().len()), (None, 20, 0));
-    let silent =
-        world.log.iter().filter(|notice| matches!(notice, Notice::Failed { what: "libvirt is silent", .. })).count();
+    let silent = world
+        .log
+        .iter()
+        .filter(|notice| matches!(notice, Notice::Failed { what: "libvirt is not responding", .. }))
+        .count();
     let back = world.log.iter().filter(|notice| **notice == Notice::AnswersAgain).count();
     assert_eq!((silent, back), (1, 1), "{:?}", world.log);
 }

@@ -17,7 +17,7 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes the socket. One that nobody listens on is replaced.
+    /// Makes the socket. One without a listener is replaced.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use crate::xdr::Reader;
 
 /// Features that driver and daemon have: remote, fd passing, string parameters, keepalive, event and close callbacks.
 const FEATURES: [i32; 6] = [2, 8, 9, 10, 14, 15];
-/// `VIR_DRV_FEATURE_PROGRAM_KEEPALIVE`: whoever asks for it understands pings.
+/// `VIR_DRV_FEATURE_PROGRAM_KEEPALIVE`: a client that asks for it understands pings.
 const KEEPALIVE: i32 = 10;
 /// `VIR_CONNECT_RO`.
 const READ_ONLY: u32 = 1;

@@ -28,7 +28,7 @@ exec libvirtd -f "$0/libvirtd.conf" -p "$0/libvirtd.pid"
 pub(crate) struct RealLibvirtd {
     daemon: Option<Running>,
     folder: tempfile::TempDir,
-    /// The guest's name: control groups and taps are the whole machine's, so it must be nobody else's.
+    /// The guest's name: control groups and taps are the whole machine's, so it must be unique.
     pub(crate) guest: String,
 }
 
