@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use domstats_exporter::libvirt::{
-    Access, AddressSource, Connection, Domain, DomainList, ErrorClass, InterfaceAddresses, LibvirtError,
+    Access, AddressSource, Connection, Domain, DomainList, ErrorClass, InterfaceAddresses, LibvirtError, Messages,
 };
 use fake::{SOON, UnderWay, open, start, start_small, within};
 use fake_libvirtd::domain::Interface;
@@ -102,6 +102,21 @@ fn a_definition_comes_as_it_is() {
     let gone = domain(&connection, "vm");
     daemon.domains().remove("vm").unwrap();
     assert_eq!(gone.xml_description(&connection).unwrap_err().class, ErrorClass::VanishedDomain);
+}
+
+#[test]
+fn warnings_are_counted_by_kind() {
+    let mut warned = Served::new("warned", Template::small());
+    let messages = [(1, "deprecated configuration: machine type"), (2, "tainted: custom monitor"), (2, "tainted: x")];
+    warned.messages = messages.map(|(kind, message)| (kind, message.to_owned())).to_vec();
+    let daemon = start(Scenario::builder().domain(Served::new("vm", Template::small())).domain(warned));
+    let connection = open(&daemon);
+    let count = |name| domain(&connection, name).messages(&connection);
+    assert_eq!(count("vm"), Ok(Messages::default()));
+    assert_eq!(count("warned"), Ok(Messages { deprecation: 1, tainting: 2 }));
+    let fault = ReplyFault::Error { code: 3, message: "no".to_owned() };
+    daemon.faults().reply(Procedure::DomainGetMessages, fault, Times::Next(1));
+    assert_eq!(count("vm").unwrap_err().class, ErrorClass::NotSupported);
 }
 
 #[test]

@@ -208,7 +208,7 @@ mod exercises {
             let domains = connection.list_domains(which).unwrap_or_default();
             for domain in &domains {
                 drop((domain.identity(), domain.info(connection), domain.control_state(connection)));
-                drop(domain.xml_description(connection));
+                drop((domain.xml_description(connection), domain.messages(connection)));
                 for source in [AddressSource::Lease, AddressSource::Arp, AddressSource::Agent] {
                     drop(domain.addresses(connection, source));
                 }
@@ -509,11 +509,14 @@ mod exercises {
 
     /// The calls that a connection may break in.
     type Call = fn(&Connection, Uuid) -> Result<(), LibvirtError>;
-    const CALLS: [(Procedure, Call); 4] = [
+    const CALLS: [(Procedure, Call); 5] = [
         (STATS, |connection, _| connection.fetch_stats(everything(), |_, _| true, &mut Records::default())),
         (Procedure::ConnectListAllDomains, |connection, _| connection.list_domains(DomainList::All).map(drop)),
         (Procedure::DomainGetXmlDesc, |connection, uuid| {
             connection.lookup_domain(uuid)?.xml_description(connection).map(drop)
+        }),
+        (Procedure::DomainGetMessages, |connection, uuid| {
+            connection.lookup_domain(uuid)?.messages(connection).map(drop)
         }),
         (Procedure::DomainInterfaceAddresses, |connection, uuid| {
             connection.lookup_domain(uuid)?.addresses(connection, AddressSource::Lease).map(drop)

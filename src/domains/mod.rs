@@ -18,7 +18,8 @@ pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
 pub use inbox::{Arrived, Inbox};
 pub use lifecycle::STOPPED_ARRIVING;
 pub use metadata::{
-    Agent, DefinitionError, DefinitionFailure, Disk, Interface, Metadata, ScrapeTarget, fingerprint, parse_definition,
+    Agent, Allowance, DefinitionError, DefinitionFailure, Disk, Interface, Limits, Metadata, ScrapeTarget, fingerprint,
+    parse_definition,
 };
 pub(crate) use metadata::{parse_xml, tree};
 pub use registry::{Companion, Consequences, Listing, Registry};

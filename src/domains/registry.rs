@@ -167,7 +167,7 @@ impl<C: Companion> Registry<C> {
                 self.change(uuid, |domain| note_device(domain, event));
                 Consequences { redefined: true, moved: true, resync: !known }
             }
-            EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange => redefined,
+            EventKind::DiskChange | EventKind::TrayChange | EventKind::MetadataChange | EventKind::Tunable => redefined,
             // A save, a snapshot or a backup may leave something that only a listing tells of.
             EventKind::JobCompleted(_) => Consequences { redefined: true, moved: false, resync: true },
             EventKind::BlockJob { status, .. } if BLOCK_JOB_CHANGES_SOURCE.contains(status) => redefined,

@@ -14,6 +14,7 @@ mod event_loop;
 mod keepalive;
 mod keys;
 mod list;
+mod messages;
 mod node;
 mod param;
 mod remedy;
@@ -30,6 +31,7 @@ pub use domain::{ControlState, Domain, DomainInfo, Identity};
 pub use error::{ErrorClass, LibvirtError};
 pub use event::{Event, EventKind, JobOutcome};
 pub use list::DomainList;
+pub use messages::Messages;
 pub use node::{Cell, Host, Topology};
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]

@@ -21,7 +21,7 @@ pub struct Listed {
     pub kind: &'static str,
     /// The suffix for the unit in OpenMetrics; `null` without one.
     pub unit: Option<&'static str>,
-    /// The factor from libvirt's unit: `none`, `nano`, `kibi` or `mebi`.
+    /// The factor from libvirt's unit: `none`, `nano`, `micro`, `kilo`, `kibi` or `mebi`.
     pub scale: &'static str,
     /// The labels beyond those of the subject.
     pub labels: Vec<String>,

@@ -20,10 +20,12 @@ pub(super) fn scaled(value: ParamValue<'_>, scale: Scale) -> Option<Value> {
     };
     Some(match scale {
         Scale::One => exact,
+        Scale::Kilo => multiplied(exact, 1000),
         Scale::Kibi => multiplied(exact, 1 << 10),
         Scale::Mebi => multiplied(exact, 1 << 20),
         // A division of two exact numbers is rounded once, so it prints as the decimal that a reader expects.
         Scale::Nano => Value::Float(float(exact) / 1e9),
+        Scale::Micro => Value::Float(float(exact) / 1e6),
     })
 }
 
@@ -98,6 +100,8 @@ mod tests {
             (ParamValue::ULLong(u64::MAX), Scale::Kibi, Value::Float(18_446_744_073_709_551_615.0 * 1024.0)),
             (ParamValue::LLong(-2), Scale::Mebi, Value::Signed(-2 << 20)),
             (ParamValue::ULLong(12_345_678_901), Scale::Nano, Value::Float(12.345_678_901)),
+            (ParamValue::UInt(100_000), Scale::Micro, Value::Float(0.1)),
+            (ParamValue::ULLong(1000), Scale::Kilo, Value::Unsigned(1_000_000)),
             (ParamValue::Double(0.5), Scale::Kibi, Value::Float(512.0)),
             (ParamValue::Boolean(true), Scale::One, Value::Unsigned(1)),
         ];

@@ -38,10 +38,12 @@ pub(super) fn fetch(
 ) -> Result<Outcome, LibvirtError> {
     let (domain, connection) = session.domain(uuid)?;
     let xml = domain.xml_description(connection)?;
-    let fingerprint = fingerprint(&xml, labels);
+    // Old daemons, and drivers other than QEMU's, have none.
+    let messages = domain.messages(connection).ok();
+    let fingerprint = fingerprint(&xml, labels, messages);
     if known == Some(fingerprint) {
         return Ok(Outcome::Unchanged);
     }
     let parsed = parse_definition(&xml, labels);
-    Ok(Outcome::Defined(parsed.map(|metadata| Metadata { fingerprint, ..metadata })))
+    Ok(Outcome::Defined(parsed.map(|metadata| Arc::new(Metadata { fingerprint, messages, ..metadata }))))
 }

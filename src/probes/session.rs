@@ -119,7 +119,7 @@ pub enum Outcome {
     /// Of a task that asks for statistics or basic facts, and of [`Task::Ask`].
     Records(Records),
     /// Of [`Task::Define`].
-    Defined(Result<Metadata, DefinitionError>),
+    Defined(Result<Arc<Metadata>, DefinitionError>),
     /// Of [`Task::Define`]: the definition is the one that was known.
     Unchanged,
     /// Of a definition that could not be read.

@@ -2,7 +2,7 @@
 
 use super::Group;
 use super::kind::Subject;
-use super::row::{NUMBER, SECONDS, table};
+use super::row::{NUMBER, SECONDS, of, table};
 
 #[rustfmt::skip]
 table! {
@@ -22,6 +22,8 @@ table! {
         "Whether the domain has checkpoints: 1 yes, 0 no; a change is seen within collection.resync_interval";
     AGENT_CONNECTED = Gauge, NUMBER, "libvirt_domain_agent_connected", "libvirt.domain.agent.connected", [],
         "Whether the guest agent is connected, where the domain has a channel for one: 1 yes, 0 no";
+    MESSAGES = Gauge, of("message"), "libvirt_domain_messages", "libvirt.domain.messages", ["kind"],
+        "What libvirt warns of the domain (virsh dominfo), by kind: tainting for what it does not support, deprecation for what will be removed";
     START_TIME = Gauge, SECONDS, "libvirt_domain_start_timestamp_seconds", "libvirt.domain.start_timestamp", [],
         "When the domain started, as a Unix time, if the exporter saw it start";
 }
@@ -30,14 +32,16 @@ table! {
 table! {
     /// Likewise with `block`.
     BLOCK: Some(Group::Block), Subject::Domain;
-    BLOCK_INFO = Info, NUMBER, "libvirt_domain_block_info", "libvirt.domain.disk.info", ["device", "bus", "path", "source", "driver_type", "cache", "serial", "alias", "readonly"],
-        "Backing file, device or network source of a block device; other sources as protocol:name or pool/volume";
+    BLOCK_INFO = Info, NUMBER, "libvirt_domain_block_info", "libvirt.domain.disk.info", ["device", "device_type", "bus", "path", "source", "driver_type", "cache", "serial", "alias", "readonly"],
+        "Type of a block device (disk, cdrom, floppy, lun), and its backing file, device or network source; other sources as protocol:name or pool/volume";
 }
 
 #[rustfmt::skip]
 table! {
     /// Likewise with `interface`.
     INTERFACE: Some(Group::Interface), Subject::Domain;
-    INTERFACE_INFO = Info, NUMBER, "libvirt_domain_interface_info", "libvirt.domain.network.interface.info", ["interface", "mac", "model", "interface_type", "network", "portgroup", "bridge", "source", "mtu", "alias", "ovs_port_id"],
+    INTERFACE_INFO = Info, NUMBER, "libvirt_domain_interface_info", "libvirt.domain.network.interface.info", ["interface", "mac", "model", "interface_type", "network", "portgroup", "bridge", "source", "mtu", "alias", "ovs_port_id", "filter"],
         "Network, bridge or other source of a network interface; changes without an event, such as another bridge, are seen within metadata.refresh_interval";
+    LINK_UP = Gauge, NUMBER, "libvirt_domain_interface_link_up", "libvirt.domain.network.interface.link_up", ["interface", "mac"],
+        "Whether the link of a network interface is up: 1 yes, 0 no; a change is seen within metadata.refresh_interval";
 }

@@ -51,7 +51,7 @@ table! {
     /// Likewise with `block`.
     BLOCK: Some(Group::Block), Subject::Domain;
     IO_ERRORS = Counter, of("error"), "libvirt_domain_block_io_errors_total", "libvirt.domain.disk.io_errors", ["device", "action", "reason"],
-        "I/O errors of block devices, by action taken";
+        "I/O errors of block devices, by action taken and by reason, such as enospc, where libvirt knows it";
     BLOCK_JOBS = Counter, of("job"), "libvirt_domain_block_jobs_total", "libvirt.domain.disk.jobs", ["device", "operation", "status"],
         "Jobs on block devices that ended or became ready";
     BLOCK_THRESHOLDS = Counter, of("event"), "libvirt_domain_block_threshold_events_total", "libvirt.domain.disk.threshold.events", ["device"],

@@ -42,6 +42,8 @@ pub enum Unit {
     Bytes,
     /// Bytes per second; `_bytes_per_second`, UCUM `By/s`.
     BytesPerSecond,
+    /// Requests per second; `_requests_per_second`, UCUM `{operation}/s`.
+    RequestsPerSecond,
     /// Joules; `_joules`, UCUM `J`.
     Joules,
     /// A count of something, named in the singular: no suffix, UCUM annotation `{thing}`.
@@ -59,6 +61,7 @@ impl Unit {
             Self::Seconds => Some("seconds"),
             Self::Bytes => Some("bytes"),
             Self::BytesPerSecond => Some("bytes_per_second"),
+            Self::RequestsPerSecond => Some("requests_per_second"),
             Self::Joules => Some("joules"),
             Self::Of(_) | Self::None => None,
         }
@@ -71,6 +74,7 @@ impl Unit {
             Self::Seconds => "s".into(),
             Self::Bytes => "By".into(),
             Self::BytesPerSecond => "By/s".into(),
+            Self::RequestsPerSecond => "{operation}/s".into(),
             Self::Joules => "J".into(),
             Self::Of(thing) => format!("{{{thing}}}").into(),
             Self::None => "".into(),

@@ -19,6 +19,7 @@ pub(crate) mod host;
 mod interface;
 mod iothread;
 mod kind;
+pub(crate) mod limits;
 mod memory;
 mod perf;
 mod pressure;
@@ -50,15 +51,18 @@ group::groups! {
     Vm = vm,
     VcpuKvm = vcpu_kvm,
     Pressure = pressure,
+    Limits = limits,
     Host = host,
 }
 
 /// The tables of rows without keys, in the order of the documentation.
-pub(crate) static WITHOUT_KEYS: [&Table; 9] = [
+pub(crate) static WITHOUT_KEYS: [&Table; 11] = [
     &collection::TABLE,
     &definition::STATE,
     &definition::BLOCK,
     &definition::INTERFACE,
+    &limits::TABLE,
+    &limits::OTHERS,
     &events::HOST,
     &events::STATE,
     &events::BLOCK,

@@ -3,11 +3,9 @@
 
 use super::Group;
 use super::group::{GroupInfo, Source};
-use super::kind::{Origin, Subject, Unit};
-use super::row::{BYTES, Measure, NANOS, NONE, Row, Scale, Table, of};
+use super::kind::{Origin, Subject};
+use super::row::{BYTES, BYTES_PER_SECOND, NANOS, NONE, Row, Table, of};
 use crate::libvirt::StatsGroups;
-
-const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
 
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "perf",

@@ -80,6 +80,10 @@ pub(crate) enum Scale {
     One,
     /// Nanoseconds to seconds.
     Nano,
+    /// Microseconds to seconds.
+    Micro,
+    /// Kilobytes to bytes.
+    Kilo,
     /// KiB to bytes.
     Kibi,
     /// MiB to bytes.
@@ -87,12 +91,14 @@ pub(crate) enum Scale {
 }
 
 impl Scale {
-    /// The word in `metrics --format json`: `none`, `nano`, `kibi`, `mebi`.
+    /// The word in `metrics --format json`: `none`, `nano`, `micro`, `kilo`, `kibi`, `mebi`.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::One => "none",
             Self::Nano => "nano",
+            Self::Micro => "micro",
+            Self::Kilo => "kilo",
             Self::Kibi => "kibi",
             Self::Mebi => "mebi",
         }
@@ -148,6 +154,14 @@ pub(crate) const KIB: Measure = (Unit::Bytes, Scale::Kibi);
 pub(crate) const BYTES: Measure = (Unit::Bytes, Scale::One);
 /// MiB/s in libvirt, bytes per second outside.
 pub(crate) const MIB_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::Mebi);
+/// Microseconds in libvirt, seconds outside.
+pub(crate) const MICROS: Measure = (Unit::Seconds, Scale::Micro);
+/// Bytes per second on both sides.
+pub(crate) const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
+/// Kilobytes per second in libvirt, bytes per second outside.
+pub(crate) const KB_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::Kilo);
+/// Requests per second on both sides.
+pub(crate) const REQUESTS_PER_SECOND: Measure = (Unit::RequestsPerSecond, Scale::One);
 /// A bare number.
 pub(crate) const NUMBER: Measure = (Unit::None, Scale::One);
 /// No OpenTelemetry attribute beyond those of the labels.

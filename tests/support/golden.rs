@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use domstats_exporter::collect::{Collection, DomainStatus, Reading, Selection};
 use domstats_exporter::config::{self, Config, Group};
 use domstats_exporter::domains::{
-    Definition, Domain, DomainCounts, Flags, HostCounts, RunState, Snapshot, parse_definition,
+    Definition, Domain, DomainCounts, Flags, HostCounts, Metadata, RunState, Snapshot, parse_definition,
 };
-use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, ParamValue, Records};
+use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, Messages, ParamValue, Records};
 use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
 use domstats_exporter::tables::Source;
 use fake_libvirtd::params::{self, Value};
@@ -108,8 +108,8 @@ pub(crate) fn families(case: &str) -> Families {
     Families { openmetrics_created: config.web.openmetrics_created, ..built.families }
 }
 
-/// Three domains with definitions: one that runs and has been through everything, one that is shut off, and one that is shut
-/// off without statistics. A fourth has not been read yet.
+/// Domains with definitions: one that runs and has been through everything, one that may not use all of its host, one that is
+/// shut off, and one that is shut off without statistics. Another has not been read yet.
 fn snapshot(config: &Config) -> Snapshot {
     let target = |name: &str, uuid: u128, id: Option<u32>, definition: Definition| Domain {
         identity: Identity { name: name.into(), uuid: uuid::Uuid::from_u128(uuid), id },
@@ -128,7 +128,9 @@ fn snapshot(config: &Config) -> Snapshot {
     let defined = |file: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/definitions").join(file);
         let xml = fs::read_to_string(path).expect("a definition");
-        Definition::Known(Arc::new(parse_definition(&xml, &config.metadata.labels).expect("a definition")))
+        let metadata = parse_definition(&xml, &config.metadata.labels).expect("a definition");
+        let messages = Some(Messages { deprecation: 1, tainting: 2 });
+        Definition::Known(Arc::new(Metadata { messages, ..metadata }))
     };
     let mut host = HostCounts::default();
     let mut counts = DomainCounts::default();
@@ -151,9 +153,10 @@ fn snapshot(config: &Config) -> Snapshot {
     };
     let billing = target("instance-0000002a", 0x0f2f_9d6e_8c1b_4a67_9b5e_3f2d_1c0b_9a88, None, defined("nova.xml"));
     let unseen = target("unseen", 1, None, defined("nova.xml"));
+    let limited = target("limited", 0x2d9c_7a55_52c0_4d7e_8f0e_6a1b_2c3d_4e5f, Some(7), defined("limits.xml"));
     let new = Domain { flags: None, ..target("new", 2, Some(4), Definition::Pending) };
     Snapshot {
-        domains: [unseen, new, billing, web].map(Arc::new).into(),
+        domains: [unseen, new, billing, limited, web].map(Arc::new).into(),
         counts: Arc::new(host),
         resyncs: BTreeMap::new(),
         hostname: "host".into(),

@@ -109,7 +109,7 @@ impl Scheduler {
         let Some(uuid) = subject.domain() else { return self.want_again(probe, subject) };
         match outcome {
             Outcome::Defined(Ok(metadata)) => {
-                self.domains.define(uuid, Definition::Known(Arc::new(metadata)));
+                self.domains.define(uuid, Definition::Known(metadata));
                 self.defined(uuid);
             }
             Outcome::Unchanged => {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use roxmltree::Node;
 
 use super::tree::{attribute, attribute_at, children, find, text_at};
-use super::{Agent, Disk, Interface};
+use super::{Agent, Disk, Interface, limits};
 
 /// The channel that QEMU's guest agent listens on.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
@@ -31,6 +31,8 @@ fn disk(node: Node<'_, '_>) -> Disk {
         alias: attribute_at(node, "alias", "name"),
         readonly: find(node, "readonly").is_some(),
         chain: image_chain(node),
+        throttles: limits::throttles(node),
+        throttle_group: text_at(node, "iotune/group_name"),
         source_type,
     }
 }
@@ -99,6 +101,9 @@ fn interface(node: Node<'_, '_>) -> Interface {
         mtu: attribute_at(node, "mtu", "size").parse().ok(),
         alias: attribute_at(node, "alias", "name"),
         ovs_port_id: attribute_at(node, "virtualport/parameters", "interfaceid"),
+        link_up: attribute_at(node, "link", "state") != "down",
+        filter: attribute_at(node, "filterref", "filter"),
+        bandwidth: limits::bandwidth(node),
         is_lasting: kind == "vhostuser" || attribute_at(node, "target", "managed") == "no",
         kind,
     }

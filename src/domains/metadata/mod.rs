@@ -6,6 +6,7 @@
 mod bounds;
 mod device;
 mod failure;
+mod limits;
 mod owner;
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,14 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use foldhash::fast::FixedState;
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::{Document, ParsingOptions};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{MetadataLabels, escape_controls};
+use crate::libvirt::Messages;
 pub use failure::DefinitionFailure;
+pub use limits::{Allowance, Limits};
 use tree::{attribute_at, find, text_at, value_of};
 
 /// Most elements, texts and comments of a definition.
@@ -59,6 +62,12 @@ pub struct Metadata {
     pub interfaces: Vec<Interface>,
     /// The channel of the guest agent, where there is one.
     pub agent: Option<Agent>,
+    /// What it may use of its host.
+    #[serde(skip)]
+    pub allowance: Allowance,
+    /// What libvirt warns of it, for the caller of [`parse_definition`] to note; `None` where libvirt does not say.
+    #[serde(skip)]
+    pub messages: Option<Messages>,
     /// Labels for `libvirt_domain_info` from the management software's own metadata (Nova, oVirt, KubeVirt, OpenNebula) and
     /// from the paths that the configuration names. By label; none is empty.
     pub labels: BTreeMap<String, String>,
@@ -120,6 +129,12 @@ pub struct Disk {
     /// has no end, as while the domain is shut off, or no numbers.
     #[serde(skip)]
     pub chain: Option<Vec<u32>>,
+    /// `iotune`: bytes and requests per second, bursts and their length in seconds.
+    #[serde(skip)]
+    pub throttles: Limits,
+    /// `iotune/group_name`: the disks that share these throttles.
+    #[serde(skip)]
+    pub throttle_group: String,
 }
 
 /// A network interface.
@@ -151,6 +166,15 @@ pub struct Interface {
     /// Whether the host's device is not libvirt's own: it is there before the domain, and counts on from run to run.
     #[serde(skip)]
     pub is_lasting: bool,
+    /// Whether the link is up (`link/@state`).
+    #[serde(skip)]
+    pub link_up: bool,
+    /// `filterref/@filter`, the network filter of its traffic.
+    #[serde(skip)]
+    pub filter: String,
+    /// `bandwidth`: kilobytes per second, bursts in KiB.
+    #[serde(skip)]
+    pub bandwidth: Limits,
 }
 
 /// Where to scrape a guest, from an element of ours in its metadata.
@@ -192,11 +216,11 @@ pub enum DefinitionError {
     },
 }
 
-/// A number that is another one where the text, or what is looked for in it, is another one.
+/// A number that is another one where the text, what is looked for in it, or what is noted beside it, is another one.
 #[must_use]
-pub fn fingerprint(xml: &str, labels: &MetadataLabels) -> u64 {
+pub fn fingerprint(xml: &str, labels: &MetadataLabels, messages: Option<Messages>) -> u64 {
     let mut hasher = FixedState::with_seed(0).build_hasher();
-    xml.hash(&mut hasher);
+    (xml, messages).hash(&mut hasher);
     for (name, path) in labels {
         (name.as_str(), path.elements(), path.attribute()).hash(&mut hasher);
     }
@@ -225,13 +249,15 @@ pub fn parse_definition(xml: &str, labels: &MetadataLabels) -> Result<Metadata, 
         machine: attribute_at(domain, "os/type", "machine"),
         os: attribute_at(domain, "metadata/libosinfo/os", "id"),
         emulator: text_at(domain, "devices/emulator"),
-        memory_bytes: find(domain, "memory").and_then(memory_bytes),
+        memory_bytes: find(domain, "memory").and_then(|memory| tree::size(&tree::text(memory), memory)),
         vcpus: text_at(domain, "vcpu").parse().ok(),
         virt_type: tree::attribute(domain, "type").to_owned(),
         iothreads: text_at(domain, "iothreads").parse().unwrap_or_default(),
         disks: devices.map(device::disks).unwrap_or_default(),
         interfaces: devices.map(device::interfaces).unwrap_or_default(),
         agent: devices.and_then(device::agent),
+        allowance: limits::allowance(domain),
+        messages: None,
         labels: found,
         scrape: owner::scrape_targets(domain),
         fingerprint: 0,
@@ -250,21 +276,4 @@ pub(crate) fn parse_xml(xml: &str) -> Result<Document<'_>, DefinitionError> {
         roxmltree::Error::DtdDetected => DefinitionError::Dtd,
         other => DefinitionError::Malformed { fault: escape_controls(&tree::cut(&other.to_string(), MOST_FAULT)) },
     })
-}
-
-/// A size with the units of libvirt's scaled integers: `b`, `k`, `KiB`, `KB`, `M`, ...; KiB without one.
-fn memory_bytes(memory: Node<'_, '_>) -> Option<u64> {
-    let number: u64 = tree::text(memory).parse().ok()?;
-    let unit = tree::attribute(memory, "unit").to_ascii_lowercase();
-    let base: u64 = match unit.as_str() {
-        "" => return number.checked_mul(1024),
-        "b" | "byte" | "bytes" => return Some(number),
-        unit => match unit.get(1..)? {
-            "" | "ib" => 1024,
-            "b" => 1000,
-            _ => return None,
-        },
-    };
-    let power = "kmgtpe".find(unit.chars().next()?)?;
-    number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)
 }

@@ -41,6 +41,7 @@ fn a_running_domain_is_read() {
     assert_eq!((web.memory_bytes, web.vcpus), (Some(4 << 30), Some(4)));
     assert_eq!(web.agent, Some(Agent { connected: Some(true) }));
     assert!(web.labels.is_empty());
+    assert_eq!(web.allowance, Allowance::default());
     let disks: Vec<_> = web.disks.iter().map(|disk| (disk.device.as_str(), disk.source.as_str())).collect();
     assert_eq!(disks, [("vda", "/var/lib/libvirt/images/web.qcow2"), ("vdb", "rbd:vms/web-data"), ("sda", "")]);
     let first = Disk {
@@ -55,6 +56,8 @@ fn a_running_domain_is_read() {
         alias: "virtio-disk0".into(),
         readonly: false,
         chain: Some(vec![2, 3]),
+        throttles: Limits::default(),
+        throttle_group: String::new(),
     };
     assert_eq!(web.disks[0], first);
     assert!(web.disks[2].readonly && web.disks[2].kind == "cdrom");
@@ -71,6 +74,9 @@ fn a_running_domain_is_read() {
         alias: "net0".into(),
         ovs_port_id: String::new(),
         is_lasting: false,
+        link_up: true,
+        filter: String::new(),
+        bandwidth: Limits::default(),
     };
     assert_eq!(web.interfaces[0], first);
     assert_eq!(web.interfaces[1].ovs_port_id, "5d1b2bd0-7c7d-4f8e-9d0c-000000000002");

@@ -60,3 +60,21 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     let text = text.trim();
     text[..text.floor_char_boundary(most)].trim_end().to_owned()
 }
+
+/// `number` in bytes, with the `unit` of its element, one of libvirt's for scaled integers: `b`, `k`, `KiB`, `KB`, `M`, ...; KiB
+/// without one.
+pub(super) fn size(number: &str, element: Node<'_, '_>) -> Option<u64> {
+    let number: u64 = number.parse().ok()?;
+    let unit = attribute(element, "unit").to_ascii_lowercase();
+    let base: u64 = match unit.as_str() {
+        "" => return number.checked_mul(1024),
+        "b" | "byte" | "bytes" => return Some(number),
+        unit => match unit.get(1..)? {
+            "" | "ib" => 1024,
+            "b" => 1000,
+            _ => return None,
+        },
+    };
+    let power = "kmgtpe".find(unit.chars().next()?)?;
+    number.checked_mul(base.checked_pow(u32::try_from(power + 1).ok()?)?)
+}

@@ -57,6 +57,14 @@ fn what_a_run_was_like_ends_with_it() {
 }
 
 #[test]
+fn a_tunable_that_changes_has_the_definition_read_again() {
+    let mut registry = Registry::<()>::default();
+    registry.apply(&event(Some(7), lifecycle::STARTED, 0));
+    let tuned = Event { kind: EventKind::Tunable, ..event(Some(7), 0, 0) };
+    assert_eq!(registry.apply(&tuned), Consequences { redefined: true, ..Consequences::default() });
+}
+
+#[test]
 fn a_guest_counts_from_its_boot_and_a_device_from_its_attachment() {
     let mut registry = Registry::<()>::default();
     let at = SystemTime::UNIX_EPOCH;

@@ -62,6 +62,9 @@ const OF_DOMAINS: &[Attribute] = &[
     text("kubevirt_namespace", "libvirt.owner.kubevirt_namespace"),
     text("kubevirt_uid", "libvirt.owner.kubevirt_uid"),
     text("ovirt_cluster_version", "libvirt.owner.ovirt_cluster_version"),
+    text("device_type", "libvirt.disk.device_type"),
+    text("throttle_group", "libvirt.disk.throttle_group"),
+    text("nodeset", "libvirt.numa.guest_nodes"),
     text("bus", "libvirt.disk.bus"),
     text("driver_type", "libvirt.disk.driver_type"),
     text("cache", "libvirt.disk.cache"),
@@ -77,11 +80,13 @@ const OF_DOMAINS: &[Attribute] = &[
     text("interface_type", "libvirt.interface.type"),
     text("mtu", "libvirt.interface.mtu"),
     text("ovs_port_id", "libvirt.interface.ovs_port_id"),
+    text("filter", "libvirt.interface.filter"),
     text("action", "libvirt.event.action"),
     text("operation", "libvirt.job.operation"),
     text("status", "libvirt.status"),
     text("success", "libvirt.job.success"),
     text("recipient", "libvirt.event.recipient"),
+    text("kind", "libvirt.message.kind"),
 ];
 
 /// The labels of the host's families: its libvirt, and what is counted over all domains.

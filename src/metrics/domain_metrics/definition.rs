@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use super::images::TopImages;
 use super::{Shown, each};
 use crate::domains::{Disk, Flags, Interface, Metadata};
+use crate::libvirt::Messages;
 use crate::metrics::Value;
-use crate::metrics::fill::{Filling, Labels, boolean, unix_seconds};
+use crate::metrics::fill::{Filling, Labels, boolean, count, unix_seconds};
 use crate::tables::Metric;
 use crate::tables::definition::{
-    AGENT_CONNECTED, AUTOSTART, BLOCK_INFO, HAS_CHECKPOINTS, HAS_SNAPSHOTS, INFO, INTERFACE_INFO, MANAGED_SAVE,
-    PERSISTENT, START_TIME,
+    AGENT_CONNECTED, AUTOSTART, BLOCK_INFO, HAS_CHECKPOINTS, HAS_SNAPSHOTS, INFO, INTERFACE_INFO, LINK_UP,
+    MANAGED_SAVE, MESSAGES, PERSISTENT, START_TIME,
 };
 
 /// `images` are the top images according to the records of the same collection.
@@ -24,10 +25,16 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], images: &To
         (subject, block_info(disk, image), Value::Unsigned(1))
     });
     filling.add(&BLOCK_INFO, infos);
-    let interfaces =
-        known().flat_map(|(subject, metadata)| metadata.interfaces.iter().map(move |interface| (subject, interface)));
-    let interfaces = interfaces.map(|(subject, interface)| (subject, interface_info(interface), Value::Unsigned(1)));
-    filling.add(&INTERFACE_INFO, interfaces);
+    let interfaces = || {
+        known().flat_map(|(subject, metadata)| metadata.interfaces.iter().map(move |interface| (subject, interface)))
+    };
+    let infos = interfaces().map(|(subject, interface)| (subject, interface_info(interface), Value::Unsigned(1)));
+    filling.add(&INTERFACE_INFO, infos);
+    let links = interfaces().map(|(subject, interface)| {
+        let labels = vec![("interface", Cow::Borrowed(&*interface.device)), ("mac", Cow::Borrowed(&*interface.mac))];
+        (subject, labels, boolean(interface.link_up))
+    });
+    filling.add(&LINK_UP, links);
     let flag = |filling: &mut Filling<'_>, row: &'static Metric, read: fn(&Flags) -> bool| {
         filling.of_domains(row, each(domains, |domain| domain.flags.as_ref().map(read).map(boolean)));
     };
@@ -37,6 +44,12 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], images: &To
     flag(filling, &HAS_SNAPSHOTS, |flags| flags.has_snapshots);
     flag(filling, &HAS_CHECKPOINTS, |flags| flags.has_checkpoints);
     filling.of_domains(&AGENT_CONNECTED, each(domains, |domain| domain.agent_connected.map(boolean)));
+    let messages = known().filter_map(|(subject, metadata)| Some((subject, metadata.messages?)));
+    let messages = messages.flat_map(|(subject, Messages { deprecation, tainting })| {
+        [("deprecation", deprecation), ("tainting", tainting)]
+            .map(|(kind, number)| (subject, vec![("kind", Cow::Borrowed(kind))], count(number)))
+    });
+    filling.add(&MESSAGES, messages);
     filling.of_domains(&START_TIME, each(domains, |domain| domain.started.map(unix_seconds)));
 }
 
@@ -61,6 +74,7 @@ fn block_info<'v>(disk: &'v Disk, image: Option<&'v str>) -> Labels<'v> {
     let driver_type = if newer.is_none() { disk.driver_type.as_str() } else { "" };
     vec![
         ("device", Cow::Borrowed(&disk.device)),
+        ("device_type", Cow::Borrowed(&disk.kind)),
         ("bus", Cow::Borrowed(&disk.bus)),
         (if is_path { "path" } else { "source" }, Cow::Borrowed(newer.unwrap_or(&disk.source))),
         ("driver_type", Cow::Borrowed(driver_type)),
@@ -84,5 +98,6 @@ fn interface_info(interface: &Interface) -> Labels<'_> {
         ("mtu", interface.mtu.map_or_else(Cow::default, |mtu| mtu.to_string().into())),
         ("alias", Cow::Borrowed(&interface.alias)),
         ("ovs_port_id", Cow::Borrowed(&interface.ovs_port_id)),
+        ("filter", Cow::Borrowed(&interface.filter)),
     ]
 }

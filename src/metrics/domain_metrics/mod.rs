@@ -4,6 +4,7 @@ mod definition;
 mod enum_labels;
 mod events;
 mod images;
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +46,7 @@ pub fn append(
     let mut filling = Filling::new(&mut built.families, &wanted);
     let images = TopImages::new(&collection.records());
     definition::fill(&mut filling, &shown, &images);
+    limits::fill(&mut filling, &shown);
     events::fill(&mut filling, &shown, &collection.snapshot.counts);
     let families = filling.finish();
     built.families.families.extend(families);

@@ -150,6 +150,8 @@ pub struct Domain {
     pub agent_interfaces: Option<Vec<Interface>>,
     /// The definition to serve instead of the one made from all the above.
     pub xml: Option<String>,
+    /// What libvirt warns of it, each with its `virDomainMessageType`.
+    pub messages: Vec<(u32, String)>,
     /// The parameters.
     pub source: Source,
     /// The number of the first tap device (`vnet<N>`), unique on the host.
@@ -211,6 +213,7 @@ impl Domain {
             neighbours: None,
             agent_interfaces: None,
             xml: None,
+            messages: Vec::new(),
             source,
             first_tap: 0,
         }

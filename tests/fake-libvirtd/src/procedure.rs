@@ -156,6 +156,8 @@ procedures! {
     ConnectUnregisterCloseCallback = 361, "connect_unregister_close_callback", high;
     /// What the guest agent knows of a guest.
     DomainGetGuestInfo = 418, "domain_get_guest_info", low;
+    /// What libvirt warns of a domain.
+    DomainGetMessages = 426, "domain_get_messages", low;
 }
 
 impl Procedure {

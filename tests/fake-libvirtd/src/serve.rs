@@ -256,7 +256,7 @@ impl Call {
             P::DomainGetXmlDesc | P::DomainGetAutostart | P::DomainGetInfo => self.serve_domain(),
             P::DomainGetOsType | P::DomainIsActive | P::DomainIsPersistent => self.serve_domain(),
             P::DomainHasManagedSaveImage | P::DomainGetState | P::DomainGetMetadata => self.serve_domain(),
-            P::DomainInterfaceAddresses => self.serve_domain(),
+            P::DomainInterfaceAddresses | P::DomainGetMessages => self.serve_domain(),
             P::Other(number) => Err(Failure::rpc(format!("unknown procedure: {number}"))),
         }
     }

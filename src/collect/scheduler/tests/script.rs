@@ -1,6 +1,7 @@
 //! A daemon as a script: guests that answer, hang, are busy or die, and a daemon that freezes or goes away.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -356,14 +357,14 @@ fn definition(guest: &Guest, known: Option<u64>) -> Outcome {
         ..Disk::default()
     };
     let (title, virt_type) = (guest.title.clone(), "kvm".to_owned());
-    Outcome::Defined(Ok(Metadata {
+    Outcome::Defined(Ok(Arc::new(Metadata {
         title,
         virt_type,
         iothreads: 1,
         disks: vec![disk],
         fingerprint,
         ..Metadata::default()
-    }))
+    })))
 }
 
 fn addresses() -> Addresses {

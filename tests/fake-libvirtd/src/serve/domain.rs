@@ -55,6 +55,15 @@ impl Call {
                 let uri = arguments.optional(Reader::string)?;
                 out.string(&metadata(domain, kind, uri.as_deref())?);
             }
+            P::DomainGetMessages => {
+                let kinds = arguments.u32()?;
+                let wanted = domain.messages.iter().filter(|(kind, _)| kinds == 0 || kinds & kind != 0);
+                let messages: Vec<&String> = wanted.map(|(_, message)| message).collect();
+                out.count(messages.len());
+                for message in messages {
+                    out.string(message);
+                }
+            }
             _ => {
                 let source = arguments.u32()?;
                 self.addresses(domain, source, &mut out)?;
