@@ -354,8 +354,8 @@ fn of_domains() -> Vec<Listed> {
 #[test]
 fn a_family_has_no_labels_but_those_of_its_row() {
     let pair = regex::Regex::new(r#"[{,](\w+)="(?:[^"\\]|\\.)*""#).expect("a valid expression");
-    let listed: BTreeMap<String, Vec<String>> =
-        of_domains().into_iter().map(|metric| (metric.name, metric.labels)).collect();
+    let listed: BTreeMap<String, (Vec<String>, Subject)> =
+        of_domains().into_iter().map(|metric| (metric.name, (metric.labels, metric.subject))).collect();
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for case in golden::cases() {
         let (config, _) = golden::load(&case);
@@ -365,10 +365,13 @@ fn a_family_has_no_labels_but_those_of_its_row() {
             let name = line.split(['{', ' ']).next().expect("a name");
             // A histogram has no sample under its own name.
             let name = name.strip_suffix("_bucket").unwrap_or(name);
-            let Some((name, labels)) = listed.get_key_value(name) else { continue };
+            let Some((name, (labels, subject))) = listed.get_key_value(name) else { continue };
             for found in pair.captures_iter(line) {
                 let label = &found[1];
-                let identity = ["domain", "uuid"].contains(&label);
+                let identity = match subject.object_label() {
+                    Some(of_object) => label == of_object,
+                    None => ["domain", "uuid"].contains(&label),
+                };
                 let is_free = name == "libvirt_domain_info" && free.iter().any(|free| free == label);
                 assert!(identity || is_free || labels.iter().any(|listed| listed == label), "{case}: {name}: {label}");
                 seen.entry(name).or_default().insert(label.to_owned());

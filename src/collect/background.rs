@@ -200,6 +200,12 @@ impl Background {
         self.lanes.iter_mut().find(|lane| lane.probe.name == probe.name)
     }
 
+    /// Whether a reading is under way or due that nothing keeps from being taken.
+    pub(super) fn is_reading(&self, now: Instant) -> bool {
+        let is_due = |lane: &Lane| lane.next_call().is_some_and(|at| at <= now);
+        self.lanes.iter().filter(|lane| lane.probe.group.is_some()).any(|lane| lane.current.is_some() || is_due(lane))
+    }
+
     /// The job has ended: the lane whose it is, and the call if it was not given up before.
     pub(super) fn ended(&mut self, job: JobId) -> Option<(&'static Probe, Option<Call>)> {
         let of_job = |lane: &mut Lane| {

@@ -68,20 +68,8 @@ impl Connection {
         // SAFETY: an open connection and a valid out-parameter.
         let count = unsafe { sys::virConnectListAllDomains(self.as_ptr(), &raw mut list, which.flags()) };
         let Ok(count) = usize::try_from(count) else { return Err(self.last_error("cannot list the domains")) };
-        if list.is_null() {
-            return Ok(Vec::new());
-        }
-        // The count is what the daemon claims, whatever it sent; the null pointer after the last domain is libvirt's own.
-        let domains = (0..count).map_while(|place| {
-            // SAFETY: no place before this one is the array's end, so this one is within it.
-            let place = unsafe { list.add(place) };
-            // SAFETY: a successful call leaves domains there, each with a reference for the caller, then a null pointer.
-            NonNull::new(unsafe { place.read() }).map(Domain::from_pointer)
-        });
-        let domains = domains.collect();
-        // SAFETY: the array itself was allocated by libvirt with malloc; the domains in it have been taken over.
-        unsafe { libc_free(list.cast()) };
-        Ok(domains)
+        // SAFETY: a successful call leaves domains there, each with a reference for the caller, then a null pointer.
+        Ok(unsafe { take_all(list, count, Domain::from_pointer) })
     }
 
     /// Names, UUIDs and ids of the listed domains. One call, served at high priority.
@@ -91,4 +79,25 @@ impl Connection {
     pub fn list_identities(&self, which: DomainList) -> Result<Vec<Identity>, LibvirtError> {
         Ok(self.list_domains(which)?.iter().map(Domain::identity).collect())
     }
+}
+
+/// Takes over what an array has, each by `take`, and frees the array.
+///
+/// # Safety
+/// `list` is null, or was allocated by libvirt for the caller, with a null pointer after the last of its objects.
+pub(super) unsafe fn take_all<T, O>(list: *mut *mut T, count: usize, take: impl Fn(NonNull<T>) -> O) -> Vec<O> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // The count is what the daemon claims, whatever it sent; the null pointer after the last object is libvirt's own.
+    let objects = (0..count).map_while(|place| {
+        // SAFETY: no place before this one is the array's end, so this one is within it.
+        let place = unsafe { list.add(place) };
+        // SAFETY: as above.
+        NonNull::new(unsafe { place.read() }).map(&take)
+    });
+    let objects = objects.collect();
+    // SAFETY: the array itself was allocated by libvirt with malloc; the objects in it have been taken over.
+    unsafe { libc_free(list.cast()) };
+    objects
 }

@@ -15,12 +15,14 @@ mod keepalive;
 mod keys;
 mod list;
 mod messages;
+mod network;
 mod node;
 mod param;
 mod remedy;
 mod reply;
 mod sockets;
 mod stats;
+mod storage_pool;
 mod text;
 mod watch;
 
@@ -32,10 +34,12 @@ pub use error::{ErrorClass, LibvirtError};
 pub use event::{Event, EventKind, JobOutcome};
 pub use list::DomainList;
 pub use messages::Messages;
+pub use network::Network;
 pub use node::{Cell, Host, Topology};
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;
 pub use sockets::OpenGuard;
 pub use stats::{DomainSelection, StatsGroups, StatsRequest};
+pub use storage_pool::{StoragePool, StoragePoolInfo};
 pub use watch::{EventSink, Watched};

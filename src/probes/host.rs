@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Probe, Scope, Session, Subject, WaitsFor};
+use super::{Probe, Scope, Session, Subject, WaitsFor, had};
 use crate::config::Group;
 use crate::domains::{parse_xml, tree};
-use crate::libvirt::{Cell, Connection, ErrorClass, LibvirtError, ParamValue, Records};
+use crate::libvirt::{Cell, Connection, LibvirtError, ParamValue, Records};
 
 /// Most NUMA cells, and most page sizes of each.
 const MOST_CELLS: usize = 1024;
@@ -67,15 +67,6 @@ fn push_cell(connection: &Connection, cell: u32, pages: &[Pages], records: &mut 
         }
     }
     Ok(())
-}
-
-/// The answer, unless the driver has none. Of a connection that has broken nothing more is asked.
-fn had<T>(answer: Result<T, LibvirtError>) -> Result<Option<T>, LibvirtError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.class == ErrorClass::Disconnected => Err(error),
-        Err(_) => Ok(None),
-    }
 }
 
 /// The NUMA cells by id, each with its huge pages: all sizes but the smallest, which is that of the ordinary pages.

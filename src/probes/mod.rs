@@ -10,7 +10,9 @@ mod host;
 mod inactive;
 mod info;
 mod listing;
+mod network;
 mod paced;
+mod pool;
 mod session;
 mod stats;
 
@@ -23,7 +25,7 @@ pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
 
 use crate::config::{Config, Group};
 use crate::domains::{DefinitionFailure, Domain};
-use crate::libvirt::{Access, LibvirtError, Records};
+use crate::libvirt::{Access, ErrorClass, LibvirtError, Records};
 
 /// How long a call of a probe may take that sets no limit of its own.
 const USUAL_LIMIT: Duration = Duration::from_secs(5);
@@ -42,7 +44,7 @@ pub static DEFINITIONS: Probe = definitions::PROBE;
 pub static ADDRESSES: Probe = addresses::PROBE;
 
 /// The probes that are asked beside the collections, those first that go before others.
-pub static BACKGROUND: &[&Probe] = &[&ADDRESSES, &DEFINITIONS, &host::PROBE];
+pub static BACKGROUND: &[&Probe] = &[&ADDRESSES, &DEFINITIONS, &host::PROBE, &pool::PROBE, &network::PROBE];
 
 /// A kind of question.
 pub struct Probe {
@@ -138,6 +140,23 @@ impl Probe {
     /// Whether the configuration has the group that the probe serves.
     fn is_wanted(&self, config: &Config) -> bool {
         self.group.is_none_or(|group| config.collection.groups.contains(&group))
+    }
+}
+
+/// The answer, unless this driver has none or not now. Of a connection that has broken nothing more is asked.
+fn had<T>(answer: Result<T, LibvirtError>) -> Result<Option<T>, LibvirtError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.class == ErrorClass::Disconnected => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The objects of a kind; none where the driver does not have that kind.
+fn listed(objects: Result<Vec<Uuid>, LibvirtError>) -> Result<Vec<Uuid>, LibvirtError> {
+    match objects {
+        Err(error) if error.class == ErrorClass::NotSupported => Ok(Vec::new()),
+        objects => objects,
     }
 }
 

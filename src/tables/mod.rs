@@ -21,7 +21,9 @@ mod iothread;
 mod kind;
 pub(crate) mod limits;
 mod memory;
+mod network;
 mod perf;
+mod pool;
 mod pressure;
 mod row;
 mod state;
@@ -53,6 +55,8 @@ group::groups! {
     Pressure = pressure,
     Limits = limits,
     Host = host,
+    Pool = pool,
+    Network = network,
 }
 
 /// The tables of rows without keys, in the order of the documentation.

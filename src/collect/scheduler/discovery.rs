@@ -63,7 +63,8 @@ impl Scheduler {
             return None;
         }
         let now = self.now.at;
-        let (mut known, mut look_up) = (true, Vec::new());
+        // Who only wants to know which targets there are has no use for readings.
+        let (mut known, mut look_up) = (discovery.addresses || !self.background.is_reading(now), Vec::new());
         for (domain, state) in self.domains.with_companions().filter(|(domain, _)| domain.selected) {
             if discovery.addresses && !domain.is_active() {
                 // It cannot be reached, so its definition is not waited for.

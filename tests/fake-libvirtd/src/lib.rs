@@ -31,6 +31,6 @@ pub use events::Events;
 pub use fault::{Faults, ParamFault, RecordFault, ReplyFault, Times};
 pub use lifecycle::{Change, Domains};
 pub use procedure::Procedure;
-pub use scenario::{Clock, Host, Limits, Scenario, ScenarioBuilder};
+pub use scenario::{Clock, Host, Limits, Network, Pool, Scenario, ScenarioBuilder};
 pub use scenario_file::{ScenarioError, parse_version};
 pub use template::{DirtyRate, Template};

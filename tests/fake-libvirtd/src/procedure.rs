@@ -98,6 +98,12 @@ procedures! {
     DomainShutdown = 33, "domain_shutdown", low;
     /// Pauses a domain.
     DomainSuspend = 34, "domain_suspend", low;
+    /// A network's XML.
+    NetworkGetXmlDesc = 43, "network_get_xml_desc", high;
+    /// Whether a network starts with the host.
+    NetworkGetAutostart = 44, "network_get_autostart", high;
+    /// Looks a network up.
+    NetworkLookupByUuid = 47, "network_lookup_by_uuid", high;
     /// The ids of active domains.
     ConnectListDomains = 37, "connect_list_domains", low;
     /// How many domains are active.
@@ -112,12 +118,26 @@ procedures! {
     DomainInterfaceStats = 65, "domain_interface_stats", low;
     /// Which kinds of authentication the daemon wants.
     AuthList = 66, "auth_list", high;
+    /// Looks a storage pool up.
+    StoragePoolLookupByUuid = 85, "storage_pool_lookup_by_uuid", high;
+    /// State and sizes of a storage pool.
+    StoragePoolGetInfo = 87, "storage_pool_get_info", high;
+    /// A storage pool's XML.
+    StoragePoolGetXmlDesc = 88, "storage_pool_get_xml_desc", high;
+    /// Whether a storage pool starts with the host.
+    StoragePoolGetAutostart = 89, "storage_pool_get_autostart", high;
     /// The connection's URI.
     ConnectGetUri = 110, "connect_get_uri", high;
     /// Whether a domain is active.
     DomainIsActive = 150, "domain_is_active", high;
     /// Whether a domain is persistent.
     DomainIsPersistent = 151, "domain_is_persistent", high;
+    /// Whether a network is started.
+    NetworkIsActive = 152, "network_is_active", high;
+    /// Whether a network is defined.
+    NetworkIsPersistent = 153, "network_is_persistent", high;
+    /// Whether a storage pool is defined.
+    StoragePoolIsPersistent = 155, "storage_pool_is_persistent", high;
     /// libvirt's version.
     ConnectGetLibVersion = 157, "connect_get_lib_version", high;
     /// The memory statistics of a domain.
@@ -130,6 +150,8 @@ procedures! {
     DomainCreateWithFlags = 196, "domain_create_with_flags", low;
     /// State and reason of a domain.
     DomainGetState = 212, "domain_get_state", high;
+    /// Memory of the host, or of a NUMA cell.
+    NodeGetMemoryStats = 228, "node_get_memory_stats", low;
     /// Whether the control channel of a domain is free.
     DomainGetControlInfo = 229, "domain_get_control_info", high;
     /// Kills a domain.
@@ -140,12 +162,22 @@ procedures! {
     DomainGetMetadata = 265, "domain_get_metadata", low;
     /// Every domain that passes a filter.
     ConnectListAllDomains = 273, "connect_list_all_domains", high;
+    /// Every storage pool.
+    ConnectListAllStoragePools = 281, "connect_list_all_storage_pools", high;
+    /// Every network.
+    ConnectListAllNetworks = 283, "connect_list_all_networks", high;
+    /// The CPUs of the host that are there and online.
+    NodeGetCpuMap = 293, "node_get_cpu_map", low;
     /// The statistics of a domain's job.
     DomainGetJobStats = 298, "domain_get_job_stats", low;
     /// Registers for a domain event.
     ConnectDomainEventCallbackRegisterAny = 316, "connect_domain_event_callback_register_any", high;
     /// Ends a registration.
     ConnectDomainEventCallbackDeregisterAny = 317, "connect_domain_event_callback_deregister_any", high;
+    /// The free pages of the host by size and NUMA cell.
+    NodeGetFreePages = 340, "node_get_free_pages", low;
+    /// The DHCP leases of a network.
+    NetworkGetDhcpLeases = 341, "network_get_dhcp_leases", low;
     /// The statistics of many domains at once.
     ConnectGetAllDomainStats = 344, "connect_get_all_domain_stats", low;
     /// The addresses of a guest's interfaces.

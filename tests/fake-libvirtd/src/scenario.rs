@@ -37,8 +37,40 @@ pub struct Host {
     pub capabilities: Option<String>,
     /// CPUs of the host.
     pub cpus: i32,
-    /// Memory of the host in KiB.
+    /// Memory of the host in KiB. Half of it is free.
     pub memory_kib: u64,
+    /// Huge pages of 2 MiB in the only NUMA cell; all are free.
+    pub huge_pages: u64,
+    /// Storage pools.
+    pub pools: Vec<Pool>,
+    /// Networks.
+    pub networks: Vec<Network>,
+}
+
+/// A storage pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The name; the UUID follows from it.
+    pub name: String,
+    /// `virStoragePoolState`
+    pub state: i32,
+    /// Bytes in all.
+    pub capacity: u64,
+    /// Bytes that are taken.
+    pub allocation: u64,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// The name; the UUID follows from it.
+    pub name: String,
+    /// Whether it is started.
+    pub active: bool,
+    /// Its bridge.
+    pub bridge: String,
+    /// Its DHCP leases.
+    pub leases: u32,
 }
 
 impl Default for Host {
@@ -53,6 +85,9 @@ impl Default for Host {
             capabilities: None,
             cpus: 64,
             memory_kib: 512 << 20,
+            huge_pages: 1024,
+            pools: Vec::new(),
+            networks: Vec::new(),
         }
     }
 }

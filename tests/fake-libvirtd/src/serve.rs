@@ -18,6 +18,8 @@ mod connect;
 mod domain;
 mod lifecycle;
 mod monitor;
+mod node;
+mod objects;
 
 /// `virErrorNumber`, the codes this daemon answers with.
 pub(crate) mod code {
@@ -27,6 +29,8 @@ pub(crate) mod code {
     pub(crate) const SYSTEM_ERROR: i32 = 38;
     pub(crate) const RPC: i32 = 39;
     pub(crate) const NO_DOMAIN: i32 = 42;
+    pub(crate) const NO_NETWORK: i32 = 43;
+    pub(crate) const NO_STORAGE_POOL: i32 = 49;
     pub(crate) const OPERATION_INVALID: i32 = 55;
     pub(crate) const OPERATION_TIMEOUT: i32 = 68;
     pub(crate) const ARGUMENT_UNSUPPORTED: i32 = 74;
@@ -257,6 +261,12 @@ impl Call {
             P::DomainGetOsType | P::DomainIsActive | P::DomainIsPersistent => self.serve_domain(),
             P::DomainHasManagedSaveImage | P::DomainGetState | P::DomainGetMetadata => self.serve_domain(),
             P::DomainInterfaceAddresses | P::DomainGetMessages => self.serve_domain(),
+            P::NodeGetMemoryStats | P::NodeGetCpuMap | P::NodeGetFreePages => self.serve_node(),
+            P::ConnectListAllStoragePools | P::StoragePoolLookupByUuid | P::StoragePoolGetInfo => self.serve_pools(),
+            P::StoragePoolGetXmlDesc | P::StoragePoolGetAutostart | P::StoragePoolIsPersistent => self.serve_pools(),
+            P::ConnectListAllNetworks | P::NetworkLookupByUuid | P::NetworkGetXmlDesc => self.serve_networks(),
+            P::NetworkGetAutostart | P::NetworkIsActive | P::NetworkIsPersistent => self.serve_networks(),
+            P::NetworkGetDhcpLeases => self.serve_networks(),
             P::Other(number) => Err(Failure::rpc(format!("unknown procedure: {number}"))),
         }
     }

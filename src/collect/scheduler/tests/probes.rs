@@ -14,7 +14,7 @@ use crate::probes::{Probe, Scope, Subject, Task, WaitsFor};
 const SECOND: Duration = Duration::from_secs(1);
 
 const USUAL: Probe =
-    Probe { name: "pools", ..Probe::of_group(Group::Host, Scope::Host, WaitsFor::Host, |_| Some(60 * SECOND)) };
+    Probe { name: "pools", ..Probe::of_group(Group::Memory, Scope::Host, WaitsFor::Host, |_| Some(60 * SECOND)) };
 
 static POOLS: Probe = USUAL;
 
@@ -61,7 +61,7 @@ fn a_probe_is_asked_at_its_cadence_and_its_readings_go_with_the_collections() {
 
 #[test]
 fn a_host_probe_that_hangs_costs_no_other() {
-    let mut world = World::new(5, "");
+    let mut world = World::new(5, "collection: {groups: [state, memory, perf]}");
     world.scheduler.background.lanes.extend([&POOLS, &JOBS].map(Lane::new));
     world.daemon.host = Reply::Hangs;
     world.advance(4 * SECOND);
@@ -146,7 +146,10 @@ fn an_object_that_hangs_costs_no_other() {
         readings.iter().filter(|reading| reading.probe == "volumes").count()
     };
     let of = |world: &World, number| {
-        let is_it = |task: &Task| matches!(task, Task::Ask(_, subject) if *subject == Subject::Object(uuid(number)));
+        let is_it = |task: &Task| match task {
+            Task::Ask(probe, subject) => probe.name == "volumes" && *subject == Subject::Object(uuid(number)),
+            _ => false,
+        };
         world.calls.iter().filter(|call| is_it(&call.task)).count()
     };
     assert_eq!((volumes(&mut world), of(&world, 101)), (2, 1));
@@ -171,11 +174,13 @@ fn a_probe_is_asked_while_its_group_is_collected() {
     world.scheduler.background.lanes.extend([&POOLS, &JOBS].map(Lane::new));
     world.advance(100 * SECOND);
     assert_eq!((readings(&mut world), world.calls_of("pools"), world.calls_of("jobs")), ((0, 0), 0, 0));
-    world.reconfigure("collection: {groups: [state, host, perf]}");
+    world.reconfigure("collection: {groups: [state, memory, perf]}");
     world.advance(SECOND);
     assert_eq!(readings(&mut world), (1, 2), "without a listing");
-    let collection = world.scrape_of(only(&[Group::Host])).collection;
-    assert!(collection.readings.iter().all(|reading| reading.group == Group::Host) && !collection.readings.is_empty());
+    let collection = world.scrape_of(only(&[Group::Memory])).collection;
+    assert!(
+        collection.readings.iter().all(|reading| reading.group == Group::Memory) && !collection.readings.is_empty()
+    );
     world.reconfigure("collection: {groups: [state, perf]}");
     world.calls.clear();
     world.advance(100 * SECOND);

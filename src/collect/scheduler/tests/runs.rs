@@ -251,7 +251,7 @@ fn how_each_probe_went_is_counted() {
     world.scrape();
     let probes = &world.scheduler.stats().probes;
     let names: Vec<&str> = probes.keys().copied().collect();
-    assert_eq!(names, ["definitions", "host", "inactive_stats", "listing", "stats"]);
+    assert_eq!(names, ["definitions", "host", "inactive_stats", "listing", "network", "pool", "stats"]);
     assert!(probes.values().all(|status| status.success && !status.duration.is_zero()));
     let bulk = Some(DomainSelection::Inactive);
     assert!(

@@ -82,12 +82,17 @@ impl Call {
         let host = &self.shared.host;
         format!(
             "<capabilities>\n\n  <host>\n    <uuid>{}</uuid>\n    <cpu>\n      <arch>x86_64</arch>\n      \
-             <topology sockets='1' dies='1' cores='{}' threads='1'/>\n    </cpu>\n  </host>\n\n  <guest>\n    \
+             <topology sockets='1' dies='1' cores='{}' threads='1'/>\n    </cpu>\n    <topology>\n      <cells num='1'>\n        \
+             <cell id='0'>\n          <memory unit='KiB'>{}</memory>\n          <pages unit='KiB' size='4'>{}</pages>\n          \
+             <pages unit='KiB' size='2048'>{}</pages>\n        </cell>\n      </cells>\n    </topology>\n  </host>\n\n  <guest>\n    \
              <os_type>hvm</os_type>\n    <arch name='x86_64'>\n      <wordsize>64</wordsize>\n      \
              <emulator>/usr/bin/qemu-system-x86_64</emulator>\n      <domain type='qemu'/>\n      <domain type='kvm'/>\n    \
              </arch>\n  </guest>\n\n</capabilities>\n",
             escape(&crate::domain::uuid_of(&host.hostname).to_string()),
-            host.cpus
+            host.cpus,
+            host.memory_kib,
+            host.memory_kib / 4,
+            host.huge_pages,
         )
     }
 

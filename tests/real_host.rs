@@ -1,0 +1,149 @@
+//! The host, its storage pools and its networks beside virsh, on a real libvirtd.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs
+)]
+
+#[path = "support/lab.rs"]
+#[allow(dead_code, reason = "other test programs use the rest of it")]
+mod lab;
+#[path = "support/reading.rs"]
+#[allow(dead_code, reason = "other test programs use the rest of it")]
+mod reading;
+
+use std::fs;
+
+use lab::{Lab, Suite, run_exporter};
+use reading::{Sample, parse_exposition};
+
+/// The value behind `name:` or `name :` in what virsh prints, up to the first space.
+fn told(text: &str, name: &str) -> String {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.trim_start().strip_prefix(':'));
+    let line = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    line.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+struct Shown(Vec<Sample>);
+
+impl Shown {
+    fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let has = |sample: &&Sample| {
+            labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|shown| shown == value))
+        };
+        self.0.iter().filter(|sample| sample.name == name).find(has).map(|sample| sample.value)
+    }
+
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.get(name, labels).unwrap_or_else(|| panic!("no {name} {labels:?} in {:#?}", self.0))
+    }
+}
+
+#[test]
+fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    for (pool, started) in [("images", true), ("spare", false)] {
+        let folder = lab.folder().join(pool);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("volume.raw"), vec![1; 3 << 20]).unwrap();
+        lab.virsh(&["pool-define-as", pool, "dir", "--target", folder.to_str().unwrap()]).unwrap();
+        if started {
+            lab.virsh(&["pool-start", pool]).unwrap();
+            lab.virsh(&["pool-autostart", pool]).unwrap();
+        }
+    }
+    let xml = lab.folder().join("network.xml");
+    fs::write(&xml, "<network><name>quiet</name><bridge name='labquiet0'/></network>").unwrap();
+    lab.virsh(&["net-define", xml.to_str().unwrap()]).unwrap();
+    // A machine may not let this user make a bridge: then it stays inactive, and so it is compared.
+    let started = lab.virsh(&["net-start", "quiet"]);
+    println!("net-start: {started:?}");
+    let scraped = run_exporter(&["scrape", "--libvirt.uri", &lab.uri_ro, "--format", "openmetrics"]).unwrap();
+    let shown = Shown(parse_exposition(&scraped).unwrap());
+
+    let memory = lab.virsh(&["nodememstats"]).unwrap();
+    let total = told(&memory, "total").parse::<f64>().unwrap() * 1024.0;
+    assert_eq!(shown.value("libvirt_host_memory_bytes", &[]), total);
+    for (of, name) in [("free", "libvirt_host_memory_free_bytes"), ("cached", "libvirt_host_memory_cached_bytes")] {
+        // It moves while it is compared.
+        let is = told(&memory, of).parse::<f64>().unwrap() * 1024.0;
+        assert!((shown.value(name, &[]) - is).abs() < total / 5.0, "{name}: {is} of {total}");
+    }
+    let info = lab.virsh(&["nodeinfo"]).unwrap();
+    for (of, name) in [
+        ("CPU socket(s)", "libvirt_host_cpu_sockets_per_node"),
+        ("Core(s) per socket", "libvirt_host_cpu_cores_per_socket"),
+        ("Thread(s) per core", "libvirt_host_cpu_threads_per_core"),
+        ("NUMA cell(s)", "libvirt_host_numa_nodes"),
+    ] {
+        assert_eq!(shown.value(name, &[]).to_string(), told(&info, of), "{name}");
+    }
+    let cpus = lab.virsh(&["nodecpumap"]).unwrap();
+    assert_eq!(shown.value("libvirt_host_cpus_present", &[]).to_string(), told(&cpus, "CPUs present"));
+    let pages = lab.virsh(&["freepages", "--all"]).unwrap();
+    let (mut node, mut sizes) = (String::new(), 0);
+    for line in pages.lines().map(str::trim) {
+        if let Some(number) = line.strip_prefix("Node ") {
+            node = number.trim_end_matches(':').to_owned();
+        } else if let Some((size, free)) = line.split_once("KiB:") {
+            let size = size.parse::<u64>().unwrap() * 1024;
+            let labels = [("node", node.as_str()), ("page_size", &size.to_string())];
+            let free: f64 = free.trim().parse().unwrap();
+            let is_huge = size > 65536;
+            assert_eq!(shown.get("libvirt_host_hugepages_free", &labels), is_huge.then_some(free), "{labels:?}");
+            sizes += usize::from(is_huge);
+            if is_huge {
+                assert!(shown.value("libvirt_host_hugepages", &labels) >= free);
+            }
+        }
+    }
+    println!("{sizes} sizes of huge pages");
+
+    for pool in ["images", "spare"] {
+        let info = lab.virsh(&["pool-info", "--bytes", pool]).unwrap();
+        let of = [("pool", pool)];
+        let state = told(&info, "State");
+        assert_eq!(shown.value("libvirt_pool_state", &[("pool", pool), ("state", &state)]), 1.0, "{info}");
+        for (of_virsh, name) in [("Autostart", "libvirt_pool_autostart"), ("Persistent", "libvirt_pool_persistent")] {
+            assert_eq!(shown.value(name, &of) == 1.0, told(&info, of_virsh) == "yes", "{info}");
+        }
+        for (of_virsh, name) in [
+            ("Capacity", "libvirt_pool_capacity_bytes"),
+            ("Allocation", "libvirt_pool_allocation_bytes"),
+            ("Available", "libvirt_pool_available_bytes"),
+        ] {
+            let is = (state == "running").then(|| told(&info, of_virsh).parse::<f64>().unwrap());
+            assert_eq!(shown.get(name, &of), is, "{name}: {info}");
+        }
+        let path = lab.folder().join(pool);
+        let labels = [("pool", pool), ("pool_type", "dir"), ("path", path.to_str().unwrap())];
+        assert_eq!(shown.value("libvirt_pool_info", &labels), 1.0);
+    }
+
+    let info = lab.virsh(&["net-info", "quiet"]).unwrap();
+    let of = [("network", "quiet")];
+    for (of_virsh, name) in [
+        ("Active", "libvirt_network_active"),
+        ("Autostart", "libvirt_network_autostart"),
+        ("Persistent", "libvirt_network_persistent"),
+    ] {
+        assert_eq!(shown.value(name, &of) == 1.0, told(&info, of_virsh) == "yes", "{info}");
+    }
+    let labels = [("network", "quiet"), ("bridge", "labquiet0"), ("forward_mode", "none")];
+    assert_eq!(shown.value("libvirt_network_info", &labels), 1.0);
+    let leases = (told(&info, "Active") == "yes").then(|| {
+        let leases = lab.virsh(&["net-dhcp-leases", "quiet"]).unwrap();
+        leases.lines().filter(|line| line.contains("ipv")).count()
+    });
+    assert_eq!(
+        shown.get("libvirt_network_dhcp_leases", &of).map(|value| value.to_string()),
+        leases.map(|n| n.to_string())
+    );
+    for probe in ["host", "pool", "network"] {
+        assert_eq!(shown.value("libvirt_exporter_probe_success", &[("probe", probe)]), 1.0, "{probe}");
+    }
+}
