@@ -298,6 +298,23 @@ fn guests() -> Vec<Rule> {
         memory(Warning, limit::MEMORY_USABLE.warning),
         memory(Critical, limit::MEMORY_USABLE.critical),
         alert(
+            "LibvirtDomainAtCpuQuota",
+            Info,
+            "15m",
+            format!(
+                "max without (vcpu) (rate(libvirt_domain_vcpu_time_seconds_total[5m])) / \
+                     (libvirt_domain_vcpu_quota_seconds / libvirt_domain_vcpu_period_seconds) > {limit:?} or \
+                     rate(libvirt_domain_cpu_time_seconds_total[5m]) / \
+                     (libvirt_domain_cpu_quota_seconds / libvirt_domain_cpu_period_seconds) > {limit:?}",
+                limit = limit::AT_LIMIT
+            ),
+            [
+                "The guest {domain} is at its CPU quota.",
+                "{domain} uses {{ $value | humanizePercentage }} of the CPU time that its quota allows: it \
+                     is held back.",
+            ],
+        ),
+        alert(
             "LibvirtDomainSwapping",
             Warning,
             "15m",
@@ -362,7 +379,31 @@ fn disks() -> Vec<Rule> {
             ],
         )
     };
+    let rate = |what: &str| format!("rate(libvirt_domain_block_{what}_total[5m])");
+    let throttled = |used: &str, what: &str| {
+        format!("{used} / libvirt_domain_block_throttle_{what}_per_second > {:?}", limit::AT_LIMIT)
+    };
+    let throttles = ["bytes", "requests"].map(|unit| {
+        let [read, write] = ["read", "write"].map(|kind| rate(&format!("{kind}_{unit}")));
+        [
+            throttled(&read, &format!("read_{unit}")),
+            throttled(&write, &format!("write_{unit}")),
+            throttled(&format!("({read} + {write})"), &format!("total_{unit}")),
+        ]
+        .join(" or ")
+    });
     vec![
+        alert(
+            "LibvirtBlockAtThrottle",
+            Info,
+            "15m",
+            throttles.join(" or "),
+            [
+                "The disk {{ $labels.device }} of {domain} is at its throttle.",
+                "The guest uses {{ $value | humanizePercentage }} of what {{ $labels.device }} of {domain} \
+                     may do: its requests wait.",
+            ],
+        ),
         latency(Warning, limit::BLOCK_LATENCY.warning),
         latency(Critical, limit::BLOCK_LATENCY.critical),
         p99("LibvirtBlockReadLatencyP99High", "read"),

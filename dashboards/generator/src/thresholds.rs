@@ -47,6 +47,9 @@ pub const DROPS: Limits = Limits { warning: 0.01, critical: 0.05 };
 /// Packets dropped per second below which a share says too little to alert.
 pub const DROPS_MIN_PACKETS: f64 = 1.0;
 
+/// Share of a limit that a guest uses from which on it is at its limit.
+pub const AT_LIMIT: f64 = 0.95;
+
 /// Packets with errors per second.
 pub const INTERFACE_ERRORS: f64 = 0.1;
 

@@ -9,6 +9,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row::closed("CPU in detail", processor()),
         Row::closed("Memory in detail", unless_reported(memory(), SILENT)),
         Row::closed("Disk latency in detail", unless_reported(latency(), "no <statistics> in the disk's driver")),
+        Row::closed("Limits", unless_reported(limits(), "no such limit in the definition")),
         Row::closed("Backing chain", unless_reported(backing_chain(), "no backing chain, or it is not collected")),
         Row::closed("I/O threads", iothreads()),
         Row::closed("Performance events", unless_reported(perf(), "no such event in <perf>")),
@@ -144,6 +145,47 @@ fn latency() -> Vec<Panel> {
         )
         .query("libvirt_domain_block_read_queue_depth_avg{%domain}", "{{domain}} {{device}} read ({{interval}} s)")
         .query("libvirt_domain_block_write_queue_depth_avg{%domain}", "{{domain}} {{device}} write ({{interval}} s)"),
+    ]
+}
+
+fn limits() -> Vec<Panel> {
+    let of_throttle = |panel: Panel, unit: &str| {
+        let used = |kind: &str| rate(&format!("libvirt_domain_block_{kind}_{unit}_total"));
+        let throttles = [
+            ("read", used("read")),
+            ("write", used("write")),
+            ("total", format!("({} + {})", used("read"), used("write"))),
+        ];
+        throttles.into_iter().fold(panel, |panel, (kind, used)| {
+            let allowed = format!("libvirt_domain_block_throttle_{kind}_{unit}_per_second{{%domain}}");
+            panel.query(&format!("{used} / {allowed}"), &format!("{{{{domain}}}} {{{{device}}}} {kind} {unit}"))
+        })
+    };
+    let throttles = timeseries(
+        "Disk throttles",
+        "Share of its throttles that each disk uses; more than 1 is a burst. At 1 the guest's requests wait. Alert \
+         LibvirtBlockAtThrottle.",
+        Unit::Ratio,
+    );
+    vec![
+        timeseries(
+            "CPU quota",
+            "Share of its quota that the domain uses, and that its busiest vCPU uses of the quota of each vCPU. At 1 the \
+             guest is held back. Alert LibvirtDomainAtCpuQuota.",
+            Unit::Ratio,
+        )
+        .query(
+            "rate(libvirt_domain_cpu_time_seconds_total{%domain}[%rate]) / \
+                 (libvirt_domain_cpu_quota_seconds{%domain} / libvirt_domain_cpu_period_seconds{%domain})",
+            "{{domain}}",
+        )
+        .query(
+            "max without (vcpu) (rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate])) / \
+                 (libvirt_domain_vcpu_quota_seconds{%domain} / libvirt_domain_vcpu_period_seconds{%domain})",
+            "{{domain}} busiest vCPU",
+        )
+        .size(12, 8),
+        of_throttle(of_throttle(throttles, "bytes"), "requests").size(12, 8),
     ]
 }
 
