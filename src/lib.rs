@@ -21,6 +21,7 @@ pub mod libvirt;
 pub mod log;
 pub mod metrics;
 pub mod metrics_doc;
+pub mod migration;
 pub mod pem;
 pub mod probes;
 pub mod push;

@@ -146,7 +146,7 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
         ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
     };
     let collected = exporter.collect_once().await;
-    print(&format.encode(&exporter.exposition(&collected, format)))?;
+    print(&format.encode(&exporter.exposition(&collected, format, config.metrics.naming)))?;
     outcome(&collected)
 }
 

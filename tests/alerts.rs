@@ -11,6 +11,8 @@
     dead_code
 )]
 
+#[path = "support/golden.rs"]
+mod golden;
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/layouts.rs"]
@@ -19,6 +21,8 @@ mod layouts;
 mod metrics;
 #[path = "support/promql.rs"]
 mod promql;
+#[path = "support/reading.rs"]
+mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,8 +30,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dashboards::rules::Rule;
-use domstats_exporter::metrics_doc;
+use domstats_exporter::config::MetricNaming;
+use domstats_exporter::encode::Format;
+use domstats_exporter::metrics::{Families, translate};
+use domstats_exporter::{metrics_doc, migration};
 use lab::{filter, need};
+use reading::Sample;
+use serde_json::json;
 use serde_yaml::Value;
 
 fn folder() -> PathBuf {
@@ -50,8 +59,62 @@ fn promtool_accepts_the_rules() {
     let mut command = Command::new("promtool");
     command
         .args(["check", "rules", "--lint=all", "--lint-fatal"])
-        .args([folder().join("rules.yaml"), folder().join("alerts.yaml")]);
+        .args([folder().join("rules.yaml"), folder().join("alerts.yaml")])
+        .args(migration::rules().iter().map(|(name, _)| folder().join(name)));
     filter(&mut command, "").unwrap();
+}
+
+/// The rules that give native metrics the names of another exporter make of them what a scrape under those names shows.
+#[test]
+fn compat_rules_say_what_a_scrape_in_that_naming_does() {
+    need("promtool", "prometheus").unwrap();
+    let native = golden::families("inventory-running");
+    let names: BTreeSet<String> = metrics_doc::all().into_iter().map(|metric| metric.name).collect();
+    let scraped = ["instance", "job"].map(|label| (label.to_owned(), "x".to_owned()));
+    let input = samples(&native).into_iter().map(|Sample { name, labels, value }| {
+        let labels = labels.into_iter().chain(scraped.clone()).map(|(label, value)| format!("{label}={value:?}"));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        json!({"series": format!("{name}{{{labels}}}"), "values": format!("{value:e} {value:e}")})
+    });
+    let input: Vec<_> = input.collect();
+    for naming in MetricNaming::ALL.iter().filter(|naming| **naming != MetricNaming::Native) {
+        let mut wanted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for Sample { name, labels, value } in samples(&translate(native.clone(), *naming, true)) {
+            // PromQL does not count the disks of a domain.
+            if names.contains(&name) || name.starts_with("libvirtd_domain_block_") {
+                continue;
+            }
+            let by: Vec<&str> = labels.keys().map(String::as_str).collect();
+            let expression = format!("max by ({}) ({name})", by.join(", "));
+            let labels = labels.iter().filter(|(_, value)| !value.is_empty());
+            let labels: Vec<String> = labels.map(|(label, value)| format!("{label}={value:?}")).collect();
+            let sample = json!({"labels": format!("{{{}}}", labels.join(",")), "value": value});
+            wanted.entry(expression).or_default().push(serde_yaml::to_value(sample).unwrap());
+        }
+        assert!(wanted.len() > 10, "{naming}: {} expressions", wanted.len());
+        let tests: Vec<_> = wanted
+            .iter()
+            .map(|(expression, samples)| json!({"expr": expression, "eval_time": "1m", "exp_samples": samples}))
+            .collect();
+        let file = json!({
+            "rule_files": [folder().join(format!("compat-{naming}.yaml"))],
+            "evaluation_interval": "1m",
+            "tests": [{"interval": "1m", "input_series": input, "promql_expr_test": tests}],
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("compat.yaml");
+        fs::write(&path, file.to_string()).unwrap();
+        let mut command = Command::new("promtool");
+        command.args(["test", "rules"]).arg(&path);
+        filter(&mut command, "").unwrap_or_else(|error| panic!("{naming}: {error}"));
+    }
+}
+
+/// The samples of an exposition that are no histogram's.
+fn samples(families: &Families) -> Vec<Sample> {
+    let text = String::from_utf8(Format::Text.encode(families)).unwrap();
+    let samples = reading::parse_exposition(&text).unwrap();
+    samples.into_iter().filter(|sample| !sample.labels.contains_key("le")).collect()
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::process::Command;
 use domstats_exporter::config::{LabelName, ValueError};
 use domstats_exporter::encode::{Format, otlp};
 use domstats_exporter::metrics::{FamilyBuilder, Listed, Subject, listed};
-use domstats_exporter::metrics_doc;
+use domstats_exporter::{metrics_doc, migration};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -409,6 +409,29 @@ fn metrics_md_is_current() {
     assert!(is == should_be, "METRICS.md is not what `domstats-exporter metrics` prints; UPDATE_GOLDEN=1 updates it");
 }
 
+#[test]
+fn migration_md_is_current() {
+    let path = root().join("docs/migration.md");
+    let is = migration::markdown();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &is).expect("a writable docs/migration.md");
+    }
+    let should_be = fs::read_to_string(&path).unwrap_or_default();
+    assert!(is == should_be, "docs/migration.md is not what the tables say; UPDATE_GOLDEN=1 updates it");
+}
+
+#[test]
+fn compat_rules_are_current() {
+    for (name, is) in migration::rules() {
+        let path = root().join("alerts").join(&name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &is).expect("a writable file of rules");
+        }
+        let should_be = fs::read_to_string(&path).unwrap_or_default();
+        assert!(is == should_be, "alerts/{name} is not what the tables say; UPDATE_GOLDEN=1 updates it");
+    }
+}
+
 /// What each module may use of the others, the earlier stages first. Modules below one that is listed count as part of it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("errors", &[]),
@@ -431,6 +454,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("push", &["backoff", "config", "errors", "metrics", "pem"]),
     ("push::otlp", &["config", "encode", "metrics", "push"]),
     ("metrics_doc", &["encode", "metrics", "tables"]),
+    ("migration", &["metrics", "tables"]),
     ("web", &["collect", "config", "encode", "errors", "files", "pem"]),
     (
         "app",

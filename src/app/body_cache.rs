@@ -1,4 +1,4 @@
-//! One body for all scrapers that share a collection, a format and a coding.
+//! One body for all scrapers that share a collection, a format, a naming and a coding.
 //!
 //! A body lives while a scraper waits for it or is sent it, and until `collection.min_interval` is over where that lets later
 //! scrapers have the same collection; of these, the bodies of one collection at a time are kept. What the exposition says of
@@ -15,17 +15,15 @@ use tokio::time::sleep;
 
 use crate::app::exporter::{Collected, Settings};
 use crate::collect::Collection;
-use crate::encode::{Coding, Format};
+use crate::web::Form;
 
 /// What decides about a body. The selection is that of the collection.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     /// What was collected, and the settings that it is shown by.
     pub(super) collected: Collected,
-    /// The format.
-    pub(super) format: Format,
-    /// How it is compressed.
-    pub(super) coding: Coding,
+    /// What it looks like.
+    pub(super) form: Form,
 }
 
 /// Why there is no body.
@@ -60,8 +58,7 @@ struct Entry {
     // While a weak reference exists, nothing else can have its address.
     collection: Weak<Collection>,
     settings: Weak<Settings>,
-    format: Format,
-    coding: Coding,
+    form: Form,
     body: Weak<Body>,
     /// For later scrapers.
     kept: Option<Arc<Body>>,
@@ -75,7 +72,7 @@ impl Entry {
     fn is(&self, wanted: &Wanted) -> bool {
         self.is_of(&wanted.collected.collection)
             && Weak::as_ptr(&self.settings) == Arc::as_ptr(&wanted.collected.settings)
-            && (self.format, self.coding) == (wanted.format, wanted.coding)
+            && self.form == wanted.form
     }
 }
 
@@ -118,8 +115,7 @@ impl BodyCache {
         entries.push(Entry {
             collection: Arc::downgrade(&wanted.collected.collection),
             settings: Arc::downgrade(&wanted.collected.settings),
-            format: wanted.format,
-            coding: wanted.coding,
+            form: wanted.form,
             body: Arc::downgrade(&body),
             kept: (!keep.is_zero()).then(|| Arc::clone(&body)),
         });
@@ -151,7 +147,10 @@ mod tests {
 
     use super::*;
     use crate::collect::Selection;
-    use crate::config::{self, Config};
+    use crate::config::{self, Config, MetricNaming};
+    use crate::encode::{Coding, Format};
+
+    const TEXT: Form = Form { format: Format::Text, coding: Coding::Identity, naming: MetricNaming::Native };
 
     fn wanted(min_interval: &str) -> Wanted {
         let yaml = format!("collection: {{min_interval: {min_interval}}}");
@@ -171,8 +170,7 @@ mod tests {
         let settings = Settings::new(config::parse(&yaml, "test").expect("a configuration"));
         Wanted {
             collected: Collected::new(settings, Arc::new(collection), Selection::default(), Vec::new()),
-            format: Format::Text,
-            coding: Coding::Identity,
+            form: TEXT,
         }
     }
 
@@ -224,8 +222,9 @@ mod tests {
         assert_eq!(cache.entries()[0].body.strong_count(), 0);
         for other in [
             wanted.clone(),
-            Wanted { format: Format::OpenMetrics, ..wanted.clone() },
-            Wanted { coding: Coding::Gzip, ..wanted.clone() },
+            Wanted { form: Form { format: Format::OpenMetrics, ..TEXT }, ..wanted.clone() },
+            Wanted { form: Form { coding: Coding::Gzip, ..TEXT }, ..wanted.clone() },
+            Wanted { form: Form { naming: MetricNaming::Kumina, ..TEXT }, ..wanted.clone() },
             Wanted { collected: other_settings(&wanted), ..wanted.clone() },
             Wanted { collected: other_collection(&wanted), ..wanted.clone() },
         ] {
@@ -249,7 +248,10 @@ mod tests {
         let kept = || cache.entries().iter().filter(|entry| entry.body.strong_count() > 0).count();
         for wanted in [&first, &wanted("10s"), &wanted("10s")] {
             cache.body(wanted.clone(), some_bytes).await.expect("a body");
-            cache.body(Wanted { coding: Coding::Gzip, ..wanted.clone() }, some_bytes).await.expect("a body");
+            cache
+                .body(Wanted { form: Form { coding: Coding::Gzip, ..TEXT }, ..wanted.clone() }, some_bytes)
+                .await
+                .expect("a body");
             assert_eq!(kept(), 2);
         }
     }

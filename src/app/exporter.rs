@@ -11,12 +11,12 @@ use crate::app::status::Summary;
 use crate::collect::{
     Collection, Collector, ProbeStatus, Reading, Selection, SelectionTimings, Shortcomings, Standing,
 };
-use crate::config::Config;
+use crate::config::{Config, MetricNaming};
 use crate::domains::Snapshot;
 use crate::encode::Format;
 use crate::libvirt::{LibvirtError, Records};
 use crate::metrics::self_metrics::{Facts, PushCounts};
-use crate::metrics::{Families, FamilyBuilder, Lifetimes, Taken, domain_metrics, self_metrics};
+use crate::metrics::{self, Families, FamilyBuilder, Lifetimes, Taken, domain_metrics, self_metrics};
 use crate::push::{Journal, PushStats};
 use crate::web::{self, Security};
 
@@ -227,15 +227,16 @@ impl Exporter {
         self.collector.stats().shortcomings
     }
 
-    /// The families as `format` shows them: [`Exporter::families`], with the starts of single series where it has any.
+    /// The families as `format` shows them under the names of `naming`: [`Exporter::families`], with the starts of single series
+    /// where it has any.
     #[must_use]
-    pub fn exposition(&self, collected: &Collected, format: Format) -> Families {
+    pub fn exposition(&self, collected: &Collected, format: Format, naming: MetricNaming) -> Families {
         let mut families = self.families(collected);
         if format.shows_starts(&families) {
             let mut lifetimes = self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner);
             lifetimes.follow(&mut families, &collected.taken());
         }
-        families
+        metrics::translate(families, naming, collected.settings.config.metrics.naming_only)
     }
 
     /// The families that the selection wants of the collection, the exporter's own in front. Their starts are those of whole

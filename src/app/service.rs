@@ -16,14 +16,14 @@ use crate::app::status::last_push;
 use crate::collect::Selection;
 use crate::config::Config;
 use crate::discovery::{self, TargetsError};
-use crate::encode::{Coding, Format};
+use crate::encode::Coding;
 use crate::errors::one_line;
 use crate::files::FileThread;
 use crate::libvirt::LibvirtError;
 use crate::log::LogSwitch;
 use crate::push::otlp::Otlp;
 use crate::push::{self, Batch, Pusher, Settings};
-use crate::web::{self, Overview, Security};
+use crate::web::{self, Form, Overview, Security};
 
 /// How long a reload may take to read all files.
 const READ_LIMIT: Duration = Duration::from_secs(5);
@@ -128,11 +128,11 @@ impl web::Source for Service {
         self.exporter.collect(Some(within), selection).await
     }
 
-    async fn render(&self, collected: Collected, format: Format, coding: Coding) -> Result<Bytes, ServiceError> {
+    async fn render(&self, collected: Collected, form: Form) -> Result<Bytes, ServiceError> {
         let exporter = Arc::clone(&self.exporter);
-        let wanted = Wanted { collected, format, coding };
-        let render = move |Wanted { collected, format, coding }: Wanted| {
-            let families = exporter.exposition(&collected, format);
+        let wanted = Wanted { collected, form };
+        let render = move |Wanted { collected, form: Form { format, coding, naming } }: Wanted| {
+            let families = exporter.exposition(&collected, format, naming);
             // Records, families and body together would be too much on a large host.
             drop(collected);
             let body = format.encode(&families);

@@ -53,7 +53,7 @@ pub use web_file::{
 };
 pub use word::{
     ActiveState, AddressFamily, CpuSource, DiscoverySource, DomainLabel, DomainState, InactiveDomains, LogFormat,
-    LogLevel, UnmappedKeys,
+    LogLevel, MetricNaming, UnmappedKeys,
 };
 
 pub use crate::tables::Group;
@@ -211,6 +211,10 @@ pub struct Metrics {
     pub exclude: Vec<AnchoredRegex>,
     /// What becomes of statistics that this version has no metric for.
     pub unmapped: UnmappedKeys,
+    /// Whose names a scrape has, unless its query says otherwise. A push has the native ones.
+    pub naming: MetricNaming,
+    /// Whether metrics that the exporter of another naming does not have are left out.
+    pub naming_only: bool,
 }
 
 impl Metrics {

@@ -40,6 +40,8 @@ const TAKEN: &[(&str, &str)] = &[
     ("metrics.include", "[] ['']"),
     ("metrics.exclude", "[] ['']"),
     ("metrics.unmapped", ""),
+    ("metrics.naming", ""),
+    ("metrics.naming_only", "true"),
     ("service_discovery.enabled", "true"),
     ("service_discovery.path", ""),
     ("service_discovery.port", "1"),

@@ -128,6 +128,24 @@ words!(
 );
 
 words!(
+    /// Whose names the metrics of a scrape have.
+    #[derive(Default)]
+    MetricNaming, "naming of metrics" {
+        /// Those of METRICS.md.
+        #[default]
+        Native = "native",
+        /// Those of Tinkoff/libvirt-exporter.
+        Tinkoff = "tinkoff",
+        /// Those of inovex/prometheus-libvirt-exporter.
+        Inovex = "inovex",
+        /// Those of kumina/libvirt_exporter, Debian's prometheus-libvirt-exporter.
+        Kumina = "kumina",
+        /// Those of vexxhost/libvirtd_exporter.
+        Vexxhost = "vexxhost",
+    }
+);
+
+words!(
     /// The least severe level that is logged.
     #[derive(Default)]
     LogLevel, "log level" {

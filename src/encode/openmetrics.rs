@@ -44,7 +44,7 @@ impl Collector for Description {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(meta) = self;
         let unit = meta.unit.suffix().map(|suffix| Unit::Other(suffix.to_owned()));
-        encoder.encode_descriptor(bare_name(meta), &meta.help, unit.as_ref(), metric_type(meta.kind))?;
+        encoder.encode_descriptor(bare_name(meta), &meta.help, unit.as_ref(), metric_type(meta))?;
         Ok(())
     }
 }
@@ -57,8 +57,10 @@ fn bare_name(meta: &Meta) -> &str {
     bare.unwrap_or(name)
 }
 
-fn metric_type(kind: Kind) -> MetricType {
-    match kind {
+/// The format has no counter that does not end in `_total`, which some of other exporters do not.
+fn metric_type(meta: &Meta) -> MetricType {
+    match meta.kind {
+        Kind::Counter if !meta.name.ends_with("_total") => MetricType::Unknown,
         Kind::Counter => MetricType::Counter,
         Kind::Gauge => MetricType::Gauge,
         Kind::Info => MetricType::Info,

@@ -391,7 +391,11 @@ pub(super) fn push_domain(families: &mut Families, config: &Config, name: &str, 
         DomainLabel::Domain => ("domain", name),
         DomainLabel::Uuid => ("uuid", uuid.as_str()),
     });
-    families.push_subject(Subject::Domain, labels)
+    let subject = families.push_subject(Subject::Domain, labels);
+    if !DomainLabel::ALL.iter().all(|label| config.domains.labels.contains(label)) {
+        families.subjects.get_mut(subject).identity = families.labels.push([("domain", name), ("uuid", &uuid)]);
+    }
+    subject
 }
 
 #[cfg(test)]

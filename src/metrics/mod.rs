@@ -3,10 +3,11 @@
 //! `index` makes the tables ready for look-up, `matcher` interprets a key once per process, `instances` finds the name of
 //! `block.0`, and `build` puts the samples into columns. `fill` makes the families of rows without keys, those of domains
 //! (`domain_metrics`) and those of the host and the exporter (`self_metrics`). `lifetimes` follows the counters over several
-//! collections.
+//! collections. `dialect` gives the families the names of another exporter.
 
 mod build;
 mod columns;
+pub(crate) mod dialect;
 pub mod domain_metrics;
 mod family;
 mod fill;
@@ -30,6 +31,7 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 pub use build::{Built, Chains};
+pub use dialect::translate;
 pub use family::{Families, Family, Histogram, Meta, Sample, Value};
 pub use labels::{LabelSet, LabelTable};
 pub use lifetimes::{Lifetimes, Taken};

@@ -28,6 +28,8 @@ pub struct SubjectInfo {
     pub kind: Subject,
     /// The labels of all of its samples.
     pub labels: LabelSet,
+    /// The name and the UUID of a domain as `domain` and `uuid`, whichever of them its samples are labelled with.
+    pub identity: LabelSet,
     /// When its counters began; `None` if nothing about that is known.
     pub started: Option<Started>,
 }
@@ -38,17 +40,17 @@ pub struct Subjects(Vec<SubjectInfo>);
 
 impl Default for Subjects {
     fn default() -> Self {
-        let unlabelled = |kind| SubjectInfo { kind, labels: LabelSet::EMPTY, started: None };
+        let unlabelled = |kind| SubjectInfo { kind, labels: LabelSet::EMPTY, identity: LabelSet::EMPTY, started: None };
         Self(vec![unlabelled(Subject::Exporter), unlabelled(Subject::Host)])
     }
 }
 
 impl Subjects {
-    /// Adds a subject.
+    /// Adds a subject, whose labels are its identity as well.
     pub fn push(&mut self, kind: Subject, labels: LabelSet) -> SubjectId {
         // More than 2^32 subjects would need more memory than the kernel gives a process its size.
         let number = u32::try_from(self.0.len()).unwrap_or(0);
-        self.0.push(SubjectInfo { kind, labels, started: None });
+        self.0.push(SubjectInfo { kind, labels, identity: labels, started: None });
         SubjectId(number)
     }
 

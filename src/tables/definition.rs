@@ -32,7 +32,7 @@ table! {
 table! {
     /// Likewise with `block`.
     BLOCK: Some(Group::Block), Subject::Domain;
-    BLOCK_INFO = Info, NUMBER, "libvirt_domain_block_info", "libvirt.domain.disk.info", ["device", "device_type", "bus", "path", "source", "driver_type", "cache", "serial", "alias", "readonly"],
+    BLOCK_INFO = Info, NUMBER, "libvirt_domain_block_info", "libvirt.domain.disk.info", ["device", "device_type", "disk_type", "bus", "path", "source", "driver", "driver_type", "cache", "discard", "serial", "alias", "readonly"],
         "Type of a block device (disk, cdrom, floppy, lun), and its backing file, device or network source; other sources as protocol:name or pool/volume";
 }
 

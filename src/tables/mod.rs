@@ -36,7 +36,7 @@ pub(crate) use group::Rule;
 pub use group::{GroupInfo, KeyPattern, Monitor, Source};
 pub use kind::{Kind, Origin, Subject, Unit};
 pub(crate) use row::{Metric, Row, Scale, Scope, Shape, Table};
-pub(crate) use state::STATES;
+pub(crate) use state::{REASONS, STATES};
 
 // In the order of the documentation and of the exposition.
 group::groups! {

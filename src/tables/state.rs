@@ -12,7 +12,7 @@ pub(crate) const STATES: &[&str] =
 
 /// The reasons by state and number (`virDomainRunningReason`, `virDomainPausedReason` and so on).
 #[rustfmt::skip]
-const REASONS: &[&[&str]] = &[
+pub(crate) const REASONS: &[&[&str]] = &[
     &["unknown"],
     &["unknown", "booted", "migrated", "restored", "from_snapshot", "unpaused", "migration_canceled",
       "save_canceled", "wakeup", "crashed", "postcopy", "postcopy_failed"],

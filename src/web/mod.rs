@@ -46,8 +46,19 @@ pub use server::serve;
 pub use tls::TlsError;
 
 use crate::collect::Selection;
-use crate::config::Config;
+use crate::config::{Config, MetricNaming};
 use crate::encode::{Coding, Format};
+
+/// What an exposition looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// Its format.
+    pub format: Format,
+    /// How it is compressed.
+    pub coding: Coding,
+    /// Whose names the metrics have.
+    pub naming: MetricNaming,
+}
 
 /// What the server serves.
 pub trait Source: Send + Sync + 'static {
@@ -61,12 +72,8 @@ pub trait Source: Send + Sync + 'static {
     fn collect(&self, within: Duration, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
 
     /// The exposition of what was collected. An error becomes a 500.
-    fn render(
-        &self,
-        collected: Self::Collected,
-        format: Format,
-        coding: Coding,
-    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+    fn render(&self, collected: Self::Collected, form: Form)
+    -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
     /// The guests as targets, in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. `timeout` is how
     /// long the client will wait, if it says so. A client that hangs up does not end it.

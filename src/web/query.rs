@@ -1,11 +1,12 @@
-//! What a scrape asks to see, from the query of its URL: `?collect[]=group`, `?exclude[]=group`, `?domain[]=regex`.
+//! What a scrape asks to see, from the query of its URL: `?collect[]=group`, `?exclude[]=group`, `?domain[]=regex`,
+//! `?naming=exporter`.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
 use crate::collect::Selection;
-use crate::config::{Group, NamePatterns, ValueError, escape_controls};
+use crate::config::{Group, MetricNaming, NamePatterns, ValueError, escape_controls};
 
 /// More expressions than a scrape configuration needs.
 const MAX_DOMAINS: usize = 32;
@@ -47,6 +48,9 @@ pub enum QueryError {
     /// An expression is none, or one that takes too much memory.
     #[error("{}", domain_fault(.0))]
     Domain(ValueError),
+    /// There is no such naming.
+    #[error("naming: {}", escape_controls(&.0.to_string()))]
+    Naming(ValueError),
     /// The thread that compiled them has panicked.
     #[error("the expressions could not be compiled")]
     NotCompiled,
@@ -58,6 +62,7 @@ pub struct Query {
     groups: Option<BTreeSet<Group>>,
     /// The sources of the expressions, sorted, each once.
     domains: Vec<String>,
+    naming: Option<MetricNaming>,
 }
 
 /// Parses a query; `configured` are the groups that there are. Parameters that mean nothing here are let pass.
@@ -68,6 +73,7 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, QueryErro
     let mut collect = BTreeSet::new();
     let mut exclude = BTreeSet::new();
     let mut domains: Vec<String> = Vec::new();
+    let mut naming = None;
     let (mut count, mut bytes) = (0, 0);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
@@ -84,6 +90,7 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, QueryErro
                 }
                 domains.push(value.into_owned());
             }
+            "naming" => naming = Some(value.parse().map_err(QueryError::Naming)?),
             _ => {}
         }
     }
@@ -97,7 +104,7 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, QueryErro
     let groups = groups.filter(|groups: &BTreeSet<Group>| configured.iter().any(|group| !groups.contains(group)));
     domains.sort();
     domains.dedup();
-    Ok(Query { groups, domains })
+    Ok(Query { groups, domains, naming })
 }
 
 impl Query {
@@ -105,6 +112,11 @@ impl Query {
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.groups.is_none() && self.domains.is_empty()
+    }
+
+    /// Whose names the metrics shall have; `None` for those of the configuration.
+    pub(super) fn naming(&self) -> Option<MetricNaming> {
+        self.naming
     }
 
     /// Whether there are no expressions to compile.
@@ -162,6 +174,8 @@ mod tests {
         let domains = selection("domain[]=web-%5B0-9%5D%2B&domain[]=a+b");
         assert!(domains.selects("web-12") && domains.selects("a b") && !domains.selects("web-"));
         assert_eq!(domains, selection("domain[]=a%20b&domain[]=web-[0-9]%2B&domain[]=a+b"));
+        let asked = |query| parse_query(query, &CONFIGURED).map(|query| query.naming());
+        assert_eq!((asked(""), asked("naming=tinkoff")), (Ok(None), Ok(Some(MetricNaming::Tinkoff))));
         let none = selection("exclude[]=state&exclude[]=vcpu&exclude[]=block");
         assert_eq!(none.groups, Some(BTreeSet::new()));
     }
@@ -175,6 +189,10 @@ mod tests {
             (
                 "collect[]=vm",
                 "collect[]: the group `vm` is not in the configuration's collection.groups, which are `state`, `block`, `vcpu`",
+            ),
+            (
+                "naming=nova",
+                "naming: unknown naming of metrics `nova`, expected one of `native`, `tinkoff`, `inovex`, `kumina`, `vexxhost`",
             ),
             ("domain[]=a[", "domain[]: bad regular expression `a[`: unclosed character class"),
             ("domain[]=%0A[", "domain[]: bad regular expression `\\n[`: unclosed character class"),

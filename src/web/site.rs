@@ -10,7 +10,6 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
-use super::Source;
 use super::alive;
 use super::auth::Admission;
 use super::coding::negotiate_coding;
@@ -23,6 +22,7 @@ use super::places::{Place, Places};
 use super::query::parse_query;
 use super::security::{Policy, Security};
 use super::turns::{Turn, Turns, Work};
+use super::{Form, Source};
 use crate::config::Config;
 use crate::encode::Coding;
 use crate::errors::one_line;
@@ -178,7 +178,9 @@ impl<S: Source> Site<S> {
         let negotiated = negotiate(&list(headers, header::ACCEPT));
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
         let timeout = seconds(headers, SCRAPE_TIMEOUT);
-        let work = Work::Scrape { query: query.clone(), format: negotiated.format, coding };
+        let naming = query.naming().unwrap_or(config.metrics.naming);
+        let form = Form { format: negotiated.format, coding, naming };
+        let work = Work::Scrape { query: query.clone(), form };
         let number = self.paces.number(client.peer, &work);
         let Some(turn) = self.turn(client, work, timeout).await else { return too_busy() };
         let (sharing, source) = (turn.clone(), Arc::clone(&self.source));
@@ -193,7 +195,7 @@ impl<S: Source> Site<S> {
         let collecting = began.elapsed();
         turn.collected();
         let source = Arc::clone(&self.source);
-        let body = turn.keep(async move { source.render(collected, negotiated.format, coding).await }).await;
+        let body = turn.keep(async move { source.render(collected, form).await }).await;
         self.paces.made(number, collecting, began.elapsed() - collecting, collecting >= within);
         match body {
             Ok(body) => {

@@ -11,10 +11,11 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 
+use super::Form;
 use super::limits::Peer;
 use super::query::{Query, QueryError};
 use crate::collect::Selection;
-use crate::encode::{Coding, Format};
+use crate::encode::Coding;
 
 /// Different work that goes on at a time.
 const AT_A_TIME: usize = 4;
@@ -26,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// What a client waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Work {
-    Scrape { query: Query, format: Format, coding: Coding },
+    Scrape { query: Query, form: Form },
     Targets { coding: Coding },
 }
 
@@ -225,7 +226,8 @@ mod tests {
 
     use super::super::query::parse_query;
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, MetricNaming};
+    use crate::encode::Format;
 
     fn peer(text: &str) -> Peer {
         Peer::from(text.parse::<IpAddr>().expect("an address"))
@@ -233,7 +235,8 @@ mod tests {
 
     fn work(query: &str) -> Work {
         let query = parse_query(query, &Config::default().collection.groups).expect("a query");
-        Work::Scrape { query, format: Format::Text, coding: Coding::Identity }
+        let form = Form { format: Format::Text, coding: Coding::Identity, naming: MetricNaming::Native };
+        Work::Scrape { query, form }
     }
 
     async fn ask(turns: &Arc<Turns>, from: &str, query: &str) -> JoinHandle<Turn> {

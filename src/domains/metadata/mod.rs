@@ -115,10 +115,14 @@ pub struct Disk {
     /// What it is on: a path for files, devices and folders; `protocol:name` for networks (`protocol:host:port` where there is
     /// no name); `pool/volume`; `nvme:address/namespace`; `vhostuser:path`; `vhostvdpa:path`. Empty for an empty drive.
     pub source: String,
+    /// `driver/@name`, such as `qemu`.
+    pub driver: String,
     /// `driver/@type`, such as `qcow2`.
     pub driver_type: String,
     /// `driver/@cache`
     pub cache: String,
+    /// `driver/@discard`
+    pub discard: String,
     /// `serial`
     pub serial: String,
     /// `alias/@name`, such as `virtio-disk0`.

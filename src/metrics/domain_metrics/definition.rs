@@ -75,10 +75,13 @@ fn block_info<'v>(disk: &'v Disk, image: Option<&'v str>) -> Labels<'v> {
     vec![
         ("device", Cow::Borrowed(&disk.device)),
         ("device_type", Cow::Borrowed(&disk.kind)),
+        ("disk_type", Cow::Borrowed(&disk.source_type)),
         ("bus", Cow::Borrowed(&disk.bus)),
         (if is_path { "path" } else { "source" }, Cow::Borrowed(newer.unwrap_or(&disk.source))),
+        ("driver", Cow::Borrowed(&disk.driver)),
         ("driver_type", Cow::Borrowed(driver_type)),
         ("cache", Cow::Borrowed(&disk.cache)),
+        ("discard", Cow::Borrowed(&disk.discard)),
         ("serial", Cow::Borrowed(&disk.serial)),
         ("alias", Cow::Borrowed(&disk.alias)),
         ("readonly", Cow::Borrowed(if disk.readonly { "true" } else { "false" })),

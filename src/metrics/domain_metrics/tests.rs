@@ -241,9 +241,9 @@ fn the_path_in_a_record_is_newer_than_that_in_the_definition() {
     let shown: Vec<String> =
         lines(&collection).into_iter().filter(|line| line.starts_with("libvirt_domain_block_info")).collect();
     let expected = [
-        "device=\"vda\",path=\"/new\",readonly=\"false\"",
-        "device=\"vdb\",path=\"/same\",driver_type=\"raw\",readonly=\"false\"",
-        "device=\"vdc\",source=\"rbd:x\",driver_type=\"raw\",readonly=\"false\"",
+        "device=\"vda\",disk_type=\"file\",path=\"/new\",readonly=\"false\"",
+        "device=\"vdb\",disk_type=\"file\",path=\"/same\",driver_type=\"raw\",readonly=\"false\"",
+        "device=\"vdc\",disk_type=\"network\",source=\"rbd:x\",driver_type=\"raw\",readonly=\"false\"",
     ];
     assert_eq!(shown, expected.map(|labels| format!("libvirt_domain_block_info{{domain=\"on\",{labels}}} 1")));
 }

@@ -36,7 +36,7 @@ struct Fake {
     groups: Result<Bytes, Fault>,
     ready: Mutex<Result<(), Fault>>,
     asked: Mutex<Vec<(Duration, Selection)>>,
-    rendered: Mutex<Vec<(Format, Coding)>>,
+    rendered: Mutex<Vec<Form>>,
     discovered: Mutex<Vec<(Coding, Option<Duration>)>>,
     reloads: Mutex<Vec<Result<(), Fault>>>,
     config: RwLock<Arc<Config>>,
@@ -71,8 +71,8 @@ impl Source for Fake {
         self.permits.acquire().await.expect("never closed").forget();
     }
 
-    async fn render(&self, (): (), format: Format, coding: Coding) -> Result<Bytes, Fault> {
-        self.rendered.lock().expect("not poisoned").push((format, coding));
+    async fn render(&self, (): (), form: Form) -> Result<Bytes, Fault> {
+        self.rendered.lock().expect("not poisoned").push(form);
         self.body.clone()
     }
 

@@ -69,7 +69,7 @@ async fn the_scraper_chooses_format_and_timeout() {
         let answer = server.request("GET", "/libvirt/metrics", headers).await;
         assert_eq!(answer.header("content-type"), Some(content_type), "{headers}");
         let (within, _) = server.source.asked.lock().expect("not poisoned").pop().expect("a scrape");
-        let (format, _) = server.source.rendered.lock().expect("not poisoned").pop().expect("a scrape");
+        let Form { format, .. } = server.source.rendered.lock().expect("not poisoned").pop().expect("a scrape");
         assert_eq!(format, asked, "{headers}");
         // The deadline, or the timeout less `collection.timeout_offset` and what was waited for.
         let within = within.as_secs_f64();
@@ -125,7 +125,7 @@ async fn the_coding_is_said_in_the_answer() {
         let answer = server.request("GET", "/libvirt/metrics", &format!("Accept-Encoding: {accepted}\r\n")).await;
         assert_eq!(answer.header("content-encoding"), coding, "{accepted}");
         assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
-        let (_, asked) = server.source.rendered.lock().expect("not poisoned").pop().expect("a scrape");
+        let Form { coding: asked, .. } = server.source.rendered.lock().expect("not poisoned").pop().expect("a scrape");
         assert_eq!(asked.as_str(), coding.unwrap_or("identity"));
     }
     server.stop().await;

@@ -1,0 +1,161 @@
+//! What a table of a dialect consists of.
+
+use crate::config::MetricNaming;
+use crate::tables::Kind;
+
+/// The metrics of another exporter.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// The word in the configuration.
+    pub(crate) naming: MetricNaming,
+    /// Where its source is, as `owner/name` on GitHub.
+    pub(crate) repository: &'static str,
+    /// The commit that the table was made from.
+    pub(crate) commit: &'static str,
+    /// What is to be said of it as a whole; in Markdown.
+    pub(crate) about: &'static str,
+    /// What can be had, in the order of the exposition.
+    pub(crate) entries: &'static [&'static [Entry]],
+    /// What cannot be had.
+    pub(crate) missing: &'static [Missing],
+}
+
+/// A metric that cannot be had, and why.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) name: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+impl Missing {
+    /// One that is to come.
+    pub(crate) const fn not_yet(name: &'static str) -> Self {
+        Self { name, reason: "not collected yet" }
+    }
+}
+
+/// One metric of another exporter, and what it is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    /// Its full name there.
+    pub(crate) name: &'static str,
+    /// What it declares it to be: a counter or a gauge.
+    pub(crate) kind: Kind,
+    /// All labels that it has there.
+    pub(crate) labels: &'static [Label],
+    /// The full name of the native family that it has its samples of.
+    pub(crate) native: &'static str,
+    /// How their values become those that it has there.
+    pub(crate) values: Values,
+    /// Which of the samples have no place there: by a label of the sample and its values.
+    pub(crate) without: Option<(Source, &'static [&'static str])>,
+    /// Where there is a 0 if this metric has no sample.
+    pub(crate) or_zero: Option<Zero>,
+    /// What is different all the same; empty where nothing is.
+    pub(crate) note: &'static str,
+}
+
+/// For each sample of a native family a 0, for domains that have a sample of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Zero {
+    /// The family with a sample for each thing that has a 0.
+    pub(crate) of: &'static str,
+    /// The family whose samples show that the domain was asked for what would be missing; `None` where `of` shows it.
+    pub(crate) asked: Option<&'static str>,
+}
+
+/// A label there, and where its value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label(pub(crate) &'static str, pub(crate) Source);
+
+/// Where a value of a label is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The domain's name.
+    Name,
+    /// The domain's UUID.
+    Uuid,
+    /// A label of the sample itself, or of all of its subject.
+    Own(&'static str),
+    /// A label of `libvirt_domain_block_info` of the same disk.
+    Disk(&'static str),
+    /// The position of the same disk among those of its domain, from 0.
+    DiskNumber,
+    /// The path of the same disk's image; of a network disk the name of the image there.
+    DiskImage,
+    /// The path of the same disk's image, if that is a file.
+    DiskFile,
+    /// The protocol of the same disk, if it is on the network.
+    DiskProtocol,
+    /// A label of `libvirt_domain_interface_info` of the same interface.
+    Interface(&'static str),
+    /// A fixed word where a label of `libvirt_domain_info` has a value.
+    IfInfo(&'static str, &'static str),
+    /// What the state of the sample is called there.
+    StateText(&'static [&'static str]),
+}
+
+/// How values become those of the other exporter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Values {
+    /// As they are.
+    Same,
+    /// In another unit: the factor, and what the unit is called.
+    Times(f64, &'static str),
+    /// 1 for 0, and 0 for all else.
+    Not,
+    /// Of samples labelled `state` that are 1 for the current one: its position among these.
+    State(&'static [&'static str]),
+    /// Of a sample with a state and its reason: the number of that reason in libvirt.
+    Reason,
+    /// One sample: the sum over all, but for those with one of these values of a label.
+    Sum(&'static str, &'static [&'static str]),
+    /// How much of the value is not in that of another family, in percent.
+    PercentWithout(&'static str),
+}
+
+impl Entry {
+    pub(crate) const fn counter(name: &'static str, labels: &'static [Label], native: &'static str) -> Self {
+        Self { kind: Kind::Counter, ..Self::gauge(name, labels, native) }
+    }
+
+    pub(crate) const fn gauge(name: &'static str, labels: &'static [Label], native: &'static str) -> Self {
+        Self { name, kind: Kind::Gauge, labels, native, values: Values::Same, without: None, or_zero: None, note: "" }
+    }
+
+    pub(crate) const fn of(self, values: Values) -> Self {
+        Self { values, ..self }
+    }
+
+    pub(crate) const fn or_zero(self, of: &'static str) -> Self {
+        Self { or_zero: Some(Zero { of, asked: None }), ..self }
+    }
+
+    pub(crate) const fn or_zero_if(self, of: &'static str, asked: &'static str) -> Self {
+        Self { or_zero: Some(Zero { of, asked: Some(asked) }), ..self }
+    }
+
+    pub(crate) const fn without(self, source: Source, values: &'static [&'static str]) -> Self {
+        Self { without: Some((source, values)), ..self }
+    }
+
+    pub(crate) const fn noted(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
+
+    /// The names of all native families that its values are made of.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &'static str> {
+        let second = match self.values {
+            Values::PercentWithout(other) => Some(other),
+            _ => None,
+        };
+        [self.native].into_iter().chain(second)
+    }
+}
+
+impl Dialect {
+    /// All entries, in their order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Entry> {
+        self.entries.iter().flat_map(|entries| entries.iter())
+    }
+}
