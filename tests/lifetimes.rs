@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use domstats_exporter::app::Exporter;
 use domstats_exporter::collect::Selection;
-use domstats_exporter::config;
+use domstats_exporter::config::{self, MetricNaming};
 use domstats_exporter::encode::Format;
 use domstats_exporter::encode::otlp::Part;
 use domstats_exporter::metrics::{Families, Start};
@@ -44,7 +44,7 @@ impl Asked {
     fn scrape(&self) -> Families {
         let collected = self.runtime.block_on(self.exporter.collect(None, Selection::default()));
         assert_eq!(collected.collection.error, None);
-        self.exporter.exposition(&collected, Format::Protobuf)
+        self.exporter.exposition(&collected, Format::Protobuf, MetricNaming::Native)
     }
 
     /// The first scrape that satisfies.

@@ -259,6 +259,8 @@ impl Exporter {
         });
         let domains = subjects.collect();
         domain_metrics::append(&mut built, &settings.builder, &settings.config, collection, selection);
+        let domains_known = collection.snapshot.domains.iter().map(AsRef::as_ref);
+        metrics::rename(&mut built, &settings.config.domains.name_from, domains_known);
         let duplicates = self.duplicate_samples.fetch_add(built.duplicates, Ordering::Relaxed);
         let facts = Facts {
             collection,

@@ -14,6 +14,7 @@ mod file;
 mod list;
 mod listen_address;
 mod metadata;
+mod name_from;
 mod otlp;
 mod place;
 mod regex;
@@ -40,6 +41,7 @@ pub(crate) use file::read_pem;
 pub use list::List;
 pub use listen_address::ListenAddress;
 pub use metadata::{LabelName, Metadata, MetadataLabels, XmlPath};
+pub use name_from::NameFrom;
 pub use otlp::{
     Endpoint, HeaderName, HeaderSecret, Headers, Naming, Otlp, OtlpCompression, OtlpProtocol, OtlpTls, Temporality,
 };
@@ -193,11 +195,18 @@ pub struct Domains {
     pub exclude: Vec<DomainRule>,
     /// The labels that say which domain a sample belongs to.
     pub labels: List<DomainLabel>,
+    /// Where the value of the label `domain` is.
+    pub name_from: NameFrom,
 }
 
 impl Default for Domains {
     fn default() -> Self {
-        Self { include: Vec::new(), exclude: Vec::new(), labels: List::of(DomainLabel::ALL.iter().copied()) }
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            labels: List::of(DomainLabel::ALL.iter().copied()),
+            name_from: NameFrom::default(),
+        }
     }
 }
 

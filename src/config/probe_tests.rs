@@ -33,6 +33,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("domains.include", "[] ['']"),
     ("domains.exclude", "[] ['']"),
     ("domains.labels", ""),
+    ("domains.name_from", ""),
     ("metadata.rate", "1"),
     ("metadata.refresh_interval", "1s"),
     ("metadata.timeout", "1s"),

@@ -131,6 +131,34 @@ fn two_domains_of_one_name_are_told_apart_or_shown_once() {
 }
 
 #[test]
+fn a_domain_has_the_name_of_its_definition_where_that_is_its_own() {
+    let titled = |name: &str, uuid, title: &str| {
+        let metadata = Metadata { title: title.into(), ..Metadata::default() };
+        Domain { definition: Definition::Known(Arc::new(metadata)), ..domain(name, uuid, Some(1)) }
+    };
+    let domains = [
+        titled("instance-1", 1, "web"),
+        titled("instance-2", 2, "twin"),
+        titled("instance-3", 3, "twin"),
+        titled("instance-4", 4, ""),
+        titled("instance-5", 5, "instance-4"),
+        titled("same", 6, "same"),
+    ];
+    for labels in ["[domain, uuid]", "[domain]"] {
+        let config = config::parse(&format!("domains: {{labels: {labels}, name_from: title}}"), "test").expect("good");
+        let builder = FamilyBuilder::new(&config);
+        let mut built = builder.build(&[&Records::default()]);
+        append(&mut built, &builder, &config, &collection(domains.clone()), &Selection::default());
+        crate::metrics::rename(&mut built, &config.domains.name_from, domains.iter());
+        let text = String::from_utf8(Format::Text.encode(&built.families)).expect("UTF-8");
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let expected = ["web", "instance-2", "instance-3", "instance-4", "instance-5", "same"];
+        assert_eq!(names(&lines), expected, "{labels}");
+        assert_eq!(labels.contains("uuid"), lines.iter().any(|line| line.contains("domain=\"web\",uuid=")));
+    }
+}
+
+#[test]
 fn errors_wait_for_the_name_of_their_disk() {
     let io_errors = BTreeMap::from([(("virtio-disk0".to_owned(), 1, "eio".to_owned()), 3)]);
     let counts = Arc::new(DomainCounts { io_errors, ..DomainCounts::default() });
