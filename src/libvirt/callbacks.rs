@@ -5,9 +5,8 @@ use std::ffi::{c_char, c_int, c_longlong, c_uint, c_ulonglong, c_void};
 use virt::sys;
 
 use super::event::{EventKind, JobOutcome};
-use super::param::Records;
-use super::stats::push_param;
 use super::text::text;
+use super::typed_params::copy_params;
 use super::watch::deliver;
 
 /// What is registered for one kind of event.
@@ -120,13 +119,5 @@ const AGENT_CONNECTED: c_uint = sys::VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_ST
 
 /// Reads the parameters of a job that has ended: `count` of them, alive during the call.
 fn copy_job(params: sys::virTypedParameterPtr, count: c_int) -> JobOutcome {
-    let mut records = Records::default();
-    records.push_domain("", uuid::Uuid::nil(), None);
-    if let (Ok(count), false) = (usize::try_from(count), params.is_null()) {
-        // SAFETY: libvirt calls back with `count` initialised parameters, which it frees afterwards.
-        for param in unsafe { std::slice::from_raw_parts(params, count) } {
-            push_param(param, &mut records);
-        }
-    }
-    JobOutcome::parse(records.domain(0).params())
+    JobOutcome::parse(copy_params(params, count).domain(0).params())
 }

@@ -11,7 +11,7 @@ use super::error::{ErrorClass, LibvirtError};
 use super::text::{OwnedText, text};
 
 /// The longest definition that is copied, in bytes. libvirt's protocol ends at 4 MiB, drivers without one do not.
-const XML_MAX: usize = 8 << 20;
+pub(super) const XML_MAX: usize = 8 << 20;
 
 /// A domain as one connection knows it. The handle holds a reference to its connection.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 //! | `hang D`, `release D` | freezes the QEMU of domain D, and lets it go on |
 //! | `busy D N`, `busy D all`, `busy D off` | lets another client hold D's job when it is asked for N times, or always |
 //! | `silence D GROUPS` | lets the monitor commands of these groups (a number, `virDomainStatsTypes`) of D fail |
+//! | `silence-agent D TIME` | lets calls for D's guest agent wait so long in vain |
 //! | `delay D TIME` | lets D's monitor take so long |
 //! | `die D` | lets D's QEMU die in the next bulk call |
 //! | `record D missing`, `twice`, `renamed NAME`, `id N` | spoils D's record in bulk statistics (`id -` for none) |
@@ -121,6 +122,7 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
             }
         }
         "silence" => faults.silence_groups(&words.domain(daemon)?, words.number("a number")?),
+        "silence-agent" => faults.silence_agent(&words.domain(daemon)?, words.time()?),
         "delay" => faults.delay_domain(&words.domain(daemon)?, words.time()?),
         "die" => faults.die_mid_call(&words.domain(daemon)?),
         "record" => faults.record(&words.domain(daemon)?, record_fault(words)?),

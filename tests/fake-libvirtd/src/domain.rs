@@ -91,6 +91,40 @@ pub struct Job {
     pub params: Vec<(String, Value)>,
 }
 
+/// A snapshot or a checkpoint of a domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The name.
+    pub name: String,
+    /// The one that it follows.
+    pub parent: Option<String>,
+    /// When it was made, in seconds of Unix time.
+    pub created: i64,
+    /// Of a snapshot, whether it is in files of its own.
+    pub external: bool,
+    /// Of a snapshot, whether the domain's disks go on from it.
+    pub current: bool,
+    /// The XML to serve instead of the one made from all the above.
+    pub xml: Option<String>,
+}
+
+impl Node {
+    /// A tree of one, which is current.
+    #[must_use]
+    pub fn only(name: &str) -> Vec<Self> {
+        vec![Self { name: name.to_owned(), current: true, ..Self::default() }]
+    }
+}
+
+/// What a guest agent says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Agent {
+    /// What `virDomainGetGuestInfo` answers, all types of it.
+    pub info: Vec<(String, Value)>,
+    /// The guest's clock, in seconds of Unix time.
+    pub seconds: i64,
+}
+
 /// An interface of a guest with its addresses, as `virDomainInterfaceAddresses` answers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -130,10 +164,10 @@ pub struct Domain {
     pub autostart: bool,
     /// Whether it has a managed save image.
     pub managed_save: bool,
-    /// Whether it has snapshots.
-    pub snapshots: bool,
-    /// Whether it has checkpoints.
-    pub checkpoints: bool,
+    /// Its snapshots.
+    pub snapshots: Vec<Node>,
+    /// Its checkpoints.
+    pub checkpoints: Vec<Node>,
     /// The title.
     pub title: Option<String>,
     /// The description.
@@ -148,6 +182,8 @@ pub struct Domain {
     pub neighbours: Option<Vec<Interface>>,
     /// The interfaces that the guest agent tells of; it does not answer where this is `None`.
     pub agent_interfaces: Option<Vec<Interface>>,
+    /// What else the guest agent says; it does not answer where this is `None`.
+    pub agent: Option<Agent>,
     /// The definition to serve instead of the one made from all the above.
     pub xml: Option<String>,
     /// What libvirt warns of it, each with its `virDomainMessageType`.
@@ -203,8 +239,8 @@ impl Domain {
             persistent: true,
             autostart: false,
             managed_save: false,
-            snapshots: false,
-            checkpoints: false,
+            snapshots: Vec::new(),
+            checkpoints: Vec::new(),
             title: None,
             description: None,
             metadata: Vec::new(),
@@ -212,6 +248,7 @@ impl Domain {
             interfaces: None,
             neighbours: None,
             agent_interfaces: None,
+            agent: None,
             xml: None,
             messages: Vec::new(),
             source,

@@ -139,8 +139,8 @@ pub(crate) fn passes(domain: &Domain, flags: u32) -> bool {
         &[(1 << 4, running), (1 << 5, paused), (1 << 6, shutoff), (1 << 7, other)],
         &[(1 << 8, domain.managed_save), (1 << 9, !domain.managed_save)],
         &[(1 << 10, domain.autostart), (1 << 11, !domain.autostart)],
-        &[(1 << 12, domain.snapshots), (1 << 13, !domain.snapshots)],
-        &[(1 << 14, domain.checkpoints), (1 << 15, !domain.checkpoints)],
+        &[(1 << 12, !domain.snapshots.is_empty()), (1 << 13, domain.snapshots.is_empty())],
+        &[(1 << 14, !domain.checkpoints.is_empty()), (1 << 15, domain.checkpoints.is_empty())],
     ];
     groups.iter().all(|group| {
         let mut asked = group.iter().filter(|(flag, _)| flags & flag != 0).peekable();

@@ -119,6 +119,8 @@ pub(crate) struct DomainFaults {
     /// Groups (`virDomainStatsTypes`) that lack what their monitor command would say.
     pub(crate) silent: u32,
     pub(crate) dies: bool,
+    /// Its guest agent answers nothing; how long libvirt waits for it.
+    pub(crate) agent_silence: Option<Duration>,
     pub(crate) record: Option<RecordFault>,
     pub(crate) params: Vec<ParamFault>,
 }
@@ -155,6 +157,10 @@ impl FaultState {
             .collect();
         self.replies.retain(|armed| armed.times != Times::Next(0));
         taken
+    }
+
+    pub(crate) fn agent_silence(&self, domain: &str) -> Option<Duration> {
+        self.domains.get(domain)?.agent_silence
     }
 
     pub(crate) fn loses_event(&mut self) -> bool {
@@ -250,6 +256,12 @@ impl<'a> Faults<'a> {
     /// Ends [`Faults::hang_domain`]; blocked calls complete.
     pub fn release_domain(self, name: &str) {
         self.set_domain(name, |faults| faults.hung = false);
+    }
+
+    /// Keeps a domain's guest agent, which is connected, from answering: a call gets an error after this time (libvirt's own is 5 s
+    /// for an agent that says nothing at all). Ended by [`Faults::clear_domain`].
+    pub fn silence_agent(self, name: &str, wait: Duration) {
+        self.set_domain(name, |faults| faults.agent_silence = Some(wait));
     }
 
     /// Makes a domain's monitor take so long, its job being held meanwhile.

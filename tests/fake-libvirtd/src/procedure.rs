@@ -146,6 +146,14 @@ procedures! {
     DomainGetJobInfo = 163, "domain_get_job_info", low;
     /// Whether a domain has a managed save image.
     DomainHasManagedSaveImage = 183, "domain_has_managed_save_image", low;
+    /// The XML of a snapshot.
+    DomainSnapshotGetXmlDesc = 186, "domain_snapshot_get_xml_desc", high;
+    /// Looks a snapshot up.
+    DomainSnapshotLookupByName = 189, "domain_snapshot_lookup_by_name", high;
+    /// Whether a domain has a current snapshot.
+    DomainHasCurrentSnapshot = 190, "domain_has_current_snapshot", low;
+    /// The current snapshot of a domain.
+    DomainSnapshotCurrent = 191, "domain_snapshot_current", low;
     /// Starts a defined domain.
     DomainCreateWithFlags = 196, "domain_create_with_flags", low;
     /// State and reason of a domain.
@@ -162,6 +170,8 @@ procedures! {
     DomainGetMetadata = 265, "domain_get_metadata", low;
     /// Every domain that passes a filter.
     ConnectListAllDomains = 273, "connect_list_all_domains", high;
+    /// The snapshots of a domain.
+    DomainListAllSnapshots = 274, "domain_list_all_snapshots", high;
     /// Every storage pool.
     ConnectListAllStoragePools = 281, "connect_list_all_storage_pools", high;
     /// Every network.
@@ -174,6 +184,8 @@ procedures! {
     ConnectDomainEventCallbackRegisterAny = 316, "connect_domain_event_callback_register_any", high;
     /// Ends a registration.
     ConnectDomainEventCallbackDeregisterAny = 317, "connect_domain_event_callback_deregister_any", high;
+    /// The clock of a guest.
+    DomainGetTime = 337, "domain_get_time", low;
     /// The free pages of the host by size and NUMA cell.
     NodeGetFreePages = 340, "node_get_free_pages", low;
     /// The DHCP leases of a network.
@@ -186,6 +198,12 @@ procedures! {
     ConnectRegisterCloseCallback = 360, "connect_register_close_callback", high;
     /// Ends that registration.
     ConnectUnregisterCloseCallback = 361, "connect_unregister_close_callback", high;
+    /// The XML of a checkpoint.
+    DomainCheckpointGetXmlDesc = 412, "domain_checkpoint_get_xml_desc", high;
+    /// The checkpoints of a domain.
+    DomainListAllCheckpoints = 413, "domain_list_all_checkpoints", high;
+    /// Looks a checkpoint up.
+    DomainCheckpointLookupByName = 415, "domain_checkpoint_lookup_by_name", high;
     /// What the guest agent knows of a guest.
     DomainGetGuestInfo = 418, "domain_get_guest_info", low;
     /// What libvirt warns of a domain.

@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
-use crate::domain::{Domain, DomainState, Interface};
+use crate::domain::{Domain, DomainState, Interface, Node};
 use crate::params;
 use crate::scenario::{Clock, Scenario};
 use crate::template::Template;
@@ -197,8 +197,8 @@ impl Group {
         domain.persistent = !self.transient;
         domain.autostart = self.autostart;
         domain.managed_save = self.managed_save;
-        domain.snapshots = self.snapshots;
-        domain.checkpoints = self.checkpoints;
+        domain.snapshots = if self.snapshots { Node::only("snapshot") } else { Vec::new() };
+        domain.checkpoints = if self.checkpoints { Node::only("checkpoint") } else { Vec::new() };
         domain.title.clone_from(&self.title);
         domain.description.clone_from(&self.description);
         domain.xml.clone_from(&self.xml);

@@ -13,6 +13,7 @@ use crate::procedure::Procedure;
 use crate::shared::{Shared, State};
 use crate::xdr::{DecodeError, Reader, Writer};
 
+mod agent;
 mod bulk;
 mod connect;
 mod domain;
@@ -20,6 +21,7 @@ mod lifecycle;
 mod monitor;
 mod node;
 mod objects;
+mod tree;
 
 /// `virErrorNumber`, the codes this daemon answers with.
 pub(crate) mod code {
@@ -34,6 +36,7 @@ pub(crate) mod code {
     pub(crate) const OPERATION_INVALID: i32 = 55;
     pub(crate) const OPERATION_TIMEOUT: i32 = 68;
     pub(crate) const ARGUMENT_UNSUPPORTED: i32 = 74;
+    pub(crate) const NO_DOMAIN_SNAPSHOT: i32 = 72;
     pub(crate) const NO_DOMAIN_METADATA: i32 = 80;
     pub(crate) const AGENT_UNRESPONSIVE: i32 = 86;
 }
@@ -99,6 +102,8 @@ pub(crate) fn may_block(procedure: Procedure) -> bool {
             | Procedure::DomainSuspend
             | Procedure::DomainResume
             | Procedure::DomainReboot
+            | Procedure::DomainGetGuestInfo
+            | Procedure::DomainGetTime
     )
 }
 
@@ -256,7 +261,11 @@ impl Call {
             P::DomainGetControlInfo | P::DomainGetJobStats | P::DomainGetJobInfo => self.serve_monitor(),
             P::DomainBlockStats | P::DomainBlockStatsFlags => self.serve_monitor(),
             P::DomainInterfaceStats | P::DomainMemoryStats => self.serve_monitor(),
-            P::DomainGetGuestInfo => self.serve_monitor(),
+            P::DomainGetGuestInfo | P::DomainGetTime => self.serve_agent(),
+            P::DomainListAllSnapshots | P::DomainListAllCheckpoints => self.serve_tree(),
+            P::DomainSnapshotGetXmlDesc | P::DomainCheckpointGetXmlDesc => self.serve_tree(),
+            P::DomainHasCurrentSnapshot | P::DomainSnapshotCurrent => self.serve_tree(),
+            P::DomainSnapshotLookupByName | P::DomainCheckpointLookupByName => self.serve_tree(),
             P::DomainGetXmlDesc | P::DomainGetAutostart | P::DomainGetInfo => self.serve_domain(),
             P::DomainGetOsType | P::DomainIsActive | P::DomainIsPersistent => self.serve_domain(),
             P::DomainHasManagedSaveImage | P::DomainGetState | P::DomainGetMetadata => self.serve_domain(),

@@ -3,7 +3,7 @@
 
 mod support;
 
-use fake_libvirtd::domain::{Job, Metadata};
+use fake_libvirtd::domain::{Agent, Job, Metadata, Node};
 use fake_libvirtd::params::Value;
 use fake_libvirtd::stats::{flag, group};
 use fake_libvirtd::{Change, Clock, Domain, DomainState, FakeLibvirtd, Procedure, Scenario, Template};
@@ -28,7 +28,7 @@ fn various() -> FakeLibvirtd {
     let mut saved = domain("saved").with_state(DomainState::Shutoff);
     (saved.managed_save, saved.autostart) = (true, true);
     let mut snapshots = domain("snapshots");
-    (snapshots.snapshots, snapshots.checkpoints) = (true, true);
+    (snapshots.snapshots, snapshots.checkpoints) = (Node::only("s1"), Node::only("c1"));
     let mut titled = domain("titled").with_state(DomainState::Crashed);
     titled.title = Some("The <title>".to_owned());
     titled.description = Some("A description".to_owned());
@@ -317,4 +317,52 @@ fn none_and_ten_thousand_domains_are_served() {
         let records = client.stats(&daemon, &batch, 0, flag::NOWAIT).unwrap();
         assert!(records.len() == 2_000 && records.iter().all(|record| record.params == 270));
     }
+}
+
+#[test]
+fn snapshots_and_checkpoints_are_trees() {
+    let node = |name: &str, parent: Option<&str>, created| Node {
+        name: name.to_owned(),
+        parent: parent.map(str::to_owned),
+        created,
+        ..Node::default()
+    };
+    let mut domain = Domain::new("vm", Template::small());
+    let leaf = Node { external: true, current: true, ..node("c", Some("b"), 1_700_000_300) };
+    domain.snapshots = vec![node("a", None, 1_700_000_100), node("b", Some("a"), 1_700_000_200), leaf];
+    domain.checkpoints = vec![node("k", None, 1_700_000_400)];
+    let daemon = FakeLibvirtd::start(Scenario::builder().domain(domain).build()).unwrap();
+    let said = |arguments: &[&str]| virsh(&daemon, arguments).ok();
+    let names =
+        |arguments: &[&str]| said(arguments).lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&["snapshot-list", "vm", "--name"]).trim(), "a b c");
+    assert_eq!(names(&["snapshot-list", "vm", "--name", "--roots"]).trim(), "a");
+    assert_eq!(names(&["snapshot-list", "vm", "--name", "--leaves"]).trim(), "c");
+    assert_eq!(names(&["snapshot-current", "vm", "--name"]).trim(), "c");
+    let xml = said(&["snapshot-dumpxml", "vm", "c"]);
+    assert!(xml.contains("<creationTime>1700000300</creationTime>") && xml.contains("snapshot='external'"), "{xml}");
+    assert_eq!(names(&["checkpoint-list", "vm", "--name"]).trim(), "k");
+    assert!(said(&["checkpoint-dumpxml", "vm", "k"]).contains("<creationTime>1700000400</creationTime>"));
+    let missing = virsh(&daemon, &["snapshot-dumpxml", "vm", "x"]).failed();
+    assert!(missing.contains("snapshot"), "{missing}");
+}
+
+#[test]
+fn a_guest_agent_answers_what_it_is_asked_for_or_nothing() {
+    let mut domain = Domain::new("vm", Template::small());
+    let info = vec![
+        ("os.id".to_owned(), Value::String("debian".to_owned())),
+        ("hostname".to_owned(), Value::String("inside".to_owned())),
+    ];
+    domain.agent = Some(Agent { info, seconds: 1_700_000_000 });
+    let daemon = FakeLibvirtd::start(Scenario::builder().domain(domain).build()).unwrap();
+    let all = virsh(&daemon, &["guestinfo", "vm"]).ok();
+    assert!(all.contains("debian") && all.contains("inside"), "{all}");
+    let os = virsh(&daemon, &["guestinfo", "vm", "--os"]).ok();
+    assert!(os.contains("debian") && !os.contains("inside"), "{os}");
+    assert!(virsh(&daemon, &["domtime", "vm"]).ok().contains("1700000000"));
+    daemon.faults().silence_agent("vm", Duration::from_millis(300));
+    let failed = virsh(&daemon, &["guestinfo", "vm"]).failed();
+    assert!(failed.contains("Guest agent is not responding"), "{failed}");
+    assert!(virsh(&daemon, &["domstate", "vm"]).ok().contains("running"));
 }

@@ -104,7 +104,7 @@ impl Call {
             FROM_NEIGHBOURS if domain.neighbours.is_some() => domain.neighbours.clone(),
             _ => Some(definition::interfaces(domain)),
         };
-        let interfaces = interfaces.ok_or_else(|| super::monitor::no_agent(domain))?;
+        let interfaces = interfaces.ok_or_else(|| super::agent::no_agent(domain))?;
         out.count(interfaces.len());
         for interface in interfaces {
             out.string(&interface.name).optional_string(Some(&interface.hwaddr)).count(interface.addresses.len());
