@@ -45,6 +45,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use beside::beside;
 use dashboards_prometheus::{Prometheus, Series};
 use domstats_exporter::metrics_doc;
+use fake_libvirtd::domain::Job;
+use fake_libvirtd::params::Value;
 use fake_libvirtd::{Clock, Event, FakeLibvirtd, Scenario, Template};
 use grafana::{Query, annotations, interpolate, panels, queries, text, variables};
 use lab::{ALL_GROUPS, Exporter, Lab, Suite, need};
@@ -97,6 +99,7 @@ const RARE: &[(&str, &str)] = &[
     ("_io_errors_", "needs broken storage"),
     ("_crashes_", "needs a crash"),
     ("_agent_", "needs a guest agent"),
+    ("_domain_job_", "needs a migration"),
     ("_resyncs_", "needs a daemon that goes away"),
     ("_reconnects_", "needs a daemon that goes away"),
     ("_collect_failures_", "likewise"),
@@ -274,7 +277,12 @@ fn rare_daemon() -> FakeLibvirtd {
         .job_wait(Duration::from_millis(500))
         .clock(Clock::Time)
         .build();
-    FakeLibvirtd::start(scenario).unwrap()
+    let daemon = FakeLibvirtd::start(scenario).unwrap();
+    let rates = ["data_remaining", "memory_bps", "memory_dirty_rate", "memory_page_size"];
+    let params = rates.map(|key| (key.to_owned(), Value::ULLong(4096))).into_iter();
+    let params = params.chain([("operation".to_owned(), Value::Int(5))]).collect();
+    daemon.domains().update("rare-0", |domain| domain.job = Some(Job { kind: 2, params })).unwrap();
+    daemon
 }
 
 /// An expression with its variables and ranges.

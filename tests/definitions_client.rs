@@ -12,7 +12,7 @@ use domstats_exporter::libvirt::{
     Access, AddressSource, Connection, Domain, DomainList, ErrorClass, InterfaceAddresses, LibvirtError, Messages,
 };
 use fake::{SOON, UnderWay, open, start, start_small, within};
-use fake_libvirtd::domain::Interface;
+use fake_libvirtd::domain::{Interface, Node};
 use fake_libvirtd::{Domain as Served, DomainState, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
 
 /// One domain of a connection, by name.
@@ -40,9 +40,9 @@ fn a_listing_has_what_it_is_asked_for() {
     let mut off = served("off", DomainState::Shutoff);
     off.managed_save = true;
     let mut asleep = served("asleep", DomainState::PmSuspended);
-    asleep.snapshots = true;
+    asleep.snapshots = Node::only("snapshot");
     let mut crashed = served("crashed", DomainState::Crashed);
-    crashed.checkpoints = true;
+    crashed.checkpoints = Node::only("checkpoint");
     let domains = [transient, paused, off, asleep, crashed];
     let daemon = start(domains.into_iter().fold(Scenario::builder(), |builder, domain| builder.domain(domain)));
     let connection = open(&daemon);

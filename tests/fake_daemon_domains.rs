@@ -2,7 +2,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "support/fake.rs"]
-#[allow(dead_code, reason = "statistics are of no interest here")]
 mod fake;
 
 use std::time::{Duration, UNIX_EPOCH};

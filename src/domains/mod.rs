@@ -9,6 +9,7 @@ mod lifecycle;
 mod metadata;
 mod registry;
 mod selection;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use metadata::{
 };
 pub(crate) use metadata::{parse_xml, tree};
 pub use registry::{Companion, Consequences, Listing, Registry};
+pub use snapshot::{SnapshotInfo, parse_snapshot};
 
 pub use crate::libvirt::{AddressSource, InterfaceAddresses};
 

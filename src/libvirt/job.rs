@@ -1,5 +1,7 @@
 //! The background job of a domain (`virDomainGetJobStats`).
 
+use std::borrow::Cow;
+
 use virt::sys;
 
 use super::connection::Connection;
@@ -7,6 +9,29 @@ use super::domain::Domain;
 use super::error::{ErrorClass, LibvirtError};
 use super::param::Records;
 use super::typed_params::TypedParams;
+
+/// The operations by number (`virDomainJobOperation`).
+const OPERATIONS: &[&str] = &[
+    "unknown",
+    "start",
+    "save",
+    "restore",
+    "migration_in",
+    "migration_out",
+    "snapshot",
+    "snapshot_revert",
+    "dump",
+    "backup",
+    "snapshot_delete",
+];
+
+/// The name of an operation, by libvirt's constant in lower case; of one that this program does not know `operation_` and its
+/// number.
+#[must_use]
+pub fn job_operation(number: i32) -> Cow<'static, str> {
+    let known = usize::try_from(number).ok().and_then(|place| OPERATIONS.get(place));
+    known.map_or_else(|| format!("operation_{number}").into(), |name| Cow::Borrowed(*name))
+}
 
 /// `VIR_ERR_OPERATION_INVALID`
 const OPERATION_INVALID: i32 = 55;

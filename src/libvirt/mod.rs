@@ -36,6 +36,7 @@ pub use connection::{Access, Connection, Versions};
 pub use domain::{ControlState, Domain, DomainInfo, Identity};
 pub use error::{ErrorClass, LibvirtError};
 pub use event::{Event, EventKind, JobOutcome};
+pub use job::job_operation;
 pub use list::DomainList;
 pub use messages::Messages;
 pub use network::Network;

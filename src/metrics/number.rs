@@ -26,6 +26,8 @@ pub(super) fn scaled(value: ParamValue<'_>, scale: Scale) -> Option<Value> {
         // A division of two exact numbers is rounded once, so it prints as the decimal that a reader expects.
         Scale::Nano => Value::Float(float(exact) / 1e9),
         Scale::Micro => Value::Float(float(exact) / 1e6),
+        Scale::Milli => Value::Float(float(exact) / 1e3),
+        Scale::Percent => Value::Float(float(exact) / 1e2),
     })
 }
 

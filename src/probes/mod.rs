@@ -6,14 +6,17 @@
 mod addresses;
 mod control;
 mod definitions;
+mod guest;
 mod host;
 mod inactive;
 mod info;
+mod job;
 mod listing;
 mod network;
 mod paced;
 mod pool;
 mod session;
+mod snapshot;
 mod stats;
 
 use std::fmt;
@@ -25,7 +28,7 @@ pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
 
 use crate::config::{Config, Group};
 use crate::domains::{DefinitionFailure, Domain};
-use crate::libvirt::{Access, ErrorClass, LibvirtError, Records};
+use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, Records};
 
 /// How long a call of a probe may take that sets no limit of its own.
 const USUAL_LIMIT: Duration = Duration::from_secs(5);
@@ -43,8 +46,14 @@ pub static DEFINITIONS: Probe = definitions::PROBE;
 /// Addresses of domains.
 pub static ADDRESSES: Probe = addresses::PROBE;
 
+/// Jobs of domains.
+pub static JOB: Probe = job::PROBE;
+/// Snapshots and checkpoints of domains.
+pub static SNAPSHOT: Probe = snapshot::PROBE;
+
 /// The probes that are asked beside the collections, those first that go before others.
-pub static BACKGROUND: &[&Probe] = &[&ADDRESSES, &DEFINITIONS, &host::PROBE, &pool::PROBE, &network::PROBE];
+pub static BACKGROUND: &[&Probe] =
+    &[&ADDRESSES, &DEFINITIONS, &host::PROBE, &pool::PROBE, &network::PROBE, &JOB, &SNAPSHOT, &guest::PROBE];
 
 /// A kind of question.
 pub struct Probe {
@@ -69,6 +78,10 @@ pub struct Probe {
     pub task: fn(&Asked<'_>) -> Task,
     /// What it comes to that nothing could be had about a subject.
     pub failed: fn(DefinitionFailure) -> Outcome,
+    /// The time to the next call about a subject of which this has been read, where that is not the usual one.
+    pub meanwhile: fn(&Records) -> Option<Duration>,
+    /// Whether an event of a domain is a reason to ask about it at once.
+    pub follows: fn(&EventKind) -> bool,
     /// Asks about a subject, for [`Task::Ask`].
     pub fetch: Fetch,
     /// Lists what there is to ask about, for [`Scope::Object`].
@@ -111,6 +124,8 @@ impl Probe {
             applies: |_| true,
             task: |asked| Task::Ask(asked.probe, asked.subject),
             failed: |_| Outcome::Nothing,
+            meanwhile: |_| None,
+            follows: |_| false,
             fetch: |_, _| Ok(Records::default()),
             list: |_| Ok(Vec::new()),
         }

@@ -46,6 +46,8 @@ pub enum Unit {
     RequestsPerSecond,
     /// Joules; `_joules`, UCUM `J`.
     Joules,
+    /// A share, from 0 to 1; `_ratio`, UCUM `1`.
+    Ratio,
     /// A count of something, named in the singular: no suffix, UCUM annotation `{thing}`.
     Of(&'static str),
     /// A bare number, such as a code or a boolean: no suffix, and no unit in OpenTelemetry either. `1` is for ratios, and receivers
@@ -63,6 +65,7 @@ impl Unit {
             Self::BytesPerSecond => Some("bytes_per_second"),
             Self::RequestsPerSecond => Some("requests_per_second"),
             Self::Joules => Some("joules"),
+            Self::Ratio => Some("ratio"),
             Self::Of(_) | Self::None => None,
         }
     }
@@ -76,6 +79,7 @@ impl Unit {
             Self::BytesPerSecond => "By/s".into(),
             Self::RequestsPerSecond => "{operation}/s".into(),
             Self::Joules => "J".into(),
+            Self::Ratio => "1".into(),
             Self::Of(thing) => format!("{{{thing}}}").into(),
             Self::None => "".into(),
         }

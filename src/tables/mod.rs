@@ -15,9 +15,11 @@ mod dirtyrate;
 pub(crate) mod events;
 pub(crate) mod exporter;
 mod group;
+mod guest;
 pub(crate) mod host;
 mod interface;
 mod iothread;
+mod job;
 mod kind;
 pub(crate) mod limits;
 mod memory;
@@ -26,6 +28,7 @@ mod perf;
 mod pool;
 mod pressure;
 mod row;
+mod snapshot;
 mod state;
 mod vcpu;
 mod vcpu_kvm;
@@ -54,6 +57,9 @@ group::groups! {
     VcpuKvm = vcpu_kvm,
     Pressure = pressure,
     Limits = limits,
+    Job = job,
+    Snapshot = snapshot,
+    Guest = guest,
     Host = host,
     Pool = pool,
     Network = network,

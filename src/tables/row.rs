@@ -84,6 +84,10 @@ pub(crate) enum Scale {
     Micro,
     /// Kilobytes to bytes.
     Kilo,
+    /// Milliseconds to seconds.
+    Milli,
+    /// Percent to a ratio.
+    Percent,
     /// KiB to bytes.
     Kibi,
     /// MiB to bytes.
@@ -91,7 +95,7 @@ pub(crate) enum Scale {
 }
 
 impl Scale {
-    /// The word in `metrics --format json`: `none`, `nano`, `micro`, `kilo`, `kibi`, `mebi`.
+    /// The word in `metrics --format json`: `none`, `nano`, `micro`, `milli`, `percent`, `kilo`, `kibi`, `mebi`.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -99,6 +103,8 @@ impl Scale {
             Self::Nano => "nano",
             Self::Micro => "micro",
             Self::Kilo => "kilo",
+            Self::Milli => "milli",
+            Self::Percent => "percent",
             Self::Kibi => "kibi",
             Self::Mebi => "mebi",
         }
@@ -146,18 +152,22 @@ pub(crate) enum Shape {
 pub(crate) type Measure = (Unit, Scale);
 /// Nanoseconds in libvirt, seconds outside.
 pub(crate) const NANOS: Measure = (Unit::Seconds, Scale::Nano);
+/// Milliseconds in libvirt, seconds outside.
+pub(crate) const MILLIS: Measure = (Unit::Seconds, Scale::Milli);
+/// Percent in libvirt, a ratio outside.
+pub(crate) const PERCENT: Measure = (Unit::Ratio, Scale::Percent);
 /// Seconds on both sides.
 pub(crate) const SECONDS: Measure = (Unit::Seconds, Scale::One);
 /// KiB in libvirt, bytes outside.
 pub(crate) const KIB: Measure = (Unit::Bytes, Scale::Kibi);
 /// Bytes on both sides.
 pub(crate) const BYTES: Measure = (Unit::Bytes, Scale::One);
+/// Bytes per second on both sides.
+pub(crate) const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
 /// MiB/s in libvirt, bytes per second outside.
 pub(crate) const MIB_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::Mebi);
 /// Microseconds in libvirt, seconds outside.
 pub(crate) const MICROS: Measure = (Unit::Seconds, Scale::Micro);
-/// Bytes per second on both sides.
-pub(crate) const BYTES_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::One);
 /// Kilobytes per second in libvirt, bytes per second outside.
 pub(crate) const KB_PER_SECOND: Measure = (Unit::BytesPerSecond, Scale::Kilo);
 /// Requests per second on both sides.
@@ -212,6 +222,11 @@ impl Row {
     /// An info metric: the keys' values become the labels of the same position.
     pub(crate) const fn info(keys: Keys, labels: Keys, name: &'static str, otel: Otel, help: &'static str) -> Self {
         Self { labels, ..Self::new(Kind::Info, keys, name, NUMBER, otel, help).shaped(Shape::Info) }
+    }
+
+    /// A gauge that is always 1: the keys' values become the labels of the same position.
+    pub(crate) const fn presence(keys: Keys, labels: Keys, name: &'static str, otel: Otel, help: &'static str) -> Self {
+        Self { labels, ..Self::new(Kind::Gauge, keys, name, NUMBER, otel, help).shaped(Shape::Info) }
     }
 
     /// A row without a key: the exporter has the value from elsewhere.

@@ -212,6 +212,22 @@ fn domains() -> Vec<Rule> {
             ],
         ),
         alert(
+            "LibvirtDomainMigrationStalled",
+            Warning,
+            "5m",
+            // What is left falls within each pass over the memory, and is more again at the next one: the most of it counts.
+            format!(
+                "libvirt_domain_job_running{{operation=\"migration_out\"}} == 1 and on ({DOMAIN}) \
+                 max_over_time(libvirt_domain_job_memory_remaining_bytes[5m]) > {:?} * \
+                 max_over_time(libvirt_domain_job_memory_remaining_bytes[5m] offset 5m)",
+                limit::MIGRATION_STALLED
+            ),
+            [
+                "The migration of {domain} makes no progress.",
+                "The memory of {domain} that its migration has yet to transfer has not become less for ten minutes.",
+            ],
+        ),
+        alert(
             "LibvirtDomainIoErrors",
             Warning,
             "0m",

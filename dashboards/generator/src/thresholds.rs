@@ -70,3 +70,6 @@ pub const COLLECT_SHARE: Limits = Limits { warning: 0.3, critical: 0.8 };
 
 /// Seconds since the guest last reported its memory.
 pub const MEMORY_REPORT_AGE: Limits = Limits { warning: 60.0, critical: 600.0 };
+
+/// What is left of a migration, for each byte that was left five minutes before, above which it makes no progress.
+pub const MIGRATION_STALLED: f64 = 0.98;

@@ -15,8 +15,8 @@ use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
 use crate::config::InactiveDomains;
 use crate::domains::{Definition, DefinitionFailure, Domain};
-use crate::libvirt::{Access, ErrorClass, LibvirtError, Records};
-use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, Scope, Subject, Task, WaitsFor};
+use crate::libvirt::{Access, ErrorClass, Event, LibvirtError, Records};
+use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
 
 /// When a domain is asked about again of which nothing could be had.
 const RETRY: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ impl Scheduler {
         let is_refused = access == Access::ReadWrite && error.class == ErrorClass::PermissionDenied;
         if is_refused && !self.daemon.agent_refused {
             self.daemon.agent_refused = true;
-            self.log_failure("no read-write connection, so guest agents are not asked for addresses", error);
+            self.log_failure("no read-write connection, so guest agents are not asked", error);
         } else {
             self.background_after = Some(self.now.at + CONNECT_AGAIN);
             self.log_failure("cannot open a connection to read definitions", error);
@@ -111,6 +111,8 @@ impl Scheduler {
             Outcome::Defined(Ok(metadata)) => {
                 self.domains.define(uuid, Definition::Known(metadata));
                 self.defined(uuid);
+                // A snapshot has no event, but leaves other disks.
+                self.want_subject(&SNAPSHOT, Subject::Domain(uuid), self.now.at);
             }
             Outcome::Unchanged => {
                 self.domains.confirm(uuid);
@@ -148,7 +150,10 @@ impl Scheduler {
     }
 
     fn has_read(&mut self, probe: &'static Probe, subject: Subject, records: Records) {
-        self.want_again(probe, subject);
+        match (probe.meanwhile)(&records) {
+            Some(soon) => self.want_subject(probe, subject, self.now.at + soon),
+            None => self.want_again(probe, subject),
+        }
         let Some(group) = probe.group else { return };
         let reading = Reading { probe: probe.name, group, at: self.now.at, records: Arc::new(records) };
         match subject {
@@ -227,13 +232,30 @@ impl Scheduler {
                 }
                 continue;
             }
+            // What is read to be shown is not read of all at once: a domain of which an event tells would wait for that.
+            let spread = match lane.probe.group {
+                Some(_) => {
+                    lane.pace(&self.config).saturating_mul(u32::try_from(2 * subjects.len()).unwrap_or(u32::MAX))
+                }
+                None => Duration::ZERO,
+            };
             for (uuid, is_active) in &subjects {
                 let is_meant = *is_active || lane.probe.scope == Scope::Domain;
                 let is_expected = lane.expects(Subject::Domain(*uuid), &self.domains);
                 if is_meant && (changed.contains(uuid) || !is_expected) {
                     let later = if *is_active { Duration::ZERO } else { Duration::from_secs(1) };
+                    let later = later + spread.mul_f64(self.chance.f64());
                     lane.want(Subject::Domain(*uuid), now + later, &mut self.domains);
                 }
+            }
+        }
+    }
+
+    /// Has the probes that follow such an event ask about its domain.
+    pub(super) fn follow(&mut self, event: &Event) {
+        for lane in &mut self.background.lanes {
+            if (lane.probe.follows)(&event.kind) && lane.probe.every(&self.config).is_some() {
+                lane.want(Subject::Domain(event.domain.uuid), self.now.at, &mut self.domains);
             }
         }
     }

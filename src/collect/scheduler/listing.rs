@@ -29,6 +29,7 @@ impl Scheduler {
         for event in events {
             self.resync.note(&event);
             let consequences = self.domains.apply(&event);
+            self.follow(&event);
             let uuid = event.domain.uuid;
             if consequences.redefined {
                 self.want_definition(uuid, self.now.at);

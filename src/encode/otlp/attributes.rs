@@ -90,6 +90,15 @@ const OF_DOMAINS: &[Attribute] = &[
     text("success", "libvirt.job.success"),
     text("recipient", "libvirt.event.recipient"),
     text("kind", "libvirt.message.kind"),
+    text("mountpoint", semconv::SYSTEM_FILESYSTEM_MOUNTPOINT),
+    text("fstype", semconv::SYSTEM_FILESYSTEM_TYPE),
+    text("guest_device", "libvirt.guest.device"),
+    text("hostname", "libvirt.guest.hostname"),
+    text("os_id", "libvirt.guest.os.id"),
+    text("os_name", "libvirt.guest.os.name"),
+    text("os_version", "libvirt.guest.os.version"),
+    text("kernel", "libvirt.guest.kernel"),
+    text("timezone", "libvirt.guest.timezone"),
 ];
 
 /// The labels of the host's families: its libvirt, and what is counted over all domains.

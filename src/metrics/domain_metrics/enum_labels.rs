@@ -61,24 +61,6 @@ pub(super) fn block_job_status(status: i32) -> Cow<'static, str> {
     label(&["completed", "failed", "canceled", "ready"], status, "status")
 }
 
-/// `virDomainJobOperation`
-pub(super) fn job_operation(operation: i32) -> Cow<'static, str> {
-    const OPERATIONS: &[&str] = &[
-        "unknown",
-        "start",
-        "save",
-        "restore",
-        "migration_in",
-        "migration_out",
-        "snapshot",
-        "snapshot_revert",
-        "dump",
-        "backup",
-        "snapshot_delete",
-    ];
-    label(OPERATIONS, operation, "operation")
-}
-
 /// `virDomainMemoryFailureRecipientType`
 pub(super) fn memory_failure_recipient(recipient: i32) -> Cow<'static, str> {
     label(&["hypervisor", "guest"], recipient, "recipient")
@@ -143,7 +125,7 @@ mod tests {
             io_error_action,
             block_job,
             block_job_status,
-            job_operation,
+            crate::libvirt::job_operation,
             memory_failure_recipient,
             memory_failure_action,
         ];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Shown, each, enum_labels};
 use crate::domains::{Definition, Domain, DomainCounts, HostCounts, Times};
+use crate::libvirt::job_operation;
 use crate::metrics::fill::{Filled, Filling, Labels};
 use crate::metrics::{Histogram, SubjectId, Value};
 use crate::tables::Metric;
@@ -86,7 +87,7 @@ fn of_host(labels: Labels<'_>, count: u64) -> Filled<'_> {
 /// What a background job was, and whether it succeeded, where libvirt says that.
 fn job_labels(operation: i32, success: Option<bool>) -> Labels<'static> {
     let success = success.map_or("", |success| if success { "true" } else { "false" });
-    vec![("operation", enum_labels::job_operation(operation)), ("success", Cow::Borrowed(success))]
+    vec![("operation", job_operation(operation)), ("success", Cow::Borrowed(success))]
 }
 
 /// `None` if there is no time.

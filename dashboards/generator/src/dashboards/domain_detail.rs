@@ -14,7 +14,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row::closed("I/O threads", iothreads()),
         Row::closed("Performance events", unless_reported(perf(), "no such event in <perf>")),
         Row::closed("Cache, memory bandwidth and energy", unless_reported(resctrl(), "no such monitor")),
-        Row::closed("Dirty rate and KVM", migration()),
+        Row::closed("Jobs, dirty rate and KVM", migration()),
         Row::closed("Events", happenings()),
         Row::closed("Definition", definition()),
     ]
@@ -324,6 +324,20 @@ fn resctrl() -> Vec<Panel> {
 
 fn migration() -> Vec<Panel> {
     vec![
+        timeseries(
+            "Data left of the job",
+            "What a migration, a save or a backup that runs has yet to transfer. Alert LibvirtDomainMigrationStalled.",
+            Unit::Bytes,
+        )
+        .query("libvirt_domain_job_data_remaining_bytes{%domain}", "{{domain}}"),
+        timeseries(
+            "Transfer of the job",
+            "How fast the job transfers memory, and how fast the guest writes to it: a migration ends when the first is above \
+             the second.",
+            Unit::BytesPerSecond,
+        )
+        .query("libvirt_domain_job_memory_bytes_per_second{%domain}", "{{domain}} transferred")
+        .query("libvirt_domain_job_memory_dirty_bytes_per_second{%domain}", "{{domain}} written"),
         timeseries(
             "Dirty rate",
             "Memory that the guest dirtied per second in the last measurement (virsh \

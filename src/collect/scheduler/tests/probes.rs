@@ -88,7 +88,7 @@ fn a_domain_probe_that_hangs_costs_its_domain_alone() {
         world
             .calls
             .iter()
-            .filter(|call| matches!(&call.task, Task::Ask(_, of) if of.domain() == Some(uuid(number))))
+            .filter(|call| matches!(&call.task, Task::Ask(probe, of) if probe.name == JOBS.name && of.domain() == Some(uuid(number))))
             .count()
     };
     assert_eq!(of(&world, 1), 1, "it is not asked again before that call returns");

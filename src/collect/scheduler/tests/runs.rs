@@ -20,8 +20,9 @@ fn a_steady_collection_is_a_few_calls_for_statistics_and_nothing_else() {
     let mut world = World::steady(100, "");
     let scrape = world.scrape();
     assert_eq!((scrape.complete(), scrape.class()), (100, None));
-    // Twelve batches of nine, and one call for the domains that are shut off.
-    assert_eq!((world.calls_of("stats"), world.calls_of("inactive_stats"), world.calls.len()), (12, 1, 13));
+    // Twelve batches of nine, and one call for the domains that are shut off. Jobs are asked about beside it.
+    let calls = world.calls.len() - world.calls_of("job");
+    assert_eq!((world.calls_of("stats"), world.calls_of("inactive_stats"), calls), (12, 1, 13));
     assert_eq!((scrape.collection.calls, world.connections_of(Role::Stats)), (13, 4));
 }
 
@@ -251,7 +252,7 @@ fn how_each_probe_went_is_counted() {
     world.scrape();
     let probes = &world.scheduler.stats().probes;
     let names: Vec<&str> = probes.keys().copied().collect();
-    assert_eq!(names, ["definitions", "host", "inactive_stats", "listing", "network", "pool", "stats"]);
+    assert_eq!(names, ["definitions", "host", "inactive_stats", "job", "listing", "network", "pool", "stats"]);
     assert!(probes.values().all(|status| status.success && !status.duration.is_zero()));
     let bulk = Some(DomainSelection::Inactive);
     assert!(

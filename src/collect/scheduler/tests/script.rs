@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::replies::{error, of_records, one_record, reply, without_records};
 use crate::collect::message::Answer;
 use crate::collect::pool::JobId;
-use crate::collect::summary::{Summaries, summaries_of};
 use crate::domains::{Addresses, Disk, Flags, Listing, Metadata, RunState};
 use crate::libvirt::{
     AddressSource, ControlState, ErrorClass, Identity, InterfaceAddresses, LibvirtError, ParamValue, Records,
     StatsGroups, StatsRequest,
 };
-use crate::probes::{Outcome, Scope, Subject, Task};
+use crate::probes::{JOB, Outcome, Scope, Subject, Task};
 
 /// What a whole record has of each group that its monitor answers.
 const MONITOR: [(StatsGroups, &str); 7] = [
@@ -27,7 +27,7 @@ const MONITOR: [(StatsGroups, &str); 7] = [
     (StatsGroups::VM, "vm.remote_tlb_flush.sum"),
 ];
 /// How long libvirt waits for a domain's job.
-const JOB_WAIT: Duration = Duration::from_secs(30);
+pub(super) const JOB_WAIT: Duration = Duration::from_secs(30);
 
 /// How a call about something goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(super) struct Guest {
     pub(super) addresses: Reply,
     /// What a call of any other probe meets.
     pub(super) other: Reply,
+    /// Whether it has a background job, such as a migration.
+    pub(super) has_job: bool,
     /// Whether statistics leave it out although it runs.
     pub(super) left_out: bool,
     pub(super) title: String,
@@ -145,6 +147,7 @@ impl Daemon {
             definition: Reply::Good,
             addresses: Reply::Good,
             other: Reply::Good,
+            has_job: false,
             left_out: false,
             title: old.map_or_else(|| "a title".to_owned(), |old| old.title),
             image: "/image".to_owned(),
@@ -236,6 +239,9 @@ impl Daemon {
                 reply(how, soon, || Outcome::Records(one_record("object", *uuid)))
             }
             Task::Ask(_, Subject::Host) => reply(self.host, soon, || Outcome::Records(one_record("pool", Uuid::max()))),
+            Task::Ask(probe, Subject::Domain(uuid)) if probe.name == JOB.name => {
+                self.answer_job(job, *uuid, began, now)
+            }
             Task::Ask(_, Subject::Domain(uuid)) => {
                 let Some(guest) = self.guests.get_mut(uuid) else {
                     return Ok((soon, Err(error(ErrorClass::VanishedDomain))));
@@ -371,32 +377,4 @@ fn addresses() -> Addresses {
     let addresses = vec![std::net::IpAddr::from([192, 0, 2, 1])];
     let interfaces = vec![InterfaceAddresses { name: "vnet0".to_owned(), mac: String::new(), addresses }];
     Addresses { source: AddressSource::Lease, interfaces }
-}
-
-fn one_record(name: &str, uuid: Uuid) -> Records {
-    let mut records = Records::default();
-    records.push_domain(name, uuid, None);
-    records.push("test.value", ParamValue::ULLong(1));
-    records
-}
-
-fn of_records(records: Records) -> Box<(Outcome, Summaries)> {
-    let summaries = summaries_of(&records);
-    Box::new((Outcome::Records(records), summaries))
-}
-
-fn without_records(outcome: Outcome) -> Box<(Outcome, Summaries)> {
-    Box::new((outcome, Summaries::default()))
-}
-
-fn reply(reply: Reply, takes: Duration, good: impl FnOnce() -> Outcome) -> Result<(Duration, Answer), Option<Instant>> {
-    match reply {
-        Reply::Good => Ok((takes, Ok(without_records(good())))),
-        Reply::Hangs => Err(None),
-        Reply::Fails(class) => Ok((takes, Err(error(class)))),
-    }
-}
-
-pub(super) fn error(class: ErrorClass) -> LibvirtError {
-    LibvirtError::own("cannot do it", class, "the script says so")
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::Scheduler;
-use super::script::{Daemon, error};
+use super::replies::error;
+use super::script::Daemon;
 use crate::collect::message::{Action, Message, Now, WaiterId};
 use crate::collect::notice::Notice;
 use crate::collect::pool::{JobId, Role, WorkerId};

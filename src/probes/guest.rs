@@ -1,0 +1,185 @@
+//! What a guest says of itself through its agent.
+//!
+//! Nothing of it is to be believed: what a guest can make of it is bounded in number and length, and has no control characters.
+//! libvirt's own limits of time hold: the one that can be set for an agent would hold for all other clients too, and end the
+//! freeze of a backup.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use super::{Cadence, Probe, Scope, Session, Subject, WaitsFor};
+use crate::config::Group;
+use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, ParamValue, Records};
+
+const EVERY: Duration = Duration::from_secs(60);
+/// Ten guests a second, at most.
+const PACE: Duration = Duration::from_millis(100);
+/// Twice what libvirt waits for an agent that says nothing.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Most file systems of a guest, and most disks of each.
+const MOST_FILESYSTEMS: usize = 64;
+const MOST_DISKS: usize = 8;
+/// Longest text, in bytes.
+const MOST_TEXT: usize = 256;
+/// What is taken as it is, under `guest.`.
+const PLAIN: [&str; 12] = [
+    "hostname",
+    "user.count",
+    "load.1m",
+    "load.5m",
+    "load.15m",
+    "os.id",
+    "os.pretty-name",
+    "os.version-id",
+    "os.kernel-release",
+    "os.machine",
+    "timezone.name",
+    "timezone.offset",
+];
+/// Likewise of each file system.
+const OF_FILESYSTEM: [&str; 5] = ["mountpoint", "name", "fstype", "total-bytes", "used-bytes"];
+
+/// An agent has a job lock of its own, but a guest that stands still has none that answers.
+pub(super) const PROBE: Probe = Probe {
+    cadence: Cadence::Background { every: |_| Some(EVERY), pace: |_| PACE },
+    access: |_| Access::ReadWrite,
+    time_limit: |_| LIMIT,
+    applies: |domain| domain.agent_connected == Some(true),
+    follows: |event| matches!(event, EventKind::AgentLifecycle { connected: true }),
+    fetch,
+    ..Probe::of_group(Group::Guest, Scope::RunningDomain, WaitsFor::Job, |_| Some(EVERY))
+};
+
+fn fetch(session: &mut Session, subject: Subject) -> Result<Records, LibvirtError> {
+    let mut records = Records::default();
+    let Some(uuid) = subject.domain() else { return Ok(records) };
+    let (domain, connection) = session.domain(uuid)?;
+    let said = domain.guest_info(connection)?;
+    let identity = domain.identity();
+    records.push_domain(&identity.name, uuid, identity.id);
+    copy(&said, &mut records);
+    let asked = SystemTime::now();
+    match domain.guest_time(connection) {
+        Ok(time) => {
+            // It was read between the question and the answer.
+            let ours = asked + asked.elapsed().unwrap_or_default() / 2;
+            records.push("guest.clock_offset", ParamValue::Double(seconds_between(ours, time)));
+        }
+        Err(error) if error.class == ErrorClass::Disconnected => return Err(error),
+        // An agent may not know the question.
+        Err(_) => {}
+    }
+    Ok(records)
+}
+
+/// How far `later` is ahead of `earlier`, which may be negative.
+fn seconds_between(earlier: SystemTime, later: SystemTime) -> f64 {
+    let ahead = later.duration_since(earlier);
+    ahead.map_or_else(|behind| -behind.duration().as_secs_f64(), |ahead| ahead.as_secs_f64())
+}
+
+/// Takes what there is a use for.
+fn copy(said: &Records, records: &mut Records) {
+    let mut disks: Vec<(usize, String)> = Vec::new();
+    for param in said.domain(0).params() {
+        let taken = match param.key.strip_prefix("fs.").and_then(|rest| rest.split_once('.')) {
+            None => PLAIN.contains(&param.key),
+            Some((number, field)) => {
+                let Some(number) = number.parse().ok().filter(|number| *number < MOST_FILESYSTEMS) else { continue };
+                if let (Some(place), ParamValue::String(alias)) = (disk_alias(field), param.value) {
+                    if place < MOST_DISKS {
+                        disks.push((number, plain(alias)));
+                    }
+                    continue;
+                }
+                OF_FILESYSTEM.contains(&field)
+            }
+        };
+        if taken {
+            let key = format!("guest.{}", param.key);
+            match param.value {
+                ParamValue::String(text) => records.push(&key, ParamValue::String(&plain(text))),
+                value => records.push(&key, value),
+            }
+        }
+    }
+    push_disks(disks, records);
+}
+
+/// The disks of each file system, parted by commas.
+fn push_disks(mut disks: Vec<(usize, String)>, records: &mut Records) {
+    disks.sort();
+    for of_one in disks.chunk_by(|(a, _), (b, _)| a == b) {
+        let mut names = String::new();
+        for (_, alias) in of_one {
+            let comma = if names.is_empty() { "" } else { "," };
+            let _infallible = write!(names, "{comma}{alias}");
+        }
+        records.push(&format!("guest.fs.{}.disks", of_one[0].0), ParamValue::String(&names));
+    }
+}
+
+/// The number of the disk of a file system whose alias it is: `disk.0.alias`.
+fn disk_alias(field: &str) -> Option<usize> {
+    field.strip_prefix("disk.")?.strip_suffix(".alias")?.parse().ok()
+}
+
+/// The beginning of a text, each control character replaced.
+fn plain(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(MOST_TEXT)];
+    text.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn copied(said: &[(&str, ParamValue<'_>)]) -> Vec<(String, String)> {
+        let (mut raw, mut records) = (Records::default(), Records::default());
+        raw.push_domain("", Uuid::nil(), None);
+        said.iter().for_each(|(key, value)| raw.push(key, *value));
+        records.push_domain("guest", Uuid::nil(), Some(1));
+        copy(&raw, &mut records);
+        records.domain(0).params().map(|param| (param.key.to_owned(), format!("{:?}", param.value))).collect()
+    }
+
+    #[test]
+    fn what_is_of_use_is_taken_and_bounded() {
+        let long = "ä".repeat(200);
+        let said = [
+            ("hostname", ParamValue::String("in\u{1b}[31mside\n")),
+            ("os.pretty-name", ParamValue::String(&long)),
+            ("os.variant", ParamValue::String("of no use")),
+            ("user.count", ParamValue::UInt(2)),
+            ("user.0.name", ParamValue::String("root")),
+            ("fs.count", ParamValue::UInt(99)),
+            ("fs.0.mountpoint", ParamValue::String("/")),
+            ("fs.0.used-bytes", ParamValue::ULLong(7)),
+            ("fs.0.disk.count", ParamValue::UInt(2)),
+            ("fs.0.disk.1.alias", ParamValue::String("vdb")),
+            ("fs.0.disk.0.alias", ParamValue::String("vda")),
+            ("fs.0.disk.0.serial", ParamValue::String("x")),
+            ("fs.64.mountpoint", ParamValue::String("/one/too/many")),
+            ("fs.x.mountpoint", ParamValue::String("/odd")),
+            ("fs.0.disk.9.alias", ParamValue::String("vdz")),
+        ];
+        let expected = [
+            ("guest.hostname", "String(\"in\u{fffd}[31mside\u{fffd}\")".to_owned()),
+            ("guest.os.pretty-name", format!("String(\"{}\")", "ä".repeat(128))),
+            ("guest.user.count", "UInt(2)".to_owned()),
+            ("guest.fs.0.mountpoint", "String(\"/\")".to_owned()),
+            ("guest.fs.0.used-bytes", "ULLong(7)".to_owned()),
+            ("guest.fs.0.disks", "String(\"vda,vdb\")".to_owned()),
+        ];
+        assert_eq!(copied(&said), expected.map(|(key, value)| (key.to_owned(), value)));
+    }
+
+    #[test]
+    fn a_clock_may_be_ahead_or_behind() {
+        let now = SystemTime::now();
+        assert_eq!(seconds_between(now, now + Duration::from_secs(3)), 3.0);
+        assert_eq!(seconds_between(now + Duration::from_millis(1500), now), -1.5);
+    }
+}
