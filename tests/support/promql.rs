@@ -346,7 +346,7 @@ fn dimension_of_unit(unit: Option<&str>) -> Dimension {
         Some("bytes_per_second") => [1, -1, 0],
         Some("requests_per_second") => [0, -1, 0],
         Some("joules") => [0, 0, 1],
-        None => NUMBER,
+        Some("ratio") | None => NUMBER,
         Some(other) => panic!("the unit {other} is not known here"),
     }
 }

@@ -329,7 +329,8 @@ fn migration() -> Vec<Panel> {
             "What a migration, a save or a backup that runs has yet to transfer. Alert LibvirtDomainMigrationStalled.",
             Unit::Bytes,
         )
-        .query("libvirt_domain_job_data_remaining_bytes{%domain}", "{{domain}}"),
+        .query("libvirt_domain_job_data_remaining_bytes{%domain}", "{{domain}}")
+        .size(12, 8),
         timeseries(
             "Transfer of the job",
             "How fast the job transfers memory, and how fast the guest writes to it: a migration ends when the first is above \
@@ -337,7 +338,8 @@ fn migration() -> Vec<Panel> {
             Unit::BytesPerSecond,
         )
         .query("libvirt_domain_job_memory_bytes_per_second{%domain}", "{{domain}} transferred")
-        .query("libvirt_domain_job_memory_dirty_bytes_per_second{%domain}", "{{domain}} written"),
+        .query("libvirt_domain_job_memory_dirty_bytes_per_second{%domain}", "{{domain}} written")
+        .size(12, 8),
         timeseries(
             "Dirty rate",
             "Memory that the guest dirtied per second in the last measurement (virsh \
