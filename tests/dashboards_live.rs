@@ -100,6 +100,8 @@ const RARE: &[(&str, &str)] = &[
     ("_crashes_", "needs a crash"),
     ("_agent_", "needs a guest agent"),
     ("_domain_job_", "needs a migration"),
+    ("_quota_", "needs a quota"),
+    ("_throttle_", "needs a throttle"),
     ("_resyncs_", "needs a daemon that goes away"),
     ("_reconnects_", "needs a daemon that goes away"),
     ("_collect_failures_", "likewise"),
@@ -242,7 +244,7 @@ fn holes_in_gauges(prometheus: &Prometheus, exporter: SocketAddr, polling: Polli
 /// The exporter with everything turned on; no receiver accepts its pushes.
 fn serve(folder: &Path, uri: &str) -> Exporter {
     let config = folder.join("everything.yaml");
-    let groups = ALL_GROUPS.replace(',', ", ");
+    let groups = format!("{}, limits, job", ALL_GROUPS.replace(',', ", "));
     let text = format!(
         "collection: {{backing_chain: true, inactive_domains: all, workers: 2, groups: [{groups}]}}\notlp: {{enabled: true, endpoint: 'http://127.0.0.1:9', interval: 5s}}\n"
     );
@@ -283,6 +285,24 @@ fn rare_daemon() -> FakeLibvirtd {
     let params = params.chain([("operation".to_owned(), Value::Int(5))]).collect();
     daemon.domains().update("rare-0", |domain| domain.job = Some(Job { kind: 2, params })).unwrap();
     daemon
+        .domains()
+        .update("rare-1", |domain| domain.xml = Some(limited(&domain.name, &domain.uuid.to_string())))
+        .unwrap();
+    daemon
+}
+
+/// The definition of a domain with a CPU quota and a throttled disk.
+fn limited(name: &str, uuid: &str) -> String {
+    let throttles: String = ["total", "read", "write"]
+        .iter()
+        .map(|of| format!("<{of}_bytes_sec>1000000</{of}_bytes_sec><{of}_iops_sec>100</{of}_iops_sec>"))
+        .collect();
+    format!(
+        "<domain type='kvm'><name>{name}</name><uuid>{uuid}</uuid><cputune><period>100000</period><quota>50000</quota>\
+         <global_period>100000</global_period><global_quota>150000</global_quota></cputune><devices><disk type='file'>\
+         <source file='/var/lib/libvirt/images/{name}-vda.qcow2'/><target dev='vda'/><iotune>{throttles}</iotune></disk>\
+         </devices></domain>"
+    )
 }
 
 /// An expression with its variables and ranges.

@@ -297,7 +297,7 @@ fn there_is_no_list_while_the_daemon_is_silent_and_it_is_back_afterwards() {
 }
 
 #[test]
-fn a_list_that_is_asked_for_all_the_time_costs_a_look_up_a_minute() {
+fn a_list_that_is_asked_for_all_the_time_costs_a_look_up_every_five_seconds() {
     let daemon = daemon(20);
     // Most guests boot: they have no address yet.
     for number in 5..20 {
@@ -306,11 +306,13 @@ fn a_list_that_is_asked_for_all_the_time_costs_a_look_up_a_minute() {
     let server = serve(&daemon, DISCOVERY);
     assert_eq!(guests(&server, |names| names.len() == 5).len(), 5);
     daemon.counters().reset();
+    let began = Instant::now();
     for _ in 0..200 {
         server.get("/sd");
     }
-    let lookups = daemon.counters().calls(LOOKUP);
-    assert!(lookups <= 2 * 15, "{lookups} look-ups for 200 lists");
+    // 200 lists take a second or two, or many where the machine has other things to do.
+    let (lookups, rounds) = (daemon.counters().calls(LOOKUP), 2 + began.elapsed().as_secs() / 5);
+    assert!(lookups <= 15 * rounds, "{lookups} look-ups for 200 lists in {rounds} rounds");
     // One that has its address now is found when it is looked up again.
     let interface = Interface {
         name: "vnet5".into(),

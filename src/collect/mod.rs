@@ -12,6 +12,7 @@
 //! `connection`).
 
 mod background;
+mod batch;
 mod busy;
 mod collection;
 mod completeness;

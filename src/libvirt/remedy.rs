@@ -11,6 +11,10 @@ use super::error::{ErrorClass, LibvirtError};
 const CLIENT_CERTIFICATE: &str = "the daemon does not accept this host's client certificate, or there is none: put \
     clientcert.pem and clientkey.pem, signed by the daemon's CA, into the folder of pkipath= (default: /etc/pki/libvirt)";
 
+/// Of a daemon that closes the connection. What the client library says of it depends on how far it was.
+const CLOSED: &str = "the daemon closed the connection before it answered: a TLS port (16514) needs qemu+tls in libvirt.uri; \
+    otherwise see the daemon's log, and max_clients in its configuration";
+
 /// All of these are in the message, and then this is the remedy; `{virsh}` is a command that makes the same connection,
 /// `{daemon}` the modular daemon of the URI's driver.
 const REMEDIES: &[(&[&str], &str)] = &[
@@ -68,11 +72,8 @@ const REMEDIES: &[(&[&str], &str)] = &[
         "see whether sshd runs on the host in libvirt.uri, and whether a firewall is between it and this one",
     ),
     (&["Cannot find 'ssh' in path"], "install the ssh client (openssh-client), or use qemu+tls in libvirt.uri"),
-    (
-        &["Cannot recv data"],
-        "the daemon closed the connection before it answered: a TLS port (16514) needs qemu+tls in libvirt.uri; otherwise see \
-         the daemon's log, and max_clients in its configuration",
-    ),
+    (&["Cannot recv data"], CLOSED),
+    (&["End of file while reading data"], CLOSED),
     (&["Unable to resolve address"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
     (
         &["unable to connect to server", "Connection refused"],

@@ -14,8 +14,8 @@ use super::instances::{self, Instances, Place};
 use super::labels::LabelSet;
 use super::matcher::{Match, Meaning, Resolved};
 use super::number::{is_valid, scaled, text, whole};
-use super::subject::SubjectId;
-use crate::config::{Config, DomainLabel, UnmappedKeys};
+use super::subject::{SubjectId, push_domain};
+use crate::config::{Config, UnmappedKeys};
 use crate::libvirt::{DomainRecord, Param};
 use crate::tables::collection::UNMAPPED;
 use crate::tables::{Origin, Row, Scale, Shape, Subject};
@@ -384,38 +384,5 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 }
 
-/// Adds a domain, labelled as the configuration wants it.
-pub(super) fn push_domain(families: &mut Families, config: &Config, name: &str, uuid: Uuid) -> SubjectId {
-    let uuid = uuid.hyphenated().to_string();
-    let labels = config.domains.labels.iter().map(|label| match label {
-        DomainLabel::Domain => ("domain", name),
-        DomainLabel::Uuid => ("uuid", uuid.as_str()),
-    });
-    let subject = families.push_subject(Subject::Domain, labels);
-    if !DomainLabel::ALL.iter().all(|label| config.domains.labels.contains(label)) {
-        families.subjects.get_mut(subject).identity = families.labels.push([("domain", name), ("uuid", &uuid)]);
-    }
-    subject
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::libvirt::{ParamValue, Records};
-    use crate::metrics::FamilyBuilder;
-
-    #[test]
-    fn of_two_states_the_first_counts() {
-        let mut records = Records::default();
-        records.push_domain("a", Uuid::nil(), Some(1));
-        for state in [42, 42, 1] {
-            records.push("state.state", ParamValue::Int(state));
-        }
-        let built = FamilyBuilder::new(&Config::default()).build(&[&records]);
-        let family = built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_state").unwrap();
-        let values: Vec<Value> = family.samples.iter().map(|sample| sample.value).collect();
-        let (unknown, known) = values.split_last().unwrap();
-        assert_eq!((*unknown, known.len(), built.duplicates), (Value::Unsigned(1), crate::metrics::states().len(), 2));
-        assert!(known.iter().all(|value| *value == Value::Unsigned(0)));
-    }
-}
+mod tests;

@@ -46,9 +46,10 @@ use crate::collect::Reading;
 use crate::config::Config;
 use crate::libvirt::{DomainRecord, Records};
 pub use crate::tables::{Kind, Origin, Subject, Unit};
-use build::{Builder, push_domain};
+use build::Builder;
 use index::Index;
 use matcher::Matcher;
+use subject::push_domain;
 
 /// Builds families from records as the configuration wants it: which groups, which families, which labels.
 pub struct FamilyBuilder {

@@ -1,7 +1,11 @@
 //! What the samples of a collection describe.
 
+use uuid::Uuid;
+
+use super::family::Families;
 use super::labels::LabelSet;
 use super::start::Started;
+use crate::config::{Config, DomainLabel};
 use crate::tables::Subject;
 
 /// The number of a subject in [`Subjects`].
@@ -80,4 +84,18 @@ impl Subjects {
     pub fn without_starts(&self) -> Self {
         Self(self.0.iter().map(|subject| SubjectInfo { started: None, ..*subject }).collect())
     }
+}
+
+/// Adds a domain, labelled as the configuration wants it.
+pub(super) fn push_domain(families: &mut Families, config: &Config, name: &str, uuid: Uuid) -> SubjectId {
+    let uuid = uuid.hyphenated().to_string();
+    let labels = config.domains.labels.iter().map(|label| match label {
+        DomainLabel::Domain => ("domain", name),
+        DomainLabel::Uuid => ("uuid", uuid.as_str()),
+    });
+    let subject = families.push_subject(Subject::Domain, labels);
+    if !DomainLabel::ALL.iter().all(|label| config.domains.labels.contains(label)) {
+        families.subjects.get_mut(subject).identity = families.labels.push([("domain", name), ("uuid", &uuid)]);
+    }
+    subject
 }

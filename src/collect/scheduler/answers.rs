@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
+use crate::collect::batch::Kind;
 use crate::collect::message::{Action, WaiterId};
-use crate::collect::run::{Kind, Run, RunId, Waiter};
+use crate::collect::run::{Run, RunId, Waiter};
 use crate::collect::{Collection, Selection};
 use crate::config::CpuSource;
 use crate::domains::Snapshot;

@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::Scheduler;
+use crate::collect::batch::{Batch, Kind, Running};
 use crate::collect::busy::Again;
 use crate::collect::completeness::Lack;
 use crate::collect::control::ControlTask;
 use crate::collect::pool::JobId;
 use crate::collect::quarantine::Cause;
-use crate::collect::run::{Batch, Kind, RunId, Running};
+use crate::collect::run::RunId;
 use crate::collect::summary::Summary;
 use crate::config::CpuSource;
 use crate::domains::Domain;

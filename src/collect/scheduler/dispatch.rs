@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use super::Scheduler;
 use crate::collect::MissingReason;
+use crate::collect::batch::{Batch, Kind, Running};
 use crate::collect::control::ControlTask;
 use crate::collect::pool::{JobId, Role, WorkerId};
 use crate::collect::quarantine::{Permission, STUCK_CALLS};
 use crate::collect::resync::ResyncCause;
-use crate::collect::run::{Batch, Kind, RunId, Running};
+use crate::collect::run::RunId;
 use crate::config::CpuSource;
 use crate::hypervisor::FromHost;
 use crate::libvirt::{DomainSelection, StatsGroups, StatsRequest};

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::Scheduler;
+use crate::collect::batch::{Batch, Kind};
 use crate::collect::control::ControlTask;
 use crate::collect::domain_state::Readable;
 use crate::collect::notice::Notice;
 use crate::collect::resync::ResyncCause;
-use crate::collect::run::{Batch, Kind, RunId};
+use crate::collect::run::RunId;
 use crate::collect::summary::{Summary, contradicts};
 use crate::domains::{Arrived, Domain, Listing};
 use crate::libvirt::{LibvirtError, Records};

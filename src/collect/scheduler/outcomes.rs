@@ -2,10 +2,11 @@
 
 use super::Scheduler;
 use crate::collect::MissingReason;
+use crate::collect::batch::{Batch, Kind, Running};
 use crate::collect::control::{ControlTask, Current};
 use crate::collect::message::Answer;
 use crate::collect::pool::{JobId, WorkerId};
-use crate::collect::run::{Batch, Kind, Run, RunId, Running};
+use crate::collect::run::{Run, RunId};
 use crate::collect::summary::Summaries;
 use crate::libvirt::{ErrorClass, LibvirtError, Records, StatsGroups};
 use crate::probes::Outcome;

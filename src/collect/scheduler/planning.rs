@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::Scheduler;
 use crate::collect::MissingReason;
+use crate::collect::batch::{Batch, Kind};
 use crate::collect::control::ControlTask;
 use crate::collect::domain_state::Readable;
 use crate::collect::quarantine::in_question;
 use crate::collect::resync::ResyncCause;
-use crate::collect::run::{Batch, Kind, RunId};
+use crate::collect::run::RunId;
 use crate::config::InactiveDomains;
 use crate::libvirt::{Identity, StatsGroups};
 use crate::probes::{DomainFilter, Task};

@@ -4,11 +4,12 @@ use uuid::Uuid;
 
 use super::Scheduler;
 use crate::collect::MissingReason;
+use crate::collect::batch::{Batch, Kind, Running};
 use crate::collect::control::ControlTask;
 use crate::collect::notice::Notice;
 use crate::collect::pool::JobId;
 use crate::collect::quarantine::{Cause, find_culprits, verdict};
-use crate::collect::run::{Batch, Kind, RunId, Running};
+use crate::collect::run::RunId;
 use crate::libvirt::{ControlState, StatsGroups};
 use crate::probes::Task;
 

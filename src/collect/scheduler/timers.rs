@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
+use crate::collect::batch::Kind;
 use crate::collect::message::WaiterId;
 use crate::collect::pool::{JobId, WorkerId};
-use crate::collect::run::{Kind, Run, RunId};
+use crate::collect::run::{Run, RunId};
 use crate::probes::Probe;
 
 /// How long the daemon may take for what it serves at high priority and without any hypervisor.
