@@ -73,7 +73,9 @@ const REMEDIES: &[(&[&str], &str)] = &[
     ),
     (&["Cannot find 'ssh' in path"], "install the ssh client (openssh-client), or use qemu+tls in libvirt.uri"),
     (&["Cannot recv data"], CLOSED),
+    (&["Cannot write data"], CLOSED),
     (&["End of file while reading data"], CLOSED),
+    (&["client socket is closed"], CLOSED),
     (&["Unable to resolve address"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
     (
         &["unable to connect to server", "Connection refused"],

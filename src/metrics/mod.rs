@@ -24,11 +24,12 @@ pub mod self_metrics;
 mod start;
 mod subject;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 pub use build::{Built, Chains};
@@ -77,7 +78,7 @@ impl FamilyBuilder {
     }
 
     /// Builds the families of all domains in `batches`, and of what `readings` tell of them, of the host and of its objects;
-    /// each kind ordered by name. A domain that is in several records, because it stopped between two calls, counts once: as the
+    /// each kind ordered by name. A domain that is in several records, because it stopped or was renamed between two calls, counts once: as the
     /// first says. What a record tells of the layers of a disk is shown for those that are in its image chain according to
     /// `chains`.
     pub fn build_with(&self, batches: &[&Records], readings: &[&Reading], chains: Chains<'_>) -> Built {
@@ -86,8 +87,9 @@ impl FamilyBuilder {
         matcher.limit();
         let mut domains = Numbered::default();
         batches.iter().for_each(|records| domains.add(records, &mut matcher, &self.index));
+        let mut seen: HashSet<Uuid, RandomState> = HashSet::default();
+        domains.0.retain(|(record, _)| seen.insert(record.uuid));
         domains.sort();
-        domains.0.dedup_by(|(later, _), (earlier, _)| later.uuid == earlier.uuid);
         let mut read: BTreeMap<Subject, Numbered<'_>> = BTreeMap::new();
         for reading in readings {
             let of_kind = read.entry(reading.group.subject()).or_default();

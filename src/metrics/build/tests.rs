@@ -1,6 +1,6 @@
 use super::*;
 use crate::libvirt::{ParamValue, Records};
-use crate::metrics::FamilyBuilder;
+use crate::metrics::{FamilyBuilder, Sample};
 
 #[test]
 fn of_two_states_the_first_counts() {
@@ -15,4 +15,22 @@ fn of_two_states_the_first_counts() {
     let (unknown, known) = values.split_last().unwrap();
     assert_eq!((*unknown, known.len(), built.duplicates), (Value::Unsigned(1), crate::metrics::states().len(), 2));
     assert!(known.iter().all(|value| *value == Value::Unsigned(0)));
+}
+
+#[test]
+fn a_domain_that_was_renamed_between_two_calls_counts_once() {
+    let mut records = Records::default();
+    for (name, uuid) in [("a", 1), ("b", 2), ("c", 1)] {
+        records.push_domain(name, Uuid::from_u128(uuid), Some(1));
+        records.push("vcpu.current", ParamValue::UInt(2));
+    }
+    let built = FamilyBuilder::new(&Config::default()).build(&[&records]);
+    let family =
+        built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_vcpus_current").unwrap();
+    let label = |sample: &Sample| {
+        let labels = built.families.subjects.get(sample.subject).labels;
+        built.families.labels.get(labels).next().map(|(_, name)| name.to_owned())
+    };
+    let names: Vec<_> = family.samples.iter().filter_map(label).collect();
+    assert_eq!(names, ["a", "b"]);
 }
