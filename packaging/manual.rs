@@ -252,6 +252,10 @@ pub fn settings_page(example: &str) -> String {
             }
             if !items.is_empty() {
                 value = format!("[{}]", items.join(", "));
+            } else if value.is_empty() {
+                let deeper = |other: &&str| other.len() - other.trim_start().len() > line.len() - text.len();
+                items.extend(std::iter::from_fn(|| lines.next_if(deeper)).map(str::trim));
+                value = format!("{{{}}}", items.join(", "));
             }
             page.control("TP", []);
             page.text([bold(key), roman(": "), roman(value)]);

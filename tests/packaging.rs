@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use domstats_exporter::config::Config;
-use domstats_exporter::metrics_doc;
 use serde::Deserialize as _;
 use tempfile::TempDir;
 
@@ -191,8 +190,10 @@ fn the_package_asks_for_the_libvirt_that_it_uses() {
     let number = |found: regex::Captures<'_>| [1, 2, 3].map(|part| found[part].parse::<u32>().unwrap());
     let newest = version.captures_iter(&symbols).map(number).max().unwrap();
     let depends = run(Command::new("dpkg-deb").args(["--field"]).arg(package::build("1")).arg("Depends"), "dpkg");
-    let [major, minor, patch] = newest;
-    assert!(depends.contains(&format!("libvirt0 (>= {major}.{minor}.{patch}")), "{newest:?}: {depends}");
+    // Debian's own list of symbols may ask for the next release that it packaged.
+    let asked = regex::Regex::new(r"libvirt0 \(>= (\d+)\.(\d+)\.(\d+)").unwrap();
+    let asked = asked.captures(&depends).map(number).unwrap_or_else(|| panic!("{depends}"));
+    assert!(asked >= newest && asked < [newest[0] + 2, 0, 0], "{newest:?}: {depends}");
 }
 
 #[test]
@@ -306,24 +307,6 @@ fn every_example_is_yaml_and_names_the_right_port() {
         assert!(documents.iter().all(serde_yaml::Value::is_mapping), "{file:?}");
         assert!(text.contains("9177"), "{file:?}");
     }
-}
-
-/// The tables that say what another exporter's metrics are called here.
-#[test]
-fn every_new_name_in_the_migration_guide_is_a_metric() {
-    let known: BTreeSet<String> = metrics_doc::all().iter().map(|metric| metric.name.to_string()).collect();
-    let guide = fs::read_to_string(root().join("docs/migration.md")).unwrap();
-    let mut checked = 0;
-    for line in guide.lines().filter(|line| line.starts_with("| `")) {
-        // The last column is what it is here.
-        let new = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        for name in new.split('`').skip(1).step_by(2).filter(|name| name.starts_with("libvirt_")) {
-            let name = name.split('{').next().unwrap();
-            assert!(known.contains(name), "{name} is no metric: {line}");
-            checked += 1;
-        }
-    }
-    assert!(checked > 60, "{checked}");
 }
 
 /// Links between the pages of this repository lead somewhere.
