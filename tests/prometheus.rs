@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fake_libvirtd::{Change, DomainState, FakeLibvirtd, Scenario, Template};
-use lab::{Lab, Running, Suite, fetch, get, need};
+use lab::{ALL_GROUPS, Lab, Running, Suite, fetch, get, need};
 use server::{Authority, Server, folder, free_address};
 
 /// What each format came to: the samples of all domains, by name and labels.
@@ -47,7 +47,9 @@ fn each_format_gives_a_real_prometheus_the_same_values() {
         "tls_server_config: {{cert_file: server.crt, key_file: server.key, client_ca_file: ca.crt, \
          client_auth_type: RequireAndVerifyClientCert}}\nbasic_auth_users: {{scraper: '{hash}'}}\n"
     );
-    let config = format!("libvirt: {{uri: {:?}}}\n", lab.uri_ro);
+    // What is read in the background, or compared at first, is not there from the first scrape on.
+    let config =
+        format!("libvirt: {{uri: {:?}}}\ncollection: {{groups: [{ALL_GROUPS}], cpu_source: libvirt}}\n", lab.uri_ro);
     let server = Server::start_on(folder, None, &config, &web);
     let machines = PathBuf::from("prometheus");
     let newer = fetch("sid", "prometheus").unwrap().join("usr/bin/prometheus");
