@@ -98,7 +98,7 @@ fn the_hosts_files_and_libvirt_agree_about_running_guests() {
         let by_host = value - first.host[series];
         let least = last.before[series] - first.after[series];
         let most = last.after[series] - first.before[series];
-        if least < 5.0 {
+        if least < 2.0 {
             continue;
         }
         compared += 1;

@@ -157,7 +157,11 @@ fn block(n: &str, rest: &[&str], values: &Values) -> Expected {
         }
         ["limits", what] => {
             let unit = if what.starts_with("iov") { "" } else { "_bytes" };
-            if lower { backing(&format!("backend_limit_{what}{unit}")) } else { sample(format!("backend_limit_{what}{unit}"), 1.0) }
+            if lower {
+                backing(&format!("backend_limit_{what}{unit}"))
+            } else {
+                sample(format!("backend_limit_{what}{unit}"), 1.0)
+            }
         }
         ["timed_group", "count"] => sample("timed_groups".to_owned(), 1.0),
         ["timed_group", _, "interval"] => Expected::Nothing,
