@@ -209,21 +209,8 @@ impl Shared {
     /// delay or hang.
     pub(crate) fn enter_monitor(&self, generation: u64, name: &str, uuid: Uuid, nowait: bool) -> Admission {
         let mut state = self.state.lock();
-        let give_up = Instant::now() + self.limits.job_wait;
-        if nowait && state.finds_busy(name) {
-            return Admission::Busy(state.faults_of(name));
-        }
-        while state.jobs.contains_key(&uuid) || (!nowait && state.is_always_busy(name)) {
-            if state.generation != generation {
-                return Admission::Gone;
-            }
-            let timed_out = nowait || self.changed.wait_until(&mut state, give_up).timed_out();
-            if timed_out && (state.jobs.contains_key(&uuid) || state.is_always_busy(name)) {
-                return Admission::Busy(state.faults_of(name));
-            }
-        }
-        if state.generation != generation {
-            return Admission::Gone;
+        if let Some(admission) = self.wait_for_job(&mut state, generation, name, uuid, nowait) {
+            return admission;
         }
         let faults = state.faults_of(name);
         if !faults.hung && faults.delay.is_zero() {
@@ -249,6 +236,38 @@ impl Shared {
         drop(state);
         self.changed.notify_all();
         if alive { Admission::Full(faults) } else { Admission::Gone }
+    }
+
+    /// Takes the job of a domain for a moment, without its monitor: waits while it is held.
+    pub(crate) fn take_job(&self, generation: u64, name: &str, uuid: Uuid) -> Admission {
+        let mut state = self.state.lock();
+        let admission = self.wait_for_job(&mut state, generation, name, uuid, false);
+        admission.unwrap_or_else(|| Admission::Full(state.faults_of(name)))
+    }
+
+    /// `None` once the job of a domain is free.
+    fn wait_for_job(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        generation: u64,
+        name: &str,
+        uuid: Uuid,
+        nowait: bool,
+    ) -> Option<Admission> {
+        let give_up = Instant::now() + self.limits.job_wait;
+        if nowait && state.finds_busy(name) {
+            return Some(Admission::Busy(state.faults_of(name)));
+        }
+        while state.jobs.contains_key(&uuid) || (!nowait && state.is_always_busy(name)) {
+            if state.generation != generation {
+                return Some(Admission::Gone);
+            }
+            let timed_out = nowait || self.changed.wait_until(state, give_up).timed_out();
+            if timed_out && (state.jobs.contains_key(&uuid) || state.is_always_busy(name)) {
+                return Some(Admission::Busy(state.faults_of(name)));
+            }
+        }
+        (state.generation != generation).then_some(Admission::Gone)
     }
 }
 

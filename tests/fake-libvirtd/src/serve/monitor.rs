@@ -114,7 +114,11 @@ impl Call {
             return Err(not_running());
         }
         let generation = self.connection.generation;
-        match self.shared.enter_monitor(generation, &domain.name, domain.uuid, false) {
+        Self::admitted(&self.shared.enter_monitor(generation, &domain.name, domain.uuid, false))
+    }
+
+    fn admitted(admission: &Admission) -> Result<(), Failure> {
+        match admission {
             Admission::Full(_) => Ok(()),
             Admission::Busy(_) => Err(job_timeout()),
             Admission::Gone => Err(Failure::Gone),
@@ -123,7 +127,11 @@ impl Call {
 
     fn job_stats(&self, entry: &Arc<Entry>, completed: bool, out: &mut Writer) -> Result<(), Failure> {
         let domain = &entry.domain;
-        if !completed {
+        if !completed && domain.is_active() && domain.job.is_none() {
+            // Without a job to ask it about, libvirt leaves the monitor alone.
+            let generation = self.connection.generation;
+            Self::admitted(&self.shared.take_job(generation, &domain.name, domain.uuid))?;
+        } else if !completed {
             self.have_job(domain)?;
         }
         let job = domain.job.as_ref().filter(|job| (job.kind >= 3) == completed);
