@@ -531,15 +531,17 @@ mod exercises {
         for (procedure, call) in CALLS {
             for fault in [
                 ReplyFault::Disconnect,
-                ReplyFault::CutAfter(40),
+                // Within the reply, however short: its header alone has 28 bytes.
+                ReplyFault::CutAfter(30),
                 ReplyFault::Oversize,
                 ReplyFault::Garbage,
                 ReplyFault::WrongSerial,
             ] {
                 let (connection, on_close) = open_watched(&daemon);
+                let what = format!("{procedure:?} {fault:?}");
                 daemon.faults().reply(procedure, fault, Times::Next(1));
                 let connection = within(SOON, move || {
-                    call(&connection, uuid).unwrap_err();
+                    assert!(call(&connection, uuid).is_err(), "{what}");
                     connection
                 });
                 // A connection that is dead is asked once more.

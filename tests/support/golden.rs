@@ -64,7 +64,7 @@ pub(crate) fn records(text: &str) -> Result<Records, params::ParseError> {
 }
 
 /// What libvirt's bulk statistics give, and what background probes: the objects of a case whose first key is of such a group.
-fn sources(records: &Records) -> (Records, Vec<Reading>) {
+pub(crate) fn sources(records: &Records) -> (Records, Vec<Reading>) {
     let (mut of_stats, mut readings) = (Records::default(), Vec::new());
     for record in records.domains() {
         let group = record.params().next().and_then(|param| Group::of_key(param.key));
