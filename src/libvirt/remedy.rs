@@ -162,9 +162,10 @@ impl LibvirtError {
             return format!("libvirt has no driver {driver}: correct the scheme of libvirt.uri (qemu, lxc, xen, ch)");
         }
         let fits = |marks: &[&str]| marks.iter().all(|mark| self.message.contains(mark));
-        let by_message = REMEDIES.iter().find(|(marks, _)| fits(marks)).map(|(_, remedy)| *remedy);
         // How a connection over ssh breaks says little where ssh has said nothing.
         let is_over_ssh = uri.split(':').next().is_some_and(|scheme| scheme.ends_with("ssh"));
+        let by_message = REMEDIES.iter().find(|(marks, _)| fits(marks)).map(|(_, remedy)| *remedy);
+        let by_message = by_message.filter(|remedy| !is_over_ssh || *remedy != CLOSED);
         if by_message.is_none() && is_over_ssh && self.class == ErrorClass::ConnectFailed {
             return "see whether `ssh HOST true` works for the exporter's user without a question".to_owned();
         }

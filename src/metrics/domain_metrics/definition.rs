@@ -6,16 +6,22 @@ use super::images::TopImages;
 use super::{Shown, each};
 use crate::domains::{Disk, Flags, Interface, Metadata};
 use crate::libvirt::Messages;
-use crate::metrics::Value;
 use crate::metrics::fill::{Filling, Labels, boolean, count, unix_seconds};
+use crate::metrics::{Started, SubjectId, Value};
 use crate::tables::Metric;
 use crate::tables::definition::{
     AGENT_CONNECTED, AUTOSTART, BLOCK_INFO, HAS_CHECKPOINTS, HAS_SNAPSHOTS, INFO, INTERFACE_INFO, LINK_UP,
     MANAGED_SAVE, MESSAGES, PERSISTENT, START_TIME,
 };
 
-/// `images` are the top images according to the records of the same collection.
-pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], images: &TopImages<'_>) {
+/// `images` are the top images and `starts` the runs according to the records of the same collection: one that is shut off in its
+/// record has no start, though the event that says so is yet to come.
+pub(super) fn fill(
+    filling: &mut Filling<'_>,
+    domains: &[Shown<'_>],
+    images: &TopImages<'_>,
+    starts: &[(SubjectId, Started)],
+) {
     let known = || domains.iter().filter_map(|(subject, domain)| Some((*subject, domain.metadata()?)));
     filling.add(&INFO, known().map(|(subject, metadata)| (subject, info(metadata), Value::Unsigned(1))));
     let disks = domains.iter().filter_map(|(subject, domain)| Some((*subject, domain, &domain.metadata()?.disks)));
@@ -50,7 +56,10 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], images: &To
             .map(|(kind, number)| (subject, vec![("kind", Cow::Borrowed(kind))], count(number)))
     });
     filling.add(&MESSAGES, messages);
-    filling.of_domains(&START_TIME, each(domains, |domain| domain.started.map(unix_seconds)));
+    filling.of_domains(
+        &START_TIME,
+        starts.iter().filter_map(|(subject, started)| Some((*subject, unix_seconds(started.process?)))),
+    );
 }
 
 fn info(metadata: &Metadata) -> Labels<'_> {

@@ -36,8 +36,9 @@ pub fn append(
     selection: &Selection,
 ) {
     let shown = shown(built, builder, config, collection, selection);
-    for (subject, started) in started(&shown, collection) {
-        built.families.subjects.get_mut(subject).started = Some(started);
+    let starts = started(&shown, collection);
+    for (subject, started) in &starts {
+        built.families.subjects.get_mut(*subject).started = Some(started.clone());
     }
     let wanted = |metric: &Metric| {
         let in_group = |group| config.collection.groups.contains(&group) && selection.wants(group);
@@ -45,7 +46,7 @@ pub fn append(
     };
     let mut filling = Filling::new(&mut built.families, &wanted);
     let images = TopImages::new(&collection.records());
-    definition::fill(&mut filling, &shown, &images);
+    definition::fill(&mut filling, &shown, &images, &starts);
     limits::fill(&mut filling, &shown);
     events::fill(&mut filling, &shown, &collection.snapshot.counts);
     let families = filling.finish();
