@@ -122,7 +122,8 @@ fn a_storm_of_events_is_survived_by_the_right_set() {
         while !storm.is_finished() {
             let scrape = scraper.scrape();
             assert_eq!(scrape.collection.error, None);
-            assert!(scrape.took < Duration::from_secs(4), "{:?}", scrape.took);
+            // It is answered at its deadline, whatever comes in meanwhile.
+            assert!(scrape.took < scraper.deadline + Duration::from_secs(2), "{:?}", scrape.took);
             scrapes += 1;
         }
         assert_eq!(storm.join().unwrap(), 100_000);
