@@ -43,7 +43,7 @@ pub(super) struct Batch {
     pub(super) groups: StatsGroups,
     /// Empty where the call is about all domains.
     pub(super) domains: Vec<Uuid>,
-    /// How often it has been asked in vain.
+    /// How often it has been asked without an answer.
     pub(super) attempts: u8,
     /// Whether its domains are asked again for what earlier records lack.
     pub(super) again: bool,

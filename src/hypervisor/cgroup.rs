@@ -145,7 +145,7 @@ impl HaltPoll {
         Some(Self(own.path()))
     }
 
-    /// The nanoseconds that all vCPUs polled with success, and in vain.
+    /// The nanoseconds that all vCPUs polled with success, and without.
     pub(super) fn read(&self) -> Option<(u64, u64)> {
         let of = |name: &str| fs::read_to_string(self.0.join(name)).ok()?.trim().parse().ok();
         Some((of("halt_poll_success_ns")?, of("halt_poll_fail_ns")?))

@@ -62,7 +62,7 @@ struct Guest {
     agreed: StatsGroups,
     constants: Constants,
     doubted: Option<Instant>,
-    /// When its process was looked for in vain.
+    /// When its process was looked for and not found.
     unseen: Option<Instant>,
 }
 
@@ -245,7 +245,7 @@ fn append(
     }
 }
 
-/// How long vCPUs polled with success and in vain, in nanoseconds, where the record has KVM's statistics of each.
+/// How long vCPUs polled with and without success, in nanoseconds, where the record has KVM's statistics of each.
 fn polled_by_vcpus(records: &Records) -> Option<(u64, u64)> {
     let record = records.domain(records.len().checked_sub(1)?);
     let sum = |suffix: &str| {

@@ -167,11 +167,11 @@ fn had<T>(answer: Result<T, LibvirtError>) -> Result<Option<T>, LibvirtError> {
     }
 }
 
-/// The objects of a kind; none where the driver does not have that kind.
-fn listed(objects: Result<Vec<Uuid>, LibvirtError>) -> Result<Vec<Uuid>, LibvirtError> {
-    match objects {
-        Err(error) if error.class == ErrorClass::NotSupported => Ok(Vec::new()),
-        objects => objects,
+/// The answer, or nothing where the driver does not have the call.
+fn supported<T: Default>(answer: Result<T, LibvirtError>) -> Result<T, LibvirtError> {
+    match answer {
+        Err(error) if error.class == ErrorClass::NotSupported => Ok(T::default()),
+        answer => answer,
     }
 }
 

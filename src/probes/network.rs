@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Probe, Scope, Session, Subject, WaitsFor, had, listed};
+use super::{Probe, Scope, Session, Subject, WaitsFor, had, supported};
 use crate::config::Group;
 use crate::domains::{parse_xml, tree};
 use crate::libvirt::{LibvirtError, ParamValue, Records};
 
 pub(super) const PROBE: Probe = Probe {
     fetch,
-    list: |session| listed(session.connection.list_networks()),
+    list: |session| supported(session.connection.list_networks()),
     ..Probe::of_group(Group::Network, Scope::Object, WaitsFor::Host, |_| Some(Duration::from_secs(60)))
 };
 

@@ -12,7 +12,7 @@ use crate::libvirt::{DomainRecord, ParamValue, Records, StatsGroups};
 
 /// For how many intervals a value is repeated that could not be asked for again.
 const LASTS: u32 = 3;
-/// How much less often a dirty rate is asked for that nobody has had measured.
+/// How much less often a dirty rate is asked for that was never measured.
 const UNSTARTED: u32 = 5;
 /// `VIR_DOMAIN_DIRTYRATE_UNSTARTED`
 const STATUS_UNSTARTED: ParamValue<'static> = ParamValue::Int(0);

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Cadence, Probe, Scope, Session, Subject, WaitsFor};
+use super::{Cadence, Probe, Scope, Session, Subject, WaitsFor, supported};
 use crate::config::Group;
 use crate::domains::{Domain, SnapshotInfo, parse_snapshot};
-use crate::libvirt::{ErrorClass, EventKind, Generation, LibvirtError, ParamValue, Records};
+use crate::libvirt::{EventKind, Generation, LibvirtError, ParamValue, Records};
 
 /// libvirt has no event for snapshots as such.
 const EVERY: Duration = Duration::from_secs(300);
@@ -42,28 +42,21 @@ fn fetch(session: &mut Session, subject: Subject) -> Result<Records, LibvirtErro
     let identity = domain.identity();
     records.push_domain(&identity.name, uuid, identity.id);
     let snapshots = |which| domain.snapshots(connection, which);
-    if let Some(tree) = had(read_tree(snapshots, |snapshot| snapshot.xml_description(connection)))? {
+    if let Some(tree) = supported(read_tree(snapshots, |snapshot| snapshot.xml_description(connection)).map(Some))? {
         tree.push("snapshot", &mut records);
     }
-    if let Some(snapshot) = had(domain.current_snapshot(connection))?.flatten()
+    if let Some(snapshot) = supported(domain.current_snapshot(connection))?
         && let Some(info) = info(&snapshot.xml_description(connection)?)
     {
         records.push("snapshot.current_external", ParamValue::Boolean(info.is_external));
     }
     let checkpoints = |which| domain.checkpoints(connection, which);
-    if let Some(tree) = had(read_tree(checkpoints, |checkpoint| checkpoint.xml_description(connection)))? {
+    if let Some(tree) =
+        supported(read_tree(checkpoints, |checkpoint| checkpoint.xml_description(connection)).map(Some))?
+    {
         tree.push("snapshot.checkpoint", &mut records);
     }
     Ok(records)
-}
-
-/// `None` where the driver does not have it.
-fn had<T>(result: Result<T, LibvirtError>) -> Result<Option<T>, LibvirtError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.class == ErrorClass::NotSupported => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// What is not XML says nothing.

@@ -1,4 +1,4 @@
-//! What a domain may use of its host: processor time, memory, I/O. What is not limited is not there.
+//! What a domain may use of its host: CPU time, memory, I/O. What is not limited is not there.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -27,13 +27,6 @@ pub(crate) struct Missing {
     pub(crate) reason: &'static str,
 }
 
-impl Missing {
-    /// One that is to come.
-    pub(crate) const fn not_yet(name: &'static str) -> Self {
-        Self { name, reason: "not collected yet" }
-    }
-}
-
 /// One metric of another exporter, and what it is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {

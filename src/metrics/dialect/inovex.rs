@@ -13,7 +13,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     commit: "8dbcadd",
     about: "A domain that is shut off has its state; the rest of `libvirt_domain_info_*` only with \
             `collection.inactive_domains: all`, as far as libvirt reports it.",
-    entries: &[HOST, DOMAIN_INFO, MEMORY, BLOCK, INTERFACE, VCPU, POOL],
+    entries: &[HOST, DOMAIN_INFO, JOB, MEMORY, BLOCK, INTERFACE, VCPU, POOL],
     missing: MISSING,
 };
 
@@ -71,6 +71,25 @@ const DOMAIN_INFO: &[Entry] = &[
     Entry::gauge("libvirt_domain_info_virtual_cpus", DOMAIN, "libvirt_domain_vcpus_current"),
     Entry::counter("libvirt_domain_info_cpu_time_seconds_total", DOMAIN, "libvirt_domain_cpu_time_seconds_total")
         .noted("from the domain's cgroup, to the nanosecond; there from `/proc`, to 10 ms"),
+];
+
+/// What is said of each metric of a job.
+const WITH_JOB: &str = "of a domain that has a job; there 0 of all others";
+const IN_SECONDS: &str = "in seconds, of a domain that has a job; there in milliseconds, and 0 of all others";
+
+#[rustfmt::skip]
+const JOB: &[Entry] = &[
+    Entry::gauge("libvirt_domain_job_info_time_elapsed_seconds", DOMAIN, "libvirt_domain_job_elapsed_seconds").noted(IN_SECONDS),
+    Entry::gauge("libvirt_domain_job_info_time_remaining_seconds", DOMAIN, "libvirt_domain_job_remaining_seconds").noted(IN_SECONDS),
+    Entry::gauge("libvirt_domain_job_info_data_total_bytes", DOMAIN, "libvirt_domain_job_data_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_data_processed_bytes", DOMAIN, "libvirt_domain_job_data_processed_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_data_remaining_bytes", DOMAIN, "libvirt_domain_job_data_remaining_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_memory_total_bytes", DOMAIN, "libvirt_domain_job_memory_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_memory_processed_bytes", DOMAIN, "libvirt_domain_job_memory_processed_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_memory_remaining_bytes", DOMAIN, "libvirt_domain_job_memory_remaining_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_file_total_bytes", DOMAIN, "libvirt_domain_job_disk_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_file_processed_bytes", DOMAIN, "libvirt_domain_job_disk_processed_bytes").noted(WITH_JOB),
+    Entry::gauge("libvirt_domain_job_info_file_remaining_bytes", DOMAIN, "libvirt_domain_job_disk_remaining_bytes").noted(WITH_JOB),
 ];
 
 #[rustfmt::skip]
@@ -170,18 +189,10 @@ const POOL: &[Entry] = &[
 ];
 
 const MISSING: &[Missing] = &[
-    Missing::not_yet("libvirt_domain_job_info_type"),
-    Missing::not_yet("libvirt_domain_job_info_time_elapsed_seconds"),
-    Missing::not_yet("libvirt_domain_job_info_time_remaining_seconds"),
-    Missing::not_yet("libvirt_domain_job_info_data_total_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_data_processed_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_data_remaining_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_memory_total_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_memory_processed_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_memory_remaining_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_file_total_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_file_processed_bytes"),
-    Missing::not_yet("libvirt_domain_job_info_file_remaining_bytes"),
+    Missing {
+        name: "libvirt_domain_job_info_type",
+        reason: "libvirt's type says only whether the end of the job is known; `libvirt_domain_job_running` has its operation",
+    },
     Missing {
         name: "libvirt_storage_pool_timed_out",
         reason: "a pool that does not answer has no samples, or those of its last answer",

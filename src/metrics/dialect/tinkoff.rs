@@ -12,7 +12,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     repository: "Tinkoff/libvirt-exporter",
     commit: "a9612be",
     about: "Guests that are paused have metrics here; there they have none. A domain that is shut off has its state, and the rest with `collection.inactive_domains: all` as far as libvirt \
-            reports it; there it has zeros. CD-ROM drives have samples whatever they are called; there `hda` and `hdc` have none.",
+            reports it; there it has zeros. CD-ROM drives of any name have samples; there `hda` and `hdc` have none.",
     entries: &[HOST, DOMAIN_INFO, VCPU, BLOCK, THROTTLE, INTERFACE, MEMORY],
     missing: MISSING,
 };
