@@ -258,6 +258,7 @@ impl Records {
         &self.text[index(span.start)..index(span.start) + index(span.len)]
     }
 
+    #[inline]
     fn view(&self, stored: &Stored) -> Param<'_> {
         let low = stored.bits & u64::from(u32::MAX);
         let low = u32::try_from(low).unwrap_or(u32::MAX);

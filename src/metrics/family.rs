@@ -172,7 +172,7 @@ impl Families {
     /// When the sample at `position` of `family` was at zero; `None` if that is not known, or it is not one that only grows.
     #[must_use]
     pub fn known_start_of(&self, family: &Family, position: usize) -> Option<SystemTime> {
-        self.start_of(family, position).filter(|_| family.is_total())?.known()
+        if family.is_total() { self.start_of(family, position)?.known() } else { None }
     }
 
     /// How many series the exposition has: one for each sample; for a histogram its buckets, and sum and count if there is
