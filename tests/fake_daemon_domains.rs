@@ -1,4 +1,4 @@
-//! The libvirt layer on the fake daemon: what it asks of one domain about its job, its snapshots and its guest.
+//! The libvirt layer on the fake daemon: what it asks of one domain about its job, its snapshots, its disks and its guest.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "support/fake.rs"]
@@ -6,7 +6,7 @@ mod fake;
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use domstats_exporter::libvirt::{Access, Connection, ErrorClass, Generation, ParamValue, Records};
+use domstats_exporter::libvirt::{Access, Connection, DiskError, ErrorClass, Generation, ParamValue, Records};
 use fake::{open, start};
 use fake_libvirtd::domain::{Agent, Job, Node, uuid_of};
 use fake_libvirtd::params::Value;
@@ -117,4 +117,22 @@ fn a_guest_agent_says_what_it_likes() {
     let looking = open(&daemon);
     let guest = looking.lookup_domain(uuid_of("guest")).unwrap();
     assert_eq!(guest.guest_info(&looking).unwrap_err().class, ErrorClass::PermissionDenied);
+}
+
+#[test]
+fn disks_with_errors_are_named() {
+    let mut stopped = domain("stopped").with_state(DomainState::Paused);
+    stopped.disk_errors = vec![("vda".to_owned(), 2), ("sdb".to_owned(), 1)];
+    let daemon = start(
+        Scenario::builder()
+            .domain(stopped)
+            .domain(domain("well"))
+            .domain(domain("off").with_state(DomainState::Shutoff)),
+    );
+    let connection = open(&daemon);
+    let ask = |name: &str| connection.lookup_domain(uuid_of(name)).unwrap().disk_errors(&connection);
+    let error = |device: &str, code| DiskError { device: device.to_owned(), code };
+    assert_eq!(ask("stopped").unwrap(), [error("vda", 2), error("sdb", 1)]);
+    assert_eq!(ask("well").unwrap(), []);
+    assert_eq!(ask("off").unwrap_err().class, ErrorClass::Other(55));
 }

@@ -17,8 +17,11 @@ mod lab;
 mod reading;
 
 use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use lab::{Lab, Suite, run_exporter};
+use lab::{Exporter, Lab, Suite, need, run_exporter};
 use reading::{Sample, parse_exposition};
 
 /// The value behind `name:` or `name :` in what virsh prints, up to the first space.
@@ -28,6 +31,33 @@ fn told(text: &str, name: &str) -> String {
     line.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
+/// More than a busy machine takes for anything here.
+const SOON: Duration = Duration::from_secs(180);
+
+/// A network that is stopped in the end: its bridge would outlive the lab.
+struct Network<'l>(&'l Lab, &'static str);
+
+impl<'l> Network<'l> {
+    /// Starts it; `None` where the machine does not allow that.
+    fn start(lab: &'l Lab, name: &'static str) -> Option<Self> {
+        match lab.virsh(&["net-start", name]) {
+            Ok(_) => Some(Self(lab, name)),
+            Err(error) => {
+                println!("net-start: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Network<'_> {
+    fn drop(&mut self) {
+        // It may be stopped already.
+        let _stopped = self.0.virsh(&["net-destroy", self.1]);
+    }
+}
+
+#[derive(Debug)]
 struct Shown(Vec<Sample>);
 
 impl Shown {
@@ -57,11 +87,11 @@ fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
         }
     }
     let xml = lab.folder().join("network.xml");
-    fs::write(&xml, "<network><name>quiet</name><bridge name='labquiet0'/></network>").unwrap();
+    let bridge = format!("labq{}", std::process::id());
+    fs::write(&xml, format!("<network><name>quiet</name><bridge name='{bridge}'/></network>")).unwrap();
     lab.virsh(&["net-define", xml.to_str().unwrap()]).unwrap();
     // A machine may not let this user make a bridge: then it stays inactive, and so it is compared.
-    let started = lab.virsh(&["net-start", "quiet"]);
-    println!("net-start: {started:?}");
+    let _network = Network::start(&lab, "quiet");
     let scraped = run_exporter(&["scrape", "--libvirt.uri", &lab.uri_ro, "--format", "openmetrics"]).unwrap();
     let shown = Shown(parse_exposition(&scraped).unwrap());
 
@@ -133,7 +163,7 @@ fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
     ] {
         assert_eq!(shown.value(name, &of) == 1.0, told(&info, of_virsh) == "yes", "{info}");
     }
-    let labels = [("network", "quiet"), ("bridge", "labquiet0"), ("forward_mode", "none")];
+    let labels = [("network", "quiet"), ("bridge", &bridge), ("forward_mode", "none")];
     assert_eq!(shown.value("libvirt_network_info", &labels), 1.0);
     let leases = (told(&info, "Active") == "yes").then(|| {
         let leases = lab.virsh(&["net-dhcp-leases", "quiet"]).unwrap();
@@ -146,4 +176,113 @@ fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
     for probe in ["host", "pool", "network"] {
         assert_eq!(shown.value("libvirt_exporter_probe_success", &[("probe", probe)]), 1.0, "{probe}");
     }
+}
+
+/// Runs a program of iproute2 and the like.
+fn run(words: &str) -> Result<String, String> {
+    let mut words = words.split(' ');
+    let done = Command::new(words.next().unwrap()).args(words).output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(if done.status.success() { &done.stdout } else { &done.stderr }).into_owned();
+    if done.status.success() { Ok(text) } else { Err(text) }
+}
+
+/// A network namespace with one end of a pair of devices in it, the other end on a bridge.
+struct Client(String);
+
+impl Client {
+    fn on(bridge: &str, mac: &str) -> Result<Self, String> {
+        let client = Self(format!("lab-{}", std::process::id()));
+        let name = &client.0;
+        let (outer, inner) = (format!("o{}", std::process::id()), format!("i{}", std::process::id()));
+        run(&format!("ip netns add {name}"))?;
+        run(&format!("ip link add {outer} type veth peer name {inner} address {mac} netns {name}"))?;
+        run(&format!("ip link set {outer} master {bridge} up"))?;
+        run(&format!("ip -n {name} link set {inner} up"))?;
+        Ok(client)
+    }
+
+    /// Asks for a lease until there is one.
+    fn lease(&self) -> String {
+        let began = Instant::now();
+        loop {
+            let device = format!("i{}", std::process::id());
+            let asked = run(&format!("ip netns exec {} udhcpc -i {device} -n -q -f -t 2 -s /bin/true", self.0));
+            match asked {
+                Ok(said) => return said,
+                Err(said) => assert!(began.elapsed() < SOON, "{said}"),
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Its end of the pair goes with it, and the other end with that one.
+        let _gone = run(&format!("ip netns del {}", self.0));
+    }
+}
+
+#[test]
+fn leases_and_the_addresses_of_guests_are_as_virsh_says() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let bridge = format!("labbr{}", std::process::id());
+    // A range for documentation; no machine has it.
+    let dhcp = "<dhcp><range start='198.51.100.10' end='198.51.100.20'/></dhcp>";
+    let address = format!("<ip address='198.51.100.1' netmask='255.255.255.0'>{dhcp}</ip>");
+    let xml = lab.folder().join("leased.xml");
+    fs::write(&xml, format!("<network><name>leased</name><bridge name='{bridge}'/>{address}</network>")).unwrap();
+    lab.virsh(&["net-define", xml.to_str().unwrap()]).unwrap();
+    for (program, package) in [("dnsmasq", "dnsmasq-base"), ("udhcpc", "udhcpc"), ("ip", "iproute2")] {
+        need(program, package).unwrap();
+    }
+    let Some(network) = Network::start(&lab, "leased") else {
+        eprintln!("SKIPPED: this machine lets no network be started");
+        return;
+    };
+    let guest = lab.guests(&["mover"]).unwrap().remove(0);
+    let mac = "52:54:00:00:5e:01";
+    let nic = ["attach-interface", &guest, "network", "leased", "--mac", mac, "--model", "virtio", "--live"];
+    lab.virsh(&nic).unwrap();
+    let groups = ["--collection.groups", "state,interface,network,address"];
+    let exporter = Exporter::serve(&lab.uri_ro, &groups).unwrap();
+    let leases = |shown: &Shown| shown.get("libvirt_network_dhcp_leases", &[("network", "leased")]);
+    let until = |what: &str, good: &dyn Fn(&Shown) -> bool| {
+        let began = Instant::now();
+        loop {
+            let shown = Shown(parse_exposition(&exporter.metrics("text/plain").unwrap()).unwrap());
+            if good(&shown) {
+                return shown;
+            }
+            assert!(began.elapsed() < SOON, "{what}: {shown:#?}");
+            thread::sleep(Duration::from_millis(500));
+        }
+    };
+    until("none yet", &|shown| leases(shown) == Some(0.0));
+    // The guest has no software that asks; another one with its MAC address does.
+    let client = match Client::on(&bridge, mac) {
+        Ok(client) => client,
+        Err(error) => {
+            eprintln!("SKIPPED: this machine lets no network namespace be made: {error}");
+            return;
+        }
+    };
+    println!("{}", client.lease());
+    let shown = until("the lease", &|shown| {
+        leases(shown) == Some(1.0) && shown.get("libvirt_domain_interface_address_info", &[]).is_some()
+    });
+    let listed = lab.virsh(&["net-dhcp-leases", "leased"]).unwrap();
+    let told = lab.virsh(&["domifaddr", &guest, "--source", "lease"]).unwrap();
+    println!("{listed}\n{told}");
+    assert_eq!(listed.lines().filter(|line| line.contains(mac)).count(), 1, "{listed}");
+    let words: Vec<&str> = told.split_whitespace().collect();
+    let [device, told_mac, "ipv4", address] = words[..] else { panic!("{told}") };
+    let address = address.split('/').next().unwrap();
+    assert!(listed.contains(address) && told_mac == mac, "{listed}");
+    let labels = [("interface", device), ("mac", mac), ("address", address), ("address_source", "lease")];
+    assert_eq!(shown.value("libvirt_domain_interface_address_info", &labels), 1.0);
+    let info = [("interface", device), ("mac", mac), ("network", "leased")];
+    assert_eq!(shown.value("libvirt_domain_interface_info", &info), 1.0, "both have the same labels");
+    drop(client);
+    drop(network);
+    until("it is stopped", &|shown| shown.get("libvirt_network_active", &[("network", "leased")]) == Some(0.0));
 }

@@ -1,7 +1,8 @@
 //! The probes that are asked beside the collections: what is due, and how many calls hang. Pure: the clock is an argument.
 //!
 //! No collection waits for them. Each probe has one call at a time and a pace. A call that takes longer than its limit is
-//! left alone; after a few of those nothing more is asked by that probe until one of them returns.
+//! left alone: its subject rests, for longer each time, and the others are asked as before. A call that hangs occupies a
+//! worker of the daemon. So while several do, only subjects are asked that answered last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,11 +12,18 @@ use uuid::Uuid;
 use super::domain_state::Domains;
 use super::pool::{JobId, WorkerId};
 use super::reading::Reading;
+use crate::backoff;
 use crate::config::Config;
 use crate::probes::{BACKGROUND, Cadence, Probe, Scope, Subject, WaitsFor};
 
-/// Calls of a probe that may hang before it asks nothing more.
-const MOST_HUNG: usize = 2;
+/// Calls of a probe that may hang before it asks only about subjects that answered last.
+const MOST_HUNG: usize = 4;
+/// Calls of a probe that may hang before it asks nothing more: by default a daemon has twenty workers, for all of its clients.
+const MOST_HUNG_EVER: usize = 2 * MOST_HUNG;
+/// For how long a subject rests whose call hung; doubled for each that follows.
+const FIRST_REST: Duration = Duration::from_secs(60);
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
 /// When a domain comes again that may not be asked now.
 const LATER: Duration = Duration::from_secs(2);
 
@@ -28,6 +36,25 @@ pub(super) struct Call {
     pub(super) since: Instant,
 }
 
+/// A subject's turn with a probe: when it comes, and how its calls went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Turn {
+    due: Option<Instant>,
+    /// It is not asked about before then.
+    rests_until: Option<Instant>,
+    /// Calls that hung, one after the other.
+    hung: u32,
+    /// The last call was answered.
+    answered: bool,
+}
+
+impl Turn {
+    /// How its calls went says nothing any more: it has been started again, or may be another one.
+    pub(super) fn forget_calls(&mut self) {
+        *self = Self { due: self.due, ..Self::default() };
+    }
+}
+
 /// One probe: what it is to ask, and what it is asking.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -35,13 +62,22 @@ pub(super) struct Lane {
     /// Subjects by when they are due. That of a domain counts if its [`DomainState`](super::domain_state::DomainState) says
     /// the same: so a domain that is gone is due no more.
     due: BTreeSet<(Instant, Subject)>,
-    /// When the host is due, and each of its objects that there are.
-    own: BTreeMap<Subject, Option<Instant>>,
+    /// The turns of the host and of its objects. Those of domains are in their states.
+    own: BTreeMap<Subject, Turn>,
     /// The end of the pause after the last call.
     not_before: Option<Instant>,
     current: Option<Call>,
     /// Calls that hang, and what they are about: that is not asked about again before they return.
     hung: BTreeMap<JobId, Subject>,
+}
+
+/// How a call has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    /// Within its limit.
+    InTime(Call),
+    /// The call about this subject had been given up.
+    AfterAll(Subject),
 }
 
 /// Whether a subject may be asked about now.
@@ -57,7 +93,7 @@ pub(super) enum Allowed {
 
 impl Lane {
     pub(super) fn new(probe: &'static Probe) -> Self {
-        let own = BTreeMap::from([(Subject::Host, None)]);
+        let own = BTreeMap::from([(Subject::Host, Turn::default())]);
         Self { probe, due: BTreeSet::new(), own, not_before: None, current: None, hung: BTreeMap::new() }
     }
 
@@ -65,7 +101,7 @@ impl Lane {
     pub(super) fn list(&mut self, objects: &BTreeSet<Subject>) -> Vec<Subject> {
         self.own.retain(|subject, _| *subject == Subject::Host || objects.contains(subject));
         let new: Vec<Subject> = objects.iter().filter(|object| !self.own.contains_key(object)).copied().collect();
-        self.own.extend(new.iter().map(|object| (*object, None)));
+        self.own.extend(new.iter().map(|object| (*object, Turn::default())));
         new
     }
 
@@ -74,31 +110,56 @@ impl Lane {
         self.own.len()
     }
 
-    /// Has the subject asked about at `at`, or earlier if that was wanted before.
+    /// Has the subject asked about at `at`, or earlier if that was wanted before; later if it rests.
     pub(super) fn want(&mut self, subject: Subject, at: Instant, domains: &mut Domains) {
-        let before = self.due_at(subject, domains);
-        if before.is_some_and(|before| before <= at) {
+        let Some(turn) = self.turn_mut(subject, domains) else { return };
+        let at = turn.rests_until.map_or(at, |until| until.max(at));
+        if turn.due.is_some_and(|before| before <= at) {
             return;
         }
+        let before = turn.due.replace(at);
         before.into_iter().for_each(|before| _ = self.due.remove(&(before, subject)));
-        let is_known = match subject {
-            Subject::Host | Subject::Object(_) => self.own.get_mut(&subject).map(|due| *due = Some(at)).is_some(),
-            Subject::Domain(uuid) => {
-                let state = domains.companion_mut(uuid);
-                state.map(|state| state.due.insert(self.probe.name, at)).is_some()
-            }
-        };
-        if is_known {
-            self.due.insert((at, subject));
+        self.due.insert((at, subject));
+    }
+
+    /// As [`Lane::want`] for a subject that something has happened to: it may answer again.
+    pub(super) fn wake(&mut self, subject: Subject, at: Instant, domains: &mut Domains) {
+        self.turn_mut(subject, domains).into_iter().for_each(|turn| turn.rests_until = None);
+        self.want(subject, at, domains);
+    }
+
+    /// A call about the subject was answered.
+    pub(super) fn answered(&mut self, subject: Subject, domains: &mut Domains) {
+        if let Some(turn) = self.turn_mut(subject, domains) {
+            *turn = Turn { due: turn.due, answered: true, ..Turn::default() };
+        }
+    }
+
+    /// A call about the subject hung, or came to nothing after it had held up the others: the subject rests.
+    pub(super) fn rest(&mut self, subject: Subject, now: Instant, chance: f64, domains: &mut Domains) {
+        if let Some(turn) = self.turn_mut(subject, domains) {
+            let pause = backoff::pause(FIRST_REST, LONGEST_REST, turn.hung, chance);
+            (turn.rests_until, turn.hung, turn.answered) = (Some(now + pause), turn.hung.saturating_add(1), false);
+        }
+    }
+
+    fn turn(&self, subject: Subject, domains: &Domains) -> Option<Turn> {
+        match subject {
+            Subject::Host | Subject::Object(_) => self.own.get(&subject).copied(),
+            Subject::Domain(uuid) => domains.companion(uuid)?.turns.get(self.probe.name).copied(),
+        }
+    }
+
+    fn turn_mut<'a>(&'a mut self, subject: Subject, domains: &'a mut Domains) -> Option<&'a mut Turn> {
+        match subject {
+            Subject::Host | Subject::Object(_) => self.own.get_mut(&subject),
+            Subject::Domain(uuid) => Some(domains.companion_mut(uuid)?.turns.entry(self.probe.name).or_default()),
         }
     }
 
     /// When the subject is due.
     pub(super) fn due_at(&self, subject: Subject, domains: &Domains) -> Option<Instant> {
-        match subject {
-            Subject::Host | Subject::Object(_) => self.own.get(&subject).copied().flatten(),
-            Subject::Domain(uuid) => domains.companion(uuid)?.due.get(self.probe.name).copied(),
-        }
+        self.turn(subject, domains)?.due
     }
 
     /// Whether the subject is being asked about, or will be.
@@ -116,19 +177,12 @@ impl Lane {
     ) -> Option<Subject> {
         while let Some(&(at, subject)) = self.due.first().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, subject));
-            if self.due_at(subject, domains) != Some(at) {
-                continue;
-            }
-            match subject {
-                Subject::Host | Subject::Object(_) => {
-                    self.own.get_mut(&subject).into_iter().for_each(|due| *due = None);
-                }
-                Subject::Domain(uuid) => {
-                    domains.companion_mut(uuid).into_iter().for_each(|state| _ = state.due.remove(self.probe.name));
-                }
-            }
+            let Some(turn) = self.turn(subject, domains).filter(|turn| turn.due == Some(at)) else { continue };
+            self.turn_mut(subject, domains).into_iter().for_each(|turn| turn.due = None);
             let hangs = self.hung.values().any(|hung| *hung == subject);
-            match if hangs { Allowed::Later } else { allowed(subject, domains) } {
+            let rests = turn.rests_until.is_some_and(|until| until > now);
+            let is_risk = self.is_wary() && !turn.answered && !self.is_listing(subject);
+            match if hangs || rests || is_risk { Allowed::Later } else { allowed(subject, domains) } {
                 Allowed::Now => return Some(subject),
                 Allowed::Later => self.want(subject, now + LATER, domains),
                 Allowed::Never => {}
@@ -145,7 +199,7 @@ impl Lane {
 
     /// When the next call may begin; `None` while one is under way, too many hang or nothing is wanted.
     pub(super) fn next_call(&self) -> Option<Instant> {
-        if self.current.is_some() || self.is_blocked() {
+        if self.current.is_some() || self.hung_calls() >= MOST_HUNG_EVER {
             return None;
         }
         let (at, _) = self.due.first()?;
@@ -164,18 +218,25 @@ impl Lane {
         Some(hung)
     }
 
-    /// Whether so many calls hang that nothing more is asked for now. A listing of objects waits for each of them: it hangs with
-    /// the first, and does not count.
-    pub(super) fn is_blocked(&self) -> bool {
-        let is_listing = |subject: &Subject| self.probe.scope == Scope::Object && *subject == Subject::Host;
-        self.hung.values().filter(|subject| !is_listing(subject)).count() >= MOST_HUNG
+    /// Whether so many calls hang that nothing is asked about a subject that has not answered yet.
+    pub(super) fn is_wary(&self) -> bool {
+        self.hung_calls() >= MOST_HUNG
+    }
+
+    /// Calls that hang. A listing of objects waits for each of them: it hangs with the first, and does not count.
+    pub(super) fn hung_calls(&self) -> usize {
+        self.hung.values().filter(|subject| !self.is_listing(**subject)).count()
+    }
+
+    fn is_listing(&self, subject: Subject) -> bool {
+        self.probe.scope == Scope::Object && subject == Subject::Host
     }
 
     /// The time from one call to the next.
     pub(super) fn pace(&self, config: &Config) -> Duration {
         match self.probe.cadence {
             Cadence::Background { pace, .. } => pace(config),
-            Cadence::Collection | Cadence::Demand => Duration::ZERO,
+            Cadence::Collection | Cadence::Demand(_) => Duration::ZERO,
         }
     }
 }
@@ -200,18 +261,25 @@ impl Background {
         self.lanes.iter_mut().find(|lane| lane.probe.name == probe.name)
     }
 
+    /// How many calls of each probe hang.
+    pub(super) fn hung_calls(&self) -> BTreeMap<&'static str, usize> {
+        self.lanes.iter().map(|lane| (lane.probe.name, lane.hung.len())).collect()
+    }
+
     /// Whether a reading is under way or due that nothing keeps from being taken.
     pub(super) fn is_reading(&self, now: Instant) -> bool {
         let is_due = |lane: &Lane| lane.next_call().is_some_and(|at| at <= now);
         self.lanes.iter().filter(|lane| lane.probe.group.is_some()).any(|lane| lane.current.is_some() || is_due(lane))
     }
 
-    /// The job has ended: the lane whose it is, and the call if it was not given up before.
-    pub(super) fn ended(&mut self, job: JobId) -> Option<(&'static Probe, Option<Call>)> {
+    /// The job has ended: whose it was.
+    pub(super) fn ended(&mut self, job: JobId) -> Option<(&'static Probe, Ended)> {
         let of_job = |lane: &mut Lane| {
-            let hung = lane.hung.remove(&job).is_some();
-            let current = lane.current.take_if(|call| call.job == job);
-            (hung || current.is_some()).then_some((lane.probe, current))
+            let ended = match lane.current.take_if(|call| call.job == job) {
+                Some(call) => Ended::InTime(call),
+                None => Ended::AfterAll(lane.hung.remove(&job)?),
+            };
+            Some((lane.probe, ended))
         };
         self.lanes.iter_mut().find_map(of_job)
     }
@@ -230,105 +298,10 @@ impl Background {
             lane.current = None;
             lane.hung.clear();
             lane.list(&BTreeSet::new());
+            lane.own.values_mut().for_each(Turn::forget_calls);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::domains::{Flags, Listing, RunState};
-    use crate::libvirt::Identity;
-    use crate::probes::{ADDRESSES, DEFINITIONS};
-
-    fn a() -> Subject {
-        Subject::Domain(Uuid::from_u128(1))
-    }
-
-    fn b() -> Subject {
-        Subject::Domain(Uuid::from_u128(2))
-    }
-
-    fn domains() -> Domains {
-        let identity =
-            |number: u8| Identity { name: number.to_string(), uuid: Uuid::from_u128(number.into()), id: None };
-        let domains = [1, 2].map(|number| (identity(number), RunState::ShutOff, Flags::default())).to_vec();
-        let mut registry = Domains::default();
-        registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
-        registry
-    }
-
-    fn config(text: &str) -> Config {
-        crate::config::parse(text, "test").expect("a valid configuration")
-    }
-
-    const ALL: fn(Subject, &Domains) -> Allowed = |_, _| Allowed::Now;
-
-    fn call(job: JobId, subject: Subject, since: Instant) -> Call {
-        Call { job, worker: 1, subject, since }
-    }
-
-    #[test]
-    fn calls_are_paced_and_one_at_a_time() {
-        let (now, mut domains, config) = (Instant::now(), domains(), config("metadata: {rate: 10}"));
-        let mut lane = Lane::new(&DEFINITIONS);
-        lane.want(a(), now, &mut domains);
-        lane.want(b(), now, &mut domains);
-        assert_eq!(lane.take(now, &mut domains, ALL), Some(a()));
-        lane.began(call(1, a(), now), lane.pace(&config));
-        assert_eq!((lane.next_call(), lane.limit(&config)), (None, Some(now + Duration::from_secs(5))));
-        let mut background = Background { lanes: vec![lane], readings: BTreeMap::new() };
-        assert!(background.ended(2).is_none());
-        let (probe, ended) = background.ended(1).expect("the lane");
-        assert_eq!((probe.name, ended.map(|call| call.subject)), ("definitions", Some(a())));
-        assert_eq!(background.lanes[0].next_call(), Some(now + Duration::from_millis(100)), "ten a second");
-        assert_eq!(Lane::new(&ADDRESSES).pace(&config), Duration::ZERO);
-    }
-
-    #[test]
-    fn what_may_not_be_asked_comes_later_and_what_is_wanted_twice_comes_once() {
-        let (now, mut domains) = (Instant::now(), domains());
-        let mut lane = Lane::new(&DEFINITIONS);
-        for after in [60, 0, 30] {
-            lane.want(a(), now + Duration::from_secs(after), &mut domains);
-        }
-        assert_eq!((lane.next_call(), lane.due.len()), (Some(now), 1));
-        assert_eq!(lane.take(now, &mut domains, |_, _| Allowed::Later), None);
-        assert_eq!(lane.next_call(), Some(now + LATER));
-        assert_eq!(lane.take(now + LATER, &mut domains, ALL), Some(a()));
-        assert_eq!((lane.next_call(), lane.due_at(a(), &domains)), (None, None));
-        lane.want(a(), now, &mut domains);
-        assert_eq!((lane.take(now, &mut domains, |_, _| Allowed::Never), lane.next_call()), (None, None));
-    }
-
-    #[test]
-    fn a_domain_that_is_gone_is_due_no_more() {
-        let (now, mut domains) = (Instant::now(), domains());
-        let mut lane = Lane::new(&DEFINITIONS);
-        lane.want(a(), now, &mut domains);
-        domains.replace(Listing::default(), &[], SystemTime::UNIX_EPOCH);
-        assert_eq!((lane.take(now, &mut domains, ALL), lane.next_call()), (None, None));
-        lane.want(a(), now, &mut domains);
-        assert_eq!(lane.next_call(), None);
-    }
-
-    #[test]
-    fn after_two_that_hang_nothing_is_asked_until_one_returns() {
-        let (now, mut domains) = (Instant::now(), domains());
-        let mut lane = Lane::new(&DEFINITIONS);
-        for job in 1..=2 {
-            assert!(!lane.is_blocked());
-            lane.began(call(job, a(), now), Duration::ZERO);
-            assert_eq!(lane.take_hung().map(|hung| hung.job), Some(job));
-            lane.want(a(), now, &mut domains);
-            assert_eq!(lane.take(now, &mut domains, ALL), None, "it hangs");
-        }
-        lane.want(b(), now, &mut domains);
-        assert!(lane.is_blocked() && lane.next_call().is_none());
-        let mut background = Background { lanes: vec![lane], readings: BTreeMap::new() };
-        assert!(background.ended(1).is_some_and(|(_, call)| call.is_none()), "it was given up");
-        assert_eq!(background.lanes[0].take(now, &mut domains, ALL), Some(b()));
-    }
-}
+mod tests;

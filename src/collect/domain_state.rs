@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::background::Turn;
 use super::completeness::Answered;
 use super::quarantine::Quarantine;
 use super::reading::Reading;
@@ -23,8 +24,8 @@ pub(super) struct DomainState {
     pub(super) readable: Readable,
     /// When its addresses were last looked up, or asked for.
     pub(super) located: Option<Instant>,
-    /// When background probes are due, by their names.
-    pub(super) due: BTreeMap<&'static str, Instant>,
+    /// Its turns with background probes, by their names.
+    pub(super) turns: BTreeMap<&'static str, Turn>,
     /// What background probes found, by their names.
     pub(super) readings: BTreeMap<&'static str, Reading>,
 }
@@ -58,6 +59,7 @@ impl Companion for DomainState {
     fn reset_run(&mut self) {
         self.run = RunState::default();
         self.readings.clear();
+        self.turns.values_mut().for_each(Turn::forget_calls);
     }
 }
 
@@ -70,5 +72,6 @@ impl DomainState {
         self.reply_size = None;
         self.readable = Readable::Yes;
         self.readings.clear();
+        self.turns.values_mut().for_each(Turn::forget_calls);
     }
 }

@@ -252,6 +252,7 @@ impl Scheduler {
 
     fn publish(&mut self) {
         self.stats.stuck_calls = self.stuck.len();
+        self.stats.hung_calls = self.background.hung_calls();
         self.stats.reconnects = self.connection.reconnects;
         self.stats.shortcomings.clone_from(&self.daemon.shortcomings);
         self.stats.threads = self.pool.threads();

@@ -19,6 +19,8 @@ pub struct CollectorStats {
     pub calls: usize,
     /// Calls that are waiting for a hypervisor that does not answer.
     pub stuck_calls: usize,
+    /// Background calls that hang, by probe.
+    pub hung_calls: BTreeMap<&'static str, usize>,
     /// Threads that own, or try to open, a connection.
     pub threads: usize,
     /// What the daemon turned out not to know.

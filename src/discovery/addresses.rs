@@ -1,46 +1,7 @@
-//! Which of a domain's addresses others can reach it at, and which of them is the one to scrape.
-
-use std::net::IpAddr;
+//! Which of the addresses that others can reach a domain at is the one to scrape.
 
 use crate::config::{AddressFamily, AnchoredRegex};
-use crate::domains::{Addresses, Domain, Interface, InterfaceAddresses};
-
-/// Most addresses of a domain that count. A guest agent can report millions, whatever its guest has.
-const MOST_ADDRESSES: usize = 64;
-
-/// An address, and where it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Located<'a> {
-    pub(super) address: IpAddr,
-    /// The interface as the source of the addresses knows it.
-    pub(super) seen: &'a InterfaceAddresses,
-    /// The interface in the domain's definition, if it is there.
-    pub(super) interface: Option<&'a Interface>,
-}
-
-/// The addresses that others can reach the domain at, on interfaces of the wanted networks: in the order of the definition's
-/// interfaces, and those of interfaces that are not in it last. None is there twice.
-pub(super) fn located_addresses<'a>(domain: &'a Domain, networks: &[AnchoredRegex]) -> Vec<Located<'a>> {
-    let Some(Some(known)) = &domain.addresses else { return Vec::new() };
-    let defined = domain.metadata().map(|metadata| metadata.interfaces.as_slice()).unwrap_or_default();
-    let mut interfaces: Vec<_> = seen_interfaces(known, defined).collect();
-    // Stable: interfaces of one place, such as a guest's VLANs, stay in the order of their source.
-    interfaces.sort_by_key(|(position, _)| position.unwrap_or(usize::MAX));
-    let mut located: Vec<Located<'_>> = Vec::new();
-    for (position, seen) in interfaces {
-        let interface = position.and_then(|position| defined.get(position));
-        if !is_on(interface, networks) {
-            continue;
-        }
-        // `::ffff:127.0.0.1` is a loopback address too.
-        for address in seen.addresses.iter().map(IpAddr::to_canonical).filter(is_reachable) {
-            if located.len() < MOST_ADDRESSES && located.iter().all(|before| before.address != address) {
-                located.push(Located { address, seen, interface });
-            }
-        }
-    }
-    located
-}
+use crate::domains::{Interface, Located};
 
 /// The address to scrape: on the first interface that has a wanted one, and IPv4 rather than IPv6 there.
 pub(super) fn primary_address<'a, 'b>(located: &'b [Located<'a>], family: AddressFamily) -> Option<&'b Located<'a>> {
@@ -54,33 +15,9 @@ pub(super) fn primary_address<'a, 'b>(located: &'b [Located<'a>], family: Addres
     of_the_same.min_by_key(|one| one.address.is_ipv6())
 }
 
-/// Each interface with addresses, and its position in the definition.
-fn seen_interfaces<'a>(
-    known: &'a Addresses,
-    defined: &'a [Interface],
-) -> impl Iterator<Item = (Option<usize>, &'a InterfaceAddresses)> {
-    known.interfaces.iter().map(|seen| {
-        let same_device = |interface: &Interface| !seen.name.is_empty() && interface.device == seen.name;
-        let same_mac = |interface: &Interface| !seen.mac.is_empty() && interface.mac.eq_ignore_ascii_case(&seen.mac);
-        // A guest calls its devices what it likes, so a name counts only where the MAC address does not speak against it.
-        let both = defined.iter().position(|interface| same_mac(interface) && same_device(interface));
-        let mac = || defined.iter().position(same_mac);
-        let name = || defined.iter().position(|interface| seen.mac.is_empty() && same_device(interface));
-        (both.or_else(mac).or_else(name), seen)
-    })
-}
-
-fn is_on(interface: Option<&Interface>, networks: &[AnchoredRegex]) -> bool {
+/// Whether an interface is on one of these networks; each is, if there are none.
+pub(super) fn is_on(interface: Option<&Interface>, networks: &[AnchoredRegex]) -> bool {
     let names = interface.map(|interface| [interface.network.as_str(), interface.bridge.as_str()]).unwrap_or_default();
     let mut names = names.into_iter().filter(|name| !name.is_empty());
     networks.is_empty() || names.any(|name| networks.iter().any(|regex| regex.is_match(name)))
-}
-
-/// Whether an address means the same guest on every host.
-fn is_reachable(address: &IpAddr) -> bool {
-    let local = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    !local && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::addresses::Located;
 use crate::config::Uri;
-use crate::domains::{Domain, Interface, ScrapeTarget, Snapshot};
+use crate::domains::{Domain, Interface, Located, ScrapeTarget, Snapshot};
 
 const PREFIX: &str = "__meta_libvirt_";
 

@@ -14,9 +14,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{ActiveState, Config, ServiceDiscovery};
-use crate::domains::{Definition, Domain, RunState, ScrapeTarget, Snapshot};
+use crate::domains::{Definition, Domain, RunState, ScrapeTarget, Snapshot, located_addresses};
 
-use addresses::{located_addresses, primary_address};
+use addresses::{is_on, primary_address};
 use labels::Labels;
 
 /// One exporter within a guest, as HTTP service discovery writes it.
@@ -87,7 +87,7 @@ fn is_wanted(domain: &Domain, discovery: &ServiceDiscovery) -> bool {
 }
 
 fn groups_of(domain: &Domain, discovery: &ServiceDiscovery, host: &Labels) -> Vec<TargetGroup> {
-    let located = located_addresses(domain, &discovery.networks);
+    let located = located_addresses(domain, |interface| is_on(interface, &discovery.networks));
     let Some(primary) = primary_address(&located, discovery.address_family) else { return Vec::new() };
     let mut labels = host.clone();
     labels.add_domain(domain);

@@ -6,6 +6,7 @@
 mod counts;
 mod inbox;
 mod lifecycle;
+mod located;
 mod metadata;
 mod registry;
 mod selection;
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
 pub use inbox::{Arrived, Inbox};
 pub use lifecycle::STOPPED_ARRIVING;
+pub use located::{Located, located_addresses};
 pub use metadata::{
     Agent, Allowance, DefinitionError, DefinitionFailure, Disk, Interface, Limits, Metadata, ScrapeTarget, fingerprint,
     parse_definition,

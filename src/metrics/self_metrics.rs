@@ -16,8 +16,8 @@ use crate::tables::collection::{COMPLETE, MISSING, QUARANTINED};
 use crate::tables::exporter::{
     BATCHES, BUILD, COLLECT_DURATION, COLLECT_FAILURES, CONFIG_GOOD, CONFIG_RELOADED, DUPLICATES, EVENTS_DROPPED,
     HTTP_REQUESTS, LAST_COLLECT, METADATA_FAILURES, METADATA_PENDING, OTLP_EXPORTS, OTLP_REJECTED, PROBE_DURATION,
-    PROBE_SUCCESS, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS,
-    RECONNECTS, RESYNCS, SERIES, STUCK_CALLS, UNMAPPED_KEYS, UNREADABLE,
+    PROBE_HUNG_CALLS, PROBE_SUCCESS, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START,
+    PROCESS_THREADS, RECONNECTS, RESYNCS, SERIES, STUCK_CALLS, UNMAPPED_KEYS, UNREADABLE,
 };
 use crate::tables::host::{DOMAINS, HOST_CPUS, HOST_MEMORY, UP, VERSIONS};
 
@@ -101,6 +101,8 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     filling.labelled(&PROBE_SUCCESS, probes.iter().map(|(probe, status)| (vec![*probe], boolean(status.success))));
     let duration = |status: &ProbeStatus| Value::Float(status.duration.as_secs_f64());
     filling.labelled(&PROBE_DURATION, probes.iter().map(|(probe, status)| (vec![*probe], duration(status))));
+    let hung = facts.collector.hung_calls.iter().filter(|(probe, _)| probes.contains_key(*probe));
+    filling.labelled(&PROBE_HUNG_CALLS, hung.map(|(probe, calls)| (vec![*probe], count(*calls))));
     let targets = &collection.snapshot;
     filling.labelled(&RESYNCS, targets.resyncs.iter().map(|(cause, count)| (vec![*cause], Value::Unsigned(*count))));
     filling.number(&EVENTS_DROPPED, Value::Unsigned(targets.events_dropped));

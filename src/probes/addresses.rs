@@ -1,9 +1,11 @@
 //! The network addresses of a domain.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Asked, Cadence, Outcome, Probe, Scope, Session, Task, WaitsFor};
-use crate::config::{Config, DiscoverySource};
+use crate::config::{Config, DiscoverySource, Group};
 use crate::domains::Addresses;
 use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError};
 
@@ -12,13 +14,19 @@ const MOST_ADDRESSES: usize = 64;
 
 /// Of a domain in quarantine only the guest agent is not asked, so it does not wait for hypervisors as such.
 pub(super) const PROBE: Probe = Probe {
-    cadence: Cadence::Demand,
+    cadence: Cadence::Demand(every),
     access,
     time_limit: |config| config.metadata.timeout,
     task,
     failed: |_| Outcome::NotLocated,
     ..Probe::new("addresses", Scope::RunningDomain, WaitsFor::Host)
 };
+
+/// Service discovery asks when it is asked; the metric is kept current.
+fn every(config: &Config) -> Option<Duration> {
+    let is_shown = config.collection.groups.contains(&Group::Address);
+    is_shown.then_some(config.service_discovery.refresh_interval)
+}
 
 /// libvirt lets a client speak to a guest agent only over a read-write connection.
 fn access(config: &Config) -> Access {

@@ -9,7 +9,7 @@ use crate::domains::{Flags, Listing, RunState};
 use crate::libvirt::{Domain, DomainList, Identity, LibvirtError};
 
 pub(super) const PROBE: Probe =
-    Probe { cadence: Cadence::Demand, ..Probe::new("listing", Scope::Host, WaitsFor::Nothing) };
+    Probe { cadence: Cadence::Demand(|_| None), ..Probe::new("listing", Scope::Host, WaitsFor::Nothing) };
 
 /// A call for each flag, however many domains there are. Each that ends is a sign that the daemon is `alive`.
 pub(super) fn fetch(session: &Session, alive: &dyn Fn()) -> Result<Listing, LibvirtError> {

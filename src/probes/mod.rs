@@ -6,6 +6,7 @@
 mod addresses;
 mod control;
 mod definitions;
+mod disk_errors;
 mod guest;
 mod host;
 mod inactive;
@@ -52,8 +53,17 @@ pub static JOB: Probe = job::PROBE;
 pub static SNAPSHOT: Probe = snapshot::PROBE;
 
 /// The probes that are asked beside the collections, those first that go before others.
-pub static BACKGROUND: &[&Probe] =
-    &[&ADDRESSES, &DEFINITIONS, &host::PROBE, &pool::PROBE, &network::PROBE, &JOB, &SNAPSHOT, &guest::PROBE];
+pub static BACKGROUND: &[&Probe] = &[
+    &ADDRESSES,
+    &DEFINITIONS,
+    &host::PROBE,
+    &pool::PROBE,
+    &network::PROBE,
+    &JOB,
+    &disk_errors::PROBE,
+    &SNAPSHOT,
+    &guest::PROBE,
+];
 
 /// A kind of question.
 pub struct Probe {
@@ -147,7 +157,7 @@ impl Probe {
     #[must_use]
     pub fn every(&self, config: &Config) -> Option<Duration> {
         match self.cadence {
-            Cadence::Background { every, .. } if self.is_wanted(config) => every(config),
+            Cadence::Background { every, .. } | Cadence::Demand(every) if self.is_wanted(config) => every(config),
             _ => None,
         }
     }
@@ -202,8 +212,8 @@ pub enum Scope {
 pub enum Cadence {
     /// In every collection.
     Collection,
-    /// When events, records or time ask for it.
-    Demand,
+    /// When events, records or time ask for it, and at an interval if the configuration wants that.
+    Demand(fn(&Config) -> Option<Duration>),
     /// Again and again beside the collections.
     Background {
         /// The time from one call about a subject to the next, which is spread; `None` turns the probe off.

@@ -56,6 +56,9 @@ const TABLE: Table = Table {
             "Time that flush requests took, summed over all of them"),
         Row::counter(&["block.<n>.errors"], "libvirt_domain_block_errors_total", of("error"), ("libvirt.domain.disk.errors", NONE),
             "I/O errors of the device; only the Xen driver reports them"),
+        Row::presence(&["block.<n>.error"], &["reason"], "libvirt_domain_block_error", ("libvirt.domain.disk.error", NONE),
+            "The block device has an I/O error for which the domain has stopped (virsh domblkerror): always 1, no sample without one; nospace or unspecified")
+            .of_probe(),
         Row::gauge(&["block.<n>.allocation"], "libvirt_domain_block_allocation_bytes", BYTES, ("libvirt.domain.disk.allocation", NONE),
             "Highest offset written in the image since the domain started; of a domain that is shut off, the space the image takes"),
         Row::gauge(&["block.<n>.capacity"], "libvirt_domain_block_capacity_bytes", BYTES, ("libvirt.domain.disk.capacity", NONE),

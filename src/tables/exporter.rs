@@ -25,6 +25,8 @@ table! {
         "Whether every call of the last round of a probe (a kind of libvirt query) succeeded: 1 yes, 0 no";
     PROBE_DURATION = Gauge, SECONDS, "libvirt_exporter_probe_duration_seconds", "libvirt.exporter.probe.duration", ["probe"],
         "Duration of the last round of a probe, from its first call to its last response";
+    PROBE_HUNG_CALLS = Gauge, of("call"), "libvirt_exporter_probe_hung_calls", "libvirt.exporter.probe.hung_calls", ["probe"],
+        "Calls of a background probe that took too long and have not returned; each occupies a worker of the daemon";
     RESYNCS = Counter, of("listing"), "libvirt_exporter_resyncs_total", "libvirt.exporter.resyncs", ["cause"],
         "Full domain listings by cause";
     EVENTS_DROPPED = Counter, of("event"), "libvirt_exporter_events_dropped_total", "libvirt.exporter.events_dropped", [],

@@ -6,6 +6,7 @@
 //!
 //! This module knows libvirt's flags and nothing else of the program.
 
+pub(crate) mod address;
 mod balloon;
 mod block;
 pub(crate) mod collection;
@@ -60,19 +61,21 @@ group::groups! {
     Job = job,
     Snapshot = snapshot,
     Guest = guest,
+    Address = address,
     Host = host,
     Pool = pool,
     Network = network,
 }
 
 /// The tables of rows without keys, in the order of the documentation.
-pub(crate) static WITHOUT_KEYS: [&Table; 11] = [
+pub(crate) static WITHOUT_KEYS: [&Table; 12] = [
     &collection::TABLE,
     &definition::STATE,
     &definition::BLOCK,
     &definition::INTERFACE,
     &limits::TABLE,
     &limits::OTHERS,
+    &address::TABLE,
     &events::HOST,
     &events::STATE,
     &events::BLOCK,

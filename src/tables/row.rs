@@ -50,6 +50,8 @@ pub(crate) struct Row {
     /// The keys of libvirt or of a background probe, numbers written as `<n>` and `<m>`; none if the exporter has the value from
     /// elsewhere.
     pub keys: &'static [&'static str],
+    /// Whether the keys are a background probe's, though the group is one of libvirt's.
+    pub of_probe: bool,
     /// The labels beyond those of the subject and of the numbers in the keys, in the order of the exposition.
     pub labels: &'static [&'static str],
     /// The full Prometheus name.
@@ -190,7 +192,8 @@ impl Row {
     /// The keys, if they are libvirt's own.
     pub(crate) fn libvirt_keys(&self) -> Keys {
         let group = self.keys.first().and_then(|key| Group::of_key(key));
-        if group.is_some_and(|group| matches!(group.info().source, Source::Probe | Source::HostFiles)) {
+        if self.of_probe || group.is_some_and(|group| matches!(group.info().source, Source::Probe | Source::HostFiles))
+        {
             &[]
         } else {
             self.keys
@@ -241,6 +244,11 @@ impl Row {
         Self { labels, ..Self::new(kind, &[], name, measure, (otel_name, NONE), help) }
     }
 
+    /// The same row, with the keys of a background probe.
+    pub(crate) const fn of_probe(self) -> Self {
+        Self { of_probe: true, ..self }
+    }
+
     /// The same row with another shape.
     pub(crate) const fn shaped(self, shape: Shape) -> Self {
         Self { shape, ..self }
@@ -249,7 +257,19 @@ impl Row {
     const fn new(kind: Kind, keys: Keys, name: &'static str, measure: Measure, otel: Otel, help: &'static str) -> Self {
         let (unit, scale) = measure;
         let (otel_name, otel_attributes) = otel;
-        Self { keys, labels: &[], name, kind, unit, scale, shape: Shape::Number, otel_name, otel_attributes, help }
+        Self {
+            keys,
+            of_probe: false,
+            labels: &[],
+            name,
+            kind,
+            unit,
+            scale,
+            shape: Shape::Number,
+            otel_name,
+            otel_attributes,
+            help,
+        }
     }
 
     /// A histogram of times in nanoseconds.

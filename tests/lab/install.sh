@@ -8,7 +8,7 @@
 
 wanted=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils iproute2 curl)
-test=(debootstrap fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv rpm rpmlint shellcheck systemd systemd-container valgrind zsh)
+test=(bindfs debootstrap dnsmasq-base fish lintian man-db openssl prometheus prometheus-libvirt-exporter python3 python3-prometheus-client python3-venv rpm rpmlint shellcheck systemd systemd-container udhcpc valgrind zsh)
 deb=(binutils dpkg-dev)
 rpm=(binutils rpm)
 release=(buildah debootstrap fuse-overlayfs git)

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use domstats_exporter::collect::{Collection, DomainStatus, Reading, Selection};
 use domstats_exporter::config::{self, Config, Group};
 use domstats_exporter::domains::{
-    Definition, Domain, DomainCounts, Flags, HostCounts, Metadata, RunState, Snapshot, parse_definition,
+    AddressSource, Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, InterfaceAddresses, Metadata,
+    RunState, Snapshot, parse_definition,
 };
 use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, Messages, ParamValue, Records};
 use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
@@ -149,6 +150,7 @@ fn snapshot(config: &Config) -> Snapshot {
         started: Some(started()),
         agent_connected: Some(true),
         counts: Arc::new(counts),
+        addresses: Some(Some(Arc::new(addresses()))),
         ..target("web", 0x6d2c_5a0e_3f47_4c0d_9a53_0d1e_2f3a_4b5c, Some(3), defined("web.xml"))
     };
     let billing = target("instance-0000002a", 0x0f2f_9d6e_8c1b_4a67_9b5e_3f2d_1c0b_9a88, None, defined("nova.xml"));
@@ -162,6 +164,21 @@ fn snapshot(config: &Config) -> Snapshot {
         hostname: "host".into(),
         ..Snapshot::default()
     }
+}
+
+/// What a guest agent says: one NIC of the definition, and a device of the guest's own.
+fn addresses() -> Addresses {
+    let of = |name: &str, mac: &str, addresses: &[&str]| InterfaceAddresses {
+        name: name.into(),
+        mac: mac.into(),
+        addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+    };
+    let interfaces = vec![
+        of("lo", "00:00:00:00:00:00", &["127.0.0.1", "::1"]),
+        of("docker0", "02:42:00:00:00:01", &["172.17.0.1"]),
+        of("eth0", "52:54:00:ab:cd:01", &["192.0.2.7", "2001:db8::7", "fe80::5054:ff:feab:cd01"]),
+    ];
+    Addresses { source: AddressSource::Agent, interfaces }
 }
 
 /// When the domain `web` of the case `inventory` started.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Scheduler;
 use crate::collect::Selection;
-use crate::collect::background::{Allowed, Call};
+use crate::collect::background::{Allowed, Call, Ended};
 use crate::collect::domain_state::{Domains, Readable};
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
@@ -22,6 +22,8 @@ use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject
 const RETRY: Duration = Duration::from_secs(60);
 /// When another background worker is tried after one could not connect.
 const CONNECT_AGAIN: Duration = Duration::from_secs(5);
+/// A call that fails after this long has kept the others of its probe waiting for nothing.
+const SLOW: Duration = Duration::from_secs(1);
 /// How many times as old as the time between two calls a reading may become.
 const READINGS: u32 = 3;
 
@@ -78,6 +80,7 @@ impl Scheduler {
         let Some(lane) = self.background.lanes.get_mut(number) else { return };
         let probe = lane.probe;
         let Some(hung) = lane.take_hung() else { return };
+        self.rest(probe, hung.subject);
         self.dismiss(hung.worker);
         self.note_status(probe, hung.since, false);
         self.background_failed(probe, hung.subject, DefinitionFailure::TimedOut);
@@ -87,11 +90,22 @@ impl Scheduler {
     pub(super) fn background_ended(
         &mut self,
         probe: &'static Probe,
-        call: Call,
+        ended: Ended,
         outcome: Result<Outcome, LibvirtError>,
     ) {
+        let call = match ended {
+            Ended::InTime(call) => call,
+            // What it brings is old by now, but its subject answers.
+            Ended::AfterAll(subject) if outcome.is_ok() => return self.wake(probe, subject),
+            Ended::AfterAll(_) => return,
+        };
         let subject = call.subject;
         self.note_status(probe, call.since, outcome.is_ok());
+        match &outcome {
+            Err(error) if error.class == ErrorClass::Disconnected => {}
+            Err(_) if self.now.at >= call.since + SLOW => self.rest(probe, subject),
+            _ => self.background.of(probe).into_iter().for_each(|lane| lane.answered(subject, &mut self.domains)),
+        }
         match outcome {
             // It is gone, and an event or a listing says so.
             Err(error) if error.class == ErrorClass::VanishedDomain => {}
@@ -127,9 +141,13 @@ impl Scheduler {
                 let now = self.now.at;
                 self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
                 self.domains.locate(uuid, addresses.map(Arc::new));
+                self.want_again(probe, subject);
             }
             Outcome::Undefined(reason) => self.not_defined(uuid, reason),
-            Outcome::NotLocated => self.not_located(uuid),
+            Outcome::NotLocated => {
+                self.not_located(uuid);
+                self.want_again(probe, subject);
+            }
             Outcome::Nothing => self.want_again(probe, subject),
             Outcome::Listed(_) | Outcome::Controlled(_) | Outcome::Records(_) | Outcome::Objects(_) => {}
         }
@@ -216,6 +234,20 @@ impl Scheduler {
         }
     }
 
+    fn rest(&mut self, probe: &Probe, subject: Subject) {
+        let chance = self.chance.f64();
+        if let Some(lane) = self.background.of(probe) {
+            lane.rest(subject, self.now.at, chance, &mut self.domains);
+        }
+    }
+
+    /// Has a subject asked about at once, even if it hung before.
+    pub(super) fn wake(&mut self, probe: &Probe, subject: Subject) {
+        if let Some(lane) = self.background.of(probe) {
+            lane.wake(subject, self.now.at, &mut self.domains);
+        }
+    }
+
     /// After a listing: has everything asked about that is not expected yet. A domain that is `changed` has its definition
     /// read at once; those that run come first.
     pub(super) fn want_all(&mut self, changed: &[Uuid]) {
@@ -255,7 +287,7 @@ impl Scheduler {
     pub(super) fn follow(&mut self, event: &Event) {
         for lane in &mut self.background.lanes {
             if (lane.probe.follows)(&event.kind) && lane.probe.every(&self.config).is_some() {
-                lane.want(Subject::Domain(event.domain.uuid), self.now.at, &mut self.domains);
+                lane.wake(Subject::Domain(event.domain.uuid), self.now.at, &mut self.domains);
             }
         }
     }
@@ -303,7 +335,7 @@ impl Scheduler {
 }
 
 fn is_on_demand(probe: &Probe) -> bool {
-    matches!(probe.cadence, crate::probes::Cadence::Demand)
+    matches!(probe.cadence, crate::probes::Cadence::Demand(_))
 }
 
 /// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.

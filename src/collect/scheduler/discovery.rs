@@ -94,8 +94,8 @@ impl Scheduler {
     /// While nothing is read because calls hang, what has not been read is not waited for: that is no reason to know nothing
     /// of all the others. It is read when it can be.
     fn do_without(&mut self) {
-        let mut is_blocked = |probe| self.background.of(probe).is_some_and(|lane| lane.is_blocked());
-        let (definitions, addresses) = (is_blocked(&DEFINITIONS), is_blocked(&ADDRESSES));
+        let mut is_wary = |probe| self.background.of(probe).is_some_and(|lane| lane.is_wary());
+        let (definitions, addresses) = (is_wary(&DEFINITIONS), is_wary(&ADDRESSES));
         if self.discoveries.is_empty() || !(definitions || addresses) {
             return;
         }

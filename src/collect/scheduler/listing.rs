@@ -14,7 +14,7 @@ use crate::collect::run::RunId;
 use crate::collect::summary::{Summary, contradicts};
 use crate::domains::{Arrived, Domain, Listing};
 use crate::libvirt::{LibvirtError, Records};
-use crate::probes::Task;
+use crate::probes::{DEFINITIONS, Subject, Task};
 
 /// Most domains that are named in the log because they may not be read.
 const NAMED: usize = 10;
@@ -33,7 +33,7 @@ impl Scheduler {
             self.follow(&event);
             let uuid = event.domain.uuid;
             if consequences.redefined {
-                self.want_definition(uuid, self.now.at);
+                self.wake(&DEFINITIONS, Subject::Domain(uuid));
             }
             if consequences.moved {
                 self.state_mut(uuid).into_iter().for_each(|state| state.located = None);

@@ -31,11 +31,8 @@ impl Scheduler {
         }
         self.waiting_calls.ended(job);
         let was_stuck = self.stuck.ended(job, &mut self.domains);
-        if let Some((probe, call)) = self.background.ended(job) {
-            if let Some(call) = call {
-                self.background_ended(probe, call, outcome.map(|(outcome, _)| outcome));
-            }
-            return;
+        if let Some((probe, ended)) = self.background.ended(job) {
+            return self.background_ended(probe, ended, outcome.map(|(outcome, _)| outcome));
         }
         self.let_surplus_go(worker);
         if was_stuck {

@@ -11,7 +11,7 @@ use crate::collect::pool::JobId;
 use crate::collect::quarantine::{Cause, find_culprits, verdict};
 use crate::collect::run::RunId;
 use crate::libvirt::{ControlState, StatsGroups};
-use crate::probes::Task;
+use crate::probes::{DEFINITIONS, Subject, Task};
 
 impl Scheduler {
     /// Releases domains that answer again, and those that were only suspected; then plans the run that asked.
@@ -43,7 +43,7 @@ impl Scheduler {
         if released {
             let domain = self.name_of(uuid);
             self.log(Notice::Released { uuid, domain });
-            self.want_definition(uuid, self.now.at);
+            self.wake(&DEFINITIONS, Subject::Domain(uuid));
         }
         released
     }

@@ -84,6 +84,8 @@ const OF_DOMAINS: &[Attribute] = &[
     text("mtu", "libvirt.interface.mtu"),
     text("ovs_port_id", "libvirt.interface.ovs_port_id"),
     text("filter", "libvirt.interface.filter"),
+    text("address", "libvirt.interface.address"),
+    text("address_source", "libvirt.interface.address_source"),
     text("action", "libvirt.event.action"),
     text("operation", "libvirt.job.operation"),
     text("status", "libvirt.status"),

@@ -1,5 +1,6 @@
 //! Families of domains from definitions and events, beside those from their statistics.
 
+mod addresses;
 mod definition;
 mod enum_labels;
 mod events;
@@ -48,6 +49,7 @@ pub fn append(
     let images = TopImages::new(&collection.records());
     definition::fill(&mut filling, &shown, &images, &starts);
     limits::fill(&mut filling, &shown);
+    addresses::fill(&mut filling, &shown);
     events::fill(&mut filling, &shown, &collection.snapshot.counts);
     let families = filling.finish();
     built.families.families.extend(families);

@@ -176,6 +176,8 @@ pub struct Domain {
     pub metadata: Vec<Metadata>,
     /// The job it has, if any.
     pub job: Option<Job>,
+    /// The disks with an I/O error, each with its `virDomainDiskErrorCode`.
+    pub disk_errors: Vec<(String, i32)>,
     /// The interfaces with addresses from DHCP; one per NIC of the template where this is `None`.
     pub interfaces: Option<Vec<Interface>>,
     /// The interfaces in the host's table of neighbours; those from DHCP where this is `None`.
@@ -245,6 +247,7 @@ impl Domain {
             description: None,
             metadata: Vec::new(),
             job: None,
+            disk_errors: Vec::new(),
             interfaces: None,
             neighbours: None,
             agent_interfaces: None,

@@ -166,6 +166,8 @@ procedures! {
     DomainDestroyFlags = 234, "domain_destroy_flags", high;
     /// The counters of one disk, as typed parameters.
     DomainBlockStatsFlags = 243, "domain_block_stats_flags", low;
+    /// The I/O errors of a domain's disks.
+    DomainGetDiskErrors = 263, "domain_get_disk_errors", low;
     /// Title, description or one metadata element of a domain.
     DomainGetMetadata = 265, "domain_get_metadata", low;
     /// Every domain that passes a filter.

@@ -95,6 +95,7 @@ pub(crate) fn may_block(procedure: Procedure) -> bool {
         Procedure::ConnectGetAllDomainStats
             | Procedure::DomainGetJobStats
             | Procedure::DomainGetJobInfo
+            | Procedure::DomainGetDiskErrors
             | Procedure::DomainGetXmlDesc
             | Procedure::DomainMemoryStats
             | Procedure::DomainBlockStats
@@ -260,7 +261,7 @@ impl Call {
             P::DomainShutdown | P::DomainSuspend => self.serve_lifecycle(),
             P::DomainGetControlInfo | P::DomainGetJobStats | P::DomainGetJobInfo => self.serve_monitor(),
             P::DomainBlockStats | P::DomainBlockStatsFlags => self.serve_monitor(),
-            P::DomainInterfaceStats | P::DomainMemoryStats => self.serve_monitor(),
+            P::DomainInterfaceStats | P::DomainMemoryStats | P::DomainGetDiskErrors => self.serve_monitor(),
             P::DomainGetGuestInfo | P::DomainGetTime => self.serve_agent(),
             P::DomainListAllSnapshots | P::DomainListAllCheckpoints => self.serve_tree(),
             P::DomainSnapshotGetXmlDesc | P::DomainCheckpointGetXmlDesc => self.serve_tree(),

@@ -180,6 +180,7 @@ fn the_fake_answers_in_the_shape_of_the_real_one() {
             vec!["domblkstat", guest, "vda"],
             vec!["domblkstat", "--human", guest, "vda"],
             vec!["dommemstat", guest],
+            vec!["domblkerror", guest],
             vec!["guestinfo", guest],
         ];
         if !active {

@@ -78,21 +78,70 @@ fn a_host_probe_that_hangs_costs_no_other() {
     assert_eq!(readings(&mut world).0, 1);
 }
 
+/// How often the probe of jobs has asked about a guest.
+fn asked(world: &World, number: usize) -> usize {
+    let is_it = |task: &Task| matches!(task, Task::Ask(probe, of) if probe.name == JOBS.name && of.domain() == Some(uuid(number)));
+    world.calls.iter().filter(|call| is_it(&call.task)).count()
+}
+
+#[test]
+fn domains_that_hang_keep_no_other_from_being_asked() {
+    // Before they have ever answered, and after.
+    for (hung, first) in [(3, true), (3, false), (7, false)] {
+        let mut world = World::new(20, "");
+        world.scheduler.background.lanes.push(Lane::new(&JOBS));
+        if !first {
+            world.advance(100 * SECOND);
+        }
+        (0..hung).for_each(|number| world.daemon.guest(number).other = Reply::Hangs);
+        world.advance(300 * SECOND);
+        assert_eq!(readings(&mut world).1, 20 - hung, "of those that hang the readings are too old by now");
+        world.calls.clear();
+        world.advance(300 * SECOND);
+        assert!((hung..20).all(|number| asked(&world, number) >= 3), "{hung} {first}");
+        assert!((0..hung).all(|number| asked(&world, number) == 0), "their calls have not returned");
+        assert_eq!(world.scheduler.stats().hung_calls[JOBS.name], hung);
+        (0..hung).for_each(|number| world.daemon.guest(number).other = Reply::Good);
+        world.look_again();
+        world.advance(20 * SECOND);
+        assert_eq!((readings(&mut world).1, world.scheduler.stats().hung_calls[JOBS.name]), (20, 0));
+    }
+}
+
+#[test]
+fn calls_that_hang_are_bounded() {
+    let mut world = world(40);
+    world.advance(100 * SECOND);
+    (0..40).for_each(|number| world.daemon.guest(number).other = Reply::Hangs);
+    world.advance(900 * SECOND);
+    assert_eq!(world.scheduler.stats().hung_calls[JOBS.name], 8, "the daemon has workers for others");
+}
+
+#[test]
+fn domains_that_fail_slowly_hold_up_the_others_less_and_less() {
+    let mut world = World::new(40, "");
+    world.scheduler.background.lanes.push(Lane::new(&JOBS));
+    world.advance(100 * SECOND);
+    (0..30).for_each(|number| world.daemon.guest(number).other = Reply::FailsAfter(4 * SECOND));
+    world.advance(1200 * SECOND);
+    world.calls.clear();
+    world.advance(600 * SECOND);
+    assert!((30..40).all(|number| asked(&world, number) >= 6), "about every minute");
+    assert!((0..30).all(|number| (0..=2).contains(&asked(&world, number))));
+    assert_eq!(readings(&mut world).1, 10);
+    (0..30).for_each(|number| world.daemon.guest(number).other = Reply::Good);
+    world.advance(900 * SECOND);
+    assert_eq!(readings(&mut world).1, 40, "a quarter of an hour later at most");
+}
+
 #[test]
 fn a_domain_probe_that_hangs_costs_its_domain_alone() {
     let mut world = world(5);
     world.daemon.guest(1).other = Reply::Hangs;
     world.calls.clear();
     world.advance(400 * SECOND);
-    let of = |world: &World, number| {
-        world
-            .calls
-            .iter()
-            .filter(|call| matches!(&call.task, Task::Ask(probe, of) if probe.name == JOBS.name && of.domain() == Some(uuid(number))))
-            .count()
-    };
-    assert_eq!(of(&world, 1), 1, "it is not asked again before that call returns");
-    assert!((1..5).filter(|number| *number != 1).all(|number| of(&world, number) > 4));
+    assert_eq!(asked(&world, 1), 1, "it is not asked again before that call returns");
+    assert!((1..5).filter(|number| *number != 1).all(|number| asked(&world, number) > 4));
     assert_eq!((world.scrape().complete(), world.stuck_calls(), readings(&mut world)), (5, 0, (1, 4)));
     world.daemon.guest(1).other = Reply::Good;
     world.look_again();

@@ -36,6 +36,7 @@ pub(super) fn reply(
         Reply::Good => Ok((takes, Ok(without_records(good())))),
         Reply::Hangs => Err(None),
         Reply::Fails(class) => Ok((takes, Err(error(class)))),
+        Reply::FailsAfter(time) => Ok((time, Err(error(ErrorClass::Other(86))))),
     }
 }
 

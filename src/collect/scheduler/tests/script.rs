@@ -35,6 +35,8 @@ pub(super) enum Reply {
     Good,
     Hangs,
     Fails(ErrorClass),
+    /// As a guest agent that says nothing.
+    FailsAfter(Duration),
 }
 
 /// A guest.
@@ -191,6 +193,7 @@ impl Daemon {
                 }
                 Reply::Hangs => Err(None),
                 Reply::Fails(class) => Ok((soon, Err(error(class)))),
+                Reply::FailsAfter(time) => Ok((time, Err(error(ErrorClass::Other(86))))),
             },
             Task::Control(domains) => plain(Outcome::Controlled(self.control_states(domains, now))),
             Task::Stats { domains, request, .. } => self.stats(job, domains, *request, began, now),

@@ -17,6 +17,9 @@ const CONTROL_OCCUPIED: u32 = 2;
 /// `VIR_DOMAIN_JOB_STATS_COMPLETED`.
 const COMPLETED: u32 = 1;
 
+/// `REMOTE_DOMAIN_DISK_ERRORS_MAX`.
+const DISK_ERRORS_MAX: u32 = 256;
+
 /// The parameters of `virDomainBlockStatsFlags` and the keys of bulk statistics that they are.
 const BLOCK_STATS: [(&str, &str); 8] = [
     ("wr_bytes", "wr.bytes"),
@@ -80,6 +83,18 @@ impl Call {
                 for _ in 0..11 {
                     out.u64(0);
                 }
+            }
+            P::DomainGetDiskErrors => {
+                let room = arguments.u32()?;
+                if room > DISK_ERRORS_MAX {
+                    return Err(Failure::rpc(format!("too many disk errors: {room}")));
+                }
+                self.have_job(domain)?;
+                // A client without room is told how much it needs.
+                let errors = if room > 0 { domain.disk_errors.as_slice() } else { &[] };
+                out.count(errors.len());
+                errors.iter().for_each(|(disk, code)| _ = out.string(disk).i32(*code));
+                out.count(domain.disk_errors.len());
             }
             P::DomainBlockStats => {
                 let path = arguments.string()?;

@@ -1,0 +1,114 @@
+//! What is asked beside the collections, against a fake daemon: each subject costs itself alone.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+#[path = "support/scraper.rs"]
+mod scraper;
+
+use std::time::{Duration, Instant};
+
+use domstats_exporter::libvirt::ParamValue;
+use fake_libvirtd::domain::{Interface, Job};
+use fake_libvirtd::params::Value;
+use fake_libvirtd::{Change, FakeLibvirtd, Procedure, Scenario, Template, Times};
+use scraper::{Scrape, Scraper};
+
+/// More than a busy machine takes for anything here.
+const SOON: Duration = Duration::from_secs(60);
+
+fn until(scraper: &Scraper, what: &str, good: impl Fn(&Scrape) -> bool) -> Scrape {
+    let began = Instant::now();
+    loop {
+        let scrape = scraper.scrape();
+        if good(&scrape) {
+            return scrape;
+        }
+        assert!(began.elapsed() < SOON, "{what}: {:?}", scrape.collection.readings);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The names of the guests of which a probe has told something.
+fn told<'s>(scrape: &'s Scrape, probe: &str) -> Vec<&'s str> {
+    let readings = scrape.collection.readings.iter().filter(|reading| reading.probe == probe);
+    let mut names: Vec<&str> =
+        readings.flat_map(|reading| reading.records.domains().map(|record| record.name)).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The texts that a probe has for a key.
+fn texts<'s>(scrape: &'s Scrape, probe: &str, key: &str) -> Vec<&'s str> {
+    let readings = scrape.collection.readings.iter().filter(|reading| reading.probe == probe);
+    let params = readings.flat_map(|reading| reading.records.domains().flat_map(|record| record.params()));
+    let values = params.filter(|param| param.key == key).map(|param| param.value);
+    values.filter_map(|value| if let ParamValue::String(text) = value { Some(text) } else { None }).collect()
+}
+
+#[test]
+fn jobs_that_others_hold_for_long_keep_no_other_guest_from_being_asked() {
+    let scenario = Scenario::builder().domains(20, Template::small()).job_wait(Duration::from_secs(600));
+    let daemon = FakeLibvirtd::start(scenario.build()).unwrap();
+    let names: Vec<String> = (0..20).map(|number| format!("vm-{number}")).collect();
+    let (held, free) = names.split_at(3);
+    held.iter().for_each(|name| daemon.faults().busy_domain(name, Times::Always));
+    let scraper = Scraper::new(&daemon, ", groups: [state, job]");
+    let hung = || scraper.collector.stats().hung_calls.get("job").copied().unwrap_or_default();
+    until(&scraper, "three calls hang", |_| hung() == 3);
+    // Jobs that begin now are found.
+    let job = Job { kind: 1, params: vec![("operation".to_owned(), Value::Int(2))] };
+    for name in free {
+        daemon.domains().update(name, |domain| domain.job = Some(job.clone())).unwrap();
+    }
+    let all = until(&scraper, "the others are asked", |scrape| told(scrape, "job").len() == 17);
+    assert!(told(&all, "job").iter().all(|name| free.iter().any(|free| free == name)));
+    assert_eq!((all.complete(), hung()), (20, 3));
+    // Those that are given up answer at last, and are asked again at once.
+    held.iter().for_each(|name| daemon.faults().free_domain(name));
+    until(&scraper, "the calls return", |_| hung() == 0);
+}
+
+#[test]
+fn a_guest_that_stops_for_a_disk_says_which() {
+    let daemon = scraper::daemon(3);
+    let scraper = Scraper::new(&daemon, ", groups: [state, block]");
+    until(&scraper, "all answer", |scrape| scrape.complete() == 3);
+    daemon.domains().update("vm-1", |domain| domain.disk_errors = vec![("vda".to_owned(), 2)]).unwrap();
+    daemon.domains().change("vm-1", Change::Suspend).unwrap();
+    daemon.domains().change("vm-2", Change::Suspend).unwrap();
+    let shown = until(&scraper, "both are asked", |scrape| told(scrape, "disk_errors") == ["vm-1", "vm-2"]);
+    assert_eq!(texts(&shown, "disk_errors", "block.0.name"), ["vda"]);
+    assert_eq!(texts(&shown, "disk_errors", "block.0.error"), ["nospace"]);
+    // It goes on, and what was is forgotten.
+    daemon.domains().change("vm-1", Change::Resume).unwrap();
+    until(&scraper, "it goes on", |scrape| told(scrape, "disk_errors") == ["vm-2"]);
+    // A paused guest whose QEMU is frozen costs itself alone.
+    daemon.faults().hang_domain("vm-0");
+    daemon.domains().change("vm-0", Change::Suspend).unwrap();
+    let frozen = until(&scraper, "it is found", |scrape| scrape.quarantined() == ["vm-0"]);
+    assert_eq!(frozen.complete(), 2);
+}
+
+#[test]
+fn addresses_that_are_shown_are_kept_current() {
+    let daemon = scraper::daemon(2);
+    let sections = "service_discovery: {refresh_interval: 1s}\ncollection: {deadline: 4s, groups: [state";
+    let calls = || daemon.counters().calls(Procedure::DomainInterfaceAddresses);
+    let without = Scraper::configured(&daemon, &format!("{sections}]}}\n"));
+    until(&without, "all answer", |scrape| scrape.complete() == 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(calls(), 0, "nothing shows them");
+    let scraper = Scraper::configured(&daemon, &format!("{sections}, address]}}\n"));
+    let of = |scrape: &Scrape| -> Vec<String> {
+        let found = scrape.known("vm-1").and_then(|domain| domain.addresses.as_ref()?.as_ref());
+        let interfaces = found.into_iter().flat_map(|found| &found.interfaces);
+        interfaces.flat_map(|interface| &interface.addresses).map(ToString::to_string).collect()
+    };
+    until(&scraper, "they are looked up", |scrape| !of(scrape).is_empty());
+    let interface = Interface {
+        name: "vnet1".to_owned(),
+        hwaddr: "52:54:00:00:00:09".to_owned(),
+        addresses: vec![("192.0.2.9".to_owned(), 24), ("2001:db8::9".to_owned(), 64)],
+    };
+    daemon.domains().update("vm-1", |domain| domain.interfaces = Some(vec![interface])).unwrap();
+    until(&scraper, "another lease is seen", |scrape| of(scrape) == ["192.0.2.9", "2001:db8::9"]);
+}
