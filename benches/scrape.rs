@@ -92,7 +92,8 @@ fn scrape(address: SocketAddr) -> Scraped {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .write_all(
-            b"GET /metrics HTTP/1.1\r\nHost: h\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n",
+            // HTTP/1.0, so that the answer ends with the connection, without chunks.
+            b"GET /metrics HTTP/1.0\r\nHost: h\r\nAccept: application/openmetrics-text\r\n\r\n",
         )
         .unwrap();
     let mut answer = Vec::new();

@@ -34,7 +34,7 @@ use domstats_exporter::config::{self, Config};
 use domstats_exporter::discovery::encode_target_groups;
 use domstats_exporter::domains::{RunState, ScrapeTarget, Snapshot};
 use domstats_exporter::encode::Coding;
-use domstats_exporter::web::{self, Form, Overview, Security, Source};
+use domstats_exporter::web::{self, Content, Form, Overview, Security, Source};
 use fake_libvirtd::domain::{Interface, Metadata};
 use fake_libvirtd::{Change, Domain, FakeLibvirtd, Scenario, Template};
 use serde_json::Value;
@@ -78,7 +78,7 @@ impl Source for HandMade {
 
     async fn collect(&self, _: Duration, _: Selection) {}
 
-    async fn render(&self, (): (), _: Form) -> Result<Bytes, Fault> {
+    async fn render(&self, (): (), _: Form) -> Result<Content, Fault> {
         Err(Fault("only targets are served here".to_owned()))
     }
 

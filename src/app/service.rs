@@ -16,15 +16,17 @@ use crate::app::status::last_push;
 use crate::collect::Selection;
 use crate::config::Config;
 use crate::discovery::{self, TargetsError};
-use crate::encode::Coding;
+use crate::encode::{Coding, Exposition};
 use crate::errors::one_line;
 use crate::files::FileThread;
 use crate::libvirt::LibvirtError;
 use crate::log::LogSwitch;
 use crate::push::otlp::Otlp;
 use crate::push::{self, Batch, Pusher, Settings};
-use crate::web::{self, Form, Overview, Security};
+use crate::web::{self, Content, Form, Overview, Security};
 
+/// An exposition of at most this many bytes is one body, with a length.
+const SMALL: usize = 1 << 20;
 /// How long a reload may take to read all files.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
@@ -128,17 +130,20 @@ impl web::Source for Service {
         self.exporter.collect(Some(within), selection).await
     }
 
-    async fn render(&self, collected: Collected, form: Form) -> Result<Bytes, ServiceError> {
+    async fn render(&self, collected: Collected, form: Form) -> Result<Content, ServiceError> {
         let exporter = Arc::clone(&self.exporter);
         let wanted = Wanted { collected, form };
         let render = move |Wanted { collected, form: Form { format, coding, naming } }: Wanted| {
             let families = exporter.exposition(&collected, format, naming);
             // Records, families and body together would be too much on a large host.
             drop(collected);
-            let body = format.encode(&families);
-            drop(families);
-            let body = coding.apply(body);
-            body.map(Bytes::from).map_err(|source| RenderError::NotCompressed { source: Arc::new(source) })
+            let exposition = Exposition::new(format, families);
+            if coding == Coding::Identity && exposition.estimate() > SMALL {
+                return Ok(Content::Pieces(Arc::new(exposition)));
+            }
+            let body = exposition.compress(coding);
+            let failed = |source| RenderError::NotCompressed { source: Arc::new(source) };
+            body.map(|body| Content::Whole(body.into())).map_err(failed)
         };
         Ok(self.bodies.body(wanted, render).await?)
     }

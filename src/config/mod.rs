@@ -254,7 +254,7 @@ pub struct Web {
     /// How many scrapes are answered at a time; 0 is no limit.
     #[serde(deserialize_with = "count::zero_up_to::<_, MAX_REQUESTS>")]
     pub max_requests: usize,
-    /// How many bytes the answers on their way to clients may have; 0 is no limit.
+    /// How many bytes of memory the answers on their way to clients may have; 0 is no limit.
     pub max_response_bytes: usize,
     /// Whether `POST /-/reload` reloads the configuration.
     pub enable_lifecycle: bool,

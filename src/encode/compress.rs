@@ -38,17 +38,26 @@ impl Coding {
     /// # Errors
     /// If memory runs out within a C library.
     pub fn apply(self, body: Vec<u8>) -> io::Result<Vec<u8>> {
+        if self == Self::Identity { Ok(body) } else { self.apply_to([body]) }
+    }
+
+    /// Likewise for a body in pieces, of which one is there at a time.
+    pub(super) fn apply_to(self, pieces: impl IntoIterator<Item = Vec<u8>>) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
         match self {
-            Self::Identity => Ok(body),
+            Self::Identity => pieces.into_iter().for_each(|piece| out.extend(piece)),
             Self::Gzip => {
-                // Expositions shrink to about a fifth.
-                let out = Vec::with_capacity(body.len() / 5);
-                let mut encoder = GzEncoder::new(out, Compression::new(GZIP_LEVEL));
-                encoder.write_all(&body)?;
-                encoder.finish()
+                let mut encoder = GzEncoder::new(&mut out, Compression::new(GZIP_LEVEL));
+                pieces.into_iter().try_for_each(|piece| encoder.write_all(&piece))?;
+                encoder.finish()?;
             }
-            Self::Zstd => zstd::bulk::compress(&body, ZSTD_LEVEL),
+            Self::Zstd => {
+                let mut encoder = zstd::Encoder::new(&mut out, ZSTD_LEVEL)?;
+                pieces.into_iter().try_for_each(|piece| encoder.write_all(&piece))?;
+                encoder.finish()?;
+            }
         }
+        Ok(out)
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::metrics::{LabelSet, LabelTable};
 
 /// Every label set as it stands between the braces.
+#[derive(Debug)]
 pub(super) struct Rendered {
     text: String,
     sets: Vec<Range<usize>>,
@@ -31,6 +32,11 @@ impl Rendered {
             self.text.push('"');
         }
         self.sets.push(start..self.text.len());
+    }
+
+    /// How many bytes of memory it fills.
+    pub(super) fn memory(&self) -> usize {
+        self.text.len() + self.sets.len() * size_of::<Range<usize>>()
     }
 
     /// `a="1",b="2"`, escaped; empty for the empty set.

@@ -5,10 +5,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::labels::Rendered;
 use crate::metrics::{Families, Family, Histogram, LabelSet, Value};
 
-/// All samples of a family; with `created`, when each that only grows began.
-pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Families, family: &Family, created: bool) {
+/// The samples of a family from that at `first` on, until there are `enough` bytes; with `created`, when each that only grows
+/// began. Gives the position of the next sample.
+pub(super) fn write_samples(
+    out: &mut String,
+    labels: &Rendered,
+    families: &Families,
+    family: &Family,
+    created: bool,
+    first: usize,
+    enough: usize,
+) -> usize {
     let (full, name) = (&*family.meta.name, family.meta.family_name());
-    for (position, sample) in family.samples.iter().enumerate() {
+    for (position, sample) in family.samples.iter().enumerate().skip(first) {
         let sets = families.labels_of(sample);
         match sample.value {
             Value::Histogram(number) => write_histogram(out, labels, sets, name, &families.histograms[number]),
@@ -17,7 +26,11 @@ pub(super) fn write_samples(out: &mut String, labels: &Rendered, families: &Fami
         if created && let Some(start) = families.known_start_of(family, position) {
             write_created(out, labels, sets, name, start);
         }
+        if out.len() >= enough {
+            return position + 1;
+        }
     }
+    family.samples.len()
 }
 
 /// One sample that is not a histogram; `bound` is the upper bound of a bucket.

@@ -1,6 +1,7 @@
 //! Families to bytes: one file a format, no decisions.
 
 mod compress;
+mod exposition;
 mod labels;
 mod line;
 mod openmetrics;
@@ -13,10 +14,8 @@ mod wire;
 use crate::metrics::Families;
 
 pub use compress::Coding;
+pub use exposition::{Exposition, Position};
 pub use params::encode_params;
-
-/// More than a series takes in the text formats where domains and devices have ordinary names.
-const SERIES_BYTES: usize = 128;
 
 /// A format of the exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,10 +54,6 @@ impl Format {
     /// Writes the exposition of `families`. The same families always give the same bytes.
     #[must_use]
     pub fn encode(self, families: &Families) -> Vec<u8> {
-        match self {
-            Self::OpenMetrics => openmetrics::encode(families).into_bytes(),
-            Self::Text => text::encode(families).into_bytes(),
-            Self::Protobuf => protobuf::encode(families),
-        }
+        exposition::encode(self, families)
     }
 }

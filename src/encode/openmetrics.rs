@@ -11,24 +11,16 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::Rendered;
-use super::line::write_samples;
-use crate::metrics::{Families, Kind, Meta};
+use crate::metrics::{Kind, Meta};
 
-pub(super) fn encode(families: &Families) -> String {
-    let labels = Rendered::new(&families.labels);
-    let mut out = String::with_capacity(families.series() * super::SERIES_BYTES);
-    for family in &families.families {
-        describe(&mut out, &family.meta);
-        write_samples(&mut out, &labels, families, family, families.openmetrics_created);
-    }
-    let ended = text::encode_eof(&mut out);
+/// The mark of the end, without which an exposition is not whole.
+pub(super) fn write_end(out: &mut String) {
+    let ended = text::encode_eof(out);
     debug_assert!(ended.is_ok());
-    out
 }
 
 /// HELP, TYPE and UNIT.
-fn describe(out: &mut String, meta: &Arc<Meta>) {
+pub(super) fn describe(out: &mut String, meta: &Arc<Meta>) {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Description(Arc::clone(meta))));
     // Writing to a String cannot fail, and the collector returns no error of its own.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::line::write_bound;
 use super::wire;
-use crate::metrics::{Families, Histogram, Kind, LabelSet, LabelTable, Meta, Value, float};
+use crate::metrics::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Value, float};
 
 /// The fields of `MetricFamily`.
 mod family {
@@ -58,17 +58,25 @@ impl Field {
     }
 }
 
-pub(super) fn encode(families: &Families) -> Vec<u8> {
-    let labels = Blocks::new(&families.labels);
-    let mut out = Vec::with_capacity(families.series() * super::SERIES_BYTES);
-    let (mut metrics, mut buckets, mut value, mut start) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for family in &families.families {
+/// Writes families, and keeps its buffers from one to the next.
+#[derive(Default)]
+pub(super) struct Writer {
+    metrics: Vec<u8>,
+    buckets: Vec<u8>,
+    value: Vec<u8>,
+    start: Vec<u8>,
+}
+
+impl Writer {
+    /// Writes the messages of a family.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, labels: &Blocks, families: &Families, family: &Family) {
+        let Self { metrics, buckets, value, start } = self;
         metrics.clear();
         buckets.clear();
         for (position, sample) in family.samples.iter().enumerate() {
             start.clear();
             if let Some(at) = families.known_start_of(family, position) {
-                write_timestamp(&mut start, at);
+                write_timestamp(start, at);
             }
             let of_sample = families.labels_of(sample).map(|set| labels.get(set));
             value.clear();
@@ -76,24 +84,23 @@ pub(super) fn encode(families: &Families) -> Vec<u8> {
                 Value::Histogram(number) => {
                     let histogram = &families.histograms[number];
                     let Some(sum) = histogram.sum else {
-                        write_buckets(&mut buckets, histogram, of_sample, &start);
+                        write_buckets(buckets, histogram, of_sample, start);
                         continue;
                     };
-                    write_histogram(&mut value, histogram, sum, &start);
+                    write_histogram(value, histogram, sum, start);
                 }
-                number => write_number(&mut value, Field::of(family.meta.kind), float(number), &start),
+                number => write_number(value, Field::of(family.meta.kind), float(number), start),
             }
-            write_metric(&mut metrics, [of_sample[0], of_sample[1], &value]);
+            write_metric(metrics, [of_sample[0], of_sample[1], value]);
         }
         let Meta { name, kind, .. } = &*family.meta;
         if !metrics.is_empty() {
-            write_family(&mut out, &family.meta, name, Field::of(*kind), &metrics);
+            write_family(out, &family.meta, name, Field::of(*kind), metrics);
         }
         if !buckets.is_empty() {
-            write_family(&mut out, &family.meta, &format!("{name}_bucket"), Field::Counter, &buckets);
+            write_family(out, &family.meta, &format!("{name}_bucket"), Field::Counter, buckets);
         }
     }
-    out
 }
 
 /// A `MetricFamily` around its metrics.
@@ -120,13 +127,14 @@ fn write_metric(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
 }
 
 /// Every label set as the `LabelPair`s of a `Metric`, encoded once.
-struct Blocks {
+#[derive(Debug)]
+pub(super) struct Blocks {
     bytes: Vec<u8>,
     sets: Vec<Range<usize>>,
 }
 
 impl Blocks {
-    fn new(labels: &LabelTable) -> Self {
+    pub(super) fn new(labels: &LabelTable) -> Self {
         let mut bytes = Vec::new();
         let encode = |set| {
             let start = bytes.len();
@@ -135,6 +143,11 @@ impl Blocks {
         };
         let sets = labels.sets().map(encode).collect();
         Self { bytes, sets }
+    }
+
+    /// How many bytes of memory it fills.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.len() + self.sets.len() * size_of::<Range<usize>>()
     }
 
     fn get(&self, set: LabelSet) -> &[u8] {

@@ -175,6 +175,19 @@ impl Families {
         if family.is_total() { self.start_of(family, position)?.known() } else { None }
     }
 
+    /// How many bytes of memory they fill, those that grow with the domains.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let of = |family: &Family| {
+            family.samples.len() * size_of::<Sample>() + family.starts.len() * size_of::<(usize, Start)>()
+        };
+        let of_histogram =
+            |histogram: &Histogram| size_of::<Histogram>() + histogram.buckets.len() * size_of::<(f64, u64)>();
+        self.families.iter().map(of).sum::<usize>()
+            + self.histograms.iter().map(of_histogram).sum::<usize>()
+            + self.labels.memory()
+    }
+
     /// How many series the exposition has: one for each sample; for a histogram its buckets, and sum and count if there is
     /// a sum.
     #[must_use]

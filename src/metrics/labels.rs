@@ -72,6 +72,11 @@ impl LabelTable {
         (start, self.sets[index])
     }
 
+    /// How many bytes of memory it fills.
+    pub(super) fn memory(&self) -> usize {
+        self.text.len() + self.pairs.len() * size_of::<[usize; 3]>() + self.sets.len() * size_of::<usize>()
+    }
+
     /// How many sets there are, the empty one included.
     #[must_use]
     pub fn len(&self) -> usize {

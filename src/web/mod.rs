@@ -7,6 +7,7 @@
 
 mod alive;
 mod auth;
+mod body;
 mod client_certificates;
 mod coding;
 mod connections;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use alive::{Answer, answers, ask};
+pub use body::Content;
 pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
 pub use listen::{Listener, WebError, bind, try_address};
 pub use negotiate::{Negotiated, negotiate};
@@ -72,8 +74,11 @@ pub trait Source: Send + Sync + 'static {
     fn collect(&self, within: Duration, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
 
     /// The exposition of what was collected. An error becomes a 500.
-    fn render(&self, collected: Self::Collected, form: Form)
-    -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+    fn render(
+        &self,
+        collected: Self::Collected,
+        form: Form,
+    ) -> impl Future<Output = Result<Content, Self::Error>> + Send;
 
     /// The guests as targets, in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. `timeout` is how
     /// long the client will wait, if it says so. A client that hangs up does not end it.

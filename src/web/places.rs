@@ -4,14 +4,17 @@
 //! run out, an answer that its client does not read makes room first, then the oldest of the peer that has more than the newcomer.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
+use super::body::{Body, Content};
 use super::connections::Connection;
 use super::limits::Peer;
+use crate::encode::Position;
 
 /// An answer has this time before it may have to make room.
 const LEAST_TIME: Duration = Duration::from_millis(300);
@@ -34,14 +37,14 @@ struct Taken {
     number: u64,
     peer: Peer,
     connection: Arc<Connection>,
-    body: Option<Body>,
+    body: Option<Held>,
     /// Whether a body is there that has found no room.
     waits: bool,
 }
 
-/// A body on its way. Several may be the same bytes, which then count once.
+/// What a body on its way has of memory. Several may be the same, which then count once.
 #[derive(Debug, Clone, Copy)]
-struct Body {
+struct Held {
     address: usize,
     bytes: usize,
     since: Instant,
@@ -54,15 +57,27 @@ pub(super) struct Place {
     number: u64,
 }
 
-/// A body that has its place as long as any part of it is kept.
-struct Placed<F: FnOnce(Duration)> {
-    body: Bytes,
+/// A body has its place as long as any part of it is kept.
+pub(super) struct Placed {
     since: Instant,
-    gone: Option<F>,
+    gone: Option<Box<dyn FnOnce(Duration) + Send + Sync>>,
     _place: Place,
 }
 
-impl<F: FnOnce(Duration)> Drop for Placed<F> {
+impl fmt::Debug for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placed").field("since", &self.since).finish_non_exhaustive()
+    }
+}
+
+impl Placed {
+    /// A part of the body.
+    pub(super) fn keep(self: &Arc<Self>, part: Bytes) -> Bytes {
+        Bytes::from_owner(Part { bytes: part, _placed: Arc::clone(self) })
+    }
+}
+
+impl Drop for Placed {
     fn drop(&mut self) {
         if let Some(gone) = self.gone.take() {
             gone(self.since.elapsed());
@@ -70,9 +85,14 @@ impl<F: FnOnce(Duration)> Drop for Placed<F> {
     }
 }
 
-impl<F: FnOnce(Duration)> AsRef<[u8]> for Placed<F> {
+struct Part {
+    bytes: Bytes,
+    _placed: Arc<Placed>,
+}
+
+impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        &self.bytes
     }
 }
 
@@ -112,10 +132,10 @@ impl State {
     }
 
     /// The bytes of all bodies, and of one more.
-    fn bytes_with(&self, more: &Bytes) -> usize {
-        let mut seen = HashSet::from([more.as_ptr().addr()]);
+    fn bytes_with(&self, more: &Held) -> usize {
+        let mut seen = HashSet::from([more.address]);
         let others = self.taken.iter().filter_map(|taken| taken.body).filter(|body| seen.insert(body.address));
-        more.len() + others.map(|body| body.bytes).sum::<usize>()
+        more.bytes + others.map(|body| body.bytes).sum::<usize>()
     }
 
     /// Ends an answer to make room for `peer`, who has `own` and wants `more`. `have` says what each peer has.
@@ -137,47 +157,52 @@ impl State {
 }
 
 impl Place {
-    /// The bytes of `body`, which keep the place until the last of them is dropped, when `gone` is told how long that took;
-    /// `None` if the bodies on their way would have more than `limit` bytes (0 is no limit) for some time. One alone may have
-    /// more.
+    /// The body of `content`, which keeps the place until the last of its bytes is dropped, when `gone` is told how long that
+    /// took; `None` if the bodies on their way would have more than `limit` bytes of memory (0 is no limit) for some time. One
+    /// alone may have more.
     pub(super) async fn hold(
         self,
-        body: Bytes,
+        content: Content,
         limit: usize,
-        gone: impl FnOnce(Duration) + Send + 'static,
-    ) -> Option<Bytes> {
+        gone: impl FnOnce(Duration) + Send + Sync + 'static,
+    ) -> Option<Body> {
         let asked = Instant::now();
-        while !self.reserve(&body, limit) {
+        while !self.reserve(&content, limit) {
             if asked.elapsed() >= ROOM_TIME {
                 return None;
             }
             sleep(PAUSE).await;
         }
-        Some(self.keep(body, gone))
+        Some(self.keep(content, gone))
     }
 
-    fn keep(self, body: Bytes, gone: impl FnOnce(Duration) + Send + 'static) -> Bytes {
-        Bytes::from_owner(Placed { body, since: Instant::now(), gone: Some(gone), _place: self })
+    fn keep(self, content: Content, gone: impl FnOnce(Duration) + Send + Sync + 'static) -> Body {
+        let placed = Arc::new(Placed { since: Instant::now(), gone: Some(Box::new(gone)), _place: self });
+        match content {
+            Content::Whole(bytes) => Body::Whole(placed.keep(bytes)),
+            Content::Pieces(exposition) => Body::Pieces { exposition, at: Position::default(), placed },
+        }
     }
 
-    /// Whether there is room for `body`, which it has from then on.
-    fn reserve(&self, body: &Bytes, limit: usize) -> bool {
+    /// Whether there is room for `content`, which it has from then on.
+    fn reserve(&self, content: &Content, limit: usize) -> bool {
+        let (address, bytes) = content.memory();
+        let held = Held { address, bytes, since: Instant::now() };
         let mut state = self.places.state();
         let Some(peer) = state.taken.iter().find(|taken| taken.number == self.number).map(|taken| taken.peer) else {
             return false;
         };
-        while limit != 0 && state.bytes_with(body) > limit.max(body.len()) {
+        while limit != 0 && state.bytes_with(&held) > limit.max(held.bytes) {
             let bytes = state.by_peer(|taken| taken.body.map_or(0, |body| body.bytes));
             let of = |peer: &Peer| bytes.get(peer).copied().unwrap_or_default();
             let own = of(&peer);
             // Room that can be made is for the peer that has least of it.
             let yields = state.taken.iter().any(|other| other.waits && of(&other.peer) < own);
-            if yields || state.evict(peer, (own, body.len()), &bytes).is_none() {
+            if yields || state.evict(peer, (own, held.bytes), &bytes).is_none() {
                 state.own(self.number, |taken| taken.waits = true);
                 return false;
             }
         }
-        let held = Body { address: body.as_ptr().addr(), bytes: body.len(), since: Instant::now() };
         state.own(self.number, |taken| (taken.body, taken.waits) = (Some(held), false));
         true
     }
@@ -209,12 +234,12 @@ mod tests {
     }
 
     /// A body in its place, if there is room for it now.
-    fn keep(place: Place, body: Bytes, limit: usize) -> Option<Bytes> {
-        place.reserve(&body, limit).then(|| place.keep(body, |_| {}))
+    fn keep(place: Place, content: Content, limit: usize) -> Option<Body> {
+        place.reserve(&content, limit).then(|| place.keep(content, |_| {}))
     }
 
-    fn body(bytes: usize) -> Bytes {
-        vec![b'x'; bytes].into()
+    fn body(bytes: usize) -> Content {
+        Content::Whole(vec![b'x'; bytes].into())
     }
 
     #[tokio::test(start_paused = true)]
@@ -234,7 +259,7 @@ mod tests {
     async fn the_place_belongs_to_the_body_until_its_last_byte_is_gone() {
         let places = Arc::new(Places::default());
         let enter = || places.enter(1, peer("192.0.2.1"), &connection());
-        let mut held = keep(enter().expect("a place"), body(100), 0).expect("room");
+        let Some(Body::Whole(mut held)) = keep(enter().expect("a place"), body(100), 0) else { panic!("no room") };
         let last = held.split_off(99);
         drop(held);
         assert!(enter().is_none());
@@ -246,7 +271,7 @@ mod tests {
     async fn bodies_have_a_budget_and_shared_ones_count_once() {
         let places = Arc::new(Places::default());
         let enter = |from: &str| places.enter(0, peer(from), &connection()).expect("a place");
-        let hold = |from: &str, body: &Bytes| keep(enter(from), body.clone(), 1000);
+        let hold = |from: &str, body: &Content| keep(enter(from), body.clone(), 1000);
         let shared = body(600);
         let held: Vec<_> = (0..20).map(|_| hold("192.0.2.1", &shared).expect("the same bytes")).collect();
         assert!(hold("192.0.2.1", &body(600)).is_none() && hold("192.0.2.1", &body(5000)).is_none());

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::alive;
 use super::auth::Admission;
+use super::body::{Body, Content};
 use super::coding::negotiate_coding;
 use super::connections::Connection;
 use super::landing;
@@ -41,7 +41,7 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-u
 /// How long a request waits for its turn if the client does not say how long it will.
 const TURN_TIME: Duration = Duration::from_secs(10);
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Body>;
 
 /// Who asks, on which connection.
 #[derive(Debug, Clone)]
@@ -202,7 +202,7 @@ impl<S: Source> Site<S> {
                 let paces = Arc::clone(&self.paces);
                 let held = place.hold(body, config.web.max_response_bytes, move |time| paces.sent(number, time)).await;
                 let Some(body) = held else { return too_large(config) };
-                let answer = coded(answer(StatusCode::OK, &negotiated.content_type(), body), coding);
+                let answer = coded(with_body(StatusCode::OK, &negotiated.content_type(), body), coding);
                 with_header(answer, header::VARY, "Accept, Accept-Encoding")
             }
             Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
@@ -219,9 +219,9 @@ impl<S: Source> Site<S> {
         let source = Arc::clone(&self.source);
         match turn.keep(async move { source.target_groups(coding, left).await }).await {
             Ok(body) => {
-                let held = place.hold(body, config.web.max_response_bytes, |_| {}).await;
+                let held = place.hold(Content::Whole(body), config.web.max_response_bytes, |_| {}).await;
                 let Some(body) = held else { return too_large(config) };
-                let answer = coded(answer(StatusCode::OK, JSON, body), coding);
+                let answer = coded(with_body(StatusCode::OK, JSON, body), coding);
                 with_header(answer, header::VARY, "Accept-Encoding")
             }
             // Prometheus keeps the list that it has.
@@ -322,8 +322,12 @@ fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
 }
 
-fn answer(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(body.into()));
+fn answer(status: StatusCode, content_type: &str, text: impl Into<Bytes>) -> Answer {
+    with_body(status, content_type, text.into().into())
+}
+
+fn with_body(status: StatusCode, content_type: &str, body: Body) -> Answer {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);

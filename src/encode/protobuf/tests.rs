@@ -6,7 +6,8 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
-use crate::metrics::{Family, Origin, Sample, Started, Subject, Unit};
+use crate::encode::Format;
+use crate::metrics::{Origin, Sample, Started, Subject, Unit};
 
 #[derive(Clone, PartialEq, Message)]
 struct MetricFamily {
@@ -129,7 +130,7 @@ fn each_kind_is_its_message() {
         family("g_total", Kind::Counter, Unit::None, Sample { subject: unknown, ..sample(Value::Unsigned(1)) }),
     ];
     families.families[5].origin = Origin::Exporter;
-    let bytes = encode(&families);
+    let bytes = Format::Protobuf.encode(&families);
     let mut rest = &*bytes;
     let mut read = Vec::new();
     while !rest.is_empty() {
@@ -190,13 +191,13 @@ fn a_histogram_without_a_sum_has_the_series_of_the_text_formats() {
     let mut family = family("e_seconds", Kind::Histogram, Unit::Seconds, sample(vda, 0));
     family.samples.push(sample(vdb, 1));
     families.families = vec![family];
-    let bytes = encode(&families);
+    let bytes = Format::Protobuf.encode(&families);
     let (mut rest, mut read) = (&*bytes, Vec::new());
     while !rest.is_empty() {
         read.push(MetricFamily::decode_length_delimited(&mut rest).expect("a family"));
     }
     let mut found: Vec<String> = read.iter().flat_map(series).collect();
-    let text = super::super::text::encode(&families);
+    let text = String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let mut expected: Vec<String> = lines.map(|line| line.rsplit_once(' ').expect("a value").0.to_owned()).collect();
     found.sort();

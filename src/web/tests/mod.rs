@@ -71,9 +71,9 @@ impl Source for Fake {
         self.permits.acquire().await.expect("never closed").forget();
     }
 
-    async fn render(&self, (): (), form: Form) -> Result<Bytes, Fault> {
+    async fn render(&self, (): (), form: Form) -> Result<Content, Fault> {
         self.rendered.lock().expect("not poisoned").push(form);
-        self.body.clone()
+        self.body.clone().map(Content::Whole)
     }
 
     async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, Fault> {
