@@ -118,18 +118,23 @@ impl HostFiles {
         }
     }
 
-    /// Compares what libvirt reports of `groups` with the files; if they agree, these are believed from now on.
-    pub fn compare(&self, record: &DomainRecord<'_>, groups: StatsGroups, before: &Before) {
+    /// Compares what libvirt reports of `groups` with the files; if they agree, these are believed from now on. Whether
+    /// they agree, and the files have no halt polling times.
+    pub fn compare(&self, record: &DomainRecord<'_>, groups: StatsGroups, before: &Before) -> bool {
         let guest = self.guest(record.uuid);
         let mut guest = lock(&guest);
-        let Some(qemu) = guest.qemu.as_mut().filter(|_| record.is_active()) else { return };
+        let Some(qemu) = guest.qemu.as_mut().filter(|_| record.is_active()) else { return false };
         match qemu.read().and_then(|after| agreement::compare(record, groups, &before.0, &after)) {
             Ok(constants) => {
                 guest.id = record.id;
                 guest.agreed = groups;
                 guest.constants = constants;
+                guest.qemu.as_ref().and_then(Qemu::halt_poll).is_none()
             }
-            Err(doubt) => self.doubted(record.uuid, &mut guest, &doubt),
+            Err(doubt) => {
+                self.doubted(record.uuid, &mut guest, &doubt);
+                false
+            }
         }
     }
 

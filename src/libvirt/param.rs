@@ -71,6 +71,9 @@ pub struct DomainRecord<'a> {
     pub elsewhere: StatsGroups,
     /// Groups that were to come from there and did not.
     pub unread: StatsGroups,
+    /// Groups that libvirt was asked for to compare them with the host's files, from which later records have them: without
+    /// what comes from KVM.
+    pub compared: StatsGroups,
     records: &'a Records,
     first: usize,
     end: usize,
@@ -108,6 +111,7 @@ struct Domain {
     id: Option<u32>,
     elsewhere: StatsGroups,
     unread: StatsGroups,
+    compared: StatsGroups,
     first: usize,
 }
 
@@ -140,8 +144,8 @@ impl Records {
     /// Starts the next domain; parameters pushed from here on are its own.
     pub fn push_domain(&mut self, name: &str, uuid: Uuid, id: Option<u32>) {
         let name = self.push_text(name);
-        let (elsewhere, unread) = (StatsGroups::NONE, StatsGroups::NONE);
-        self.domains.push(Domain { name, uuid, id, elsewhere, unread, first: self.params.len() });
+        let [elsewhere, unread, compared] = [StatsGroups::NONE; 3];
+        self.domains.push(Domain { name, uuid, id, elsewhere, unread, compared, first: self.params.len() });
     }
 
     /// Notes whether these groups of the domain started last, which were not part of the reply, have come from elsewhere.
@@ -150,6 +154,11 @@ impl Records {
             let noted = if came { &mut domain.elsewhere } else { &mut domain.unread };
             *noted |= groups;
         }
+    }
+
+    /// Notes that these groups of the domain at `index` agreed with the host's files, which do not have what comes from KVM.
+    pub fn note_compared(&mut self, index: usize, groups: StatsGroups) {
+        self.domains.get_mut(index).into_iter().for_each(|domain| domain.compared |= groups);
     }
 
     /// Starts the next object that is no domain: the host, which has neither name nor UUID, or one of its objects.
@@ -208,6 +217,7 @@ impl Records {
             id: domain.id,
             elsewhere: domain.elsewhere,
             unread: domain.unread,
+            compared: domain.compared,
             records: self,
             first: domain.first,
             end,

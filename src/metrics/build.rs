@@ -208,7 +208,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         if indexed.subject != self.kind {
             return self.add_unmapped(param);
         }
-        if !indexed.enabled || (indexed.active_only && !domain.is_active()) {
+        if !indexed.enabled || (indexed.active_only && !domain.is_active()) || is_shown_once(domain, indexed, param) {
             return;
         }
         self.add_value(row, part, indexed, labels, found, param);
@@ -382,6 +382,14 @@ impl<'a, 'r> Builder<'a, 'r> {
             duplicates: self.duplicates,
         }
     }
+}
+
+/// Whether no later record of the domain has such a value, since it comes from the host's files.
+fn is_shown_once(domain: &DomainRecord<'_>, indexed: &IndexedRow, param: Param<'_>) -> bool {
+    let from_kvm = || indexed.group.info().monitor.as_ref().filter(|monitor| monitor.from_kvm);
+    !domain.compared.is_empty()
+        && domain.compared.contains(indexed.group.stats())
+        && from_kvm().is_some_and(|monitor| monitor.answers.matches(param.key))
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(super) fn fetch(
         add_pressure(uuid, id, records);
     })?;
     fetch_due(session, &by_libvirt, request, intervals, &mut records, add_pressure)?;
-    compare(session, &compared, from_host, &records);
+    compare(session, &compared, request, from_host, &mut records);
     if records.len() < domains.len() {
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
         let vanished = domains.iter().filter(|uuid| !answered.contains(uuid));
@@ -106,13 +106,27 @@ fn fetch_of(
     Ok(())
 }
 
-fn compare(session: &Session, compared: &[(Uuid, Before)], groups: StatsGroups, records: &Records) {
+/// Compares what libvirt reports of some domains with the host's files. What these will not have is noted: it would be shown once
+/// and never again.
+fn compare(
+    session: &Session,
+    compared: &[(Uuid, Before)],
+    request: StatsRequest,
+    groups: StatsGroups,
+    records: &mut Records,
+) {
     if compared.is_empty() {
         return;
     }
-    for record in records.domains() {
+    for index in 0..records.len() {
+        let record = records.domain(index);
         if let Some((_, before)) = compared.iter().find(|(uuid, _)| *uuid == record.uuid) {
-            session.shared.host.compare(&record, groups, before);
+            let is_unpolled = session.shared.host.compare(&record, groups, before);
+            // libvirt's records of vCPUs have the times that each has polled.
+            let has_vcpus = request.groups.without(groups).contains(StatsGroups::VCPU);
+            if is_unpolled && !has_vcpus {
+                records.note_compared(index, groups);
+            }
         }
     }
 }

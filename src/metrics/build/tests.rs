@@ -34,3 +34,21 @@ fn a_domain_that_was_renamed_between_two_calls_counts_once() {
     let names: Vec<_> = family.samples.iter().filter_map(label).collect();
     assert_eq!(names, ["a", "b"]);
 }
+
+#[test]
+fn what_kvm_tells_in_a_comparison_alone_is_not_shown() {
+    let mut records = Records::default();
+    for (name, uuid) in [("compared", 1), ("by-libvirt", 2)] {
+        records.push_domain(name, Uuid::from_u128(uuid), Some(1));
+        records.push("cpu.time", ParamValue::ULLong(5));
+        records.push("cpu.haltpoll.success.time", ParamValue::ULLong(2));
+    }
+    records.note_compared(0, crate::libvirt::StatsGroups::CPU_TOTAL);
+    let families = FamilyBuilder::new(&Config::default()).build(&[&records]).families;
+    let count = |name: &str| {
+        let family = families.families.iter().find(|family| family.meta.name == name);
+        family.map_or(0, |family| family.samples.len())
+    };
+    let polled = "libvirt_domain_cpu_haltpoll_success_seconds_total";
+    assert_eq!([count("libvirt_domain_cpu_time_seconds_total"), count(polled)], [2, 1]);
+}
