@@ -10,7 +10,7 @@
 #                sparse  vCPUs 0 and 2 of 4; three NICs of which only the second has a host device
 #                timed   I/O threads, timed statistics and a latency histogram (libvirt 11.10 and 12.1), title, metadata, perf events,
 #                a write threshold, a measured dirty rate
-#                mover   nothing that another libvirtd of the machine could not take over
+#                mover   nothing that another libvirtd of the machine could not take over; likewise mover2 and so on
 #                odd     shut off, with quotes, spaces, markup and UTF-8 in its name; brackets, comma and UTF-8 in that of:
 #                odd2    the same, running
 #                linux   a Linux that can be told what to do (see linux-init.sh): two of four vCPUs, room for more memory, a qcow2 disk,
@@ -108,7 +108,7 @@ for guest in "$@"; do
       kind=qemu define "<vcpu>2</vcpu>" "$(disk vda "$disk0" raw) $(nic tcg 0)"
       lab_virsh "$dir" start "$name" >/dev/null
       ;;
-    mover)
+    mover*)
       boot_disk "$disk0" 8
       define "<vcpu>1</vcpu>" "$(disk vda "$disk0" raw) $(user_nic)"
       lab_virsh "$dir" start "$name" >/dev/null
