@@ -6,5 +6,5 @@
 folder=$1 target=${2:-}
 mkdir -p "$folder"
 release/build.sh ${target:+"$target"} >/dev/null
-cargo run --quiet --locked --example manual -- target/manual
+manual
 cargo deb --locked --quiet --no-build --dbgsym --fast ${target:+--target "$target"} --output "$folder/"

@@ -14,5 +14,7 @@ export SOURCE_DATE_EPOCH
 # The commit, for libvirt_exporter_build_info.
 DOMSTATS_EXPORTER_REVISION=${DOMSTATS_EXPORTER_REVISION:-$(git describe --always --abbrev=40 --exclude='*' --dirty=-modified 2>/dev/null || true)}
 export DOMSTATS_EXPORTER_REVISION
+# The manual pages, completions, pages of the documentation and licences in target/manual, and nothing of an earlier commit there.
+manual() { rm -rf target/manual; cargo run --quiet --locked --example manual -- target/manual; }
 target_folder() { cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'; }
 host() { rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p'; }

@@ -5,5 +5,5 @@
 [ $# = 1 ] || die "usage: rpm.sh FOLDER"
 mkdir -p "$1"
 program=$(release/build.sh)
-cargo run --quiet --locked --example manual -- target/manual
+manual
 packaging/rpm/build.sh "$program" 1 "$1"

@@ -8,7 +8,7 @@
 mkdir -p "$1"
 folder=$(realpath "$1") name=domstats-exporter-$version-$(host)
 program=$(release/build.sh)
-cargo run --quiet --locked --example manual -- target/manual
+manual
 work=$(mktemp -d "${TMPDIR:-/tmp}/tarball.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 tree=$work/$name

@@ -84,16 +84,38 @@ fn actionlint_finds_no_fault_in_the_workflows() {
 /// Names of images are arguments; a host that has them is for each user to choose.
 #[test]
 fn nothing_that_is_shipped_names_a_registry() {
-    let mut ahead: Vec<PathBuf> =
-        ["packaging", "release", "docs", "examples", ".github"].map(|name| root().join(name)).into();
-    while let Some(path) = ahead.pop() {
-        if path.is_dir() {
-            ahead.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+    for (path, text) in texts(&["packaging", "release", "docs", "examples", ".github"]) {
         for host in ["docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io"] {
             assert!(!text.contains(host), "{}: {host}", path.display());
         }
     }
+}
+
+#[test]
+fn each_make_that_a_text_names_is_a_target() {
+    let places = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "Cargo.toml", "RELEASING.md"];
+    let folders = ["packaging", "release", "docs", "benches", "dashboards", "fuzz", ".github"];
+    let (named, makefile) = (regex::Regex::new(r"(?:`|\$ )make ([a-z][a-z-]*)").unwrap(), file("Makefile"));
+    let mut found = 0;
+    for (path, text) in texts(&places).into_iter().chain(texts(&folders)) {
+        for target in named.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()) {
+            assert!(makefile.contains(&format!("\n{target}:")), "{}: make {target}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 30, "{found}");
+}
+
+/// The texts at these places, folders with all that is in them.
+fn texts(places: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut ahead: Vec<PathBuf> = places.iter().map(|name| root().join(name)).collect();
+    let mut texts = Vec::new();
+    while let Some(path) = ahead.pop() {
+        if path.is_dir() {
+            ahead.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            texts.push((path, text));
+        }
+    }
+    texts
 }
