@@ -9,10 +9,11 @@ mod host;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use domstats_exporter::config::MetricNaming;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
-use domstats_exporter::metrics::FamilyBuilder;
+use domstats_exporter::metrics::{FamilyBuilder, translate};
 use host::{batches, host, push};
 
 fn pipeline(c: &mut Criterion) {
@@ -42,6 +43,13 @@ fn pipeline(c: &mut Criterion) {
                 std::iter::from_fn(|| chunks.next_chunk()).map(|chunk| chunk.body.len()).sum::<usize>()
             });
         });
+        for naming in MetricNaming::ALL.iter().filter(|naming| **naming != MetricNaming::Native) {
+            let native = || builder.build(&records).families;
+            let translated = |families| translate(families, *naming, false, &|_| true);
+            group.bench_function(format!("to the names of {naming}"), |b| {
+                b.iter_batched(native, translated, BatchSize::LargeInput);
+            });
+        }
         group.bench_function("all, to openmetrics", |b| {
             b.iter(|| {
                 let records = visit();

@@ -79,7 +79,7 @@ fn compat_rules_say_what_a_scrape_in_that_naming_does() {
     let input: Vec<_> = input.collect();
     for naming in MetricNaming::ALL.iter().filter(|naming| **naming != MetricNaming::Native) {
         let mut wanted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-        for Sample { name, labels, value } in samples(&translate(native.clone(), *naming, true)) {
+        for Sample { name, labels, value } in samples(&translate(native.clone(), *naming, true, &|_| true)) {
             // PromQL does not count the disks of a domain.
             if names.contains(&name) || name.starts_with("libvirtd_domain_block_") {
                 continue;

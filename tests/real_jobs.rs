@@ -2,16 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
+#[path = "support/full_guest.rs"]
+mod full_guest;
 #[path = "support/lab.rs"]
 mod lab;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use full_guest::full_guest;
 use lab::{Exporter, Lab, Suite};
 
 /// More than a busy machine takes for anything here.
@@ -41,32 +44,6 @@ fn until(exporter: &Exporter, guest: &str, good: impl Fn(&BTreeMap<String, f64>)
         assert!(began.elapsed() < SOON, "{samples:?}");
         thread::sleep(Duration::from_millis(200));
     }
-}
-
-/// A guest of so many MiB of memory that does not compress: QEMU loads it from a file at each start.
-fn full_guest(lab: &Lab, mib: usize) -> String {
-    let name = lab.guests(&["mover"]).unwrap().remove(0);
-    let fill = lab.folder().join("disks/fill");
-    let mut bytes = vec![0; mib << 20];
-    fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-    fs::write(&fill, bytes).unwrap();
-    fs::set_permissions(&fill, fs::Permissions::from_mode(0o644)).unwrap();
-    let xml = lab.virsh(&["dumpxml", "--inactive", &name]).unwrap();
-    lab.virsh(&["destroy", &name]).unwrap();
-    let memory = |xml: &str, tag: &str| {
-        let (before, rest) = xml.split_once(&format!("<{tag} unit='KiB'>")).unwrap();
-        let (_, after) = rest.split_once(&format!("</{tag}>")).unwrap();
-        format!("{before}<{tag} unit='MiB'>{}</{tag}>{after}", 2 * mib + 32)
-    };
-    let xml = memory(&memory(&xml, "memory"), "currentMemory");
-    let xml = xml.replacen("<domain type=", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' type=", 1);
-    let device = format!("loader,file={},addr=0x1000000,force-raw=on", fill.display());
-    let load = format!("<qemu:commandline><qemu:arg value='-device'/><qemu:arg value='{device}'/></qemu:commandline>");
-    let file = lab.folder().join("full.xml");
-    fs::write(&file, xml.replace("</domain>", &format!("{load}</domain>"))).unwrap();
-    lab.virsh(&["define", file.to_str().unwrap()]).unwrap();
-    lab.virsh(&["start", &name]).unwrap();
-    name
 }
 
 /// The numbers that virsh gives of the job, by their keys.

@@ -236,7 +236,9 @@ impl Exporter {
             let mut lifetimes = self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner);
             lifetimes.follow(&mut families, &collected.taken());
         }
-        metrics::translate(families, naming, collected.settings.config.metrics.naming_only)
+        let Collected { selection, settings, .. } = collected;
+        let collects = |group| settings.config.collection.groups.contains(&group) && selection.wants(group);
+        metrics::translate(families, naming, settings.config.metrics.naming_only, &collects)
     }
 
     /// The families that the selection wants of the collection, the exporter's own in front. Their starts are those of whole

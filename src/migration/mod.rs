@@ -59,6 +59,7 @@ fn here(entry: &Entry) -> String {
     match entry.values {
         Values::Same => native,
         Values::Times(_, unit) => format!("{native}, in {unit}"),
+        Values::Always(number, meaning) => format!("{number} for each {native}: {meaning}"),
         Values::Not => format!("{native}, 0 and 1 exchanged"),
         Values::State(_) => format!("{native}, the number of the state that is 1"),
         Values::Reason => format!("{native}, the number of the reason"),

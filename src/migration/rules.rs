@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::metrics::dialect::{DIALECTS, Dialect, Entry, Label, Source, Values, Zero};
+use crate::metrics::dialect::{Asked, DIALECTS, Dialect, Entry, Label, Source, Values, Zero};
 use crate::metrics::listed;
+use crate::tables::exporter::PROBE_SUCCESS;
 
 /// The labels that say which domain of which exporter a series is of.
 const DOMAIN: &str = "instance, job, domain, uuid";
@@ -37,7 +38,14 @@ fn file(dialect: &Dialect) -> String {
 fn expression(entry: &Entry) -> String {
     let mut expression = values(entry);
     if let Some(Zero { of, asked }) = entry.or_zero {
-        let asked = asked.map_or_else(String::new, |asked| format!(" and on ({DOMAIN}) {asked}"));
+        let asked = match asked {
+            Asked::BySample => String::new(),
+            Asked::ByFamily(family) => format!(" and on ({DOMAIN}) {family}"),
+            Asked::ByGroup(group) => {
+                let probe = selector(PROBE_SUCCESS.row.name, &[("probe", "=", &group.to_string())]);
+                format!(" and on (instance, job) {probe}")
+            }
+        };
         // What an info metric says of a disk would make another series of it.
         let of = match of {
             "libvirt_domain_block_info" => format!("max by ({DOMAIN}, device) ({of})"),
@@ -81,6 +89,7 @@ fn values(entry: &Entry) -> String {
         Values::Same => native,
         Values::Times(factor, _) if factor < 1.0 => format!("({native} / {})", 1.0 / factor),
         Values::Times(factor, _) => format!("round({native} * {factor})"),
+        Values::Always(number, _) => format!("({number} * {native})"),
         Values::Not => format!("(1 - {native})"),
         Values::State(names) => {
             let left_out =

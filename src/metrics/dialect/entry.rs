@@ -1,6 +1,6 @@
 //! What a table of a dialect consists of.
 
-use crate::config::MetricNaming;
+use crate::config::{Group, MetricNaming};
 use crate::tables::Kind;
 
 /// The metrics of another exporter.
@@ -48,13 +48,24 @@ pub(crate) struct Entry {
     pub(crate) note: &'static str,
 }
 
-/// For each sample of a native family a 0, for domains that have a sample of another one.
+/// For each sample of a native family a 0, where what would be missing was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Zero {
     /// The family with a sample for each thing that has a 0.
     pub(crate) of: &'static str,
-    /// The family whose samples show that the domain was asked for what would be missing; `None` where `of` shows it.
-    pub(crate) asked: Option<&'static str>,
+    /// What shows that it was asked for.
+    pub(crate) asked: Asked,
+}
+
+/// What shows that something which is missing was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The sample that the 0 goes with.
+    BySample,
+    /// A sample that the domain has in another family.
+    ByFamily(&'static str),
+    /// The group of the collection, whose probe has nothing to say of most domains.
+    ByGroup(Group),
 }
 
 /// A label there, and where its value is.
@@ -101,6 +112,8 @@ pub(crate) enum Values {
     State(&'static [&'static str]),
     /// Of a sample with a state and its reason: the number of that reason in libvirt.
     Reason,
+    /// The same number for each sample, and what it means there.
+    Always(u64, &'static str),
     /// One sample: the sum over all, but for those with one of these values of a label.
     Sum(&'static str, &'static [&'static str]),
     /// How much of the value is not in that of another family, in percent.
@@ -121,11 +134,11 @@ impl Entry {
     }
 
     pub(crate) const fn or_zero(self, of: &'static str) -> Self {
-        Self { or_zero: Some(Zero { of, asked: None }), ..self }
+        self.or_zero_if(of, Asked::BySample)
     }
 
-    pub(crate) const fn or_zero_if(self, of: &'static str, asked: &'static str) -> Self {
-        Self { or_zero: Some(Zero { of, asked: Some(asked) }), ..self }
+    pub(crate) const fn or_zero_if(self, of: &'static str, asked: Asked) -> Self {
+        Self { or_zero: Some(Zero { of, asked }), ..self }
     }
 
     pub(crate) const fn without(self, source: Source, values: &'static [&'static str]) -> Self {

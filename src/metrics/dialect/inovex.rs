@@ -1,7 +1,7 @@
 //! inovex/prometheus-libvirt-exporter.
 
-use super::{Dialect, Entry, Label, Missing, Source, Values};
-use crate::config::MetricNaming;
+use super::{Asked, Dialect, Entry, Label, Missing, Source, Values};
+use crate::config::{Group, MetricNaming};
 use crate::tables::STATES;
 use crate::tables::collection::COMPLETE;
 use crate::tables::definition::{BLOCK_INFO, INFO, INTERFACE_INFO};
@@ -73,23 +73,28 @@ const DOMAIN_INFO: &[Entry] = &[
         .noted("from the domain's cgroup, to the nanosecond; there from `/proc`, to 10 ms"),
 ];
 
-/// What is said of each metric of a job.
-const WITH_JOB: &str = "of a domain that has a job; there 0 of all others";
-const IN_SECONDS: &str = "in seconds, of a domain that has a job; there in milliseconds, and 0 of all others";
+const MILLISECONDS: Values = Values::Times(1e3, "milliseconds");
+
+/// What libvirt says of a domain's job: of one without a job 0.
+const fn of_job(name: &'static str, native: &'static str) -> Entry {
+    Entry::gauge(name, DOMAIN, native).or_zero_if(COMPLETE.row.name, Asked::ByGroup(Group::Job))
+}
 
 #[rustfmt::skip]
 const JOB: &[Entry] = &[
-    Entry::gauge("libvirt_domain_job_info_time_elapsed_seconds", DOMAIN, "libvirt_domain_job_elapsed_seconds").noted(IN_SECONDS),
-    Entry::gauge("libvirt_domain_job_info_time_remaining_seconds", DOMAIN, "libvirt_domain_job_remaining_seconds").noted(IN_SECONDS),
-    Entry::gauge("libvirt_domain_job_info_data_total_bytes", DOMAIN, "libvirt_domain_job_data_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_data_processed_bytes", DOMAIN, "libvirt_domain_job_data_processed_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_data_remaining_bytes", DOMAIN, "libvirt_domain_job_data_remaining_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_memory_total_bytes", DOMAIN, "libvirt_domain_job_memory_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_memory_processed_bytes", DOMAIN, "libvirt_domain_job_memory_processed_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_memory_remaining_bytes", DOMAIN, "libvirt_domain_job_memory_remaining_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_file_total_bytes", DOMAIN, "libvirt_domain_job_disk_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_file_processed_bytes", DOMAIN, "libvirt_domain_job_disk_processed_bytes").noted(WITH_JOB),
-    Entry::gauge("libvirt_domain_job_info_file_remaining_bytes", DOMAIN, "libvirt_domain_job_disk_remaining_bytes").noted(WITH_JOB),
+    of_job("libvirt_domain_job_info_type", "libvirt_domain_job_running")
+        .of(Values::Always(2, "a job whose end is not known, as all jobs of libvirt's drivers are")),
+    of_job("libvirt_domain_job_info_time_elapsed_seconds", "libvirt_domain_job_elapsed_seconds").of(MILLISECONDS),
+    of_job("libvirt_domain_job_info_time_remaining_seconds", "libvirt_domain_job_remaining_seconds").of(MILLISECONDS),
+    of_job("libvirt_domain_job_info_data_total_bytes", "libvirt_domain_job_data_bytes"),
+    of_job("libvirt_domain_job_info_data_processed_bytes", "libvirt_domain_job_data_processed_bytes"),
+    of_job("libvirt_domain_job_info_data_remaining_bytes", "libvirt_domain_job_data_remaining_bytes"),
+    of_job("libvirt_domain_job_info_memory_total_bytes", "libvirt_domain_job_memory_bytes"),
+    of_job("libvirt_domain_job_info_memory_processed_bytes", "libvirt_domain_job_memory_processed_bytes"),
+    of_job("libvirt_domain_job_info_memory_remaining_bytes", "libvirt_domain_job_memory_remaining_bytes"),
+    of_job("libvirt_domain_job_info_file_total_bytes", "libvirt_domain_job_disk_bytes"),
+    of_job("libvirt_domain_job_info_file_processed_bytes", "libvirt_domain_job_disk_processed_bytes"),
+    of_job("libvirt_domain_job_info_file_remaining_bytes", "libvirt_domain_job_disk_remaining_bytes"),
 ];
 
 #[rustfmt::skip]
@@ -188,13 +193,7 @@ const POOL: &[Entry] = &[
     Entry::gauge("libvirt_storage_pool_available_bytes", OF_POOL, "libvirt_pool_available_bytes"),
 ];
 
-const MISSING: &[Missing] = &[
-    Missing {
-        name: "libvirt_domain_job_info_type",
-        reason: "libvirt's type says only whether the end of the job is known; `libvirt_domain_job_running` has its operation",
-    },
-    Missing {
-        name: "libvirt_storage_pool_timed_out",
-        reason: "a pool that does not answer has no samples, or those of its last answer",
-    },
-];
+const MISSING: &[Missing] = &[Missing {
+    name: "libvirt_storage_pool_timed_out",
+    reason: "a pool that does not answer has no samples, or those of its last answer",
+}];

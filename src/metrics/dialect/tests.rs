@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Group};
 use crate::libvirt::{ParamValue, Records};
-use crate::metrics::{Families, FamilyBuilder, Kind, Start, Value, listed};
+use crate::metrics::{Families, Family, FamilyBuilder, Kind, Meta, Sample, Start, Value, listed};
 
 /// A change of a native name, or of its labels, has to be made in the tables too.
 #[test]
@@ -11,7 +12,10 @@ fn tables_name_metrics_and_labels_that_there_are() {
     let listed: BTreeMap<String, _> = listed().into_iter().map(|metric| (metric.name.clone(), metric)).collect();
     for dialect in DIALECTS {
         for entry in dialect.all() {
-            let zero = entry.or_zero.into_iter().flat_map(|Zero { of, asked }| [Some(of), asked]).flatten();
+            let zero = entry.or_zero.into_iter().flat_map(|Zero { of, asked }| match asked {
+                Asked::ByFamily(family) => vec![of, family],
+                Asked::BySample | Asked::ByGroup(_) => vec![of],
+            });
             for native in entry.sources().chain(zero) {
                 assert!(listed.contains_key(native), "{}: there is no {native}", entry.name);
             }
@@ -113,7 +117,7 @@ fn lines(families: &Families) -> Vec<String> {
 }
 
 fn translated(naming: MetricNaming, only: bool) -> Vec<String> {
-    lines(&translate(families(""), naming, only))
+    lines(&translate(families(""), naming, only, &|_| true))
 }
 
 #[test]
@@ -155,6 +159,34 @@ fn samples_have_the_names_labels_and_units_of_the_other_exporter() {
 }
 
 #[test]
+fn a_domain_without_a_job_has_zeros_where_jobs_are_collected() {
+    let mut native = families("");
+    let of_web = native.families.iter().find(|family| family.meta.name == "libvirt_domain_memory_rss_bytes");
+    let of_web = of_web.expect("it was built").clone();
+    let mut add = |name: &str, value: Value| {
+        let meta = Meta { name: name.to_owned().into(), ..(*of_web.meta).clone() };
+        let samples = of_web.samples.iter().map(|sample| Sample { value, ..*sample }).collect();
+        native.families.push(Family { meta: Arc::new(meta), samples, ..of_web.clone() });
+    };
+    add(crate::tables::collection::COMPLETE.row.name, Value::Unsigned(1));
+    add("libvirt_domain_job_running", Value::Unsigned(1));
+    add("libvirt_domain_job_elapsed_seconds", Value::Float(1.5));
+    let of_jobs = |collected: bool| -> Vec<String> {
+        let families = translate(native.clone(), MetricNaming::Inovex, true, &|group| collected || group != Group::Job);
+        lines(&families).into_iter().filter(|line| line.contains("_job_info_")).collect()
+    };
+    let known = |name: &str, value: &str| format!("libvirt_domain_job_info_{name}{{domain=\"web\"}} {value}");
+    let shown = [known("type", "2"), known("time_elapsed_seconds", "1500.0")];
+    assert_eq!(of_jobs(false), shown);
+    let with_zeros = of_jobs(true);
+    assert_eq!(with_zeros.len(), 12, "{with_zeros:?}");
+    assert!(
+        shown.iter().chain([&known("data_total_bytes", "0")]).all(|line| with_zeros.contains(line)),
+        "{with_zeros:?}"
+    );
+}
+
+#[test]
 fn what_has_no_old_name_keeps_its_own_or_is_left_out() {
     let (both, only) = (translated(MetricNaming::Kumina, false), translated(MetricNaming::Kumina, true));
     let has = |lines: &[String], name: &str| lines.iter().any(|line| line.starts_with(&format!("{name}{{")));
@@ -169,7 +201,7 @@ fn what_has_no_old_name_keeps_its_own_or_is_left_out() {
 fn a_domain_has_its_name_and_uuid_however_its_samples_are_labelled() {
     for labels in ["[domain]", "[uuid]"] {
         let native = families(&format!("domains: {{labels: {labels}}}"));
-        let lines = lines(&translate(native, MetricNaming::Kumina, true));
+        let lines = lines(&translate(native, MetricNaming::Kumina, true, &|_| true));
         let expected = "{domain=\"web\",uuid=\"00000000-0000-0000-0000-000000000001\"} 1";
         assert!(lines.contains(&format!("libvirt_domain_state_code{expected}")), "{lines:#?}");
     }
@@ -193,7 +225,7 @@ fn samples_keep_their_starts_and_no_two_share_their_labels() {
         labels: device,
         value: Value::Unsigned(9),
     });
-    let families = translate(native, MetricNaming::Tinkoff, true);
+    let families = translate(native, MetricNaming::Tinkoff, true, &|_| true);
     let named = |name: &str| families.families.iter().find(|family| family.meta.name == name).expect("a family");
     let reads = named("libvirt_domain_block_stats_read_requests_total");
     assert_eq!((reads.samples.len(), families.start_of(reads, 0)), (1, Some(start)));
@@ -201,7 +233,7 @@ fn samples_keep_their_starts_and_no_two_share_their_labels() {
 
 #[test]
 fn a_counter_by_a_name_that_openmetrics_has_for_none_is_of_unknown_type_there() {
-    let families = translate(families(""), MetricNaming::Vexxhost, true);
+    let families = translate(families(""), MetricNaming::Vexxhost, true, &|_| true);
     let text = String::from_utf8(crate::encode::Format::OpenMetrics.encode(&families)).expect("UTF-8");
     assert!(text.contains("# TYPE libvirtd_domain_cpu_time unknown\n"), "{text}");
     let text = String::from_utf8(crate::encode::Format::Text.encode(&families)).expect("UTF-8");

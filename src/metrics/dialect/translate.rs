@@ -7,19 +7,24 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::things::{Things, label_of, position, state_number};
-use super::{Dialect, Entry, Label, Values, Zero};
-use crate::config::MetricNaming;
+use super::{Asked, Dialect, Entry, Label, Values, Zero};
+use crate::config::{Group, MetricNaming};
 use crate::metrics::{Families, Family, LabelSet, Meta, Sample, Start, SubjectId, Value, float};
 use crate::tables::{Kind, Origin, REASONS, Unit};
 
 /// The families under the names of `naming`, those of that exporter in front. A native family that one of them is made of is
 /// replaced by it; an info metric stays, as it says more, unless its name is needed. `only` leaves out all native ones but those
-/// of the process, whose names all exporters share.
+/// of the process, whose names all exporters share. `collected` says which groups the families are of.
 #[must_use]
-pub fn translate(mut families: Families, naming: MetricNaming, only: bool) -> Families {
+pub fn translate(
+    mut families: Families,
+    naming: MetricNaming,
+    only: bool,
+    collected: &dyn Fn(Group) -> bool,
+) -> Families {
     let Some(dialect) = Dialect::of(naming) else { return families };
     let native = mem::take(&mut families.families);
-    let mut translation = Translation::new(&mut families, &native);
+    let mut translation = Translation::new(&mut families, &native, collected);
     let mut translated: Vec<Family> = dialect.all().filter_map(|entry| translation.family(entry)).collect();
     let names: HashSet<&str> = dialect.all().map(|entry| entry.name).collect();
     let sources: HashSet<&str> = dialect.all().flat_map(Entry::sources).collect();
@@ -37,6 +42,7 @@ pub fn translate(mut families: Families, naming: MetricNaming, only: bool) -> Fa
 struct Translation<'a> {
     families: &'a mut Families,
     native: HashMap<&'a str, &'a Family, RandomState>,
+    collected: &'a dyn Fn(Group) -> bool,
     things: Things,
     /// Each native subject's own without labels, which are those of the samples.
     bare: HashMap<SubjectId, SubjectId, RandomState>,
@@ -47,11 +53,12 @@ struct Translation<'a> {
 }
 
 impl<'a> Translation<'a> {
-    fn new(families: &'a mut Families, native: &'a [Family]) -> Self {
+    fn new(families: &'a mut Families, native: &'a [Family], collected: &'a dyn Fn(Group) -> bool) -> Self {
         let things = Things::of(&families.labels, native);
         Self {
             families,
             native: native.iter().map(|family| (&*family.meta.name, family)).collect(),
+            collected,
             things,
             bare: HashMap::default(),
             sets: HashMap::default(),
@@ -89,11 +96,20 @@ impl<'a> Translation<'a> {
             }
         }
         if let Some(Zero { of, asked }) = entry.or_zero {
-            let asked = asked.map(|asked| self.samples(asked).map(|sample| sample.subject).collect::<HashSet<_>>());
-            for sample in self.samples(of) {
-                if asked.as_ref().is_none_or(|asked| asked.contains(&sample.subject)) {
-                    self.add(&mut built, sample.subject, sample.labels, Value::Unsigned(0), None);
+            let subjects = |family| self.samples(family).map(|sample| sample.subject).collect::<HashSet<_>>();
+            let asked: Box<dyn Fn(SubjectId) -> bool> = match asked {
+                Asked::BySample => Box::new(|_| true),
+                Asked::ByGroup(group) => {
+                    let collected = (self.collected)(group);
+                    Box::new(move |_| collected)
                 }
+                Asked::ByFamily(family) => {
+                    let subjects = subjects(family);
+                    Box::new(move |subject| subjects.contains(&subject))
+                }
+            };
+            for sample in self.samples(of).filter(|sample| asked(sample.subject)) {
+                self.add(&mut built, sample.subject, sample.labels, Value::Unsigned(0), None);
             }
         }
         (!built.samples.is_empty()).then(|| built.finish())
@@ -113,6 +129,7 @@ impl<'a> Translation<'a> {
             Values::Same => Some(value),
             // Native values in seconds were whole nanoseconds.
             Values::Times(factor, _) => Some(Value::Float((float(value) * factor).round())),
+            Values::Always(number, _) => Some(Value::Unsigned(number)),
             Values::Not => Some(Value::Unsigned(u64::from(float(value) == 0.0))),
             Values::State(names) if float(value) > 0.0 => number(position(names, own("state"), "state_")?),
             Values::Reason => {
