@@ -11,12 +11,12 @@
     dead_code
 )]
 
-#[path = "support/full_guest.rs"]
-mod full_guest;
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/reading.rs"]
 mod reading;
+#[path = "support/special.rs"]
+mod special;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,10 +24,10 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use full_guest::full_guest;
 use lab::{Exporter, Lab, Running, Suite, free_address, get, need, tied};
 use reading::{Sample, parse_exposition};
 use serde_json::{Value, json};
+use special::full_guest;
 
 /// A series: its name, and its labels that have a value.
 type Series = (String, BTreeMap<String, String>);

@@ -2,20 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
-#[path = "support/full_guest.rs"]
-mod full_guest;
 #[path = "support/lab.rs"]
 mod lab;
+#[path = "support/special.rs"]
+mod special;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use full_guest::full_guest;
 use lab::{Exporter, Lab, Suite};
+use special::{full_guest, tell};
 
 /// More than a busy machine takes for anything here.
 const SOON: Duration = Duration::from_secs(120);
@@ -146,14 +145,6 @@ fn snapshots_and_checkpoints_are_those_that_virsh_lists() {
     assert_eq!(lab.virsh(&["checkpoint-list", chained, "--name"]).unwrap().trim(), "one");
     assert_eq!(checked["checkpoint_newest_timestamp_seconds"], created("checkpoint-dumpxml", chained, "one"));
     assert_eq!(checked["snapshots"], 0.0);
-}
-
-/// Writes a command to the serial console of the guest, which runs it while the file is open.
-fn tell(lab: &Lab, guest: &str, command: &str) -> fs::File {
-    let path = lab.virsh(&["ttyconsole", guest]).unwrap();
-    let mut terminal = fs::File::options().write(true).open(path.trim()).unwrap();
-    writeln!(terminal, "{command}").unwrap();
-    terminal
 }
 
 /// The pairs that virsh prints of a guest.

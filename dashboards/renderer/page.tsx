@@ -7,7 +7,7 @@ import 'uplot/dist/uPlot.min.css';
 import { draw } from './panels';
 
 const { DATA } = window as any;
-const theme = createTheme({ colors: { mode: 'dark' } });
+const theme = createTheme({ colors: { mode: DATA.mode } });
 const GAP = 8;
 
 function Panel({ panel }: any) {
@@ -29,7 +29,7 @@ function Panel({ panel }: any) {
 }
 
 function Page() {
-  const variables = Object.entries(DATA.variables).map(([name, value]) => `${name}: ${value === '.+' ? 'All' : value}`);
+  const variables = Object.entries(DATA.variables).map(([name, value]) => `${name}: ${/[.[]/.test(String(value)) ? 'All' : value}`);
   return (
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />

@@ -12,7 +12,7 @@ export function draw(props: any) {
   const { panel, width, height } = props;
   if (nothing) {
     const text = panel.fieldConfig.defaults.noValue ?? 'No data';
-    return <div style={{ width, height, display: 'flex', alignItems: 'center', justifyContent: 'center', color: '#8e8e99', fontSize: 18 }}>{text}</div>;
+    return <div style={{ width, height, display: 'flex', alignItems: 'center', justifyContent: 'center', color: props.theme.colors.text.secondary, fontSize: 16 }}>{text}</div>;
   }
   switch (panel.type) {
     case 'timeseries': return <Lines {...props} frames={made} />;
@@ -67,7 +67,7 @@ function Stats(props: any) {
   );
 }
 
-function Heatmap({ frames, width, height, data }: any) {
+function Heatmap({ frames, width, height, data, theme }: any) {
   const rows = frames.map((frame: any) => ({ le: Number(frame.name === '+Inf' ? Infinity : frame.name), field: frame.fields[1] })).sort((a: any, b: any) => a.le - b.le);
   // Buckets of Prometheus count all below them; the difference to the one before is what fell into it.
   const cells = rows.map(({ le, field }: any, row: number) => ({
@@ -82,17 +82,17 @@ function Heatmap({ frames, width, height, data }: any) {
         const y = height - bottom - (row + 1) * h;
         return (
           <g key={le}>
-            <text x={left - 8} y={y + h / 2 + 4} textAnchor="end" fill="#ccccdc">{name(le)}</text>
+            <text x={left - 8} y={y + h / 2 + 4} textAnchor="end" fill={theme.colors.text.primary}>{name(le)}</text>
             {values.map((value: any, at: number) => value ? <rect key={at} x={left + at * w} y={y + 1} width={w + 0.5} height={h - 2} shapeRendering="crispEdges" fill="#ff9830" opacity={0.12 + 0.88 * Math.sqrt(value / most)} /> : null)}
           </g>
         );
       })}
-      <Clock data={data} left={left} width={width} y={height - 6} />
+      <Clock theme={theme} data={data} left={left} width={width} y={height - 6} />
     </svg>
   );
 }
 
-function States({ frames, width, height, data }: any) {
+function States({ frames, width, height, data, theme }: any) {
   const left = 220, bottom = 22, h = (height - bottom) / frames.length;
   return (
     <svg width={width} height={height} style={{ font: '12px Inter, sans-serif' }}>
@@ -100,25 +100,25 @@ function States({ frames, width, height, data }: any) {
         const field = frame.fields[1], w = (width - left) / field.values.length;
         return (
           <g key={row}>
-            <text x={left - 8} y={row * h + h / 2 + 4} textAnchor="end" fill="#ccccdc">{frame.name}</text>
+            <text x={left - 8} y={row * h + h / 2 + 4} textAnchor="end" fill={theme.colors.text.primary}>{frame.name}</text>
             {field.values.map((value: any, at: number) => value == null ? null : <rect key={at} x={left + at * w} y={row * h + 1} width={w + 0.5} height={h - 2} shapeRendering="crispEdges" fill={field.display(value).color} opacity={0.7} />)}
-            <text x={left + 8} y={row * h + h / 2 + 4} fill="#fff">{field.display(field.values.find((value: any) => value != null)).text}</text>
+            <text x={left + 8} y={row * h + h / 2 + 4} fill={theme.colors.text.primary}>{field.display(field.values.find((value: any) => value != null)).text}</text>
           </g>
         );
       })}
-      <Clock data={data} left={left} width={width} y={height - 6} />
+      <Clock theme={theme} data={data} left={left} width={width} y={height - 6} />
     </svg>
   );
 }
 
-function Clock({ data, left, width, y }: any) {
+function Clock({ theme, data, left, width, y }: any) {
   const at = [0, 0.25, 0.5, 0.75, 1];
   return (
     <>
       {at.map(part => {
         const anchor = part === 0 ? 'start' : part === 1 ? 'end' : 'middle';
         const time = new Date(data.from + part * (data.to - data.from)).toISOString().slice(11, 16);
-        return <text key={part} x={left + part * (width - left)} y={y} textAnchor={anchor} fill="#8e8e99">{time}</text>;
+        return <text key={part} x={left + part * (width - left)} y={y} textAnchor={anchor} fill={theme.colors.text.secondary}>{time}</text>;
       })}
     </>
   );

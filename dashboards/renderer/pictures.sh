@@ -16,13 +16,15 @@ if [ "${1:-}" != draw ]; then
     cargo test --locked --test dashboards_live -- --nocapture
 fi
 
-# The address of the exporter that has a domain, and the domain's whole name.
+# The domain of the guest with this name in OpenStack.
 find_domain() {
   # shellcheck disable=SC2016 # JavaScript expands it
-  curl --silent --fail --data-urlencode "query=libvirt_domain_state{domain=~\"$1.*\",state=\"running\"}" "$PROMETHEUS/api/v1/query" |
-    node -e 'const { metric } = JSON.parse(require("fs").readFileSync(0)).data.result[0]; console.log(`instance=${metric.instance},domain=${metric.domain}`)'
+  curl --silent --fail --data-urlencode "query=libvirt_domain_info{instance_name=\"$1\",instance=~\"compute.*\"}" "$PROMETHEUS/api/v1/query" |
+    node -e 'console.log(JSON.parse(require("fs").readFileSync(0)).data.result[0].metric.domain)'
 }
 mkdir -p "$here/../pictures"
-web=$(find_domain web-)
+real='instance=compute-[123]'
 RENDERER_MINUTES=${RENDERER_MINUTES:-4} node "$here/render.mjs" "$PROMETHEUS" "$here/../pictures" \
-  'libvirt-fleet' "libvirt-host|${web%%,*}" "libvirt-domain|$(find_domain timed-)|all" 'libvirt-exporter||all'
+  "libvirt-fleet|$real" "libvirt-host|instance=compute-1|Jobs,Limits against use,Pressure,Snapshots and checkpoints,File systems of the guests,Storage pools and networks" \
+  "libvirt-domain|instance=compute-1,domain=$(find_domain store)" "libvirt-exporter|$real" \
+  "libvirt-openstack|$real" "libvirt-kubevirt|$real"

@@ -1,4 +1,4 @@
-// Draws dashboards from a Prometheus: node render.mjs PROMETHEUS OUT_DIR ['NAME|VARIABLE=VALUE,...|all']...
+// Draws dashboards from a Prometheus, dark and light: node render.mjs PROMETHEUS OUT_DIR ['NAME|VARIABLE=VALUE,...|all or ROW,ROW']...
 //
 // Asks Prometheus what Grafana would ask, writes the answers beside the bundled page, and has Chromium take a picture of it.
 import { execFileSync } from 'node:child_process';
@@ -29,20 +29,21 @@ const to = Math.floor(Date.now() / 1000), from = to - minutes * 60;
 for (const want of wanted) {
   const [name, assignments, rows] = want.split('|');
   const dashboard = JSON.parse(fs.readFileSync(path.join(here, '..', `${name}.json`)));
-  const variables = { instance: '.+', domain: '.+' };
+  const variables = { top: '10' };
+  for (const { name, type } of dashboard.templating.list) if (type === 'query') variables[name] = '.+';
   for (const assignment of (assignments ?? '').split(',').filter(Boolean)) {
     const [variable, ...value] = assignment.split('=');
     variables[variable] = value.join('=');
   }
   const fill = expression => Object.entries(variables).reduce((text, [variable, value]) => text.replaceAll(`$${variable}`, value),
-    expression.replaceAll('$__rate_interval', '12s').replaceAll('$__interval', '5s').replaceAll('$__range', `${minutes}m`));
+    expression.replaceAll('$__rate_interval', '16s').replaceAll('$__interval', '5s').replaceAll('$__range', `${minutes}m`));
   // Closed rows are opened, or left closed.
   const panels = [];
   let shift = 0;
   for (const panel of dashboard.panels) {
     panel.gridPos.y += shift;
     panels.push(panel);
-    if (panel.type === 'row' && panel.collapsed && rows === 'all') {
+    if (panel.type === 'row' && panel.collapsed && (rows === 'all' || rows?.split(',').includes(panel.title))) {
       panel.collapsed = false;
       for (const inner of panel.panels) panels.push(inner), (inner.gridPos.y += shift);
     } else if (panel.type === 'row' && panel.collapsed) {
@@ -70,11 +71,12 @@ for (const want of wanted) {
   const shown = { ...variables };
   const height = Math.max(...panels.map(panel => (panel.gridPos.y + panel.gridPos.h) * ROW)) + 70;
   const data = { dashboard: { title: dashboard.title, panels }, results, annotations, variables: shown, from: from * 1000, to: to * 1000, step, width: WIDTH, row: ROW };
-  const page = path.join(out, `${name}.html`);
-  fs.writeFileSync(page, `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css"><body style="margin:0;background:#111217"><div id="root"></div>
-    <script>window.DATA = ${JSON.stringify(data).replaceAll('<', '\\u003c')}</script><script src="page.js"></script>`);
-  const picture = path.join(out, `${name}.webp`);
-  execFileSync('chromium', ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--allow-file-access-from-files', '--force-color-profile=srgb',
-    `--window-size=${WIDTH},${height}`, '--virtual-time-budget=8000', `--screenshot=${picture}`, `file://${page}`], { stdio: 'ignore' });
-  console.log(picture);
+  for (const mode of ['dark', 'light']) {
+    const page = path.join(out, `${name}-${mode}.html`), picture = path.join(out, `${name}-${mode}.webp`);
+    fs.writeFileSync(page, `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css"><body style="margin:0;background:${mode === 'dark' ? '#111217' : '#f4f5f5'}"><div id="root"></div>
+      <script>window.DATA = ${JSON.stringify({ ...data, mode }).replaceAll('<', '\\u003c')}</script><script src="page.js"></script>`);
+    execFileSync('chromium', ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--allow-file-access-from-files', '--force-color-profile=srgb',
+      `--window-size=${WIDTH},${height}`, '--virtual-time-budget=8000', `--screenshot=${picture}`, `file://${page}`], { stdio: 'ignore' });
+    console.log(picture);
+  }
 }

@@ -1,6 +1,7 @@
 # All the software that the lab's guests run: a boot sector. Four times a second it reads eight sectors of each of the first two
 # disks, writes one of them back, and sends one Ethernet frame through an NE2000 PCI card, if there is one; the rest of the time the
-# processor is halted, so that a running guest costs the machine next to nothing. guests.sh assembles it.
+# CPU is halted, so that a running guest costs the machine next to nothing. guests.sh assembles it, and writes other numbers to
+# `load` where a guest is to do more.
         .intel_syntax noprefix
         .code16
         .globl _start
@@ -35,18 +36,32 @@ _start:
         rep outsw
 
 forever:
+        mov     bp, [rounds]
+again:
         mov     dl, 0x80
         call    disk
         mov     dl, 0x81
         call    disk
         cmp     word ptr [nic], 0
-        je      rest
+        je      1f
         mov     si, offset card_send
         call    registers
-rest:
-        mov     cx, 4           # timer interrupts, 18.2 a second
-1:      hlt
-        loop    1b
+1:      dec     bp
+        jnz     again
+        mov     cx, [halted]
+        jcxz    compute
+2:      hlt
+        loop    2b
+compute:                        # up to three times as long, another number of times every 14 seconds
+        mov     al, [0x46d]     # of the BIOS' count of timer interrupts
+        and     ax, 3
+        mul     word ptr [computing]
+        xchg    cx, ax
+        jcxz    forever
+3:      mov     ax, [0x46c]
+4:      cmp     ax, [0x46c]
+        je      4b
+        loop    3b
         jmp     forever
 
 disk:                           # drive dl; a missing one is an error that is not read
@@ -86,5 +101,10 @@ packet:                         # extended read or write: 8 sectors to 0x8000, f
 nic:    .word   0
 frame:                          # a broadcast of the type reserved for experiments; what follows does not matter
         .byte   0xff, 0xff, 0xff, 0xff, 0xff, 0xff,  0x52, 0x54, 0, 0, 0, 1,  0x88, 0xb5
+        .org    504
+load:                           # rounds of requests, then timer interrupts (18.2 a second) halted, then computing
+rounds: .word   1
+halted: .word   4
+computing: .word 0
         .org    510
         .word   0xaa55

@@ -15,6 +15,9 @@
 #                odd2    the same, running
 #                linux   a Linux that can be told what to do (see linux-init.sh): two of four vCPUs, room for more memory, a qcow2 disk,
 #                a drive for media, a channel for a guest agent, a balloon that reports
+# A host's:      api cache mysql mail  guests of two projects of OpenStack, of several sizes, whose load varies
+#                batch   the same, at its CPU quota; store  at the throttle of its disk; render1 render2  on one CPU, which each wants
+#                pod     a virtual machine of KubeVirt
 # All but old, odd and db run, on KVM where that works. Only linux has an operating system: guest.s is all that others execute.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -30,20 +33,23 @@ if lab_virsh "$dir" domcapabilities --virttype kvm --arch x86_64 >/dev/null 2>&1
 taps=no
 if [[ $(cat "$dir/uri") == *:///system* ]] && [ -w /dev/net/tun ]; then taps=yes; fi
 
-# A raw disk of $2 MiB that starts with the boot sector.
+# A raw disk of $2 MiB that starts with the boot sector, whose `load` is the words of $3 (see guest.s).
 boot_disk() {
   if [ ! -f "$dir/boot.bin" ]; then
     need ld binutils
     as --32 "$here/guest.s" -o "$dir/boot.o" && ld -m elf_i386 -Ttext 0x7c00 --oformat binary "$dir/boot.o" -o "$dir/boot.bin"
   fi
   cp "$dir/boot.bin" "$1"; chmod 644 "$1"; truncate -s "$2M" "$1"
+  local word bytes=
+  for word in ${3:-}; do bytes+=$(printf '\\x%02x\\x%02x' $((word & 255)) $((word >> 8))); done
+  printf '%b' "$bytes" | dd of="$1" bs=1 seek=504 conv=notrunc status=none
 }
 
-# disk TARGET FILE FORMAT [ATTRIBUTES OF DRIVER] [CHILDREN OF DRIVER]
+# disk TARGET FILE FORMAT [ATTRIBUTES OF DRIVER] [CHILDREN OF DRIVER] [MORE CHILDREN]
 disk() {
   local order=1; [ "$1" = vda ] || order=2 # without an order, the firmware would not see it
   echo "<disk type='file' device='disk'><driver name='qemu' type='$3' ${4:-}>${5:-}</driver>
-    <source file='$2'/><target dev='$1' bus='virtio'/><boot order='$order'/></disk>"
+    <source file='$2'/><target dev='$1' bus='virtio'/><boot order='$order'/>${6:-}</disk>"
 }
 
 # nic GUEST NUMBER: a tap device of the guest's own where there can be one; the boot sector sends through the first.
@@ -73,6 +79,18 @@ define() {
 </domain>
 X
   lab_virsh "$dir" define "$xml" >/dev/null
+}
+
+# cloud PROJECT FLAVOR VCPUS MIB LOAD [ELEMENTS OF <domain>] [CHILDREN OF <disk>]: the guest as Nova would define it.
+cloud() {
+  local clouds='api cache mysql mail batch store render1 render2' number
+  number=$(wc -w <<<"${clouds%"$guest"*}") # the same at each call
+  name=$(printf 'instance-%08x' $((token * 16 + number)))
+  boot_disk "$disk0" 16 "$5"
+  memory=$4 define "${6:-}<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'><nova:name>$guest</nova:name>
+      <nova:flavor name='$2'/><nova:owner><nova:user uuid='1'>ada</nova:user><nova:project uuid='2'>$1</nova:project></nova:owner>
+      </nova:instance></metadata>$3" "$(disk vda "$disk0" raw '' '' "${7:-}") $(nic "c$number" 0)"
+  lab_virsh "$dir" start "$name" >/dev/null
 }
 
 for guest in "$@"; do
@@ -150,6 +168,20 @@ for guest in "$@"; do
       # Two more groups of keys: a write threshold, and the rate at which the guest dirties its memory.
       lab_virsh "$dir" domblkthreshold "$name" vda 4M >/dev/null
       lab_virsh "$dir" domdirtyrate-calc "$name" --seconds 1 >/dev/null
+      ;;
+    api) cloud shop m1.medium "<vcpu>2</vcpu>" 96 "2 6 1" ;;
+    cache) cloud shop m1.small "<vcpu>1</vcpu>" 48 "1 8 1" ;;
+    mysql) cloud shop m1.large "<vcpu>4</vcpu>" 160 "6 4 1" ;;
+    mail) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 4 0" ;;
+    batch) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 1 4" "<cputune><period>100000</period><quota>15000</quota></cputune>" ;;
+    store) cloud office m1.medium "<vcpu>2</vcpu>" 96 "16 1 0" "" "<iotune><total_iops_sec>30</total_iops_sec></iotune>" ;;
+    render1 | render2) cloud studio m1.small "<vcpu cpuset='0'>1</vcpu>" 48 "1 5 2" "" ;;
+    pod)
+      name=shop_web-$token
+      boot_disk "$disk0" 8
+      define "<vcpu>1</vcpu><metadata><kubevirt xmlns='http://kubevirt.io'><uid>$(cat /proc/sys/kernel/random/uuid)</uid></kubevirt></metadata>" \
+        "$(disk vda "$disk0" raw) $(nic pod 0)"
+      lab_virsh "$dir" start "$name" >/dev/null
       ;;
     odd | odd2)
       boot_disk "$disk0" 8

@@ -22,11 +22,15 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    pub fn start(folder: &Path, targets: &[SocketAddr]) -> Self {
+    /// `targets` are the exporters by the names of their hosts.
+    pub fn start(folder: &Path, targets: &[(&str, SocketAddr)]) -> Self {
         let rules =
             ["rules.yaml", "alerts.yaml"].map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts").join(file));
-        let targets = json!([{"targets": targets}]);
-        let two = json!([{"source_labels": ["__address__"], "target_label": "instance", "replacement": "two:$1"}]);
+        let targets = targets
+            .iter()
+            .map(|(host, address)| json!({"targets": [address], "labels": {"instance": format!("{host}:9177")}}));
+        let targets: Value = targets.collect();
+        let two = json!([{"source_labels": ["instance"], "target_label": "instance", "replacement": "two:$1"}]);
         let [fast, slow] = ["libvirt", "libvirt-slow"].map(layouts::params);
         let config = json!({
             "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"},

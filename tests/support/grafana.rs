@@ -10,7 +10,7 @@ pub struct Query {
     pub expression: String,
     /// The name of a line; empty in a table.
     pub legend: String,
-    /// The unit that its values are shown in.
+    /// The unit that its values are shown in; empty where they are not shown.
     pub unit: String,
     /// Whether it is asked for one point in time.
     pub instant: bool,
@@ -42,7 +42,7 @@ pub fn queries(dashboard: &Value, panel: &Value) -> Vec<Query> {
                 place: format!("{}: {}", text(&dashboard["title"]), text(&panel["title"])),
                 expression: text(&target["expr"]),
                 legend,
-                unit: unit(panel, &name),
+                unit: if table && name.is_empty() { String::new() } else { unit(panel, &name) },
                 instant: target["instant"] == true,
                 table: table.then(|| columns(panel)),
                 heatmap: panel["type"] == "heatmap",
@@ -111,7 +111,8 @@ pub fn variables(dashboard: &Value) -> Vec<(String, String)> {
 /// An expression as Prometheus gets it: with ranges, and with variables at these values.
 pub fn interpolate(expression: &str, values: &[(&str, &str)]) -> String {
     let ranges = expression.replace("$__rate_interval", "1m").replace("$__interval", "15s").replace("$__range", "3h");
-    values.iter().fold(ranges, |text, (name, value)| text.replace(&format!("${name}"), value))
+    let chosen = values.iter().fold(ranges, |text, (name, value)| text.replace(&format!("${name}"), value));
+    chosen.replace("$top", "10")
 }
 
 pub fn text(value: &Value) -> String {

@@ -57,8 +57,14 @@ impl Metrics {
         for metric in listed {
             let mut labels = set(&["job", "instance"]);
             labels.extend(metric.labels.iter().cloned());
-            if metric.name.starts_with("libvirt_domain_") {
-                labels.extend(set(&["domain", "uuid"]));
+            for (prefix, own) in [
+                ("libvirt_domain_", &["domain", "uuid"] as &[&str]),
+                ("libvirt_pool_", &["pool"]),
+                ("libvirt_network_", &["network"]),
+            ] {
+                if metric.name.starts_with(prefix) {
+                    labels.extend(set(own));
+                }
             }
             let dimension = dimension_of_unit(metric.unit);
             if metric.kind == "histogram" {
@@ -204,6 +210,18 @@ impl Metrics {
             ("rate" | "increase", Some(_)) => Err(format!("{} of something that is no counter", call.func.name)),
             ("avg_over_time" | "max_over_time" | "min_over_time" | "sum_over_time", Some(of)) if !of.counter => Ok(of),
             ("count_over_time", Some(of)) => Ok(Yield { dimension: NUMBER, counter: false, le: None, ..of }),
+            ("label_replace", _) => {
+                let mut of = arguments.into_iter().next().ok_or("no vector")?;
+                let texts: Vec<String> = call.args.args[1..].iter().map(|text| text.to_string()).collect();
+                let [label, _, from, _] = &texts[..] else { return Err("label_replace of too few texts".into()) };
+                let [label, from] = [label, from].map(|text| text.trim_matches('"').to_owned());
+                let labels = of.labels.as_mut().ok_or("a label for a scalar")?;
+                if !from.is_empty() && !labels.contains(&from) {
+                    return Err(format!("there is no label {from} in {labels:?}"));
+                }
+                labels.insert(label);
+                Ok(of)
+            }
             ("histogram_quantile", Some(of)) if !of.counter => {
                 let mut labels = of.labels.ok_or("a quantile of a scalar")?;
                 if !labels.remove("le") {
@@ -356,7 +374,7 @@ pub fn fits_grafana(id: &str, dimension: Dimension) -> bool {
     let fitting: &[&str] = match dimension {
         NUMBER => &["none", "short", "percentunit", "bool_yes_no"],
         SECONDS => &["s"],
-        PER_SECOND => &["iops", "ops", "pps", "reqps"],
+        PER_SECOND => &["iops", "ops", "count:p/s", "reqps"],
         [1, 0, 0] => &["bytes"],
         [1, -1, 0] => &["Bps", "binBps"],
         [0, -1, 1] => &["watt"],

@@ -73,3 +73,12 @@ pub const MEMORY_REPORT_AGE: Limits = Limits { warning: 60.0, critical: 600.0 };
 
 /// What is left of a migration, for each byte that was left five minutes before, above which it makes no progress.
 pub const MIGRATION_STALLED: f64 = 0.98;
+
+/// Share of a storage pool that is taken.
+pub const POOL: Limits = Limits { warning: 0.85, critical: 0.95 };
+
+/// Seconds that a migration, save, dump or backup has been running.
+pub const JOB_SECONDS: Limits = Limits { warning: 600.0, critical: 3_600.0 };
+
+/// Seconds that a snapshot is kept: it slows its guest's disks down, and grows.
+pub const SNAPSHOT_AGE: f64 = 7.0 * 86_400.0;

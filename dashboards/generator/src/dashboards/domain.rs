@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use super::host::{STATE_WORDS, latency, state};
-use super::{SILENT, domain_detail, events, lifecycle};
-use crate::grafana::{Dashboard, Panel, Row, Unit, Variable, none_is_good, plain, rising, stat, timeseries};
+use super::guests::{STATE_WORDS, latency, state, who};
+use super::problems::{fullest, quota_use, throttle_use};
+use super::{SILENT, STATES, domain_detail, events, lifecycle};
+use crate::grafana::{
+    Column, Dashboard, Panel, Row, Unit, Variable, orange_from, plain, rising, stat, table, timeseries,
+};
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
@@ -12,7 +15,7 @@ pub(super) fn dashboard() -> Value {
         libvirt reports.";
     let dashboard = Dashboard::new("libvirt-domain", "Libvirt / Domain", about)
         .hosts(false)
-        .variable(Variable { label: "domain", of: "libvirt_domain_state{%host}", one: true })
+        .variable(Variable { name: "domain", label: "domain", of: "libvirt_domain_state{%host}", one: true })
         .annotation(
             "Started",
             "green",
@@ -50,66 +53,121 @@ pub(super) fn dashboard() -> Value {
 }
 
 fn now() -> Vec<Panel> {
-    vec![
-        stat("State", "What the domain is doing.", Unit::Count)
-            .query(&state("domain"), "{{domain}}")
-            .words(STATE_WORDS)
-            .thresholds(plain()),
-        stat("Up for", "Time since the domain started, where the exporter saw it start.", Unit::Seconds)
-            .query("time() - max by (domain) (libvirt_domain_start_timestamp_seconds{%domain})", "{{domain}}")
-            .nothing("start not seen")
-            .thresholds(plain()),
-        stat("CPU", "Share of its vCPUs' time that the domain computes.", Unit::Ratio)
-            .query("avg by (domain) (rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate]))", "{{domain}}")
-            .up_to(1.0)
-            .thresholds(rising(limit::CPU)),
-        stat(
-            "Steal",
-            "Share of the time in which its vCPUs were ready but had no CPU. Alert \
-             LibvirtDomainStealHigh.",
-            Unit::Ratio,
+    let one = |title: &str, about: &str, unit, expression: &str| {
+        stat(title, about, unit).query(expression, "{{domain}}").size(2, 4)
+    };
+    let mut panels = vec![
+        one("State", "What the domain is doing.", Unit::Count, &state("domain")).words(STATE_WORDS).thresholds(plain()),
+        one(
+            "Responding",
+            "Whether the domain's QEMU responds. Alert LibvirtDomainQuarantined.",
+            Unit::Count,
+            "1 - max by (domain) (libvirt_domain_quarantined{%domain})",
         )
-        .query("avg by (domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))", "{{domain}}")
-        .thresholds(rising(limit::STEAL)),
-        stat(
-            "Memory used",
-            "Share of its memory that the guest cannot use without swapping, as it reports itself.",
-            Unit::Ratio,
+        .words(&[("0", "no", "red"), ("1", "yes", "green")])
+        .nothing("not running"),
+        one(
+            "Data complete",
+            "Whether the last collection has all that was asked for of the domain.",
+            Unit::Count,
+            "min by (domain) (libvirt_domain_stats_complete{%domain})",
         )
-        .query(
-            "1 - max by (domain) (libvirt_domain_memory_usable_bytes{%domain} / \
-                 libvirt_domain_memory_available_bytes{%domain})",
-            "{{domain}}",
+        .words(&[("0", "no", "red"), ("1", "yes", "green")])
+        .nothing("not running"),
+        one(
+            "Up for",
+            "Time since the domain started, where the exporter saw it start.",
+            Unit::Seconds,
+            "time() - max by (domain) (libvirt_domain_start_timestamp_seconds{%domain})",
+        )
+        .nothing("start not seen")
+        .thresholds(plain()),
+        one(
+            "CPU",
+            "Share of its vCPUs' time that the domain computes.",
+            Unit::Ratio,
+            "avg by (domain) (rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate]))",
         )
         .up_to(1.0)
-        .nothing(SILENT)
+        .thresholds(rising(limit::CPU)),
+        one(
+            "Steal",
+            "Share of the time in which its vCPUs were ready but had no CPU. Alert LibvirtDomainStealHigh.",
+            Unit::Ratio,
+            "avg by (domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
+        )
+        .thresholds(rising(limit::STEAL)),
+        one(
+            "CPU quota",
+            "Share of its CPU quota that the domain uses. At 100 % it is held back. Alert LibvirtDomainAtCpuQuota.",
+            Unit::Ratio,
+            &format!("max by (domain) ({})", quota_use("%domain")),
+        )
+        .nothing("no quota")
+        .thresholds(orange_from(limit::AT_LIMIT)),
+        one(
+            "Memory used",
+            "Share of its memory that the guest cannot use without swapping, as it reports.",
+            Unit::Ratio,
+            "1 - max by (domain) (libvirt_domain_memory_usable_bytes{%domain} / libvirt_domain_memory_available_bytes{%domain})",
+        )
+        .up_to(1.0)
+        .nothing("not reported")
         .thresholds(rising(limit::MEMORY_USABLE.of_the_rest())),
-        stat(
+        one(
             "Disk latency",
             "Average time of a read or write over all disks. Alert LibvirtBlockLatencyHigh.",
             Unit::Seconds,
+            &latency("domain"),
         )
-        .query(&latency("domain"), "{{domain}}")
         .nothing("no requests")
         .thresholds(rising(limit::BLOCK_LATENCY)),
-        stat("Network", "Bytes received and sent per second over all interfaces.", Unit::BytesPerSecond)
-            .query(
-                "sum by (domain) (rate(libvirt_domain_interface_receive_bytes_total{%domain}[%rate]) + \
-                 rate(libvirt_domain_interface_transmit_bytes_total{%domain}[%rate]))",
-                "{{domain}}",
-            )
-            .thresholds(plain()),
-        stat(
-            "Answers",
-            "Whether the last collection has all of the domain. If not, its QEMU is busy or frozen. \
-             Alert LibvirtDomainQuarantined.",
-            Unit::Count,
+        one(
+            "Throttle",
+            "Share of its tightest throttle that a disk uses, of the disk that uses most. Alert LibvirtBlockAtThrottle.",
+            Unit::Ratio,
+            &format!("max by (domain) ({})", throttle_use("%domain")),
         )
-        .query("min by (domain) (libvirt_domain_stats_complete{%domain})", "{{domain}}")
-        .words(&[("0", "no", "red"), ("1", "yes", "green")])
-        .nothing("not running")
-        .thresholds(none_is_good("green")),
-    ]
+        .nothing("no throttle")
+        .thresholds(orange_from(limit::AT_LIMIT)),
+        one(
+            "Disk full",
+            "How full the fullest file system, or thin image on a device, is. File systems need the group guest.",
+            Unit::Ratio,
+            &format!("max by (domain) ({})", fullest("%domain")),
+        )
+        .nothing("not reported")
+        .thresholds(rising(limit::THIN_IMAGE)),
+        one(
+            "Job",
+            "How long the migration, save, dump or backup that runs has been running.",
+            Unit::Seconds,
+            "max by (domain) (libvirt_domain_job_elapsed_seconds{%domain})",
+        )
+        .nothing("none")
+        .thresholds(rising(limit::JOB_SECONDS)),
+    ];
+    panels.push(identity());
+    panels
+}
+
+/// Who the domain is.
+fn identity() -> Panel {
+    let rows = "max by (instance, domain, uuid, os) (libvirt_domain_info{%domain})";
+    let reason = "max by (instance, domain, state, reason) (libvirt_domain_state_reason_info{%domain})";
+    let by = |metric: &str| format!("max by (instance, domain) ({metric}{{%domain}})");
+    let mut columns = who(rows, "%domain");
+    columns.extend([
+        Column::label("State", "state").words(&STATES).width(90),
+        Column::label("Reason", "reason").width(110),
+        Column::query("", reason, Unit::Count),
+        Column::query("vCPUs", &by("libvirt_domain_vcpus_current"), Unit::Count).width(70),
+        Column::query("Memory", &by("libvirt_domain_memory_current_bytes"), Unit::Bytes).width(90),
+        Column::label("System", "os"),
+        Column::label("UUID", "uuid").width(300),
+        Column::query("", rows, Unit::Count),
+    ]);
+    table("Guest", "Who the guest is, from its definition.", columns, ("Guest", false)).size(24, 3)
 }
 
 fn processor() -> Vec<Panel> {
@@ -129,7 +187,7 @@ fn processor() -> Vec<Panel> {
             "CPUs that the domain keeps busy: its vCPUs, and what QEMU and the kernel do for it.",
             Unit::Short,
         )
-        .query("sum by (domain) (rate(libvirt_domain_cpu_time_seconds_total{%domain}[%rate]))", "{{domain}} in all")
+        .query("sum by (domain) (rate(libvirt_domain_cpu_time_seconds_total{%domain}[%rate]))", "{{domain}} total")
         .query(
             "sum by (domain) (rate(libvirt_domain_cpu_user_seconds_total{%domain}[%rate]))",
             "{{domain}} user, the guest included",
@@ -146,7 +204,7 @@ fn memory() -> Vec<Panel> {
             Unit::Bytes,
         )
         .query("max by (domain) (libvirt_domain_memory_maximum_bytes{%domain})", "{{domain}} at most")
-        .query("max by (domain) (libvirt_domain_memory_current_bytes{%domain})", "{{domain}} given")
+        .query("max by (domain) (libvirt_domain_memory_current_bytes{%domain})", "{{domain}} allocated")
         .query("max by (domain) (libvirt_domain_memory_rss_bytes{%domain})", "{{domain}} resident")
         .limits(".* at most$"),
         timeseries(
@@ -168,8 +226,8 @@ fn memory() -> Vec<Panel> {
         )
         .query("max by (domain) (libvirt_domain_memory_unused_bytes{%domain})", "{{domain}} unused")
         .stacked()
-        .query("max by (domain) (libvirt_domain_memory_available_bytes{%domain})", "{{domain}} in all")
-        .limits(".* in all$"),
+        .query("max by (domain) (libvirt_domain_memory_available_bytes{%domain})", "{{domain}} total")
+        .limits(".* total$"),
         timeseries(
             "Swapping",
             "Bytes that the guest swaps in (up) and out (down) per second, as it reports. Alert \

@@ -1,31 +1,32 @@
 //! The closed rows of Libvirt / Domain: what one looks at when the open ones do not explain it, or only some guests have.
 
-use super::{SILENT, events};
-use crate::grafana::{Column, Panel, Row, Unit, bars, falling, heatmap, plain, rising, stat, table, timeseries};
+use super::problems::{quota_use, throttle_use};
+use super::{SILENT, domain_hardware, events};
+use crate::grafana::{Column, Panel, Row, Unit, bars, falling, heatmap, orange_from, rising, table, timeseries};
 use crate::thresholds as limit;
 
 pub(super) fn rows() -> Vec<Row> {
-    vec![
+    let mut rows = vec![
+        Row::closed("Job", unless_reported(job(), "no job ran")),
+        Row::closed("Limits against use", unless_reported(limits(), "no such limit in the definition")),
+        Row::closed("Pressure on the host", unless_reported(pressure(), "the control group is not readable")),
+        Row::closed("Inside the guest", unless_reported(inside(), "no guest agent, or the group guest is off")),
+        Row::closed("Snapshots and backing chain", unless_reported(layers(), "none, or it is not collected")),
         Row::closed("CPU in detail", processor()),
         Row::closed("Memory in detail", unless_reported(memory(), SILENT)),
         Row::closed("Disk latency in detail", unless_reported(latency(), "no <statistics> in the disk's driver")),
-        Row::closed("Limits", unless_reported(limits(), "no such limit in the definition")),
-        Row::closed("Backing chain", unless_reported(backing_chain(), "no backing chain, or it is not collected")),
-        Row::closed("I/O threads", iothreads()),
-        Row::closed("Performance events", unless_reported(perf(), "no such event in <perf>")),
-        Row::closed("Cache, memory bandwidth and energy", unless_reported(resctrl(), "no such monitor")),
-        Row::closed("Jobs, dirty rate and KVM", migration()),
-        Row::closed("Events", happenings()),
-        Row::closed("Definition", definition()),
-    ]
+    ];
+    rows.extend(domain_hardware::rows());
+    rows.extend([Row::closed("Events", happenings()), Row::closed("Definition", definition())]);
+    rows
 }
 
 /// The same text on every panel for which a guest lacks what the row is about.
-fn unless_reported(panels: Vec<Panel>, text: &str) -> Vec<Panel> {
+pub(super) fn unless_reported(panels: Vec<Panel>, text: &str) -> Vec<Panel> {
     panels.into_iter().map(|panel| panel.nothing(text)).collect()
 }
 
-fn rate(metric: &str) -> String {
+pub(super) fn rate(metric: &str) -> String {
     format!("rate({metric}{{%domain}}[%rate])")
 }
 
@@ -148,48 +149,161 @@ fn latency() -> Vec<Panel> {
     ]
 }
 
-fn limits() -> Vec<Panel> {
-    let of_throttle = |panel: Panel, unit: &str| {
-        let used = |kind: &str| rate(&format!("libvirt_domain_block_{kind}_{unit}_total"));
-        let throttles = [
-            ("read", used("read")),
-            ("write", used("write")),
-            ("total", format!("({} + {})", used("read"), used("write"))),
-        ];
-        throttles.into_iter().fold(panel, |panel, (kind, used)| {
-            let allowed = format!("libvirt_domain_block_throttle_{kind}_{unit}_per_second{{%domain}}");
-            panel.query(&format!("{used} / {allowed}"), &format!("{{{{domain}}}} {{{{device}}}} {kind} {unit}"))
-        })
-    };
-    let throttles = timeseries(
-        "Disk throttles",
-        "Share of its throttles that each disk uses; more than 1 is a burst. At 1 the guest's requests wait. Alert \
-         LibvirtBlockAtThrottle.",
-        Unit::Ratio,
-    );
+fn job() -> Vec<Panel> {
+    let of = |metric: &str| format!("max by (domain) (libvirt_domain_job_{metric}{{%domain}})");
+    let part =
+        |what: &str| format!("{} / ({} > 0)", of(&format!("{what}_processed_bytes")), of(&format!("{what}_bytes")));
     vec![
+        timeseries("Progress", "Share of its data that a migration, save, dump or backup has transferred: all of it, memory, and \
+             disks. Memory that the guest writes meanwhile is transferred again.", Unit::Ratio)
+            .query(&part("data"), "{{domain}} all")
+            .query(&part("memory"), "{{domain}} memory")
+            .query(&part("disk"), "{{domain}} disks")
+            .size(6, 8),
+        timeseries("Time", "How long the job has been running, and how long libvirt expects it to take yet.", Unit::Seconds)
+            .query(&of("elapsed_seconds"), "{{domain}} running for")
+            .query(&of("remaining_seconds"), "{{domain}} left")
+            .size(6, 8),
+        timeseries("Left", "What the job has yet to transfer. Alert LibvirtDomainMigrationStalled.", Unit::Bytes)
+            .query(&of("data_remaining_bytes"), "{{domain}}")
+            .size(6, 8),
         timeseries(
-            "CPU quota",
-            "Share of its quota that the domain uses, and that its busiest vCPU uses of the quota of each vCPU. At 1 the \
-             guest is held back. Alert LibvirtDomainAtCpuQuota.",
-            Unit::Ratio,
+            "Transfer",
+            "How fast the job transfers memory, and how fast the guest writes to it: a migration ends when the first is above \
+             the second.",
+            Unit::BytesPerSecond,
         )
-        .query(
-            "rate(libvirt_domain_cpu_time_seconds_total{%domain}[%rate]) / \
-                 (libvirt_domain_cpu_quota_seconds{%domain} / libvirt_domain_cpu_period_seconds{%domain})",
-            "{{domain}}",
-        )
-        .query(
-            "max without (vcpu) (rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate])) / \
-                 (libvirt_domain_vcpu_quota_seconds{%domain} / libvirt_domain_vcpu_period_seconds{%domain})",
-            "{{domain}} busiest vCPU",
-        )
-        .size(12, 8),
-        of_throttle(of_throttle(throttles, "bytes"), "requests").size(12, 8),
+        .query(&of("memory_bytes_per_second"), "{{domain}} transferred")
+        .query(&of("memory_dirty_bytes_per_second"), "{{domain}} written")
+        .size(6, 8),
     ]
 }
 
-fn backing_chain() -> Vec<Panel> {
+fn limits() -> Vec<Panel> {
+    vec![
+        timeseries(
+            "CPU quota",
+            "Share of its quota that the domain, or its busiest vCPU, uses. At 1 the guest is held back though the host may have \
+             CPUs. Alert LibvirtDomainAtCpuQuota.",
+            Unit::Ratio,
+        )
+        .query(&quota_use("%domain"), "{{domain}}")
+        .thresholds(orange_from(limit::AT_LIMIT)),
+        timeseries(
+            "Disk throttles",
+            "Share of its tightest throttle that each disk uses; more than 1 is a burst. At 1 the guest's requests wait. Alert \
+             LibvirtBlockAtThrottle.",
+            Unit::Ratio,
+        )
+        .query(&throttle_use("%domain"), "{{domain}} {{device}}")
+        .thresholds(orange_from(limit::AT_LIMIT)),
+        timeseries("Held back by the quota", "CPUs that the guest would have kept busy but for its CPU quota, and the share of \
+             its periods in which that was so.", Unit::Short)
+            .query("sum by (domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%rate]))", "{{domain}} CPUs")
+            .query(
+                "sum by (domain) (rate(libvirt_domain_cgroup_cpu_throttled_periods_total{%domain}[%rate]) / \
+                 (rate(libvirt_domain_cgroup_cpu_periods_total{%domain}[%rate]) > 0))",
+                "{{domain}} periods",
+            )
+            .on_the_right(".* periods$", Unit::Ratio),
+    ]
+}
+
+fn pressure() -> Vec<Panel> {
+    let stalls = [
+        ("CPU", "cpu", "a CPU of the host"),
+        ("memory", "memory", "memory of the host"),
+        ("I/O", "io", "I/O of the host"),
+    ];
+    let waiting = stalls.map(|(title, what, waited)| {
+        let about = format!(
+            "Share of the time in which any thread of QEMU (some), and each of them (full), waited for {waited}: pressure stall \
+             information of the guest's control group."
+        );
+        let of = |kind: &str| rate(&format!("libvirt_domain_pressure_{what}_{kind}_seconds_total"));
+        timeseries(&format!("Waiting for {title}"), &about, Unit::Ratio)
+            .query(&of("waiting"), "{{domain}} some")
+            .query(&of("stalled"), "{{domain}} full")
+    });
+    let events = ["high", "max", "oom"].into_iter().fold(
+        timeseries(
+            "Memory limits reached",
+            "How often a second the guest reached its soft limit (high) or its hard limit (max) of \
+             the host's memory, and had none left (oom).",
+            Unit::Operations,
+        ),
+        |panel, event| {
+            panel.query(
+                &rate(&format!("libvirt_domain_cgroup_memory_{event}_events_total")),
+                &format!("{{{{domain}}}} {event}"),
+            )
+        },
+    );
+    let io =
+        |read: &str| format!("sum by (domain) ({})", rate(&format!("libvirt_domain_cgroup_io_{read}_bytes_total")));
+    waiting
+        .into_iter()
+        .chain([
+            timeseries(
+                "Memory charged",
+                "Memory of the host that is charged to the guest, page cache included, now and at most \
+                 since its start.",
+                Unit::Bytes,
+            )
+            .query("libvirt_domain_cgroup_memory_bytes{%domain}", "{{domain}} now")
+            .query("libvirt_domain_cgroup_memory_peak_bytes{%domain}", "{{domain}} at most")
+            .limits(".* at most$"),
+            events,
+            timeseries(
+                "I/O of the host",
+                "Bytes that QEMU read from (up) and wrote to (down) the host's devices per second.",
+                Unit::BytesPerSecond,
+            )
+            .query(&io("read"), "{{domain}} read")
+            .query(&io("written"), "{{domain}} written")
+            .mirrored(".* written$"),
+        ])
+        .collect()
+}
+
+fn inside() -> Vec<Panel> {
+    let of = |metric: &str| format!("libvirt_domain_guest_{metric}{{%domain}}");
+    vec![
+        timeseries("File systems", "How full each file system of the guest is, as its agent reports.", Unit::Ratio)
+            .query(
+                &format!("{} / {}", of("filesystem_used_bytes"), of("filesystem_size_bytes")),
+                "{{domain}} {{mountpoint}}",
+            )
+            .up_to(1.0)
+            .thresholds(rising(limit::THIN_IMAGE)),
+        timeseries(
+            "Load",
+            "Load of the guest over one, five and fifteen minutes, as its agent reports; libvirt 11.2 or later.",
+            Unit::Short,
+        )
+        .query(&of("load1"), "{{domain}} 1 min")
+        .query(&of("load5"), "{{domain}} 5 min")
+        .query(&of("load15"), "{{domain}} 15 min")
+        .size(4, 8),
+        timeseries("Clock", "How far the guest's clock is ahead of the exporter's.", Unit::Seconds)
+            .query(&of("clock_offset_seconds"), "{{domain}}")
+            .mirrored("^$")
+            .size(4, 8),
+        timeseries(
+            "Guest agent",
+            "Whether the guest agent is connected: 1 yes, 0 no. Alert LibvirtAgentLost.",
+            Unit::Count,
+        )
+        .query("libvirt_domain_agent_connected{%domain}", "{{domain}}")
+        .up_to(1.0)
+        .size(4, 8),
+        timeseries("Users", "Users that are logged in to the guest.", Unit::Count)
+            .query(&of("users"), "{{domain}}")
+            .size(4, 8),
+    ]
+}
+
+fn layers() -> Vec<Panel> {
     let by = |metric: &str| format!("sum by (domain, device, backing_index) ({metric}{{%domain}})");
     let columns = vec![
         Column::label("Domain", "domain").width(200),
@@ -205,173 +319,32 @@ fn backing_chain() -> Vec<Panel> {
         Column::query("Physical", &by("libvirt_domain_block_backing_physical_bytes"), Unit::Bytes).width(110),
         Column::query("Allocated", &by("libvirt_domain_block_backing_allocation_bytes"), Unit::Bytes).width(110),
     ];
+    let of = |metric: &str| format!("max by (domain) (libvirt_domain_{metric}{{%domain}})");
     vec![
-        table(
-            "Backing layers",
-            "The images below the top one of each disk: templates and snapshots.",
-            columns,
-            ("Layer", false),
+        timeseries("Snapshots and checkpoints", "How many snapshots and checkpoints the domain has.", Unit::Count)
+            .query(&of("snapshots"), "{{domain}} snapshots")
+            .query(&of("checkpoints"), "{{domain}} checkpoints"),
+        timeseries(
+            "Age of the snapshots",
+            "Time since the oldest and the newest snapshot. An external snapshot grows for as long as it is there.",
+            Unit::Seconds,
         )
-        .size(16, 8),
+        .query(&format!("time() - {}", of("snapshot_oldest_timestamp_seconds")), "{{domain}} oldest")
+        .query(&format!("time() - {}", of("snapshot_newest_timestamp_seconds")), "{{domain}} newest")
+        .thresholds(orange_from(limit::SNAPSHOT_AGE)),
         timeseries(
             "Layers",
             "How many images lie below the top one of each disk. If it grows, snapshots are left behind.",
             Unit::Count,
         )
         .query("libvirt_domain_block_backing_layers{%domain}", "{{domain}} {{device}}"),
-    ]
-}
-
-fn iothreads() -> Vec<Panel> {
-    vec![
-        stat("I/O threads", "I/O threads of the domain.", Unit::Count)
-            .query("sum by (domain) (libvirt_domain_iothreads{%domain})", "{{domain}}")
-            .thresholds(plain())
-            .size(4, 8),
-        timeseries(
-            "Longest polling",
-            "How long each I/O thread polls before it sleeps, at most; zero is no polling.",
-            Unit::Seconds,
+        table(
+            "Backing layers",
+            "The images below the top one of each disk: templates and snapshots.",
+            columns,
+            ("Layer", false),
         )
-        .query("libvirt_domain_iothread_poll_max_seconds{%domain}", "{{domain}} thread {{iothread}}")
-        .size(10, 8),
-        timeseries(
-            "Polling factors",
-            "By what the polling time of each I/O thread grows and shrinks; zero is QEMU's default.",
-            Unit::Short,
-        )
-        .query("libvirt_domain_iothread_poll_grow{%domain}", "{{domain}} thread {{iothread}} grow")
-        .query("libvirt_domain_iothread_poll_shrink{%domain}", "{{domain}} thread {{iothread}} shrink")
-        .size(10, 8),
-    ]
-}
-
-fn perf() -> Vec<Panel> {
-    vec![
-        timeseries(
-            "Instructions per cycle",
-            "How many instructions a CPU cycle retires. Below one, the domain waits for memory.",
-            Unit::Short,
-        )
-        .query(
-            "rate(libvirt_domain_perf_instructions_total{%domain}[%rate]) / \
-                 (rate(libvirt_domain_perf_cpu_cycles_total{%domain}[%rate]) > 0)",
-            "{{domain}}",
-        ),
-        timeseries("Misses", "Shares of cache accesses that miss and of branches that are mispredicted.", Unit::Ratio)
-            .query(
-                "rate(libvirt_domain_perf_cache_misses_total{%domain}[%rate]) / \
-                 (rate(libvirt_domain_perf_cache_references_total{%domain}[%rate]) > 0)",
-                "{{domain}} cache",
-            )
-            .query(
-                "rate(libvirt_domain_perf_branch_misses_total{%domain}[%rate]) / \
-                 (rate(libvirt_domain_perf_branch_instructions_total{%domain}[%rate]) > 0)",
-                "{{domain}} branches",
-            ),
-        timeseries(
-            "Stalled cycles",
-            "Share of the cycles in which the front end or the back end of the CPU was stalled.",
-            Unit::Ratio,
-        )
-        .query(
-            "rate(libvirt_domain_perf_stalled_cycles_frontend_total{%domain}[%rate]) / \
-                 (rate(libvirt_domain_perf_cpu_cycles_total{%domain}[%rate]) > 0)",
-            "{{domain}} front end",
-        )
-        .query(
-            "rate(libvirt_domain_perf_stalled_cycles_backend_total{%domain}[%rate]) / \
-                 (rate(libvirt_domain_perf_cpu_cycles_total{%domain}[%rate]) > 0)",
-            "{{domain}} back end",
-        ),
-        timeseries(
-            "Switches and migrations",
-            "Context switches of the domain's process, and moves of its threads to another CPU, \
-             per second.",
-            Unit::Operations,
-        )
-        .query(&rate("libvirt_domain_perf_context_switches_total"), "{{domain}} switches")
-        .query(&rate("libvirt_domain_perf_cpu_migrations_total"), "{{domain}} migrations"),
-        timeseries(
-            "Page faults of QEMU",
-            "Page faults of the domain's process on the host per second.",
-            Unit::Operations,
-        )
-        .query(&rate("libvirt_domain_perf_page_faults_total"), "{{domain}}"),
-        timeseries("Task clock", "CPUs that the domain's tasks keep busy, by the kernel's clock.", Unit::Short)
-            .query(&rate("libvirt_domain_perf_task_clock_seconds_total"), "{{domain}}"),
-    ]
-}
-
-fn resctrl() -> Vec<Panel> {
-    vec![
-        timeseries("Last-level cache", "Last-level cache that the monitored vCPUs occupy.", Unit::Bytes)
-            .query("libvirt_domain_cpu_cache_occupancy_bytes{%domain}", "{{domain}} {{monitor}} bank {{bank}}"),
-        timeseries(
-            "Memory bandwidth",
-            "Bytes that the monitored vCPUs move through the memory controllers, and through their own node's.",
-            Unit::BytesPerSecond,
-        )
-        .query(&rate("libvirt_domain_memory_bandwidth_bytes_total"), "{{domain}} {{monitor}} node {{node}} all")
-        .query(
-            &rate("libvirt_domain_memory_bandwidth_local_bytes_total"),
-            "{{domain}} {{monitor}} node {{node}} local",
-        ),
-        timeseries("Power of the cores", "Power that the cores spend on the monitored vCPUs.", Unit::Watts)
-            .query(&rate("libvirt_domain_cpu_core_energy_joules_total"), "{{domain}} {{monitor}} package {{package}}"),
-    ]
-}
-
-fn migration() -> Vec<Panel> {
-    vec![
-        timeseries(
-            "Data left of the job",
-            "What a migration, a save or a backup that runs has yet to transfer. Alert LibvirtDomainMigrationStalled.",
-            Unit::Bytes,
-        )
-        .query("libvirt_domain_job_data_remaining_bytes{%domain}", "{{domain}}")
-        .size(12, 8),
-        timeseries(
-            "Transfer of the job",
-            "How fast the job transfers memory, and how fast the guest writes to it: a migration ends when the first is above \
-             the second.",
-            Unit::BytesPerSecond,
-        )
-        .query("libvirt_domain_job_memory_bytes_per_second{%domain}", "{{domain}} transferred")
-        .query("libvirt_domain_job_memory_dirty_bytes_per_second{%domain}", "{{domain}} written")
-        .size(12, 8),
-        timeseries(
-            "Dirty rate",
-            "Memory that the guest dirtied per second in the last measurement (virsh \
-                 domdirtyrate-calc): what a migration has to outrun.",
-            Unit::BytesPerSecond,
-        )
-        .query("libvirt_domain_dirtyrate_bytes_per_second{%domain}", "{{domain}}"),
-        timeseries("TLB flushes", "Flushes of other vCPUs' TLBs per second, by KVM.", Unit::Operations)
-            .query(&rate("libvirt_domain_kvm_remote_tlb_flush_total"), "{{domain}}"),
-        timeseries(
-            "Pages of the guest by size",
-            "Pages that KVM maps for the guest: large ones are cheaper.",
-            Unit::Short,
-        )
-        .query("libvirt_domain_kvm_pages_4k{%domain}", "{{domain}} 4 KiB")
-        .query("libvirt_domain_kvm_pages_2m{%domain}", "{{domain}} 2 MiB")
-        .query("libvirt_domain_kvm_pages_1g{%domain}", "{{domain}} 1 GiB"),
-        timeseries(
-            "Exits",
-            "Exits of each vCPU from the guest per second; needs the group vcpu_kvm.",
-            Unit::Operations,
-        )
-        .query(&rate("libvirt_domain_vcpu_kvm_exits_total"), "{{domain}} vCPU {{vcpu}}")
-        .size(12, 8),
-        timeseries(
-            "Halts",
-            "Exits of each vCPU because the guest had nothing to do, per second; needs the group \
-             vcpu_kvm.",
-            Unit::Operations,
-        )
-        .query(&rate("libvirt_domain_vcpu_kvm_halt_exits_total"), "{{domain}} vCPU {{vcpu}}")
-        .size(12, 8),
+        .size(24, 8),
     ]
 }
 
@@ -391,21 +364,13 @@ fn happenings() -> Vec<Panel> {
         )
         .query(&count("libvirt_domain_block_threshold_events_total", ", device"), "{{domain}} {{device}}"),
         timeseries(
-            "Guest agent",
-            "Whether the guest agent is connected: 1 yes, 0 no. Alert LibvirtAgentLost.",
-            Unit::Count,
-        )
-        .nothing("no agent channel")
-        .query("libvirt_domain_agent_connected{%domain}", "{{domain}}")
-        .up_to(1.0),
-        timeseries(
             "Unmapped statistics",
             "Statistics of a newer libvirt that this exporter has no metric for.",
             Unit::Count,
         )
         .nothing("none")
         .query("count by (domain) (libvirt_domain_unmapped_stat{%domain})", "{{domain}}")
-        .size(16, 8),
+        .size(24, 6),
     ]
 }
 

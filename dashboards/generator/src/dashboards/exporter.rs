@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::{ANSWERS, events};
-use crate::grafana::{Dashboard, Panel, Row, Unit, bars, none_is_good, one_is_good, plain, rising, stat, timeseries};
+use crate::grafana::{
+    Column, Dashboard, Panel, Row, Unit, bars, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
+};
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
@@ -19,6 +21,7 @@ pub(super) fn dashboard() -> Value {
         )
         .row(Row::open("Now", now()))
         .row(Row::open("Collections", collections()))
+        .row(Row::open("Probes", probes()))
         .row(Row::open("Connection and events", connection()))
         .row(Row::open("Exposition", exposition()))
         .row(Row::closed("Process", process()))
@@ -109,6 +112,42 @@ fn collections() -> Vec<Panel> {
             .query("libvirt_exporter_stuck_calls{%host}", "{{instance}}"),
         timeseries("Calls", "Calls for statistics that a collection takes.", Unit::Count)
             .query("libvirt_exporter_batches{%host}", "{{instance}}"),
+    ]
+}
+
+/// What each kind of question to libvirt takes, and whether it succeeds.
+fn probes() -> Vec<Panel> {
+    let by = |metric: &str| format!("max by (instance, probe) (libvirt_exporter_probe_{metric}{{%host}})");
+    let columns = vec![
+        Column::host(),
+        Column::label("Probe", "probe"),
+        Column::query("Succeeded", &by("success"), Unit::Count).words(&[("0", "no", "red"), ("1", "yes", "green")]),
+        Column::query("Duration", &by("duration_seconds"), Unit::Seconds).colored(rising(limit::COLLECT_SECONDS)),
+    ];
+    vec![
+        table(
+            "Probes",
+            "Whether the last round of each probe succeeded, and how long it took.",
+            columns,
+            ("Duration", true),
+        )
+        .size(10, 8),
+        timeseries(
+            "Duration of the probes",
+            "How long a round of each probe took, on the slowest host.",
+            Unit::Seconds,
+        )
+        .query("max by (probe) (libvirt_exporter_probe_duration_seconds{%host})", "{{probe}}")
+        .many()
+        .size(7, 8),
+        timeseries(
+            "Probes that failed",
+            "On how many hosts the last round of a probe had a call that failed.",
+            Unit::Count,
+        )
+        .query("count by (probe) (libvirt_exporter_probe_success{%host} == 0)", "{{probe}}")
+        .nothing("none")
+        .size(7, 8),
     ]
 }
 

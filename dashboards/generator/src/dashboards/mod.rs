@@ -1,24 +1,39 @@
-//! The four dashboards.
+//! The dashboards: a file each, and what they share.
 
 mod domain;
 mod domain_detail;
+mod domain_hardware;
 mod exporter;
 mod fleet;
+mod guests;
 mod host;
+mod host_detail;
+mod platform;
+mod problems;
 
 use serde_json::Value;
+
+use crate::grafana::KEEP;
 
 /// All dashboards, as Grafana's JSON.
 #[must_use]
 pub fn all() -> Vec<Value> {
-    vec![fleet::dashboard(), host::dashboard(), domain::dashboard(), exporter::dashboard()]
+    vec![
+        fleet::dashboard(),
+        host::dashboard(),
+        domain::dashboard(),
+        exporter::dashboard(),
+        platform::openstack(),
+        platform::kubevirt(),
+    ]
 }
-
-/// What a link to another dashboard takes along: time range and data source.
-const KEEP: &str = "${__url_time_range}&${datasource:queryparam}";
 
 /// Whether an exporter answers: 1 if each job that asks it gets an answer. A job without any `libvirt_up` scrapes something else.
 const ANSWERS: &str = "min without (job) (up{%host} and on (job) group by (job) (libvirt_up))";
+
+/// The hosts without libvirt, each as a 1: the exporter does not answer, or does not reach it.
+const HOSTS_DOWN: &str =
+    "(min without (job) (up{%host} and on (job) group by (job) (libvirt_up)) == 0 or libvirt_up{%host} == 0) + 1";
 
 /// A link to the host's dashboard.
 fn host_link(instance: &str) -> String {

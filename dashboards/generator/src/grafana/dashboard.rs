@@ -7,6 +7,8 @@ use super::{Panel, datasource, expand, query};
 /// The version of the model: Grafana 10.4 and later read it as it is or migrate it.
 const SCHEMA_VERSION: u32 = 39;
 const TAG: &str = "libvirt";
+/// What a link to another dashboard takes along: time range and data source.
+pub(crate) const KEEP: &str = "${__url_time_range}&${datasource:queryparam}";
 /// How many columns a dashboard has.
 const WIDTH: u32 = 24;
 
@@ -40,13 +42,20 @@ impl Row {
 /// A variable whose values are those of a label.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Variable {
-    /// Its name, which is the label's.
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// The label.
     pub(crate) label: &'static str,
     /// A metric with that label, and matchers that chain it to the variables before.
     pub(crate) of: &'static str,
     /// Whether it starts with one value instead of all.
     pub(crate) one: bool,
 }
+
+/// Takes the port off the hosts' names.
+const WITHOUT_PORT: &str = r"/^(.+?)(?::\d+)?$/";
+/// How many lines or rows the lists of the largest have.
+const TOP: [&str; 4] = ["5", "10", "20", "50"];
 
 impl Dashboard {
     /// A dashboard that starts with the last three hours.
@@ -85,10 +94,10 @@ impl Dashboard {
     }
 
     /// Adds a variable with several values, all of them to begin with unless it says one.
-    pub(crate) fn variable(mut self, variable: Variable) -> Self {
+    pub(crate) fn variable(self, variable: Variable) -> Self {
         let query = format!("label_values({}, {})", expand(variable.of), variable.label);
         let mut json = json!({
-            "name": variable.label, "label": variable.label, "type": "query", "datasource": datasource(),
+            "name": variable.name, "label": variable.name, "type": "query", "datasource": datasource(),
             "query": {"query": query, "refId": "StandardVariableQuery", "qryType": 1}, "definition": query,
             "refresh": 2, "sort": 1, "hide": 0, "regex": "", "multi": true, "includeAll": true, "allValue": ".+",
             "skipUrlSync": false, "options": [],
@@ -97,15 +106,32 @@ impl Dashboard {
         if !variable.one {
             json["current"] = json!({"selected": true, "text": ["All"], "value": ["$__all"]});
         }
+        if variable.label == "instance" {
+            json["regex"] = json!(WITHOUT_PORT);
+        }
+        self.add_variable(json)
+    }
+
+    fn add_variable(mut self, variable: Value) -> Self {
         if let Some(list) = self.json["templating"]["list"].as_array_mut() {
-            list.push(json);
+            list.push(variable);
         }
         self
     }
 
     /// Adds the variable that all dashboards have, `instance`: with one host to begin with, or all.
     pub(crate) fn hosts(self, one: bool) -> Self {
-        self.variable(Variable { label: "instance", of: "libvirt_up", one })
+        self.variable(Variable { name: "instance", label: "instance", of: "libvirt_up", one })
+    }
+
+    /// Adds the variable `top`: how many guests are shown one by one.
+    pub(crate) fn top(self) -> Self {
+        let option = |value: &str| json!({"text": value, "value": value, "selected": value == "10"});
+        let options: Vec<Value> = TOP.iter().map(|value| option(value)).collect();
+        self.add_variable(json!({
+            "name": "top", "label": "top", "type": "custom", "query": TOP.join(","), "current": option("10"),
+            "options": options, "hide": 0, "multi": false, "includeAll": false, "skipUrlSync": false,
+        }))
     }
 
     /// Marks the points in time at which `expression` has a result; a result whose value is a time in milliseconds is
@@ -138,7 +164,7 @@ impl Dashboard {
 
     /// The finished JSON: each panel has a number and a place, from left to right and from top to bottom.
     pub(crate) fn build(mut self) -> Value {
-        let mut layout = Layout { id: 0, y: 0 };
+        let mut layout = Layout { id: 0, y: 0, openers: Vec::new() };
         let mut panels = Vec::new();
         for row in self.rows {
             let mut heading = json!({
@@ -155,6 +181,20 @@ impl Dashboard {
                 panels.extend(placed);
             }
         }
+        for (opener, title) in layout.openers {
+            let Some(opened) = panels.iter().find(|panel| panel["title"] == title).map(|panel| panel["id"].clone())
+            else {
+                continue;
+            };
+            let url = format!(
+                "/d/{}?{KEEP}&${{instance:queryparam}}&viewPanel={opened}",
+                self.json["uid"].as_str().unwrap_or_default()
+            );
+            if let Some(opener) = panels.iter_mut().find(|panel| panel["id"] == opener) {
+                opener["fieldConfig"]["defaults"]["links"] =
+                    json!([{"title": title, "url": url, "targetBlank": false}]);
+            }
+        }
         self.json["panels"] = Value::Array(panels);
         self.json
     }
@@ -163,6 +203,8 @@ impl Dashboard {
 struct Layout {
     id: u32,
     y: u32,
+    /// Panels that open another one, by its title.
+    openers: Vec<(u32, &'static str)>,
 }
 
 impl Layout {
@@ -179,7 +221,9 @@ impl Layout {
                 self.y += tallest;
                 (x, tallest) = (0, 0);
             }
-            panel.json["id"] = json!(self.next_id());
+            let id = self.next_id();
+            panel.json["id"] = json!(id);
+            self.openers.extend(panel.opens.map(|title| (id, title)));
             panel.json["gridPos"] = json!({"x": x, "y": self.y, "w": panel.width, "h": panel.height});
             x += panel.width;
             tallest = tallest.max(panel.height);

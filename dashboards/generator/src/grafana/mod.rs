@@ -3,12 +3,14 @@
 mod dashboard;
 mod heatmap;
 mod panel;
+mod shapes;
 mod table;
 mod unit;
 
-pub(crate) use dashboard::{Dashboard, Row, Variable};
+pub(crate) use dashboard::{Dashboard, KEEP, Row, Variable};
 pub(crate) use heatmap::heatmap;
-pub(crate) use panel::{Panel, bars, stat, state_timeline, timeseries};
+pub(crate) use panel::Panel;
+pub(crate) use shapes::{bars, stat, state_timeline, timeseries};
 pub(crate) use table::{Column, table};
 pub(crate) use unit::Unit;
 
@@ -22,18 +24,20 @@ pub(crate) fn datasource() -> Value {
     json!({"type": "prometheus", "uid": "${datasource}"})
 }
 
-/// Grafana's variable for a range, and what stands for it while the expression is parsed, which a variable would not be.
-const RATE_INTERVAL: (&str, &str) = ("$__rate_interval", "7y");
+/// Shorthands for Grafana's variables, and what stands for each while the expression is parsed, which a variable would not be.
+const VARIABLES: [[&str; 3]; 3] =
+    [["%rate", "7y", "$__rate_interval"], ["%range", "8y", "$__range"], ["%top", "7777777", "$top"]];
 
 /// An expression as Grafana gets it: shorthands written out, and the series of all jobs of a host merged.
 pub(crate) fn query(expression: &str) -> String {
-    let (variable, parsed) = RATE_INTERVAL;
-    across_jobs(&expand(&expression.replace("%rate", parsed))).replace(parsed, variable)
+    let parsed = VARIABLES.iter().fold(expand(expression), |text, [short, parsed, _]| text.replace(short, parsed));
+    VARIABLES.iter().fold(across_jobs(&parsed), |text, [_, parsed, variable]| text.replace(parsed, variable))
 }
 
-/// Writes out the shorthands of a selector: `%host` and `%domain` are label matchers.
+/// Writes out the shorthands of a selector: `%host` and `%domain` are label matchers. The variable `instance` is a host's name
+/// without a port.
 pub(crate) fn expand(selector: &str) -> String {
-    selector.replace("%domain", "%host,domain=~\"$domain\"").replace("%host", "instance=~\"$instance\"")
+    selector.replace("%domain", "%host,domain=~\"$domain\"").replace("%host", "instance=~\"($instance)(:[0-9]+)?\"")
 }
 
 /// Colours from green over orange to red.
@@ -49,6 +53,11 @@ pub(crate) fn falling(limits: Limits) -> Value {
 /// Green at zero, another colour from one on.
 pub(crate) fn none_is_good(color: &str) -> Value {
     steps(&[(None, "green"), (Some(1.0), color)])
+}
+
+/// Green, and orange from a value on: what is no fault, and worth a look.
+pub(crate) fn orange_from(value: f64) -> Value {
+    steps(&[(None, "green"), (Some(value), "orange")])
 }
 
 /// Red at zero, green from one on.

@@ -1,4 +1,4 @@
-//! Panels that show numbers: time series, stats, bars and states over time.
+//! A panel: its queries, colours, units and links. `shapes` makes one of each kind.
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,8 @@ pub(crate) struct Panel {
     pub(super) json: Value,
     pub(super) width: u32,
     pub(super) height: u32,
+    /// The panel that a click opens, by its title.
+    pub(super) opens: Option<&'static str>,
 }
 
 impl Panel {
@@ -27,7 +29,7 @@ impl Panel {
             },
             "options": {},
         });
-        Self { json, width: 8, height: 8 }
+        Self { json, width: 8, height: 8, opens: None }
     }
 
     /// Adds a query over the dashboard's time range; `legend` is what a line is called.
@@ -77,11 +79,14 @@ impl Panel {
         self
     }
 
-    /// Lines whose name matches go down from zero: what is written or sent, beside what is read or received.
+    /// Lines whose name matches go down from a zero in the middle: what is written or sent, beside what is read or received.
     pub(crate) fn mirrored(mut self, names: &str) -> Self {
         if let Some(defaults) = self.json["fieldConfig"]["defaults"].as_object_mut() {
             defaults.remove("min");
         }
+        let custom = &mut self.json["fieldConfig"]["defaults"]["custom"];
+        custom["axisCenteredZero"] = json!(true);
+        custom["fillOpacity"] = json!(0);
         self.over(json!({"id": "byRegexp", "options": names}), &[("custom.transform", json!("negative-Y"))])
     }
 
@@ -114,6 +119,27 @@ impl Panel {
         self
     }
 
+    /// The legend is a table to the right, which scrolls: for as many lines as there are guests.
+    pub(crate) fn many(mut self) -> Self {
+        self.json["options"]["legend"] = json!({
+            "displayMode": "table", "placement": "right", "showLegend": true, "calcs": ["mean", "max"], "sortBy": "Mean",
+            "sortDesc": true,
+        });
+        self
+    }
+
+    /// Hosts are named without their ports in the legend.
+    pub(crate) fn without_ports(mut self) -> Self {
+        self.json["transformations"] =
+            json!([{"id": "renameByRegex", "options": {"regex": r"^(.+?):\d+(?= |$)", "renamePattern": "$1"}}]);
+        self
+    }
+
+    /// A click opens the panel of this title alone.
+    pub(crate) fn opens(self, title: &'static str) -> Self {
+        Self { opens: Some(title), ..self }
+    }
+
     /// Words and colours instead of numbers.
     pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
         self.json["fieldConfig"]["defaults"]["mappings"] = mappings(words);
@@ -144,65 +170,4 @@ pub(super) fn mappings(words: &[(&str, &str, &str)]) -> Value {
         })
         .collect();
     json!([{"type": "value", "options": options}])
-}
-
-/// Lines over time, from zero up.
-pub(crate) fn timeseries(title: &str, description: &str, unit: Unit) -> Panel {
-    let mut panel = Panel::new("timeseries", title, description, unit);
-    panel.json["fieldConfig"]["defaults"]["custom"] = json!({
-        "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 1, "fillOpacity": 10, "gradientMode": "none",
-        "showPoints": "never", "pointSize": 5, "spanNulls": false, "insertNulls": false,
-        "stacking": {"group": "A", "mode": "none"}, "thresholdsStyle": {"mode": "off"},
-        "axisPlacement": "auto", "axisLabel": "", "axisColorMode": "text", "axisBorderShow": false,
-        "axisCenteredZero": false, "scaleDistribution": {"type": "linear"}, "barAlignment": 0,
-        "hideFrom": {"legend": false, "tooltip": false, "viz": false},
-    });
-    panel.json["fieldConfig"]["defaults"]["min"] = json!(0);
-    panel.json["options"] = json!({
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": ["mean", "max", "lastNotNull"]},
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    });
-    panel
-}
-
-/// Bars over time: how often something happened between one point and the next.
-pub(crate) fn bars(title: &str, description: &str) -> Panel {
-    let mut panel = timeseries(title, description, Unit::Short).stacked();
-    let custom = &mut panel.json["fieldConfig"]["defaults"]["custom"];
-    custom["drawStyle"] = json!("bars");
-    custom["fillOpacity"] = json!(80);
-    panel.json["fieldConfig"]["defaults"]["decimals"] = json!(0);
-    panel.json["options"]["legend"]["calcs"] = json!(["max"]);
-    panel.json["fieldConfig"]["defaults"]["noValue"] = json!("none");
-    panel
-}
-
-/// One number, with its recent course behind it.
-pub(crate) fn stat(title: &str, description: &str, unit: Unit) -> Panel {
-    let mut panel = Panel::new("stat", title, description, unit).size(3, 4);
-    panel.json["fieldConfig"]["defaults"]["color"] = json!({"mode": "thresholds"});
-    panel.json["options"] = json!({
-        "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "orientation": "auto", "textMode": "value",
-        "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard", "reduceOptions": last(),
-    });
-    panel
-}
-
-/// Which state each thing was in, over time.
-pub(crate) fn state_timeline(title: &str, description: &str) -> Panel {
-    let mut panel = Panel::new("state-timeline", title, description, Unit::Count).size(24, 6);
-    panel.json["fieldConfig"]["defaults"]["custom"] = json!({
-        "fillOpacity": 70, "lineWidth": 0,
-        "hideFrom": {"legend": false, "tooltip": false, "viz": false},
-    });
-    panel.json["options"] = json!({
-        "alignValue": "left", "mergeValues": true, "rowHeight": 0.9, "showValue": "auto",
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": []},
-        "tooltip": {"mode": "single", "sort": "none"},
-    });
-    panel
-}
-
-fn last() -> Value {
-    json!({"calcs": ["lastNotNull"], "fields": "", "values": false})
 }

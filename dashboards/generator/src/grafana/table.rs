@@ -33,6 +33,14 @@ impl Column {
         Self { name, from: From::Label(label), properties: Vec::new() }
     }
 
+    /// The host, without its port.
+    pub(crate) fn host() -> Self {
+        let name = json!({"pattern": r"(.+?)(:\d+)?", "result": {"text": "$1", "index": 0}});
+        let mut column = Self::label("Host", "instance").width(130);
+        column.properties.push(("mappings", json!([{"type": "regex", "options": name}])));
+        column
+    }
+
     /// Its cells are coloured by value.
     pub(crate) fn colored(mut self, thresholds: Value) -> Self {
         self.properties.push(("thresholds", thresholds));
@@ -63,6 +71,12 @@ impl Column {
         self
     }
 
+    /// What stands in a cell without a value.
+    fn absent(mut self) -> Self {
+        self.properties.push(("noValue", json!(" ")));
+        self
+    }
+
     /// Its width in pixels.
     pub(crate) fn width(mut self, width: u32) -> Self {
         self.properties.push(("custom.width", json!(width)));
@@ -80,7 +94,7 @@ pub(crate) fn table(title: &str, description: &str, columns: Vec<Column>, sort: 
     let mut panel = Panel::new("table", title, description, Unit::Short).size(24, 10);
     let defaults = &mut panel.json["fieldConfig"]["defaults"];
     defaults["color"] = json!({"mode": "thresholds"});
-    defaults["noValue"] = json!("–");
+    defaults["noValue"] = json!("none");
     defaults["custom"] = json!({
         "align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "filterable": true, "minWidth": 60,
     });
@@ -92,7 +106,8 @@ pub(crate) fn table(title: &str, description: &str, columns: Vec<Column>, sort: 
     let (mut order, mut names) = (serde_json::Map::new(), serde_json::Map::new());
     let mut hidden = serde_json::Map::from_iter([("Time".to_owned(), json!(true))]);
     let mut letter = b'A';
-    for (index, column) in columns.into_iter().enumerate() {
+    // A text for an empty table is not one for an empty cell.
+    for (index, column) in columns.into_iter().map(Column::absent).enumerate() {
         let field = match column.from {
             From::Label(label) => label.to_owned(),
             From::Query(expression) => {
@@ -111,10 +126,7 @@ pub(crate) fn table(title: &str, description: &str, columns: Vec<Column>, sort: 
         }
         order.insert(field.clone(), json!(index));
         names.insert(field, json!(column.name));
-        if !column.properties.is_empty() {
-            let properties = column.properties;
-            panel = panel.over(json!({"id": "byName", "options": column.name}), &properties);
-        }
+        panel = panel.over(json!({"id": "byName", "options": column.name}), &column.properties);
     }
     panel.json["transformations"] = json!([
         {"id": "merge", "options": {}},

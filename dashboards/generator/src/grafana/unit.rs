@@ -33,10 +33,12 @@ impl Unit {
             Self::Short => "short",
             Self::Ratio => "percentunit",
             Self::Bytes => "bytes",
-            Self::BytesPerSecond => "Bps",
+            // Grafana's decimal unit has prefixes below one: 463 mB/s.
+            Self::BytesPerSecond => "binBps",
             Self::Seconds => "s",
             Self::Iops => "iops",
-            Self::Packets => "pps",
+            // Likewise.
+            Self::Packets => "count:p/s",
             Self::Operations => "ops",
             Self::Watts => "watt",
         }

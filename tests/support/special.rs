@@ -1,7 +1,7 @@
-//! A guest whose migration takes a while.
+//! Guests that are made or told something by a test.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::lab::Lab;
@@ -30,4 +30,12 @@ pub fn full_guest(lab: &Lab, mib: usize) -> String {
     lab.virsh(&["define", file.to_str().unwrap()]).unwrap();
     lab.virsh(&["start", &name]).unwrap();
     name
+}
+
+/// Writes a command to the serial console of the guest, which runs it while the file is open.
+pub fn tell(lab: &Lab, guest: &str, command: &str) -> fs::File {
+    let path = lab.virsh(&["ttyconsole", guest]).unwrap();
+    let mut terminal = fs::File::options().write(true).open(path.trim()).unwrap();
+    writeln!(terminal, "{command}").unwrap();
+    terminal
 }

@@ -1,0 +1,108 @@
+//! What the dashboards say of several guests: who they are, and which have the most of something.
+
+use super::domain_link;
+use crate::grafana::{Column, Panel, Unit};
+
+/// The labels of `libvirt_domain_info` that say who a guest is, with the headings of their columns. Grafana shows only columns
+/// of labels that some guest has.
+const NAMES: [(&str, &str); 6] = [
+    ("Name", "instance_name"),
+    ("Title", "title"),
+    ("Project", "project_name"),
+    ("Flavor", "flavor"),
+    ("Namespace", "kubevirt_namespace"),
+    ("Machine", "kubevirt_name"),
+];
+
+/// The info of each guest: one series, also while a change of its title is not yet seen by all jobs.
+pub(super) fn info(selector: &str) -> String {
+    format!("topk by (instance, domain) (1, libvirt_domain_info{{{selector}}})")
+}
+
+/// The columns that say which guests a table is about: of the results of `rows`, an expression of guests of `selector`.
+pub(super) fn who(rows: &str, selector: &str) -> Vec<Column> {
+    let labels = NAMES.map(|(_, label)| label).join(", ");
+    let named = format!("({rows}) * on (instance, domain) group_left ({labels}) {}", info(selector));
+    let guest = Column::label("Guest", "domain")
+        .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}"));
+    let mut columns = vec![Column::host(), guest.width(150)];
+    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(120)));
+    columns.push(Column::query("", &named, Unit::Count));
+    columns
+}
+
+/// The average time of a request, by labels. No requests, no latency.
+pub(super) fn latency(by: &str) -> String {
+    let of = |what: &str| {
+        format!(
+            "sum by ({by}) (rate(libvirt_domain_block_read_{what}_total{{%domain}}[%rate]) + \
+             rate(libvirt_domain_block_write_{what}_total{{%domain}}[%rate]))"
+        )
+    };
+    format!("{} / ({} > 0)", of("time_seconds"), of("requests"))
+}
+
+/// The state of each guest as a number, by labels.
+pub(super) fn state(by: &str) -> String {
+    let of = |state: &str| format!("sum by ({by}) (libvirt_domain_state{{%domain,state=\"{state}\"}})");
+    format!("{} + 2 * {} + 3 * {}", of("running"), of("paused"), of("crashed"))
+}
+
+/// The words for that number.
+pub(super) const STATE_WORDS: &[(&str, &str, &str)] =
+    &[("0", "off", "text"), ("1", "running", "green"), ("2", "paused", "orange"), ("3", "crashed", "red")];
+
+/// Domains that are shut off have sizes with `inactive_domains: all`, but take nothing of the host.
+pub(super) const NOT_OFF: &str =
+    "unless on (instance, domain, uuid) libvirt_domain_state{%host,state=\"shutoff\"} == 1";
+
+/// A number of each guest, by instance and domain: at each time, and over the whole time that is shown.
+#[derive(Debug)]
+pub(super) struct Measure {
+    now: String,
+    whole: String,
+}
+
+impl Measure {
+    /// An expression of counters whose ranges are `[%over]`.
+    pub(super) fn rate(expression: &str) -> Self {
+        let over = |range| expression.replace("[%over]", range);
+        Self { now: over("[%rate]"), whole: over("[%range] @ end()") }
+    }
+
+    /// A gauge.
+    pub(super) fn gauge(metric: &str) -> Self {
+        let by = |series: &str| format!("sum by (instance, domain) ({series})");
+        let selector = format!("{metric}{{%domain}}");
+        Self { now: by(&selector), whole: by(&format!("max_over_time({selector}[%range] @ end())")) }
+    }
+}
+
+/// The guests that had most of something over the time shown, a line each, and the rest as one line.
+pub(super) fn most(panel: Panel, of: &Measure) -> Panel {
+    others(most_of(panel, of, &of.whole, ""), of, &of.whole, "")
+}
+
+/// The guests that had most of something, without the rest: where a sum of it means nothing.
+pub(super) fn highest(panel: Panel, of: &Measure) -> Panel {
+    most_of(panel, of, &of.whole, "").many()
+}
+
+/// The guests that had most of two things together, one up and the other down.
+pub(super) fn both_ways(panel: Panel, [up, down]: [(&Measure, &str); 2]) -> Panel {
+    let whole = format!("{} + {}", up.0.whole, down.0.whole);
+    [up, down].into_iter().fold(panel.mirrored(&format!(".* {}$", down.1)), |panel, (of, name)| {
+        let suffix = format!(" {name}");
+        others(most_of(panel, of, &whole, &suffix), of, &whole, &suffix)
+    })
+}
+
+fn most_of(panel: Panel, of: &Measure, whole: &str, suffix: &str) -> Panel {
+    panel
+        .query(&format!("{} and on (instance, domain) topk(%top, {whole})", of.now), &format!("{{{{domain}}}}{suffix}"))
+}
+
+fn others(panel: Panel, of: &Measure, whole: &str, suffix: &str) -> Panel {
+    let rest = format!("sum({} unless on (instance, domain) topk(%top, {whole}))", of.now);
+    panel.query(&rest, &format!("others{suffix}")).many()
+}
