@@ -186,18 +186,37 @@ impl Client {
     /// One request and its answer.
     pub fn request(&mut self, method: &str, path: &str, headers: &str) -> io::Result<Answer> {
         self.0.write_all(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n").as_bytes())?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).map_err(io::Error::other)?;
+        let head = self.until("\r\n\r\n")?;
         let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
-        self.0.read_exact(&mut body)?;
+        let mut body = Vec::new();
+        if head.contains("transfer-encoding: chunked") && method != "HEAD" {
+            while let size @ 1.. = usize::from_str_radix(self.until("\r\n")?.trim(), 16).map_err(io::Error::other)? {
+                self.append(&mut body, size)?;
+                self.until("\r\n")?;
+            }
+            self.until("\r\n")?;
+        } else if method != "HEAD" {
+            self.append(&mut body, length)?;
+        }
         Ok(Answer { code, head, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    fn append(&mut self, body: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
+        let had = body.len();
+        body.resize(had + bytes, 0);
+        self.0.read_exact(&mut body[had..])
+    }
+
+    /// The text up to this end.
+    fn until(&mut self, end: &str) -> io::Result<String> {
+        let mut text = Vec::new();
+        while !text.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte)?;
+            text.push(byte[0]);
+        }
+        String::from_utf8(text).map_err(io::Error::other)
     }
 }
 
