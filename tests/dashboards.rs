@@ -198,7 +198,7 @@ fn check_selectors(place: &str, expression: &str) {
     {
         // What tells the exporter's jobs from others, also where all chosen hosts are down.
         let of_jobs = expression.contains(&format!("group by (job) ({name})")) && matchers.is_empty();
-        let chosen = matchers.contains("instance=~\"($instance)(:[0-9]+)?\"");
+        let chosen = matchers.contains("instance=~\"($instance)(:.*)?\"");
         assert!(chosen || of_jobs, "{place}: {name} {matchers:?} is not narrowed to the chosen hosts");
     }
     for function in ["rate(", "increase("] {

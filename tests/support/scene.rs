@@ -39,7 +39,7 @@ impl Scene {
         let mut of_projects = first.guests(&of_projects).unwrap();
         let freezing = of_projects.pop().unwrap();
         let mover = full_guest(&first, 100);
-        third.guests(&["pod"]).unwrap();
+        third.guests(&["pod", "pod2"]).unwrap();
         let timed = second.guests(&["timed"]).unwrap().remove(0);
         first.virsh(&["snapshot-create-as", &of_projects[1], "before-upgrade", "--disk-only"]).unwrap();
         storage_and_network(&first);

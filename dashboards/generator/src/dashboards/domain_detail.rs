@@ -1,21 +1,18 @@
 //! The closed rows of Libvirt / Domain: what one looks at when the open ones do not explain it, or only some guests have.
 
-use super::problems::{quota_use, throttle_use};
-use super::{SILENT, domain_hardware, events};
+use super::{SILENT, domain_hardware, domain_limits, events};
 use crate::grafana::{Column, Panel, Row, Unit, bars, falling, heatmap, orange_from, rising, table, timeseries};
 use crate::thresholds as limit;
 
 pub(super) fn rows() -> Vec<Row> {
-    let mut rows = vec![
-        Row::closed("Job", unless_reported(job(), "no job ran")),
-        Row::closed("Limits against use", unless_reported(limits(), "no such limit in the definition")),
-        Row::closed("Pressure on the host", unless_reported(pressure(), "the control group is not readable")),
+    let mut rows = domain_limits::rows();
+    rows.extend([
         Row::closed("Inside the guest", unless_reported(inside(), "no guest agent, or the group guest is off")),
         Row::closed("Snapshots and backing chain", unless_reported(layers(), "none, or it is not collected")),
         Row::closed("CPU in detail", processor()),
         Row::closed("Memory in detail", unless_reported(memory(), SILENT)),
         Row::closed("Disk latency in detail", unless_reported(latency(), "no <statistics> in the disk's driver")),
-    ];
+    ]);
     rows.extend(domain_hardware::rows());
     rows.extend([Row::closed("Events", happenings()), Row::closed("Definition", definition())]);
     rows
@@ -147,123 +144,6 @@ fn latency() -> Vec<Panel> {
         .query("libvirt_domain_block_read_queue_depth_avg{%domain}", "{{domain}} {{device}} read ({{interval}} s)")
         .query("libvirt_domain_block_write_queue_depth_avg{%domain}", "{{domain}} {{device}} write ({{interval}} s)"),
     ]
-}
-
-fn job() -> Vec<Panel> {
-    let of = |metric: &str| format!("max by (domain) (libvirt_domain_job_{metric}{{%domain}})");
-    let part =
-        |what: &str| format!("{} / ({} > 0)", of(&format!("{what}_processed_bytes")), of(&format!("{what}_bytes")));
-    vec![
-        timeseries("Progress", "Share of its data that a migration, save, dump or backup has transferred: all of it, memory, and \
-             disks. Memory that the guest writes meanwhile is transferred again.", Unit::Ratio)
-            .query(&part("data"), "{{domain}} all")
-            .query(&part("memory"), "{{domain}} memory")
-            .query(&part("disk"), "{{domain}} disks")
-            .size(6, 8),
-        timeseries("Time", "How long the job has been running, and how long libvirt expects it to take yet.", Unit::Seconds)
-            .query(&of("elapsed_seconds"), "{{domain}} running for")
-            .query(&of("remaining_seconds"), "{{domain}} left")
-            .size(6, 8),
-        timeseries("Left", "What the job has yet to transfer. Alert LibvirtDomainMigrationStalled.", Unit::Bytes)
-            .query(&of("data_remaining_bytes"), "{{domain}}")
-            .size(6, 8),
-        timeseries(
-            "Transfer",
-            "How fast the job transfers memory, and how fast the guest writes to it: a migration ends when the first is above \
-             the second.",
-            Unit::BytesPerSecond,
-        )
-        .query(&of("memory_bytes_per_second"), "{{domain}} transferred")
-        .query(&of("memory_dirty_bytes_per_second"), "{{domain}} written")
-        .size(6, 8),
-    ]
-}
-
-fn limits() -> Vec<Panel> {
-    vec![
-        timeseries(
-            "CPU quota",
-            "Share of its quota that the domain, or its busiest vCPU, uses. At 1 the guest is held back though the host may have \
-             CPUs. Alert LibvirtDomainAtCpuQuota.",
-            Unit::Ratio,
-        )
-        .query(&quota_use("%domain"), "{{domain}}")
-        .thresholds(orange_from(limit::AT_LIMIT)),
-        timeseries(
-            "Disk throttles",
-            "Share of its tightest throttle that each disk uses; more than 1 is a burst. At 1 the guest's requests wait. Alert \
-             LibvirtBlockAtThrottle.",
-            Unit::Ratio,
-        )
-        .query(&throttle_use("%domain"), "{{domain}} {{device}}")
-        .thresholds(orange_from(limit::AT_LIMIT)),
-        timeseries("Held back by the quota", "CPUs that the guest would have kept busy but for its CPU quota, and the share of \
-             its periods in which that was so.", Unit::Short)
-            .query("sum by (domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%rate]))", "{{domain}} CPUs")
-            .query(
-                "sum by (domain) (rate(libvirt_domain_cgroup_cpu_throttled_periods_total{%domain}[%rate]) / \
-                 (rate(libvirt_domain_cgroup_cpu_periods_total{%domain}[%rate]) > 0))",
-                "{{domain}} periods",
-            )
-            .on_the_right(".* periods$", Unit::Ratio),
-    ]
-}
-
-fn pressure() -> Vec<Panel> {
-    let stalls = [
-        ("CPU", "cpu", "a CPU of the host"),
-        ("memory", "memory", "memory of the host"),
-        ("I/O", "io", "I/O of the host"),
-    ];
-    let waiting = stalls.map(|(title, what, waited)| {
-        let about = format!(
-            "Share of the time in which any thread of QEMU (some), and each of them (full), waited for {waited}: pressure stall \
-             information of the guest's control group."
-        );
-        let of = |kind: &str| rate(&format!("libvirt_domain_pressure_{what}_{kind}_seconds_total"));
-        timeseries(&format!("Waiting for {title}"), &about, Unit::Ratio)
-            .query(&of("waiting"), "{{domain}} some")
-            .query(&of("stalled"), "{{domain}} full")
-    });
-    let events = ["high", "max", "oom"].into_iter().fold(
-        timeseries(
-            "Memory limits reached",
-            "How often a second the guest reached its soft limit (high) or its hard limit (max) of \
-             the host's memory, and had none left (oom).",
-            Unit::Operations,
-        ),
-        |panel, event| {
-            panel.query(
-                &rate(&format!("libvirt_domain_cgroup_memory_{event}_events_total")),
-                &format!("{{{{domain}}}} {event}"),
-            )
-        },
-    );
-    let io =
-        |read: &str| format!("sum by (domain) ({})", rate(&format!("libvirt_domain_cgroup_io_{read}_bytes_total")));
-    waiting
-        .into_iter()
-        .chain([
-            timeseries(
-                "Memory charged",
-                "Memory of the host that is charged to the guest, page cache included, now and at most \
-                 since its start.",
-                Unit::Bytes,
-            )
-            .query("libvirt_domain_cgroup_memory_bytes{%domain}", "{{domain}} now")
-            .query("libvirt_domain_cgroup_memory_peak_bytes{%domain}", "{{domain}} at most")
-            .limits(".* at most$"),
-            events,
-            timeseries(
-                "I/O of the host",
-                "Bytes that QEMU read from (up) and wrote to (down) the host's devices per second.",
-                Unit::BytesPerSecond,
-            )
-            .query(&io("read"), "{{domain}} read")
-            .query(&io("written"), "{{domain}} written")
-            .mirrored(".* written$"),
-        ])
-        .collect()
 }
 
 fn inside() -> Vec<Panel> {

@@ -3,6 +3,7 @@
 mod domain;
 mod domain_detail;
 mod domain_hardware;
+mod domain_limits;
 mod exporter;
 mod fleet;
 mod guests;

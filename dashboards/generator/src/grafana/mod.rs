@@ -37,7 +37,7 @@ pub(crate) fn query(expression: &str) -> String {
 /// Writes out the shorthands of a selector: `%host` and `%domain` are label matchers. The variable `instance` is a host's name
 /// without a port.
 pub(crate) fn expand(selector: &str) -> String {
-    selector.replace("%domain", "%host,domain=~\"$domain\"").replace("%host", "instance=~\"($instance)(:[0-9]+)?\"")
+    selector.replace("%domain", "%host,domain=~\"$domain\"").replace("%host", "instance=~\"($instance)(:.*)?\"")
 }
 
 /// Colours from green over orange to red.
