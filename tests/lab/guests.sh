@@ -16,8 +16,9 @@
 #                linux   a Linux that can be told what to do (see linux-init.sh): two of four vCPUs, room for more memory, a qcow2 disk,
 #                a drive for media, a channel for a guest agent, a balloon that reports
 # A host's:      api cache mysql mail  guests of two projects of OpenStack, of several sizes, whose load varies
-#                batch   the same, at its CPU quota; render1 render2  on one CPU, which each wants
+#                batch   the same, at its CPU quota, whose guest waits for its CPU
 #                store   at the throttle of its disk, for which firmware waits with all of the CPU that its quota leaves it
+#                All of these together take a quarter of a CPU.
 #                pod pod2  virtual machines of two namespaces of KubeVirt
 # All but old, odd and db run, on KVM where that works. Only linux has an operating system: guest.s is all that others execute.
 # shellcheck source=tests/lab/lib.sh
@@ -84,7 +85,7 @@ X
 
 # cloud PROJECT FLAVOR VCPUS MIB LOAD [ELEMENTS OF <domain>] [CHILDREN OF <disk>]: the guest as Nova would define it.
 cloud() {
-  local clouds='api cache mysql mail batch store render1 render2' number
+  local clouds='api cache mysql mail batch store' number
   number=$(wc -w <<<"${clouds%"$guest"*}") # the same at each call
   name=$(printf 'instance-%08x' $((token * 16 + number)))
   boot_disk "$disk0" 16 "$5"
@@ -170,13 +171,12 @@ for guest in "$@"; do
       lab_virsh "$dir" domblkthreshold "$name" vda 4M >/dev/null
       lab_virsh "$dir" domdirtyrate-calc "$name" --seconds 1 >/dev/null
       ;;
-    api) cloud shop m1.medium "<vcpu>2</vcpu>" 96 "1 12 1" ;;
-    cache) cloud shop m1.small "<vcpu>1</vcpu>" 48 "1 16 1" ;;
-    mysql) cloud shop m1.large "<vcpu>4</vcpu>" 160 "3 12 1" ;;
+    api) cloud shop m1.medium "<vcpu>2</vcpu>" 96 "1 40 1" ;;
+    cache) cloud shop m1.small "<vcpu>1</vcpu>" 48 "1 60 1" ;;
+    mysql) cloud shop m1.large "<vcpu>4</vcpu>" 160 "3 40 1" ;;
     mail) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 4 0" ;;
-    batch) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 1 4" "<cputune><shares>512</shares><period>100000</period><quota>8000</quota></cputune>" ;;
-    store) cloud office m1.medium "<vcpu>2</vcpu>" 96 "4 2 0" "<cputune><period>100000</period><quota>10000</quota></cputune>" "<iotune><total_iops_sec>30</total_iops_sec></iotune>" ;;
-    render1 | render2) cloud studio m1.small "<vcpu cpuset='0'>1</vcpu>" 48 "1 14 2" ;;
+    batch) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 1 4" "<cputune><shares>512</shares><period>100000</period><quota>5000</quota></cputune>" ;;
+    store) cloud office m1.medium "<vcpu>2</vcpu>" 96 "4 2 0" "<cputune><period>100000</period><quota>5000</quota></cputune>" "<iotune><total_iops_sec>5</total_iops_sec></iotune>" ;;
     pod | pod2)
       name=shop_web-$token
       [ "$guest" = pod ] || name=office_mail-$token

@@ -34,8 +34,8 @@ impl Scene {
         let [first, third] = [(); 2].map(|()| Lab::start(Suite::Machine).unwrap());
         let second = Lab::start(Suite::Debian("sid")).unwrap();
         let linux = first.guests(&["linux"]).unwrap().remove(0);
-        first.guests(&["web", "db", "old", "chain", "sparse"]).unwrap();
-        let of_projects = ["api", "cache", "mysql", "batch", "store", "render1", "render2", "mail"];
+        first.guests(&["web", "db", "old", "chain"]).unwrap();
+        let of_projects = ["api", "cache", "mysql", "batch", "store", "mail"];
         let mut of_projects = first.guests(&of_projects).unwrap();
         let freezing = of_projects.pop().unwrap();
         let mover = full_guest(&first, 100);
