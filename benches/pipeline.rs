@@ -8,13 +8,15 @@ mod host;
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use domstats_exporter::config::MetricNaming;
 use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Records, Reply};
-use domstats_exporter::metrics::{FamilyBuilder, translate};
+use domstats_exporter::metrics::{Families, FamilyBuilder, Lifetimes, Started, Taken, translate};
 use host::{batches, host, push};
+use uuid::Uuid;
 
 fn pipeline(c: &mut Criterion) {
     let (config, guest) = golden::load("running-kvm");
@@ -37,6 +39,19 @@ fn pipeline(c: &mut Criterion) {
         for (name, format) in formats {
             group.bench_function(name, |b| b.iter(|| format.encode(black_box(&families))));
         }
+        // Since when each counter counts: what a scrape adds that shows it, the same counters as before in the same order.
+        let mut followed = Families::clone(&families);
+        for (number, subject) in (0..).zip(followed.subjects.iter_mut()) {
+            let incarnation = Some((Uuid::from_u128(number), 1));
+            subject.started = Some(Started { incarnation, process: Some(UNIX_EPOCH), ..Started::default() });
+        }
+        let mut lifetimes = Lifetimes::of_scrapes();
+        group.bench_function("follow", |b| {
+            b.iter(|| {
+                let taken = Taken { span: Instant::now()..Instant::now(), at: SystemTime::now() };
+                lifetimes.follow(black_box(&mut followed), &taken);
+            });
+        });
         group.bench_function("otlp", |b| {
             b.iter(|| {
                 let mut chunks = push(black_box(&families));

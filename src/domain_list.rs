@@ -126,14 +126,14 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domains::{self, AddressSource, DefinitionFailure, InterfaceAddresses, RunState, ScrapeTarget};
+    use crate::domains::{self, AddressSource, DefinitionFailure, InterfaceAddresses, PowerState, ScrapeTarget};
     use crate::libvirt::{EventKind, Identity, JobOutcome};
 
     fn domain(number: u8, definition: Definition) -> Domain {
         let name = format!("vm-{number}");
         Domain {
             identity: Identity { name, uuid: Uuid::from_u128(u128::from(number)), id: None },
-            state: RunState::ShutOff,
+            state: PowerState::ShutOff,
             flags: None,
             first_seen: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250),
             started: None,
@@ -161,7 +161,7 @@ mod tests {
         metadata.labels.insert("project".to_owned(), "shop".to_owned());
         let mut running = domain(1, Definition::Known(Arc::new(metadata)));
         running.identity.id = Some(7);
-        running.state = RunState::Running;
+        running.state = PowerState::Running;
         running.flags = Some(Flags { persistent: true, ..Flags::default() });
         running.started = Some(SystemTime::UNIX_EPOCH);
         running.agent_connected = Some(true);

@@ -1,10 +1,11 @@
 //! Files are read on a thread of their own and with a time limit: one on a file server that is gone answers never, and a
 //! thread that waits for it can do nothing else.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -33,7 +34,7 @@ impl FileThread {
 
     /// The result of `job`. As long as an earlier one is stuck, no other is begun, and none is waited for.
     pub(crate) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Stuck> {
-        if lock(&self.busy).is_some_and(|since| since.elapsed() >= self.limit) {
+        if self.busy.lock().is_some_and(|since| since.elapsed() >= self.limit) {
             return Err(Stuck);
         }
         let (reply, result) = oneshot::channel();
@@ -48,7 +49,7 @@ impl FileThread {
     }
 
     fn give(&self, job: Job) -> Result<(), Stuck> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs.lock();
         let jobs = match &mut *jobs {
             Some(jobs) => jobs,
             none => none.insert(self.start()?),
@@ -61,18 +62,14 @@ impl FileThread {
         let busy = Arc::clone(&self.busy);
         let work = move || {
             for job in given {
-                *lock(&busy) = Some(Instant::now());
+                *busy.lock() = Some(Instant::now());
                 job();
-                *lock(&busy) = None;
+                *busy.lock() = None;
             }
         };
         thread::Builder::new().name("files".into()).spawn(work).map_err(|_| Stuck)?;
         Ok(jobs)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -87,12 +84,12 @@ mod tests {
         assert_eq!(files.run(move || waits.recv().is_ok()).await, Err(Stuck));
         let began = Arc::new(Mutex::new(false));
         let noted = Arc::clone(&began);
-        assert_eq!(files.run(move || *lock(&noted) = true).await, Err(Stuck));
+        assert_eq!(files.run(move || *noted.lock() = true).await, Err(Stuck));
         go.send(()).expect("it waits");
-        while lock(&files.busy).is_some() {
+        while files.busy.lock().is_some() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(files.run(|| 2).await, Ok(2));
-        assert!(!*lock(&began), "what was refused is not done later");
+        assert!(!*began.lock(), "what was refused is not done later");
     }
 }

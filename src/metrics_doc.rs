@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::encode::otlp::{self, Attribute};
-use crate::metrics::{Listed, listed};
+use crate::metrics::{MetricDoc, metric_docs};
 use crate::tables::{Group, GroupInfo, Subject};
 
 /// All metrics, section by section.
 #[must_use]
-pub fn all() -> Vec<Listed> {
-    let mut all = listed();
+pub fn all() -> Vec<MetricDoc> {
+    let mut all = metric_docs();
     // The sort is stable: within a section the tables follow one another.
     all.sort_by_key(Section::of);
     all
@@ -26,7 +26,7 @@ enum Section {
 }
 
 impl Section {
-    fn of(metric: &Listed) -> Self {
+    fn of(metric: &MetricDoc) -> Self {
         let group = Group::ALL.iter().find(|group| Some(group.as_str()) == metric.group);
         // What is counted of all domains goes with a group of theirs, and is the host's.
         let group = group.filter(|group| metric.subject == group.subject());
@@ -116,7 +116,7 @@ pub fn markdown() -> String {
 }
 
 /// Metrics of the host say which group they come and go with; those of domains stand in its section.
-fn help_of(metric: &Listed) -> String {
+fn help_of(metric: &MetricDoc) -> String {
     match metric.group {
         Some(group) if Section::of(metric) == Section::Host => format!("{}; with the group `{group}`", metric.help),
         _ => metric.help.clone(),

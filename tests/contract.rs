@@ -15,7 +15,7 @@ use std::process::Command;
 
 use domstats_exporter::config::{LabelName, ValueError};
 use domstats_exporter::encode::{Format, otlp};
-use domstats_exporter::metrics::{FamilyBuilder, Listed, Subject, listed};
+use domstats_exporter::metrics::{FamilyBuilder, MetricDoc, Subject, metric_docs};
 use domstats_exporter::{metrics_doc, migration};
 
 fn root() -> &'static Path {
@@ -23,7 +23,7 @@ fn root() -> &'static Path {
 }
 
 /// What a name ends in beyond the name of its OpenMetrics family.
-fn family_name(metric: &Listed) -> &str {
+fn family_name(metric: &MetricDoc) -> &str {
     let suffix = match metric.kind {
         "counter" => "_total",
         "info" => "_info",
@@ -117,7 +117,7 @@ fn opentelemetry_names_are_dotted_and_unambiguous() {
 
 #[test]
 fn every_label_has_an_opentelemetry_attribute() {
-    for Listed { name, labels, subject, .. } in &metrics_doc::all() {
+    for MetricDoc { name, labels, subject, .. } in &metrics_doc::all() {
         // The bounds of a histogram's buckets are no attribute.
         for label in labels.iter().filter(|label| *label != "le") {
             let known = otlp::attribute_of(label, *subject);
@@ -216,7 +216,7 @@ fn names_stay_themselves_in_the_translation_for_prometheus() {
 
 /// Every key pattern that a table maps, uses as a label, or names by rule.
 fn known_patterns() -> BTreeSet<String> {
-    listed().into_iter().flat_map(|metric| metric.keys).collect()
+    metric_docs().into_iter().flat_map(|metric| metric.keys).collect()
 }
 
 /// A key counts as known if a domain that sends it has no unmapped statistic.
@@ -347,9 +347,9 @@ fn every_metric_is_in_a_golden_case() {
 }
 
 /// Every metric that a domain can have, and what is counted of all domains.
-fn of_domains() -> Vec<Listed> {
-    let is_golden = |metric: &Listed| metric.group.is_some() || metric.name == "libvirt_domain_unmapped_stat";
-    listed().into_iter().filter(is_golden).collect()
+fn of_domains() -> Vec<MetricDoc> {
+    let is_golden = |metric: &MetricDoc| metric.group.is_some() || metric.name == "libvirt_domain_unmapped_stat";
+    metric_docs().into_iter().filter(is_golden).collect()
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn a_family_has_no_labels_but_those_of_its_row() {
 /// A label of the configuration must not meet one that `libvirt_domain_info` has of itself.
 #[test]
 fn the_labels_of_the_info_metric_are_taken() {
-    let info = listed().into_iter().find(|metric| metric.name == "libvirt_domain_info").expect("a row");
+    let info = metric_docs().into_iter().find(|metric| metric.name == "libvirt_domain_info").expect("a row");
     for label in info.labels.into_iter().chain(["domain", "uuid"].map(str::to_owned)) {
         let parsed = label.parse::<LabelName>();
         assert_eq!(parsed, Err(ValueError::LabelTaken { name: label }));

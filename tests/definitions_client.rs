@@ -60,7 +60,7 @@ fn a_listing_has_what_it_is_asked_for() {
         (DomainList::HasSnapshot, &["asleep"]),
         (DomainList::HasCheckpoint, &["crashed"]),
     ] {
-        let listed = connection.list_identities(which).unwrap();
+        let listed: Vec<_> = connection.list_domains(which).unwrap().iter().map(Domain::identity).collect();
         assert_eq!(listed.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), names, "{which:?}");
         for one in &listed {
             let served = daemon.domains().get(&one.name).unwrap();

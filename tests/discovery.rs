@@ -32,7 +32,7 @@ use bytes::Bytes;
 use domstats_exporter::collect::Selection;
 use domstats_exporter::config::{self, Config};
 use domstats_exporter::discovery::encode_target_groups;
-use domstats_exporter::domains::{RunState, ScrapeTarget, Snapshot};
+use domstats_exporter::domains::{PowerState, ScrapeTarget, Snapshot};
 use domstats_exporter::encode::Coding;
 use domstats_exporter::web::{self, Content, Form, Overview, Security, Source};
 use fake_libvirtd::domain::{Interface, Metadata};
@@ -252,7 +252,7 @@ fn a_live_prometheus_follows_the_guests() {
     hypervisor.wait_for_answers(503, 6);
     assert_eq!(prometheus.up(), set(["db", "web"]));
     // A guest that stops is lost.
-    hypervisor.set(second(|db| (db.state, db.identity.id, db.addresses) = (RunState::ShutOff, None, None)));
+    hypervisor.set(second(|db| (db.state, db.identity.id, db.addresses) = (PowerState::ShutOff, None, None)));
     until("it is lost", || (prometheus.targets().len() == 1).then_some(()));
     until("its series ends", || (prometheus.numbers().len() == 1).then_some(()));
     assert_eq!(prometheus.up(), set(["web"]));

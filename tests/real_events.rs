@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use domstats_exporter::libvirt::{
-    Access, AddressSource, Connection, DomainList, ErrorClass, Event, EventKind, EventSink, JobOutcome,
+    Access, AddressSource, Connection, Domain, DomainList, ErrorClass, Event, EventKind, EventSink, JobOutcome,
 };
 use lab::{Lab, Suite};
 
@@ -69,8 +69,8 @@ fn tell(suite: Suite) {
     assert_eq!(lifecycle(0, 1).domain.id, None);
     lab.virsh(&["start", &name]).unwrap();
     let started = lifecycle(2, 0).domain;
-    let listed = connection.list_identities(DomainList::Running).unwrap();
-    assert_eq!(listed, std::slice::from_ref(&started));
+    let listed = connection.list_domains(DomainList::Running).unwrap();
+    assert_eq!(listed.iter().map(Domain::identity).collect::<Vec<_>>(), std::slice::from_ref(&started));
     assert!(started.id.is_some());
 
     let domain = connection.lookup_domain(started.uuid).unwrap();
@@ -120,7 +120,7 @@ fn tell(suite: Suite) {
     };
     assert!(!duration.is_zero() && duration < SOON, "{duration:?}");
     assert_eq!(lifecycle(5, 4).domain.id, None);
-    assert_eq!(connection.list_identities(DomainList::ManagedSave).unwrap().len(), 1);
+    assert_eq!(connection.list_domains(DomainList::ManagedSave).unwrap().len(), 1);
     lab.virsh(&["start", &name]).unwrap();
     let restored = lifecycle(2, 2).domain;
     assert!(restored.id > started.id, "{restored:?}");

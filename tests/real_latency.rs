@@ -14,7 +14,7 @@ mod reading;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use domstats_exporter::domains::RunState;
+use domstats_exporter::domains::PowerState;
 use domstats_exporter::libvirt::EventKind;
 use lab::{Exporter, Lab, Suite};
 use observer::{Observer, named};
@@ -33,8 +33,11 @@ fn a_thousand_lifecycle_events_are_in_the_registry_at_once() {
     let domain = connection.lookup_domain_by_name(&name).unwrap();
     let (mut from_call, mut from_return, mut from_event) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..2 * TURNS {
-        let (act, state, event): (fn(&Domain) -> _, _, _) =
-            if turn % 2 == 0 { (Domain::resume, RunState::Running, 4) } else { (Domain::suspend, RunState::Paused, 3) };
+        let (act, state, event): (fn(&Domain) -> _, _, _) = if turn % 2 == 0 {
+            (Domain::resume, PowerState::Running, 4)
+        } else {
+            (Domain::suspend, PowerState::Paused, 3)
+        };
         let called = Instant::now();
         act(&domain).unwrap();
         let returned = Instant::now();

@@ -18,7 +18,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use domstats_exporter::domains::{Domain, Flags, Metadata, RunState};
+use domstats_exporter::domains::{Domain, Flags, Metadata, PowerState};
 use domstats_exporter::libvirt::{Event, EventKind};
 use lab::{Lab, Suite, signal};
 use observer::{Observer, named};
@@ -154,9 +154,9 @@ impl Scene {
     }
 }
 
-fn is(state: RunState) -> impl Fn(Option<&Domain>) -> bool {
+fn is(state: PowerState) -> impl Fn(Option<&Domain>) -> bool {
     move |target| {
-        target.is_some_and(|target| target.state == state && target.is_active() != (state == RunState::ShutOff))
+        target.is_some_and(|target| target.state == state && target.is_active() != (state == PowerState::ShutOff))
     }
 }
 
@@ -177,7 +177,7 @@ fn follow(suite: Suite) {
     let name = format!("old-{}", fs::read_to_string(lab.folder().join("token")).unwrap().trim());
     let name = name.as_str();
 
-    scene.act_by("define", || drop(lab.guests(&["old"]).unwrap()), &lifecycle(0, 0), name, is(RunState::ShutOff));
+    scene.act_by("define", || drop(lab.guests(&["old"]).unwrap()), &lifecycle(0, 0), name, is(PowerState::ShutOff));
     runs(&scene, name);
     changes(&scene, name);
     is_saved(&scene, name);
@@ -195,12 +195,12 @@ fn follow(suite: Suite) {
 /// Start, pause, resume.
 fn runs(scene: &Scene, name: &str) {
     let before = SystemTime::now();
-    scene.act(&["start", name], &lifecycle(2, 0), name, is(RunState::Running));
+    scene.act(&["start", name], &lifecycle(2, 0), name, is(PowerState::Running));
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     let started = scene.value("libvirt_domain_start_timestamp_seconds", name).unwrap();
     assert!((seconds(before)..=seconds(SystemTime::now())).contains(&started), "{started}");
-    scene.act(&["suspend", name], &lifecycle(3, 0), name, is(RunState::Paused));
-    scene.act(&["resume", name], &lifecycle(4, 0), name, is(RunState::Running));
+    scene.act(&["suspend", name], &lifecycle(3, 0), name, is(PowerState::Paused));
+    scene.act(&["resume", name], &lifecycle(4, 0), name, is(PowerState::Running));
     assert_eq!(scene.value("libvirt_domain_start_timestamp_seconds", name), Some(started), "it is still the same run");
 }
 
@@ -271,9 +271,9 @@ fn changes(scene: &Scene, name: &str) {
 
 /// Managed save, save, restore.
 fn is_saved(scene: &Scene, name: &str) {
-    scene.act(&["managedsave", name], &lifecycle(5, 4), name, is(RunState::ShutOff));
+    scene.act(&["managedsave", name], &lifecycle(5, 4), name, is(PowerState::ShutOff));
     assert_eq!(scene.value("libvirt_domain_managed_save", name), Some(1.0));
-    scene.act(&["start", name], &lifecycle(2, 2), name, is(RunState::Running));
+    scene.act(&["start", name], &lifecycle(2, 2), name, is(PowerState::Running));
     assert_eq!(scene.value("libvirt_domain_managed_save", name), Some(0.0));
     let samples = scene.samples();
     let save = |metric: &str| {
@@ -284,16 +284,16 @@ fn is_saved(scene: &Scene, name: &str) {
     assert_eq!((jobs, times), (Some(1.0), Some(1.0)));
     let image = scene.lab.folder().join("saved");
     let image = image.to_str().unwrap();
-    scene.act(&["save", name, image], &lifecycle(5, 4), name, is(RunState::ShutOff));
+    scene.act(&["save", name, image], &lifecycle(5, 4), name, is(PowerState::ShutOff));
     assert_eq!(scene.value("libvirt_domain_start_timestamp_seconds", name), None);
-    scene.act(&["restore", image], &lifecycle(2, 2), name, is(RunState::Running));
-    scene.act(&["destroy", name], &lifecycle(5, 1), name, is(RunState::ShutOff));
+    scene.act(&["restore", image], &lifecycle(2, 2), name, is(PowerState::Running));
+    scene.act(&["destroy", name], &lifecycle(5, 1), name, is(PowerState::ShutOff));
 }
 
 /// Another name, and another definition, with a channel for a guest agent.
 fn is_renamed_and_redefined(scene: &Scene, old: &str) -> String {
     let new = format!("{old}-renamed");
-    scene.act(&["domrename", old, &new], &lifecycle(0, 2), &new, is(RunState::ShutOff));
+    scene.act(&["domrename", old, &new], &lifecycle(0, 2), &new, is(PowerState::ShutOff));
     let gone = scene.observer.since(Instant::now(), "the old name", |snapshot| named(snapshot, old).is_none());
     assert!(gone.elapsed() < AT_ONCE);
     let channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel></devices>";
@@ -309,15 +309,15 @@ fn ends(scene: &Scene, name: &str) {
     let lab = &scene.lab;
     let xml = lab.virsh(&["dumpxml", name]).unwrap();
     let file = scene.file("transient.xml", &xml);
-    scene.act(&["start", name], &lifecycle(2, 0), name, is(RunState::Running));
+    scene.act(&["start", name], &lifecycle(2, 0), name, is(PowerState::Running));
     scene.act(&["undefine", name], &lifecycle(1, 0), name, |target| {
         target.and_then(|target| target.flags).is_some_and(|flags| !flags.persistent)
     });
     scene.act(&["destroy", name], &lifecycle(5, 1), name, is_gone);
-    scene.act(&["create", &file], &lifecycle(2, 0), name, is(RunState::Running));
+    scene.act(&["create", &file], &lifecycle(2, 0), name, is(PowerState::Running));
     assert_eq!(scene.value("libvirt_domain_persistent", name), Some(0.0));
     scene.act(&["destroy", name], &lifecycle(5, 1), name, is_gone);
-    scene.act(&["define", &file], &lifecycle(0, 0), name, is(RunState::ShutOff));
+    scene.act(&["define", &file], &lifecycle(0, 0), name, is(PowerState::ShutOff));
     scene.act(&["undefine", name], &lifecycle(1, 0), name, is_gone);
 }
 
@@ -345,19 +345,19 @@ fn crashes(scene: &Scene) {
     let (panics, killed) = (panics.as_str(), killed.as_str());
     for (name, devices) in [(panics, panicking.as_str()), (killed, "")] {
         let file = scene.file(&format!("{name}.xml"), &xml(name, devices));
-        scene.act(&["define", &file], &lifecycle(0, 0), name, is(RunState::ShutOff));
+        scene.act(&["define", &file], &lifecycle(0, 0), name, is(PowerState::ShutOff));
     }
     let begun = Instant::now();
     scene.lab.virsh(&["start", panics]).unwrap();
     scene.observer.heard(begun, "a panic", |event| event.kind == lifecycle(8, 0));
     scene.observer.heard(begun, "its end", |event| event.kind == lifecycle(5, 2));
-    scene.observer.since(Instant::now(), "it is off", |snapshot| is(RunState::ShutOff)(named(snapshot, panics)));
+    scene.observer.since(Instant::now(), "it is off", |snapshot| is(PowerState::ShutOff)(named(snapshot, panics)));
     let of_it = |(_, event): (_, Event)| (event.domain.name == panics).then_some(event.kind);
     let events: Vec<EventKind> = scene.observer.events().into_iter().filter_map(of_it).collect();
     assert_eq!(scene.value("libvirt_domain_crashes_total", panics), Some(1.0), "all of one crash: {events:?}");
     let kill = || signal(lab::qemu(killed), "-KILL");
-    scene.act(&["start", killed], &lifecycle(2, 0), killed, is(RunState::Running));
-    scene.act_by("kill -KILL of a QEMU", kill, &lifecycle(5, 5), killed, is(RunState::ShutOff));
+    scene.act(&["start", killed], &lifecycle(2, 0), killed, is(PowerState::Running));
+    scene.act_by("kill -KILL of a QEMU", kill, &lifecycle(5, 5), killed, is(PowerState::ShutOff));
     assert_eq!(scene.value("libvirt_domain_crashes_total", killed), Some(1.0));
 
     for name in [panics, killed] {
@@ -415,7 +415,7 @@ fn outlives_its_daemon(scene: &Scene) {
     let _daemon = lab.start_daemon_beside(stays);
     // There is no event of the connection itself, and none of what happened while there was none.
     let known = scene.observer.since(Instant::now(), "the new daemon", |snapshot| {
-        is(RunState::ShutOff)(named(snapshot, dies)) && is(RunState::Paused)(named(snapshot, stays))
+        is(PowerState::ShutOff)(named(snapshot, dies)) && is(PowerState::Paused)(named(snapshot, stays))
     });
     scene.metrics_agree("a new daemon");
     println!("libvirtd killed and restarted, a QEMU killed meanwhile: registry {:.1?} after the kill", known - begun);
@@ -423,7 +423,7 @@ fn outlives_its_daemon(scene: &Scene) {
     let begun = Instant::now();
     lab.virsh(&["resume", stays]).unwrap();
     let returned = Instant::now();
-    let known = scene.observer.since(begun, "resume", |snapshot| is(RunState::Running)(named(snapshot, stays)));
+    let known = scene.observer.since(begun, "resume", |snapshot| is(PowerState::Running)(named(snapshot, stays)));
     println!("resume after that: registry {:.1?} after the return", known.saturating_duration_since(returned));
     scene.metrics_agree("resume after that");
 }

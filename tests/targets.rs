@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use domstats_exporter::domains::RunState;
+use domstats_exporter::domains::PowerState;
 use fake_libvirtd::{
     Change, Domain, DomainState, Event, FakeLibvirtd, Identity, Procedure, ReplyFault, Template, Times,
 };
@@ -292,7 +292,7 @@ fn domains_that_arrive_are_there_at_once_and_complete_with_the_next_listing() {
         daemon.events().send("arrived", event(what)).unwrap();
     }
     let scrape = scraper.until("all are there", |scrape| scrape.rows().len() == 4);
-    assert_eq!(scrape.known("defined").unwrap().state, RunState::ShutOff);
+    assert_eq!(scrape.known("defined").unwrap().state, PowerState::ShutOff);
     assert!(["transient", "arrived"].map(|name| scrape.known(name).unwrap().started).iter().all(Option::is_some));
     agree(&scraper, &daemon);
     // The name is given to another domain: it is another domain.

@@ -211,7 +211,7 @@ fn take_snapshot(daemon: &FakeLibvirtd, name: &str) {
 fn the_first_record_is_compared_with_the_definition() {
     let daemon = daemon(3);
     let scraper = Scraper::configured(&daemon, "metadata: {rate: 5000, refresh_interval: 1h}\n");
-    scraper.runtime.block_on(scraper.collector.discover(scraper.deadline, false)).unwrap();
+    scraper.runtime.block_on(scraper.collector.domains(scraper.deadline, false)).unwrap();
     assert_eq!(daemon.counters().calls(XML), 3);
     daemon.counters().reset();
     set_title(&daemon, "vm-1", "after the snapshot");

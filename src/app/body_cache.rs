@@ -5,9 +5,10 @@
 //! the exporter itself is what it was for the first of the scrapers.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -98,7 +99,7 @@ impl BodyCache {
         wanted: Wanted,
         render: impl FnOnce(Wanted) -> Rendered + Send + 'static,
     ) -> Arc<Body> {
-        let mut entries = self.entries();
+        let mut entries = self.entries.lock();
         entries.retain(|entry| entry.body.strong_count() > 0);
         if let Some(body) = entries.iter().find(|entry| entry.is(&wanted)).and_then(|entry| entry.body.upgrade()) {
             return body;
@@ -130,12 +131,8 @@ impl BodyCache {
 
     async fn forget_after(self: Arc<Self>, time: Duration, body: Weak<Body>) {
         sleep(time).await;
-        let mut entries = self.entries();
+        let mut entries = self.entries.lock();
         entries.iter_mut().filter(|entry| entry.body.ptr_eq(&body)).for_each(|entry| entry.kept = None);
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,19 +150,7 @@ mod tests {
 
     fn wanted(min_interval: &str) -> Wanted {
         let yaml = format!("collection: {{min_interval: {min_interval}}}");
-        let collection = Collection {
-            batches: Vec::new(),
-            parameters: std::collections::BTreeMap::new(),
-            domains: Vec::new(),
-            versions: None,
-            at: std::time::UNIX_EPOCH,
-            ended: std::time::Instant::now(),
-            duration: Duration::ZERO,
-            calls: 0,
-            snapshot: Arc::default(),
-            readings: Vec::new(),
-            error: None,
-        };
+        let collection = Collection::empty(std::time::UNIX_EPOCH, std::time::Instant::now());
         let settings = Settings::new(config::parse(&yaml, "test").expect("a configuration"));
         Wanted {
             collected: Collected::new(settings, Arc::new(collection), Selection::default(), Vec::new()),
@@ -204,14 +189,14 @@ mod tests {
             tokio::spawn(async move {
                 let render = move |wanted: Wanted| {
                     calls.fetch_add(1, Ordering::Relaxed);
-                    let _ended = waits.lock().expect("not poisoned").recv();
+                    let _ended = waits.lock().recv();
                     some_bytes(wanted)
                 };
                 cache.body(wanted, render).await.expect("a body")
             })
         };
         let asking: Vec<_> = (0..20).map(|_| ask(&wanted)).collect();
-        while cache.entries().first().is_none_or(|entry| entry.body.strong_count() < 20) {
+        while cache.entries.lock().first().is_none_or(|entry| entry.body.strong_count() < 20) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         go.send(()).expect("it waits");
@@ -223,7 +208,7 @@ mod tests {
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         drop(go);
         // Without a waiting request nothing is kept, and the next one renders. So does one with another format or coding.
-        assert_eq!(cache.entries()[0].body.strong_count(), 0);
+        assert_eq!(cache.entries.lock()[0].body.strong_count(), 0);
         for other in [
             wanted.clone(),
             Wanted { form: Form { format: Format::OpenMetrics, ..TEXT }, ..wanted.clone() },
@@ -236,7 +221,7 @@ mod tests {
             ask(&other).await.expect("no panic");
             assert_eq!(calls.load(Ordering::Relaxed), before + 1);
         }
-        assert_eq!(cache.entries().len(), 1, "the dead are swept");
+        assert_eq!(cache.entries.lock().len(), 1, "the dead are swept");
     }
 
     #[tokio::test(start_paused = true)]
@@ -247,9 +232,9 @@ mod tests {
         let again = cache.body(first.clone(), |_| panic!("rendered twice")).await.expect("the same body");
         assert_eq!(bytes(&again).as_ptr(), bytes(&body).as_ptr());
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert!(cache.entries().iter().all(|entry| entry.body.strong_count() == 0));
+        assert!(cache.entries.lock().iter().all(|entry| entry.body.strong_count() == 0));
         // That of a newer collection takes its place.
-        let kept = || cache.entries().iter().filter(|entry| entry.body.strong_count() > 0).count();
+        let kept = || cache.entries.lock().iter().filter(|entry| entry.body.strong_count() > 0).count();
         for wanted in [&first, &wanted("10s"), &wanted("10s")] {
             cache.body(wanted.clone(), some_bytes).await.expect("a body");
             cache

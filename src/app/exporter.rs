@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, RwLock};
 
 use crate::app::reload::ConfigStatus;
 use crate::app::status::Summary;
@@ -117,7 +119,7 @@ impl Exporter {
     }
 
     fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings.read())
     }
 
     /// The configuration in effect.
@@ -135,7 +137,7 @@ impl Exporter {
     /// Goes on with `config`, but for the URI, which stays. Collections that have begun end as they began.
     pub fn reload(&self, config: Config) {
         self.collector.reconfigure(&config);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(config);
+        *self.settings.write() = Settings::new(config);
     }
 
     /// How pushes go.
@@ -146,7 +148,7 @@ impl Exporter {
 
     /// Counts an answered HTTP request.
     pub fn count_request(&self, route: &'static str, code: u16) {
-        let mut requests = self.http_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.http_requests.lock();
         *requests.entry((route, code)).or_default() += 1;
     }
 
@@ -172,7 +174,7 @@ impl Exporter {
 
     /// Keeps the widest of the recent selections for the landing page.
     fn remember(&self, collected: &Collected) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let narrow = !collected.selection.is_everything() && collected.summary.error.is_none();
         if !narrow || last.as_ref().is_none_or(|last| last.error.is_some()) {
             *last = Some(Arc::clone(&collected.summary));
@@ -191,13 +193,13 @@ impl Exporter {
         let config = self.config();
         let deadline = config.collection.deadline;
         let within = timeout.map_or(deadline, |timeout| config.collection.within(timeout).min(deadline));
-        self.collector.discover(within, config.service_discovery.enabled).await
+        self.collector.domains(within, config.service_discovery.enabled).await
     }
 
     /// The last collection.
     #[must_use]
     pub fn last(&self) -> Option<Arc<Summary>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last.lock().clone()
     }
 
     /// How long the collections of each selection took.
@@ -233,7 +235,7 @@ impl Exporter {
     pub fn exposition(&self, collected: &Collected, format: Format, naming: MetricNaming) -> Families {
         let mut families = self.families(collected);
         if format.shows_starts(&families) {
-            let mut lifetimes = self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lifetimes = self.lifetimes.lock();
             lifetimes.follow(&mut families, &collected.taken());
         }
         let Collected { selection, settings, .. } = collected;
@@ -271,7 +273,7 @@ impl Exporter {
             collector: self.collector.stats(),
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
-            http_requests: self.http_requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            http_requests: self.http_requests.lock().clone(),
             push: self.pushes.stats().map(push_counts),
             config_good: self.config_status.fault().is_none(),
             started: self.started,

@@ -1,8 +1,9 @@
 //! Reading the configuration while it is in effect, and the one place that says whether the files are in effect as they are.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::config::{Config, ConfigError};
@@ -55,12 +56,12 @@ impl ConfigStatus {
     /// Why they are not, if so.
     pub(super) fn fault(&self) -> Option<String> {
         let of_web = self.security.as_ref().and_then(|security| security.fault());
-        of_web.or_else(|| self.last().fault.clone())
+        of_web.or_else(|| self.last.lock().fault.clone())
     }
 
     /// When the configuration was last read with success.
     pub(super) fn succeeded(&self) -> SystemTime {
-        self.last().succeeded
+        self.last.lock().succeeded
     }
 
     /// Looks at the web configuration, as each HTTP request does.
@@ -72,15 +73,11 @@ impl ConfigStatus {
 
     /// A reload has ended.
     pub(super) fn reloaded(&self, result: &Result<(), ReloadError>) {
-        let mut last = self.last();
+        let mut last = self.last.lock();
         last.fault = result.as_ref().err().map(|error| one_line(error));
         if result.is_ok() {
             last.succeeded = SystemTime::now();
         }
-    }
-
-    fn last(&self) -> MutexGuard<'_, LastReload> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The exporter as a service: the source of the HTTP server and of pushes, and reloads.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -86,7 +87,7 @@ impl Service {
 
     /// Pushes metrics from now on as `settings` say, or not at all. To be called within a tokio runtime.
     pub fn push(&self, settings: Option<Settings<Otlp>>) {
-        let mut pusher = self.pusher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pusher = self.pusher.lock();
         match (settings, pusher.take()) {
             (Some(settings), Some(running)) => {
                 running.replace(settings);
@@ -103,7 +104,7 @@ impl Service {
 
     /// Pushes a last time, if metrics are pushed at all, and ends that. Takes some seconds at most.
     pub async fn finish(&self) {
-        let pusher = self.pusher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pusher = self.pusher.lock().take();
         if let Some(pusher) = pusher {
             pusher.stop(true).await;
         }

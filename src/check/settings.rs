@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::report::{Report, Status};
 use crate::cli::Used;
 use crate::config::{Config, HeaderName, Naming, Otlp};
-use crate::metrics::listed;
+use crate::metrics::metric_docs;
 
 /// File, flags, user, and what cannot be seen elsewhere.
 pub(super) fn look(report: &mut Report, used: &Used, config: &Config) {
@@ -19,7 +19,7 @@ pub(super) fn look(report: &mut Report, used: &Used, config: &Config) {
         report.fact("web configuration", format!("{}: ok", file.display()));
     }
     let of_groups = |group: Option<&str>| config.collection.groups.iter().any(|known| Some(known.as_str()) == group);
-    if !listed().iter().any(|metric| of_groups(metric.group) && config.metrics.selects(&metric.name)) {
+    if !metric_docs().iter().any(|metric| of_groups(metric.group) && config.metrics.selects(&metric.name)) {
         report.fault(
             "metrics",
             Status::Incomplete,

@@ -14,7 +14,7 @@ use super::pool::{JobId, WorkerId};
 use super::reading::Reading;
 use crate::backoff;
 use crate::config::Config;
-use crate::probes::{BACKGROUND, Cadence, Probe, Scope, Subject, WaitsFor};
+use crate::probes::{BACKGROUND, Probe, Scope, Subject, WaitsFor};
 
 /// Calls of a probe that may hang before it asks only about subjects that answered last.
 const MOST_HUNG: usize = 4;
@@ -230,14 +230,6 @@ impl Lane {
 
     fn is_listing(&self, subject: Subject) -> bool {
         self.probe.scope == Scope::Object && subject == Subject::Host
-    }
-
-    /// The time from one call to the next.
-    pub(super) fn pace(&self, config: &Config) -> Duration {
-        match self.probe.cadence {
-            Cadence::Background { pace, .. } => pace(config),
-            Cadence::Collection | Cadence::Demand(_) => Duration::ZERO,
-        }
     }
 }
 

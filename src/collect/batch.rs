@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::MissingReason;
 use crate::libvirt::StatsGroups;
-use crate::probes::{INACTIVE, INFO, Probe, STATS};
+use crate::probes::CollectionProbe;
 
 /// What a batch asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The probe whose call it is.
-    pub(super) fn probe(self) -> &'static Probe {
+    pub(super) fn probe(self) -> CollectionProbe {
         match self {
-            Self::Full | Self::Wait | Self::BehindStuckCall | Self::WithoutMonitor => &STATS,
-            Self::Inactive => &INACTIVE,
-            Self::Info { .. } => &INFO,
+            Self::Full | Self::Wait | Self::BehindStuckCall | Self::WithoutMonitor => CollectionProbe::Stats,
+            Self::Inactive => CollectionProbe::Inactive,
+            Self::Info { .. } => CollectionProbe::Info,
         }
     }
 }

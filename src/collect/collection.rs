@@ -51,22 +51,26 @@ impl Collection {
         self.ended.checked_sub(self.duration).unwrap_or(self.ended)..self.ended
     }
 
-    pub(super) fn failed(error: LibvirtError, duration: Duration) -> Self {
-        let (batches, parameters, domains) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let (at, ended, snapshot) = (SystemTime::now(), Instant::now(), Arc::default());
+    /// One that has found nothing: `ended` is the moment `at`.
+    #[must_use]
+    pub fn empty(at: SystemTime, ended: Instant) -> Self {
         Self {
-            batches,
-            parameters,
-            domains,
+            batches: Vec::new(),
+            parameters: BTreeMap::new(),
+            domains: Vec::new(),
             versions: None,
             at,
             ended,
-            duration,
+            duration: Duration::ZERO,
             calls: 0,
-            snapshot,
+            snapshot: Arc::default(),
             readings: Vec::new(),
-            error: Some(error),
+            error: None,
         }
+    }
+
+    pub(super) fn failed(error: LibvirtError, duration: Duration) -> Self {
+        Self { duration, error: Some(error), ..Self::empty(SystemTime::now(), Instant::now()) }
     }
 }
 

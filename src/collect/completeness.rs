@@ -6,7 +6,7 @@ use super::summary::Summary;
 use crate::domains::Metadata;
 use crate::libvirt::StatsGroups;
 
-/// What a domain has answered in this run.
+/// What a domain has answered in its present incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Answered {
     /// Groups that it has answered.

@@ -16,8 +16,8 @@ pub(super) type Domains = Registry<DomainState>;
 /// One domain.
 #[derive(Debug, Default)]
 pub(super) struct DomainState {
-    /// What is true of this run alone.
-    pub(super) run: RunState,
+    /// What is true of its present incarnation alone.
+    pub(super) incarnation: Incarnation,
     /// How large its last record was, in bytes on the wire.
     pub(super) reply_size: Option<usize>,
     /// Whether this user may read it.
@@ -30,9 +30,9 @@ pub(super) struct DomainState {
     pub(super) readings: BTreeMap<&'static str, Reading>,
 }
 
-/// One run of a domain: from its start to its end.
+/// One incarnation of a domain: from a start to the stop after it. Its hypervisor process, and its id, are others in the next.
 #[derive(Debug, Default)]
-pub(super) struct RunState {
+pub(super) struct Incarnation {
     /// How its hypervisor answers.
     pub(super) quarantine: Quarantine,
     /// Which groups it answers.
@@ -56,8 +56,8 @@ pub(super) enum Readable {
 }
 
 impl Companion for DomainState {
-    fn reset_run(&mut self) {
-        self.run = RunState::default();
+    fn begin_incarnation(&mut self) {
+        self.incarnation = Incarnation::default();
         self.readings.clear();
         self.turns.values_mut().for_each(Turn::forget_calls);
     }
@@ -66,9 +66,9 @@ impl Companion for DomainState {
 impl DomainState {
     /// The connection is gone: the next one may lead to another daemon.
     pub(super) fn reset_connection(&mut self) {
-        self.run.quarantine = Quarantine::default();
-        self.run.answered = Answered::default();
-        self.run.long_busy = false;
+        self.incarnation.quarantine = Quarantine::default();
+        self.incarnation.answered = Answered::default();
+        self.incarnation.long_busy = false;
         self.reply_size = None;
         self.readable = Readable::Yes;
         self.readings.clear();

@@ -1,10 +1,11 @@
 //! The loop around the scheduler: the only code of the collector with a channel, a clock, threads and replies.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::connection::Standing;
@@ -24,7 +25,7 @@ pub(super) enum Incoming {
     /// A collection is asked for.
     Collect { selection: Selection, deadline: Instant, reply: oneshot::Sender<Arc<Collection>> },
     /// The set of domains is asked for.
-    Discover { addresses: bool, deadline: Instant, reply: DiscoveryReply },
+    Domains { addresses: bool, deadline: Instant, reply: DomainsReply },
     /// The state of the connection is asked for.
     Status { reply: oneshot::Sender<Standing> },
     /// There is something in the inbox.
@@ -36,14 +37,14 @@ pub(super) enum Incoming {
 }
 
 /// The reply to a request for the set of domains.
-pub(super) type DiscoveryReply = oneshot::Sender<Result<Arc<Snapshot>, LibvirtError>>;
+pub(super) type DomainsReply = oneshot::Sender<Result<Arc<Snapshot>, LibvirtError>>;
 
 /// Replies that requests wait for. One whose receiver is gone is dropped.
 #[derive(Debug, Default)]
 struct Replies {
     next: WaiterId,
     collections: HashMap<WaiterId, oneshot::Sender<Arc<Collection>>>,
-    discoveries: HashMap<WaiterId, DiscoveryReply>,
+    domains: HashMap<WaiterId, DomainsReply>,
     standings: HashMap<WaiterId, oneshot::Sender<Standing>>,
 }
 
@@ -117,10 +118,10 @@ impl Engine {
                 self.replies.collections.insert(waiter, reply);
                 Message::Collect { waiter, selection, deadline }
             }
-            Incoming::Discover { addresses, deadline, reply } => {
+            Incoming::Domains { addresses, deadline, reply } => {
                 let waiter = self.replies.number();
-                self.replies.discoveries.insert(waiter, reply);
-                Message::Discover { waiter, addresses, deadline }
+                self.replies.domains.insert(waiter, reply);
+                Message::Domains { waiter, addresses, deadline }
             }
             Incoming::Status { reply } => {
                 let waiter = self.replies.number();
@@ -143,7 +144,7 @@ impl Engine {
         loop {
             let actions = self.scheduler.take_actions();
             // Counted before it is answered.
-            self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(self.scheduler.stats());
+            self.stats.lock().clone_from(self.scheduler.stats());
             if actions.is_empty() {
                 return;
             }
@@ -179,8 +180,8 @@ impl Engine {
                 let replies = waiters.iter().filter_map(|waiter| self.replies.collections.remove(waiter));
                 replies.for_each(|reply| drop(reply.send(Arc::clone(&collection))));
             }
-            Action::AnswerDiscovery(waiter, result) => {
-                self.replies.discoveries.remove(&waiter).map(|reply| reply.send(result));
+            Action::AnswerDomains(waiter, result) => {
+                self.replies.domains.remove(&waiter).map(|reply| reply.send(result));
             }
             Action::AnswerStatus(waiter, standing) => {
                 self.replies.standings.remove(&waiter).map(|reply| reply.send(standing));

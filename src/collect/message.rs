@@ -32,7 +32,7 @@ pub(super) enum Message {
     /// A collection is asked for.
     Collect { waiter: WaiterId, selection: Selection, deadline: Instant },
     /// The set of domains is asked for; with `addresses`, each has to have been located.
-    Discover { waiter: WaiterId, addresses: bool, deadline: Instant },
+    Domains { waiter: WaiterId, addresses: bool, deadline: Instant },
     /// The state of the connection is asked for.
     Status { waiter: WaiterId },
     /// There are other settings.
@@ -67,7 +67,7 @@ pub(super) enum Action {
     /// Answer requests for a collection.
     Answer(Vec<WaiterId>, Arc<Collection>),
     /// Answer a request for the set of domains.
-    AnswerDiscovery(WaiterId, Result<Arc<Snapshot>, LibvirtError>),
+    AnswerDomains(WaiterId, Result<Arc<Snapshot>, LibvirtError>),
     /// Answer a request for the state of the connection.
     AnswerStatus(WaiterId, Standing),
     /// Log a change of state.

@@ -36,7 +36,7 @@ mod timing;
 mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -55,6 +55,7 @@ use crate::domains::Snapshot;
 use crate::libvirt::{ErrorClass, LibvirtError};
 use engine::{Engine, Incoming};
 use message::Message;
+use parking_lot::Mutex;
 
 /// Asks libvirt on request.
 #[derive(Debug)]
@@ -89,10 +90,10 @@ impl Collector {
     ///
     /// # Errors
     /// Those of a connection that does not stand, or [`ErrorClass::TimedOut`].
-    pub async fn discover(&self, within: Duration, addresses: bool) -> Result<Arc<Snapshot>, LibvirtError> {
+    pub async fn domains(&self, within: Duration, addresses: bool) -> Result<Arc<Snapshot>, LibvirtError> {
         let deadline = Instant::now() + within;
         let (reply, answer) = oneshot::channel();
-        let _gone = self.messages.send(Incoming::Discover { addresses, deadline, reply });
+        let _gone = self.messages.send(Incoming::Domains { addresses, deadline, reply });
         answer.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
@@ -117,7 +118,7 @@ impl Collector {
     /// known in time, the daemon is not waited for a second time, and the failure counts once.
     pub async fn collect_once(&self, within: Duration) -> Arc<Collection> {
         let asked = Instant::now();
-        match self.discover(within, false).await {
+        match self.domains(within, false).await {
             Ok(_) => self.collect(within, Selection::default()).await,
             Err(error) => Arc::new(Collection::failed(error, asked.elapsed())),
         }
@@ -133,7 +134,7 @@ impl Collector {
     /// What has been counted so far.
     #[must_use]
     pub fn stats(&self) -> CollectorStats {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut stats = self.stats.lock().clone();
         for _ in 0..self.unanswered.load(Ordering::Relaxed) {
             stats.count_failure(ErrorClass::TimedOut);
         }

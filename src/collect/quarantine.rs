@@ -139,12 +139,12 @@ impl StuckCalls {
     pub(super) fn add(&mut self, call: JobId, suspects: &[Uuid], domains: &mut Domains) {
         self.0.insert(call);
         for (_, state) in domains.companions_mut() {
-            state.run.quarantine.suspect_of.remove(&call);
+            state.incarnation.quarantine.suspect_of.remove(&call);
         }
         for uuid in suspects {
             if let Some(state) = domains.companion_mut(*uuid) {
-                state.run.quarantine.proven = false;
-                state.run.quarantine.suspect_of.insert(call);
+                state.incarnation.quarantine.proven = false;
+                state.incarnation.quarantine.suspect_of.insert(call);
             }
         }
     }
@@ -153,7 +153,7 @@ impl StuckCalls {
     pub(super) fn ended(&mut self, call: JobId, domains: &mut Domains) -> bool {
         let was_stuck = self.0.remove(&call);
         if was_stuck {
-            domains.companions_mut().for_each(|(_, state)| _ = state.run.quarantine.suspect_of.remove(&call));
+            domains.companions_mut().for_each(|(_, state)| _ = state.incarnation.quarantine.suspect_of.remove(&call));
         }
         was_stuck
     }
@@ -168,7 +168,7 @@ impl StuckCalls {
 fn suspects_in_doubt(domains: &Domains) -> BTreeMap<JobId, Vec<Uuid>> {
     let mut suspects: BTreeMap<JobId, Vec<Uuid>> = BTreeMap::new();
     for (domain, state) in domains.with_companions() {
-        for call in &state.run.quarantine.suspect_of {
+        for call in &state.incarnation.quarantine.suspect_of {
             suspects.entry(*call).or_default().push(domain.identity.uuid);
         }
     }
@@ -180,7 +180,7 @@ fn suspects_in_doubt(domains: &Domains) -> BTreeMap<JobId, Vec<Uuid>> {
 /// doubt.
 pub(super) fn in_question(domains: &Domains) -> BTreeSet<Uuid> {
     let in_doubt = suspects_in_doubt(domains).into_values().flatten();
-    let entered = domains.with_companions().filter(|(_, state)| state.run.quarantine.entered.is_some());
+    let entered = domains.with_companions().filter(|(_, state)| state.incarnation.quarantine.entered.is_some());
     in_doubt.chain(entered.map(|(domain, _)| domain.identity.uuid)).collect()
 }
 
@@ -198,7 +198,7 @@ pub(super) fn find_culprits(states: &[(Uuid, ControlState)], domains: &mut Domai
             domains
                 .companion_mut(*uuid)
                 .into_iter()
-                .for_each(|state| _ = state.run.quarantine.suspect_of.remove(&call));
+                .for_each(|state| _ = state.incarnation.quarantine.suspect_of.remove(&call));
         }
         found.extend(culprits);
     }
@@ -219,7 +219,7 @@ pub(super) fn verdict(state: ControlState, waited: Duration) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domains::{Flags, Listing, RunState};
+    use crate::domains::{Flags, Listing, PowerState};
     use crate::libvirt::Identity;
 
     fn uuid(number: u128) -> Uuid {
@@ -229,14 +229,14 @@ mod tests {
     fn domains(count: u32) -> Domains {
         let identity =
             |number: u32| Identity { name: format!("vm-{number}"), uuid: uuid(number.into()), id: Some(number) };
-        let domains = (1..=count).map(|number| (identity(number), RunState::Running, Flags::default())).collect();
+        let domains = (1..=count).map(|number| (identity(number), PowerState::Running, Flags::default())).collect();
         let mut registry = Domains::default();
         registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
         registry
     }
 
     fn of(domains: &mut Domains, number: u128) -> &mut Quarantine {
-        &mut domains.companion_mut(uuid(number)).expect("a domain").run.quarantine
+        &mut domains.companion_mut(uuid(number)).expect("a domain").incarnation.quarantine
     }
 
     #[test]

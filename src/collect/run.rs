@@ -46,6 +46,21 @@ enum State {
     Gone,
 }
 
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// It waits until the domains are known.
+    Waiting,
+    /// The control worker asks which domains in quarantine answer again.
+    Releasing,
+    /// It is planned: its batches are queued or under way.
+    Asking,
+    /// They have ended, and the control worker asks again which domains in quarantine answer.
+    Rechecking,
+    /// That has been answered: the last batches are queued or under way.
+    Ending,
+}
+
 /// One collection under way.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -61,17 +76,11 @@ pub(super) struct Run {
     pub(super) pressure: bool,
     pub(super) started: Instant,
     pub(super) waiters: Vec<Waiter>,
-    /// Whether its first batches have been queued.
-    pub(super) planned: bool,
-    /// Whether it is being asked which domains in quarantine answer again.
-    pub(super) releasing: bool,
+    pub(super) phase: Phase,
     pub(super) queue: VecDeque<Batch>,
     pub(super) running: BTreeMap<JobId, Running>,
     /// Calls that were made.
     pub(super) calls: usize,
-    /// Whether it has been asked at the end which domains in quarantine answer again, and whether the answer is awaited.
-    pub(super) rechecked: bool,
-    pub(super) rechecking: bool,
     /// How often domains were added that had been started meanwhile.
     pub(super) extensions: u8,
     /// Domains that are asked again.
@@ -97,13 +106,10 @@ impl Run {
             pressure: false,
             started: now,
             waiters: Vec::new(),
-            planned: false,
-            releasing: false,
+            phase: Phase::Waiting,
             queue: VecDeque::new(),
             running: BTreeMap::new(),
             calls: 0,
-            rechecked: false,
-            rechecking: false,
             extensions: 0,
             busy: Busy::default(),
             rounds: Rounds::default(),
@@ -210,9 +216,10 @@ impl Run {
             }
         }
         let mut completed = Records::default();
-        // A domain that was started again meanwhile has a record of its earlier run, which is not mixed with this one.
-        let same_run = |record: &DomainRecord<'_>| before.get(&record.uuid).is_none_or(|before| before.id == record.id);
-        for record in again.domains().filter(same_run) {
+        // A domain that was started again meanwhile has a record of its earlier incarnation, which is not mixed with this one.
+        let same_incarnation =
+            |record: &DomainRecord<'_>| before.get(&record.uuid).is_none_or(|before| before.id == record.id);
+        for record in again.domains().filter(same_incarnation) {
             completed.push_domain(record.name, record.uuid, record.id);
             record.params().for_each(|param| completed.push(param.key, param.value));
             let answered: BTreeSet<Option<Group>> = record.params().map(|param| Group::of_key(param.key)).collect();
@@ -263,9 +270,15 @@ impl Run {
         }
     }
 
+    /// Whether its first batches have been queued.
+    pub(super) fn is_planned(&self) -> bool {
+        self.phase >= Phase::Asking
+    }
+
     /// Whether all has been answered or given up.
     pub(super) fn is_done(&self) -> bool {
-        self.planned && self.queue.is_empty() && self.running.is_empty() && self.busy.is_empty() && !self.rechecking
+        let may_end = matches!(self.phase, Phase::Asking | Phase::Ending);
+        may_end && self.queue.is_empty() && self.running.is_empty() && self.busy.is_empty()
     }
 
     /// Whether every domain was answered for.

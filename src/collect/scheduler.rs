@@ -9,8 +9,8 @@ mod answers;
 mod background;
 mod busy;
 mod connecting;
-mod discovery;
 mod dispatch;
+mod domain_requests;
 mod listing;
 mod outcomes;
 mod planning;
@@ -30,7 +30,7 @@ use super::busy::WaitingCalls;
 use super::completeness::HostAnswers;
 use super::connection::ConnectionState;
 use super::control::Control;
-use super::domain_state::{DomainState, Domains};
+use super::domain_state::Domains;
 use super::message::{Action, Message, Now};
 use super::notice::Notice;
 use super::plan::Planner;
@@ -41,9 +41,9 @@ use super::run::{Run, RunId};
 use super::{Collection, CollectorStats, Selection, Shortcomings};
 use crate::config::Config;
 use crate::domains::DefinitionFailure;
-use crate::libvirt::{ErrorClass, LibvirtError, Versions};
+use crate::libvirt::{LibvirtError, Versions};
 use crate::probes::{DEFINITIONS, Probe, Subject, Task};
-use discovery::Discovery;
+use domain_requests::DomainRequest;
 
 /// What a domain takes until its calls have been timed.
 const USUAL_DOMAIN_TIME: Duration = Duration::from_millis(20);
@@ -87,7 +87,7 @@ pub(super) struct Scheduler {
     /// When another background worker may be tried, after one could not connect.
     background_after: Option<Instant>,
     definition_failures: BTreeMap<DefinitionFailure, u64>,
-    discoveries: Vec<Discovery>,
+    domain_requests: Vec<DomainRequest>,
 }
 
 /// The daemon behind the connection.
@@ -98,7 +98,7 @@ struct Daemon {
     hostname: String,
     shortcomings: Shortcomings,
     /// Whether it refused a read-write connection for guest agents.
-    agent_refused: bool,
+    read_write_refused: bool,
     /// What its domains answer.
     answers: HostAnswers,
 }
@@ -134,7 +134,7 @@ impl Scheduler {
             background: Background::default(),
             background_after: None,
             definition_failures: BTreeMap::new(),
-            discoveries: Vec::new(),
+            domain_requests: Vec::new(),
         };
         scheduler.connect();
         scheduler
@@ -145,8 +145,8 @@ impl Scheduler {
         self.now = now;
         match message {
             Message::Collect { waiter, selection, deadline } => self.request(waiter, selection, deadline),
-            Message::Discover { waiter, addresses, deadline } => {
-                self.discoveries.push(Discovery { waiter, addresses, deadline });
+            Message::Domains { waiter, addresses, deadline } => {
+                self.domain_requests.push(DomainRequest { waiter, addresses, deadline });
             }
             Message::Status { waiter } => {
                 let standing = self.connection.standing(self.daemon.versions.as_ref(), now.at);
@@ -175,7 +175,7 @@ impl Scheduler {
         self.dispatch();
         self.finish();
         self.dispatch();
-        self.answer_discoveries();
+        self.answer_domain_requests();
         self.publish();
     }
 
@@ -208,7 +208,7 @@ impl Scheduler {
         }
         if old.service_discovery != self.config.service_discovery {
             self.domains.companions_mut().for_each(|(_, state)| state.located = None);
-            self.daemon.agent_refused = false;
+            self.daemon.read_write_refused = false;
             self.pool.background().into_iter().for_each(|worker| self.dismiss(worker));
         }
     }
@@ -246,10 +246,6 @@ impl Scheduler {
         }
     }
 
-    fn count_failure(&mut self, class: ErrorClass) {
-        self.stats.count_failure(class);
-    }
-
     fn publish(&mut self) {
         self.stats.stuck_calls = self.stuck.len();
         self.stats.hung_calls = self.background.hung_calls();
@@ -263,26 +259,22 @@ impl Scheduler {
         about.mul_f64(0.75 + 0.5 * self.chance.f64())
     }
 
-    fn state_mut(&mut self, uuid: Uuid) -> Option<&mut DomainState> {
-        self.domains.companion_mut(uuid)
-    }
-
     fn name_of(&self, uuid: Uuid) -> String {
         self.domains.get(uuid).map_or_else(String::new, |domain| domain.identity.name.clone())
     }
 
     fn is_closed(&self, uuid: Uuid) -> bool {
-        self.domains.companion(uuid).is_some_and(|state| state.run.quarantine.is_closed())
+        self.domains.companion(uuid).is_some_and(|state| state.incarnation.quarantine.is_closed())
     }
 
-    /// Has a background probe ask about a domain.
-    fn want(&mut self, probe: &Probe, uuid: Uuid, at: Instant) {
+    /// Has a probe ask about a subject.
+    fn want(&mut self, probe: &Probe, subject: Subject, at: Instant) {
         if let Some(lane) = self.background.of(probe) {
-            lane.want(Subject::Domain(uuid), at, &mut self.domains);
+            lane.want(subject, at, &mut self.domains);
         }
     }
 
     fn want_definition(&mut self, uuid: Uuid, at: Instant) {
-        self.want(&DEFINITIONS, uuid, at);
+        self.want(&DEFINITIONS, Subject::Domain(uuid), at);
     }
 }

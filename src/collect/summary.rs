@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 use uuid::Uuid;
 
 use crate::config::Group;
-use crate::domains::{Disk, Metadata};
+use crate::domains::{Disk, ImageKeys, Metadata, TopImage};
 use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
 
 /// The records of a reply in short.
@@ -78,22 +78,13 @@ impl Devices {
 
 /// Whether a record tells something else of a domain's disks, NICs and sizes than its definition does: that is older then. A
 /// part of which the record tells nothing contradicts nothing.
-pub(super) fn contradicts(record: &DomainRecord<'_>, metadata: &Metadata) -> bool {
-    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+pub(super) fn contradicts(record: &DomainRecord<'_>, images: &ImageKeys, metadata: &Metadata) -> bool {
     let mut interfaces: BTreeSet<&str> = BTreeSet::new();
     let mut other_size = false;
     for param in record.params() {
-        let number = |prefix: &str, suffix: &str| param.key.strip_prefix(prefix)?.strip_suffix(suffix);
         match param.value {
-            ParamValue::String(value) => {
-                if let Some(number) = number("block.", ".name") {
-                    names.insert(number, value);
-                } else if let Some(number) = number("block.", ".path") {
-                    paths.insert(number, value);
-                } else if number("net.", ".name").is_some() {
-                    interfaces.insert(value);
-                }
+            ParamValue::String(name) if param.key.starts_with("net.") && param.key.ends_with(".name") => {
+                interfaces.insert(name);
             }
             ParamValue::UInt(most) => {
                 other_size |= param.key == "vcpu.maximum" && metadata.vcpus.is_some_and(|vcpus| vcpus != most);
@@ -107,24 +98,17 @@ pub(super) fn contradicts(record: &DomainRecord<'_>, metadata: &Metadata) -> boo
     }
     let known = metadata.interfaces.iter().map(|interface| interface.device.as_str());
     let known: BTreeSet<&str> = known.filter(|device| !device.is_empty()).collect();
+    let tops = images.top_images(record);
     other_size
         || (!interfaces.is_empty() && interfaces != known)
-        || (!names.is_empty() && other_disks(&names, &paths, &metadata.disks))
+        || (!tops.is_empty() && other_disks(&tops, &metadata.disks))
 }
 
-/// Whether these are other disks, or other images, than those of the definition. Layers below an image have the same name, and
-/// come after it. Only of local images do records have a path.
-fn other_disks(names: &BTreeMap<&str, &str>, paths: &BTreeMap<&str, &str>, disks: &[Disk]) -> bool {
-    let mut tops: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut numbers: Vec<(&str, usize)> =
-        names.keys().filter_map(|number| Some((*number, number.parse().ok()?))).collect();
-    numbers.sort_by_key(|(_, place)| *place);
-    for (number, _) in numbers {
-        tops.entry(names[number]).or_insert_with(|| paths.get(number).copied().unwrap_or_default());
-    }
+/// Whether these are other disks, or other images, than those of the definition.
+fn other_disks(tops: &[TopImage<'_>], disks: &[Disk]) -> bool {
     let is_other = |disk: &Disk| {
-        let local = ["file", "block", "dir"].contains(&disk.source_type.as_str());
-        tops.get(disk.device.as_str()).is_none_or(|path| local && *path != disk.source)
+        let top = tops.iter().find(|top| top.disk == disk.device);
+        top.is_none_or(|top| disk.is_local() && top.path.unwrap_or_default() != disk.source)
     };
     tops.len() != disks.len() || disks.iter().any(is_other)
 }
@@ -299,7 +283,7 @@ mod tests {
             records.push_domain("x", Uuid::nil(), Some(1));
             params.iter().for_each(|(key, value)| records.push(key, *value));
             let record = records.domains().next().expect("a record");
-            contradicts(&record, &metadata)
+            contradicts(&record, &ImageKeys::of(&records), &metadata)
         };
         let text = ParamValue::String;
         let disks = [

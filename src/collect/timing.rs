@@ -4,8 +4,9 @@
 //! cost the daemon several calls for one: `check` does that, a scrape does not.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
 
 use super::{Collection, Selection};
 
@@ -44,7 +45,7 @@ impl SelectionTimings {
         }
         let (at, last) = (collection.at, collection.duration);
         let number = self.hasher.hash_one(selection);
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let same = known.iter().position(|(of, _)| *of == number);
         let longest = same.map_or(last, |same| known.remove(same).1.longest.max(last));
         // The one that was asked for last stands last.
@@ -57,13 +58,9 @@ impl SelectionTimings {
     /// The selections, the slowest first.
     #[must_use]
     pub fn slowest_first(&self) -> Vec<SelectionTiming> {
-        let mut timings: Vec<SelectionTiming> = self.known().iter().map(|(_, timing)| timing.clone()).collect();
+        let mut timings: Vec<SelectionTiming> = self.known.lock().iter().map(|(_, timing)| timing.clone()).collect();
         timings.sort_by_key(|timing| std::cmp::Reverse((timing.last, timing.longest)));
         timings
-    }
-
-    fn known(&self) -> MutexGuard<'_, Vec<(u64, SelectionTiming)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,26 +75,15 @@ fn shown(selection: &Selection) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::NamePatterns;
     use crate::libvirt::{ErrorClass, LibvirtError};
 
     fn collection(millis: u64, error: bool) -> Collection {
         Collection {
-            batches: Vec::new(),
-            parameters: BTreeMap::new(),
-            domains: Vec::new(),
-            versions: None,
-            at: SystemTime::UNIX_EPOCH,
-            ended: std::time::Instant::now(),
             duration: Duration::from_millis(millis),
-            calls: 1,
-            snapshot: Arc::default(),
-            readings: Vec::new(),
             error: error.then(|| LibvirtError::own("cannot connect", ErrorClass::ConnectFailed, "no socket")),
+            ..Collection::empty(SystemTime::UNIX_EPOCH, std::time::Instant::now())
         }
     }
 
@@ -132,7 +118,7 @@ mod tests {
             let domains = NamePatterns::new(vec![source]).expect("a regex");
             timings.note(&Selection { domains, ..Selection::default() }, &collection(5, false));
         }
-        let known = timings.known();
+        let known = timings.known.lock();
         let bytes: usize = known.iter().map(|(_, timing)| timing.selection.capacity()).sum();
         assert!(known.len() == REMEMBERED && bytes < REMEMBERED * 4 * SHOWN, "{bytes} bytes");
         assert!(known.iter().all(|(_, timing)| timing.selection.ends_with('…')));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::ValueError;
-use super::value::scalar;
+use super::value::{scalar, text};
 use super::{count, duration};
 
 /// Labels of `libvirt_domain_info`, and those that Prometheus gives to whatever it scrapes.
@@ -76,20 +76,6 @@ impl Default for Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LabelName(String);
 
-impl LabelName {
-    /// The name's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for LabelName {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl FromStr for LabelName {
     type Err = ValueError;
 
@@ -107,7 +93,7 @@ impl FromStr for LabelName {
     }
 }
 
-scalar!(LabelName, "a label name");
+text!(LabelName, "a label name");
 
 /// A place in the XML of a definition: the names of elements from below `domain` on, and of an attribute at the end if it
 /// is not the last element's text that is meant. Only local names are compared: a prefix may stand for the reader's sake, as

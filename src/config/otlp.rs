@@ -4,7 +4,7 @@
 //! there either. Hence every key is an `Option`, and a method of the same name says what is in effect.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug, Display, Formatter};
+use std::fmt::{self, Debug, Formatter};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::Span;
 use super::error::ValueError;
-use super::value::{self, scalar};
+use super::value::{self, text};
 use super::word::words;
 
 words!(
@@ -69,20 +69,6 @@ words!(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(String);
 
-impl Endpoint {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for Endpoint {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl FromStr for Endpoint {
     type Err = ValueError;
 
@@ -104,25 +90,11 @@ fn hidden(text: &str) -> String {
     text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("<hidden>@{host}"))
 }
 
-scalar!(Endpoint, "a URL");
+text!(Endpoint, "a URL");
 
 /// The name of a header, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderName(String);
-
-impl HeaderName {
-    /// The name's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for HeaderName {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 impl FromStr for HeaderName {
     type Err = ValueError;
@@ -133,29 +105,15 @@ impl FromStr for HeaderName {
     }
 }
 
-scalar!(HeaderName, "the name of a header");
+text!(HeaderName, "the name of a header");
 
 /// The value of a header, which may be a password: no log shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HeaderSecret(String);
 
-impl HeaderSecret {
-    /// The value's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Debug for HeaderSecret {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("HeaderSecret(..)")
-    }
-}
-
-impl Display for HeaderSecret {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -171,7 +129,7 @@ impl FromStr for HeaderSecret {
     }
 }
 
-scalar!(HeaderSecret, "the value of a header");
+text!(HeaderSecret, "the value of a header");
 
 /// Header fields of every request.
 pub type Headers = BTreeMap<HeaderName, HeaderSecret>;

@@ -1,12 +1,11 @@
 //! A libvirt connection URI, and what it may not have the client library do.
 
-use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
 use super::error::ValueError;
-use super::value::scalar;
+use super::value::text;
 
 /// Drivers within the client library that run programs of their product: `vzctl`, `vmrun`, and VirtualBox's service.
 const DRIVERS_WITH_PROGRAMS: [&str; 4] = ["openvz", "vmwareplayer", "vmwarews", "vbox"];
@@ -16,12 +15,6 @@ const DRIVERS_WITH_PROGRAMS: [&str; 4] = ["openvz", "vmwareplayer", "vmwarews", 
 pub struct Uri(String);
 
 impl Uri {
-    /// The URI's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The same without user and password, for pages that others may read.
     #[must_use]
     pub fn redacted(&self) -> Self {
@@ -89,12 +82,6 @@ impl Default for Uri {
     }
 }
 
-impl Display for Uri {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl FromStr for Uri {
     type Err = ValueError;
 
@@ -117,7 +104,7 @@ impl FromStr for Uri {
     }
 }
 
-scalar!(Uri, "a libvirt URI");
+text!(Uri, "a libvirt URI");
 
 #[cfg(test)]
 mod tests {

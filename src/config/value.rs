@@ -1,7 +1,7 @@
 //! Settings that have a form of their own, each parsed from text at load time.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Formatter};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -51,6 +51,28 @@ macro_rules! scalar {
     };
 }
 pub(super) use scalar;
+
+/// [`scalar!`] for a type that wraps its text, and gives it back.
+macro_rules! text {
+    ($name:ident, $expected:expr) => {
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        $crate::config::value::scalar!($name, $expected);
+    };
+}
+pub(super) use text;
 
 /// Serde for the path of a file, or none.
 pub(super) fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
@@ -106,18 +128,6 @@ impl PagePath {
     pub(super) fn of(path: &str) -> Self {
         Self(path.to_owned())
     }
-
-    /// The path's text, which starts with `/`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for PagePath {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl FromStr for PagePath {
@@ -136,4 +146,4 @@ impl FromStr for PagePath {
     }
 }
 
-scalar!(PagePath, "a URL path");
+text!(PagePath, "a URL path");

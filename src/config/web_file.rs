@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::error::{ConfigError, ValueError};
 use super::strict::Nulls;
 use super::tls::{Tls, TlsSection};
-use super::value::scalar;
+use super::value::{scalar, text};
 use super::word::words;
 use super::{count, duration, parse_document, read_text};
 
@@ -75,20 +75,6 @@ impl RateLimitSection {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserName(String);
 
-impl UserName {
-    /// The name's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Display for UserName {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl FromStr for UserName {
     type Err = ValueError;
 
@@ -100,7 +86,7 @@ impl FromStr for UserName {
     }
 }
 
-scalar!(UserName, "a user name");
+text!(UserName, "a user name");
 
 /// The bcrypt hash of a password, which no log and no error shows.
 #[derive(Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::{ActiveState, Config, ServiceDiscovery};
-use crate::domains::{Definition, Domain, RunState, ScrapeTarget, Snapshot, located_addresses};
+use crate::domains::{Definition, Domain, PowerState, ScrapeTarget, Snapshot, located_addresses};
 
 use addresses::{is_on, primary_address};
 use labels::Labels;
@@ -79,9 +79,9 @@ pub fn encode_target_groups(snapshot: &Snapshot, config: &Config) -> Result<Vec<
 
 fn is_wanted(domain: &Domain, discovery: &ServiceDiscovery) -> bool {
     let state = match domain.state {
-        RunState::Running => ActiveState::Running,
-        RunState::Paused => ActiveState::Paused,
-        RunState::ShutOff | RunState::Other => return false,
+        PowerState::Running => ActiveState::Running,
+        PowerState::Paused => ActiveState::Paused,
+        PowerState::ShutOff | PowerState::Other => return false,
     };
     domain.selected && discovery.states.contains(&state)
 }

@@ -49,7 +49,7 @@ fn domain(number: u8) -> Domain {
             uuid: Uuid::from_u128(u128::from(number)),
             id: Some(u32::from(number)),
         },
-        state: RunState::Running,
+        state: PowerState::Running,
         flags: None,
         first_seen: SystemTime::UNIX_EPOCH,
         started: None,
@@ -192,9 +192,9 @@ fn only_selected_domains_in_a_wanted_state_are_targets() {
     let all = || {
         vec![
             domain(1),
-            with_state(2, RunState::Paused),
-            with_state(3, RunState::ShutOff),
-            with_state(4, RunState::Other),
+            with_state(2, PowerState::Paused),
+            with_state(3, PowerState::ShutOff),
+            with_state(4, PowerState::Other),
             Domain { selected: false, ..domain(5) },
         ]
     };
@@ -216,7 +216,7 @@ fn there_is_the_whole_list_or_none() {
         "the list is not complete yet (domains without a definition: 1, without a look at their addresses: 2)"
     );
     // Domains that are no targets are not waited for, nor those without an address.
-    let paused = Domain { state: RunState::Paused, ..unknown(2) };
+    let paused = Domain { state: PowerState::Paused, ..unknown(2) };
     let excluded = Domain { selected: false, ..pending(3) };
     let silent = Domain { addresses: Some(None), ..domain(4) };
     assert_eq!(scraped(vec![domain(1), paused, excluded, silent], ""), ["192.0.2.1:9100"]);

@@ -1,7 +1,8 @@
 //! Events on their way from libvirt's event loop to the engine: bounded, and never waited for.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::libvirt::{Event, EventKind};
 
@@ -35,7 +36,7 @@ pub struct Arrived {
 impl Inbox {
     /// Puts an event in; `true` if the reader has to be woken, because the inbox was empty.
     pub fn push(&self, event: Event) -> bool {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.lock();
         let was_empty = queue.events.is_empty();
         let bytes = queue.bytes + bytes_of(&event);
         if queue.events.len() < CAPACITY && bytes <= MOST_BYTES {
@@ -49,7 +50,7 @@ impl Inbox {
 
     /// Takes out everything.
     pub fn take(&self) -> Arrived {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.lock();
         let Queue { events, dropped, .. } = std::mem::take(&mut *queue);
         Arrived { events, dropped }
     }

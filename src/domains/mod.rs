@@ -4,6 +4,7 @@
 //! are parsed into [`Metadata`]. Nothing here talks to libvirt or has a thread of its own: `collect` drives it.
 
 mod counts;
+mod images;
 mod inbox;
 mod lifecycle;
 mod located;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
+pub use images::{ImageKeys, TopImage};
 pub use inbox::{Arrived, Inbox};
 pub use lifecycle::STOPPED_ARRIVING;
 pub use located::{Located, located_addresses};
@@ -37,7 +39,7 @@ use crate::libvirt::{Identity, Versions};
 
 /// What a domain does, as far as a listing or a lifecycle event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RunState {
+pub enum PowerState {
     /// It runs.
     Running,
     /// It is started and stands still.
@@ -86,19 +88,19 @@ pub struct Addresses {
 /// One domain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Domain {
-    /// Name, UUID and the id of this run.
+    /// Name, UUID and the id of this incarnation.
     pub identity: Identity,
     /// What it does.
-    pub state: RunState,
+    pub state: PowerState,
     /// What libvirt keeps about it; `None` until it has been listed.
     pub flags: Option<Flags>,
     /// When this process first saw it.
     pub first_seen: SystemTime,
-    /// When this run began, if that was seen as an event.
+    /// When this incarnation began, if that was seen as an event.
     pub started: Option<SystemTime>,
-    /// When its guest booted: with this run, or at an unknown time before it moved here or was restored.
+    /// When its guest booted: with this incarnation, or at an unknown time before it moved here or was restored.
     pub booted: Option<SystemTime>,
-    /// When devices were attached in this run, by alias.
+    /// When devices were attached in this incarnation, by alias.
     pub attached: BTreeMap<String, SystemTime>,
     /// What its definition says.
     pub definition: Definition,
@@ -112,7 +114,7 @@ pub struct Domain {
     pub selected: bool,
 }
 
-impl RunState {
+impl PowerState {
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -139,7 +141,7 @@ impl AddressSource {
 
 impl Domain {
     fn new(identity: Identity, first_seen: SystemTime) -> Self {
-        let state = if identity.id.is_some() { RunState::Running } else { RunState::ShutOff };
+        let state = if identity.id.is_some() { PowerState::Running } else { PowerState::ShutOff };
         Self {
             identity,
             state,
@@ -156,8 +158,8 @@ impl Domain {
         }
     }
 
-    /// Another run: its hypervisor began at `started`, and its guest's kernel at `booted`.
-    fn begin_run(&mut self, started: Option<SystemTime>, booted: Option<SystemTime>) {
+    /// Another incarnation: its hypervisor began at `started`, and its guest's kernel at `booted`.
+    fn begin_incarnation(&mut self, started: Option<SystemTime>, booted: Option<SystemTime>) {
         (self.started, self.booted) = (started, booted);
         self.attached.clear();
     }

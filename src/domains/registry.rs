@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::selection::is_wanted;
-use super::{Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, RunState, Snapshot, lifecycle};
+use super::{Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, PowerState, Snapshot, lifecycle};
 use crate::config::Domains;
 use crate::libvirt::{Event, EventKind, Host, Identity};
 
@@ -29,7 +29,7 @@ const MOST_ATTACHED: usize = 4096;
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     /// All domains.
-    pub domains: Vec<(Identity, RunState, Flags)>,
+    pub domains: Vec<(Identity, PowerState, Flags)>,
     /// What the machine below them has.
     pub host: Option<Host>,
 }
@@ -48,11 +48,11 @@ pub struct Consequences {
 /// What the owner of a registry keeps with each domain. It is dropped with its domain.
 pub trait Companion: Default {
     /// The domain has stopped or started: what was true of its last hypervisor process is void.
-    fn reset_run(&mut self);
+    fn begin_incarnation(&mut self);
 }
 
 impl Companion for () {
-    fn reset_run(&mut self) {}
+    fn begin_incarnation(&mut self) {}
 }
 
 /// The domains of one connection, by UUID, each with a companion.
@@ -86,7 +86,7 @@ impl<C: Companion> Registry<C> {
     }
 
     /// Takes what a listing found as the truth, but for what has happened `since` it was asked for. Of a domain that runs on,
-    /// everything else that is known stays. Gives the domains that are new or in another run.
+    /// everything else that is known stays. Gives the domains that are new or in another incarnation.
     pub fn replace(&mut self, listing: Listing, since: &[Event], now: SystemTime) -> Vec<Uuid> {
         let before: BTreeMap<Uuid, Option<u32>> =
             self.entries.iter().map(|(uuid, entry)| (*uuid, entry.domain.identity.id)).collect();
@@ -94,7 +94,7 @@ impl<C: Companion> Registry<C> {
         let mut changed = Vec::new();
         for (uuid, entry) in &mut self.entries {
             if before.get(uuid) != Some(&entry.domain.identity.id) {
-                entry.companion.reset_run();
+                entry.companion.begin_incarnation();
                 changed.push(*uuid);
             }
         }
@@ -112,7 +112,7 @@ impl<C: Companion> Registry<C> {
             self.insert(&identity, now);
             self.change(identity.uuid, |domain| {
                 if domain.identity.id != identity.id {
-                    domain.begin_run(None, None);
+                    domain.begin_incarnation(None, None);
                 }
                 domain.identity = identity;
                 domain.state = state;
@@ -134,7 +134,7 @@ impl<C: Companion> Registry<C> {
         if before != self.id_of(uuid)
             && let Some(companion) = self.companion_mut(uuid)
         {
-            companion.reset_run();
+            companion.begin_incarnation();
         }
         if let Some(domain) = self.get(uuid) {
             let mut counts = DomainCounts::clone(&domain.counts);
@@ -207,14 +207,14 @@ impl<C: Companion> Registry<C> {
             lifecycle::STARTED => {
                 self.insert(identity, event.at);
                 self.change(uuid, |domain| {
-                    domain.state = RunState::Running;
+                    domain.state = PowerState::Running;
                     domain.identity.clone_from(identity);
                     // A guest that wakes up from its own sleep goes on in the process that it slept in.
                     if detail != lifecycle::STARTED_WAKEUP {
                         // A guest that migrated here or was restored has been counting since it booted.
                         let boots = [lifecycle::STARTED_BOOTED, lifecycle::STARTED_RECREATED].contains(&detail);
                         let booted = boots.then_some(event.at);
-                        domain.begin_run(Some(event.at), booted);
+                        domain.begin_incarnation(Some(event.at), booted);
                     }
                 });
                 Consequences { redefined: true, moved: true, resync: true }
@@ -225,25 +225,27 @@ impl<C: Companion> Registry<C> {
                     self.remove(uuid);
                 } else {
                     self.change(uuid, |domain| {
-                        domain.state = RunState::ShutOff;
+                        domain.state = PowerState::ShutOff;
                         domain.identity.id = None;
-                        domain.begin_run(None, None);
+                        domain.begin_incarnation(None, None);
                         domain.agent_connected = domain.agent_connected.map(|_| false);
                         domain.addresses = None;
                     });
                 }
-                // What was said of the run alone, such as aliases and changes that were not to last, has ended with it.
+                // What was said of the incarnation alone, such as aliases and changes that were not to last, has ended with it.
                 Consequences { redefined: true, ..resync }
             }
-            lifecycle::SUSPENDED => self.run_on(event, RunState::Paused),
-            lifecycle::RESUMED => self.run_on(event, RunState::Running),
-            lifecycle::SHUTDOWN | lifecycle::PMSUSPENDED | lifecycle::CRASHED => self.run_on(event, RunState::Other),
+            lifecycle::SUSPENDED => self.stay_active(event, PowerState::Paused),
+            lifecycle::RESUMED => self.stay_active(event, PowerState::Running),
+            lifecycle::SHUTDOWN | lifecycle::PMSUSPENDED | lifecycle::CRASHED => {
+                self.stay_active(event, PowerState::Other)
+            }
             _ => resync,
         }
     }
 
     /// The domain is in another state, and active. Its first such event can come before that of its start.
-    fn run_on(&mut self, event: &Event, state: RunState) -> Consequences {
+    fn stay_active(&mut self, event: &Event, state: PowerState) -> Consequences {
         let known = self.id_of(event.domain.uuid);
         let Some(id) = event.domain.id else {
             // A domain that stops says so next.
@@ -253,7 +255,7 @@ impl<C: Companion> Registry<C> {
         let begins = known != Some(Some(id));
         self.change(event.domain.uuid, |domain| {
             if begins {
-                domain.begin_run(None, None);
+                domain.begin_incarnation(None, None);
             }
             domain.identity.id = Some(id);
             domain.state = state;

@@ -1,6 +1,6 @@
 //! Which domains the configuration wants.
 
-use super::{Definition, Domain, Metadata, RunState};
+use super::{Definition, Domain, Metadata, PowerState};
 use crate::config::{DomainRule, DomainState, Domains};
 
 /// Whether `domain` is exported. A domain whose definition would decide and has not been read yet is not.
@@ -21,10 +21,10 @@ pub(super) fn is_wanted(domains: &Domains, domain: &Domain) -> bool {
 /// Whether all that the rule names agrees; `None` if that cannot be said yet.
 fn matches(rule: &DomainRule, domain: &Domain) -> Option<bool> {
     let state = match domain.state {
-        RunState::Running => DomainState::Running,
-        RunState::Paused => DomainState::Paused,
-        RunState::ShutOff => DomainState::Shutoff,
-        RunState::Other => DomainState::Other,
+        PowerState::Running => DomainState::Running,
+        PowerState::Paused => DomainState::Paused,
+        PowerState::ShutOff => DomainState::Shutoff,
+        PowerState::Other => DomainState::Other,
     };
     let facts = rule.name.as_ref().is_none_or(|name| name.is_match(&domain.identity.name))
         && rule.uuid.is_none_or(|uuid| uuid.0 == domain.identity.uuid)

@@ -2,7 +2,7 @@
 //! them used. libvirt takes its numbers from the same files, and then stops every vCPU of the guest to ask KVM for more. Read
 //! here, they cost neither the guest nor its monitor anything, and are there while its QEMU hangs.
 //!
-//! A domain's files are believed once they and libvirt have agreed: the first time that a run of a domain is asked for, libvirt
+//! A domain's files are believed once they and libvirt have agreed: the first time that an incarnation of a domain is asked for, libvirt
 //! reports all, and each of its numbers has to be between those of the files before and after. At any doubt, such as another
 //! process, other vCPUs or a file that cannot be read, libvirt is asked as before.
 
@@ -15,7 +15,7 @@ mod process;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use agreement::{Constants, RUNNING};
 use cgroup::Mounts;
 use doubt::Doubt;
+use parking_lot::Mutex;
 use process::{Qemu, Reading};
 
 use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
@@ -55,7 +56,7 @@ struct Processes {
 /// What is known of a domain.
 #[derive(Debug, Default)]
 struct Guest {
-    /// The run of the domain that this is about.
+    /// The incarnation of the domain that this is about.
     id: Option<u32>,
     qemu: Option<Qemu>,
     /// The groups about which libvirt and the files agreed.
@@ -98,7 +99,7 @@ impl HostFiles {
     #[must_use]
     pub fn source_of(&self, uuid: Uuid, groups: StatsGroups, may: bool) -> Source {
         let guest = self.guest(uuid);
-        let mut guest = lock(&guest);
+        let mut guest = guest.lock();
         if guest.agreed.contains(groups) {
             return Source::Host;
         }
@@ -122,7 +123,7 @@ impl HostFiles {
     /// they agree, and the files have no halt polling times.
     pub fn compare(&self, record: &DomainRecord<'_>, groups: StatsGroups, before: &Before) -> bool {
         let guest = self.guest(record.uuid);
-        let mut guest = lock(&guest);
+        let mut guest = guest.lock();
         let Some(qemu) = guest.qemu.as_mut().filter(|_| record.is_active()) else { return false };
         match qemu.read().and_then(|after| agreement::compare(record, groups, &before.0, &after)) {
             Ok(constants) => {
@@ -141,7 +142,7 @@ impl HostFiles {
     /// Adds `groups` of the domain that was started last in `records`, whose id is `id`. At any doubt they are noted as unread.
     pub fn complete(&self, uuid: Uuid, id: Option<u32>, groups: StatsGroups, records: &mut Records) {
         let guest = self.guest(uuid);
-        let mut guest = lock(&guest);
+        let mut guest = guest.lock();
         let Guest { qemu, agreed, id: known, doubted, .. } = &mut *guest;
         let reading = match qemu {
             Some(qemu) if agreed.contains(groups) && *known == id => qemu.read(),
@@ -167,7 +168,7 @@ impl HostFiles {
     /// that: libvirt does not report it.
     pub fn add_pressure(&self, uuid: Uuid, records: &mut Records) {
         let guest = self.guest(uuid);
-        let mut guest = lock(&guest);
+        let mut guest = guest.lock();
         if guest.qemu.as_ref().is_none_or(|qemu| qemu.group().is_err()) {
             if guest.unseen.is_some_and(|since| since.elapsed() < DOUBTED_FOR) {
                 return;
@@ -183,17 +184,17 @@ impl HostFiles {
     }
 
     fn guest(&self, uuid: Uuid) -> Arc<Mutex<Guest>> {
-        Arc::clone(lock(&self.guests).entry(uuid).or_default())
+        Arc::clone(self.guests.lock().entry(uuid).or_default())
     }
 
     /// Finds the process of a domain.
     fn open(&self, uuid: Uuid) -> Result<Qemu, Doubt> {
-        let mut processes = lock(&self.processes);
+        let mut processes = self.processes.lock();
         let is_fresh = processes.at.is_some_and(|at| at.elapsed() < LIST_LASTS);
         if !is_fresh {
             *processes = Processes { at: Some(Instant::now()), by_uuid: process::find_all(), mounts: Mounts::read() };
             let running = &processes.by_uuid;
-            lock(&self.guests).retain(|uuid, guest| running.contains_key(uuid) || Arc::strong_count(guest) > 1);
+            self.guests.lock().retain(|uuid, guest| running.contains_key(uuid) || Arc::strong_count(guest) > 1);
         }
         Qemu::open(processes.by_uuid.get(&uuid).map(Vec::as_slice).unwrap_or_default(), &processes.mounts)
     }
@@ -203,7 +204,7 @@ impl HostFiles {
         let doubted = (!matches!(doubt, Doubt::OtherVcpus)).then(Instant::now);
         *guest = Guest { doubted, unseen: guest.unseen, ..Guest::default() };
         // One line for each kind of doubt: a host has hundreds of domains.
-        if lock(&self.logged).insert(format!("{:?}", mem::discriminant(doubt))) {
+        if self.logged.lock().insert(format!("{:?}", mem::discriminant(doubt))) {
             tracing::info!(%uuid, "CPU statistics of this domain, and of others likewise, come from libvirt: {doubt}");
         }
     }
@@ -261,9 +262,4 @@ fn polled_by_vcpus(records: &Records) -> Option<(u64, u64)> {
         record.params().filter_map(of_vcpu).reduce(|sum, nanos| sum + nanos)
     };
     Some((sum(".halt_poll_success_ns.sum")?, sum(".halt_poll_fail_ns.sum")?))
-}
-
-/// A thread that panicked has left nothing half done here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,8 +7,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
@@ -108,7 +108,7 @@ impl Connection {
             let pointer = NonNull::new(pointer)
                 .ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting).with_access(access))?;
             let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-            on_close_table().insert(key, Box::new(on_close));
+            ON_CLOSE.lock().insert(key, Box::new(on_close));
             let connection = Self { pointer, access, on_close: key, watch: RefCell::default() };
             keepalive::turn_on(connection.as_ptr());
             connection.watch_close();
@@ -201,12 +201,8 @@ static ON_CLOSE: Mutex<BTreeMap<usize, OnClose>> = Mutex::new(BTreeMap::new());
 /// The next key; none is used twice.
 static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
 
-fn on_close_table() -> MutexGuard<'static, BTreeMap<usize, OnClose>> {
-    ON_CLOSE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 unsafe extern "C" fn closed(_connection: sys::virConnectPtr, _reason: i32, opaque: *mut c_void) {
-    let on_close = on_close_table().remove(&opaque.addr());
+    let on_close = ON_CLOSE.lock().remove(&opaque.addr());
     // Called, and then freed, while nothing is held. A panic must not unwind into C; a callback that only sends a message has none.
     let _caught = catch_unwind(AssertUnwindSafe(move || on_close.map(|on_close| on_close())));
 }
@@ -220,7 +216,7 @@ impl Drop for Connection {
         // A failure (the connection is dead already) leaves nothing to do: libvirt has let go of the socket.
         // SAFETY: the pointer is a connection that this value owns and that nothing uses after it.
         unsafe { sys::virConnectClose(self.as_ptr()) };
-        let on_close = on_close_table().remove(&self.on_close);
+        let on_close = ON_CLOSE.lock().remove(&self.on_close);
         drop(on_close);
     }
 }

@@ -29,7 +29,7 @@ pub struct Identity {
     pub name: String,
     /// The UUID, which outlives renaming and migration.
     pub uuid: Uuid,
-    /// The id of this run; `None` while the domain is shut off.
+    /// The id of this incarnation, from its start to its stop; `None` while the domain is shut off.
     pub id: Option<u32>,
 }
 

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use virt::sys;
 
 use super::connection::Connection;
-use super::domain::{Domain, Identity};
+use super::domain::Domain;
 use super::error::LibvirtError;
 use super::text::libc_free;
 
@@ -70,14 +70,6 @@ impl Connection {
         let Ok(count) = usize::try_from(count) else { return Err(self.last_error("cannot list the domains")) };
         // SAFETY: a successful call leaves domains there, each with a reference for the caller, then a null pointer.
         Ok(unsafe { take_all(list, count, Domain::from_pointer) })
-    }
-
-    /// Names, UUIDs and ids of the listed domains. One call, served at high priority.
-    ///
-    /// # Errors
-    /// As [`Connection::list_domains`].
-    pub fn list_identities(&self, which: DomainList) -> Result<Vec<Identity>, LibvirtError> {
-        Ok(self.list_domains(which)?.iter().map(Domain::identity).collect())
     }
 }
 

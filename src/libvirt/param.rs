@@ -65,7 +65,7 @@ pub struct DomainRecord<'a> {
     pub name: &'a str,
     /// The domain's UUID.
     pub uuid: Uuid,
-    /// The id of this run of the domain; `None` while it is shut off. It changes at every start.
+    /// The id of this incarnation of the domain; `None` while it is shut off. It changes at every start.
     pub id: Option<u32>,
     /// Groups whose parameters did not come with this reply, but from the host's files or from an earlier reply.
     pub elsewhere: StatsGroups,

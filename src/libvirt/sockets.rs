@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use procfs::process::Process;
 use rustix::net::{
@@ -53,18 +54,18 @@ pub struct OpenGuard {
 impl OpenGuard {
     /// Runs `open`, which is about `uri`, so that [`OpenGuard::abort`] can end it.
     pub(super) fn watch<T>(&self, uri: &str, open: impl FnOnce() -> T) -> T {
-        let turn = Arc::clone(opens().turns.entry(uri.to_owned()).or_default());
-        let _one_at_a_time = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = opens().begin(uri);
+        let turn = Arc::clone(OPENS.lock().turns.entry(uri.to_owned()).or_default());
+        let _one_at_a_time = turn.lock();
+        let number = OPENS.lock().begin(uri);
         self.set(Some(number));
         let opened = open();
         self.set(None);
-        opens().end(number);
+        OPENS.lock().end(number);
         opened
     }
 
     fn set(&self, current: Option<u64>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        *self.current.lock() = current;
     }
 
     /// Shuts the sockets of the open, which then fails; `false` if there was none to shut. A library that tries one address
@@ -72,11 +73,11 @@ impl OpenGuard {
     #[must_use]
     pub fn abort(&self) -> bool {
         // The lock is kept, so that the open cannot end, and its descriptor become something else, meanwhile.
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.lock();
         let Some(number) = *current else { return false };
         let now = sockets();
         let (own, others) = {
-            let opens = opens();
+            let opens = OPENS.lock();
             let Some(own) = opens.under_way.get(&number).cloned() else { return false };
             let others = opens.under_way.iter().filter(|(of, _)| **of != number);
             (own, others.map(|(_, open)| open.clone()).collect::<Vec<Open>>())
@@ -131,10 +132,6 @@ impl Opens {
             others.for_each(|open| _ = open.before.insert(socket.clone()));
         }
     }
-}
-
-fn opens() -> MutexGuard<'static, Opens> {
-    OPENS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an open of a URI connects to.

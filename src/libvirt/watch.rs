@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Condvar, Mutex};
 use virt::sys;
 
 use super::callbacks::CALLBACKS;
@@ -50,10 +51,6 @@ static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
 /// How long the end of a registration waits for the event loop, which may be just calling its sink.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
-fn sinks() -> MutexGuard<'static, BTreeMap<usize, Option<EventSink>>> {
-    SINKS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Connection {
     /// Registers for every event that an exporter has a use for, of all domains that there are and will be. From here on
     /// `sink` is called on the thread of libvirt's event loop, in the order of the events, until the connection is dropped;
@@ -69,7 +66,7 @@ impl Connection {
         let mut watched = Watched::default();
         for callback in CALLBACKS {
             let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-            sinks().insert(key, Some(Arc::clone(&sink)));
+            SINKS.lock().insert(key, Some(Arc::clone(&sink)));
             // SAFETY: an open connection, no certain domain, a function of this event's type; the opaque pointer is a number
             // that nothing follows.
             let id = unsafe {
@@ -88,7 +85,7 @@ impl Connection {
                 continue;
             }
             let error = self.last_error(format!("cannot watch events of kind {}", callback.name));
-            sinks().remove(&key);
+            SINKS.lock().remove(&key);
             if matches!(error.class, ErrorClass::Disconnected | ErrorClass::PermissionDenied) {
                 self.end_watch();
                 return Err(error);
@@ -103,7 +100,7 @@ impl Connection {
     pub(super) fn end_watch(&self) {
         let registrations = self.watch.take();
         for registration in &registrations {
-            let sink = sinks().get_mut(&registration.key).and_then(Option::take);
+            let sink = SINKS.lock().get_mut(&registration.key).and_then(Option::take);
             drop(sink);
         }
         for registration in &registrations {
@@ -112,8 +109,8 @@ impl Connection {
             unsafe { sys::virConnectDomainEventDeregisterAny(self.as_ptr(), registration.id) };
         }
         let is_held = |sinks: &mut BTreeMap<_, _>| registrations.iter().any(|one| sinks.contains_key(&one.key));
-        let waited = RELEASED.wait_timeout_while(sinks(), RELEASE_PATIENCE, is_held);
-        let (mut sinks, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut sinks = SINKS.lock();
+        RELEASED.wait_while_for(&mut sinks, is_held, RELEASE_PATIENCE);
         for registration in &registrations {
             sinks.remove(&registration.key);
         }
@@ -128,7 +125,7 @@ pub(super) fn deliver<R: Default>(
 ) -> R {
     // A panic must not unwind into C.
     let _caught = catch_unwind(AssertUnwindSafe(|| {
-        let sinks = sinks();
+        let sinks = SINKS.lock();
         if let Some(Some(sink)) = sinks.get(&opaque.addr()) {
             sink(Event { domain: identity_of(domain), at: SystemTime::now(), kind: kind() });
         }
@@ -138,7 +135,7 @@ pub(super) fn deliver<R: Default>(
 
 /// libvirt lets go of a registration.
 unsafe extern "C" fn release(opaque: *mut c_void) {
-    let sink = sinks().remove(&opaque.addr());
+    let sink = SINKS.lock().remove(&opaque.addr());
     RELEASED.notify_all();
     // What it owns is dropped while nothing is held. A panic must not unwind into C.
     let _caught = catch_unwind(AssertUnwindSafe(|| drop(sink)));

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
 use super::instances::{self, Instances, Place};
 use super::labels::LabelSet;
-use super::matcher::{Match, Meaning, Resolved};
+use super::matcher::{Match, Meaning, RuledFamily};
 use super::number::{is_valid, scaled, text, whole};
 use super::subject::{SubjectId, push_domain};
 use crate::config::{Config, UnmappedKeys};
@@ -41,7 +42,7 @@ pub struct Built {
 
 pub(super) struct Builder<'a, 'r> {
     index: &'a Index,
-    resolved: Resolved<'a>,
+    ruled_families: &'a [Arc<RuledFamily>],
     config: &'a Config,
     chains: Chains<'a>,
     families: Families,
@@ -67,15 +68,21 @@ pub(super) struct Builder<'a, 'r> {
 }
 
 impl<'a, 'r> Builder<'a, 'r> {
-    pub(super) fn new(index: &'a Index, resolved: Resolved<'a>, config: &'a Config, chains: Chains<'a>) -> Self {
+    /// `ruled_families` are those that the matches of the records name.
+    pub(super) fn new(
+        index: &'a Index,
+        ruled_families: &'a [Arc<RuledFamily>],
+        config: &'a Config,
+        chains: Chains<'a>,
+    ) -> Self {
         Self {
             index,
-            resolved,
+            ruled_families,
             config,
             chains,
             families: Families::default(),
             columns: index.rows.iter().map(|row| Column::new(&row.meta, row.origin)).collect(),
-            ruled: resolved.ruled.iter().map(|family| Column::new(&family.meta, family.origin)).collect(),
+            ruled: ruled_families.iter().map(|family| Column::new(&family.meta, family.origin)).collect(),
             unmapped: Column::new(&Meta::of(&UNMAPPED.row).into(), Origin::Process),
             subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
@@ -94,12 +101,11 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    /// Adds the samples of one domain, or of another subject of this kind. `numbers` are those of what its records' keys stand
-    /// for.
-    pub(super) fn add(&mut self, kind: Subject, domain: &DomainRecord<'r>, numbers: &[usize]) {
+    /// Adds the samples of one domain, or of another subject of this kind. `matches` are what its records' keys stand for.
+    pub(super) fn add(&mut self, kind: Subject, domain: &DomainRecord<'r>, matches: &[Match]) {
         (self.kind, self.subject) = (kind, self.subject_of(kind, domain));
         self.instances.clear();
-        self.read_names(domain, numbers);
+        self.read_names(domain, matches);
         let chains = self.chains;
         let in_chain = |disk: &str, image: u32| chains(domain.uuid, disk, image);
         for position in 0..self.names.len() {
@@ -108,13 +114,12 @@ impl<'a, 'r> Builder<'a, 'r> {
                 (Some(place.scope) == self.index.disk_scope).then(|| self.layers.get(&place.n)).flatten().copied();
             self.instances.name(self.index, &mut self.families.labels, place, name, layer, &in_chain);
         }
-        let resolved = self.resolved;
         for param in domain.params() {
-            self.add_param(domain, &resolved.matches[numbers[param.number]], param);
+            self.add_param(domain, &matches[param.number], param);
         }
         self.add_reason();
         self.add_infos();
-        self.add_histograms(domain, numbers);
+        self.add_histograms(domain, matches);
         if domain.is_active() {
             self.add_layer_counts();
         }
@@ -137,11 +142,11 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 
     /// First pass: what the numbered things are called.
-    fn read_names(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
+    fn read_names(&mut self, domain: &DomainRecord<'r>, matches: &[Match]) {
         self.names.clear();
         self.layers.clear();
         for param in domain.params() {
-            let found = &self.resolved.matches[numbers[param.number]];
+            let found = &matches[param.number];
             let Meaning::Mapped(target) = found.meaning else {
                 continue;
             };
@@ -168,7 +173,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         match found.meaning {
             Meaning::Mapped(target) => self.add_mapped(domain, target, found, param),
             Meaning::Ruled { family } => {
-                let family_rule = &self.resolved.ruled[family];
+                let family_rule = &self.ruled_families[family];
                 let labels = self.labels_of(family_rule.scope, found).0;
                 match scaled(param.value, family_rule.scale) {
                     Some(value) if is_valid(family_rule.meta.kind, value) => {
@@ -314,12 +319,12 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
-    fn add_histograms(&mut self, domain: &DomainRecord<'r>, numbers: &[usize]) {
+    fn add_histograms(&mut self, domain: &DomainRecord<'r>, matches: &[Match]) {
         while let Some(((row, labels), (n, bins))) = self.bins.pop_first() {
             let Shape::Histogram { sum } = self.index.rows[row].row.shape else {
                 continue;
             };
-            let sum = sum.and_then(|pattern| self.value_of(domain, numbers, pattern, n));
+            let sum = sum.and_then(|pattern| self.value_of(domain, matches, pattern, n));
             let bins: Vec<Bin> = bins.into_values().collect();
             if let Some(histogram) = histogram::assemble(&bins, sum) {
                 let value = Value::Histogram(self.families.histograms.len());
@@ -330,13 +335,10 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 
     /// The value of the key `pattern` with the number `n`. Only guests with histograms pay for the search.
-    fn value_of(&self, domain: &DomainRecord<'r>, numbers: &[usize], pattern: &str, n: u32) -> Option<u64> {
+    fn value_of(&self, domain: &DomainRecord<'r>, matches: &[Match], pattern: &str, n: u32) -> Option<u64> {
         let wanted = Meaning::Mapped(*self.index.patterns.get(pattern)?);
         let is_it = |found: &Match| found.meaning == wanted && found.n == n;
-        domain
-            .params()
-            .find(|param| is_it(&self.resolved.matches[numbers[param.number]]))
-            .and_then(|param| whole(param.value))
+        domain.params().find(|param| is_it(&matches[param.number])).and_then(|param| whole(param.value))
     }
 
     fn add_layer_counts(&mut self) {

@@ -71,13 +71,14 @@ impl Lifetimes {
             let print = print(subject, &self.hasher);
             walks.push(subject.started.as_mut().map(|started| {
                 let old = self.subjects.remove(&print);
-                // A domain that is busy while it starts may have no record in between: its run goes on.
+                // A domain that is busy while it starts may have no record in between: its incarnation goes on.
                 let known = old.as_ref().map(|old| old.first);
-                let known = known.filter(|first| started.run.is_none() || first.run == started.run);
+                let known =
+                    known.filter(|first| started.incarnation.is_none() || first.incarnation == started.incarnation);
                 let began = taken.began();
                 let dated = began.checked_sub(self.lead).unwrap_or(began);
-                let first = known.unwrap_or(First { run: started.run, dated });
-                let old = old.filter(|old| old.run == started.run);
+                let first = known.unwrap_or(First { incarnation: started.incarnation, dated });
+                let old = old.filter(|old| old.incarnation == started.incarnation);
                 for start in [&mut started.process, &mut started.guest] {
                     *start = start.map(|at| at.min(first.dated));
                 }
@@ -92,14 +93,14 @@ impl Lifetimes {
             let name = self.hasher.hash_one(&*family.meta.name);
             family.starts.clear();
             for (position, sample) in family.samples.iter().enumerate() {
-                let Some(Some(walk)) = walks.get_mut(sample.subject.index()) else { continue };
+                let Some(walk) = walks.get_mut(sample.subject.index()).and_then(Option::as_mut) else { continue };
                 let total = match sample.value {
                     Value::Histogram(number) => float(Value::Unsigned(histograms[number].count())),
                     value => float(value),
                 };
                 let key = name ^ prints[sample.labels.index()].rotate_left(1);
-                let device = walk.device(family.origin, labels, sample.labels);
-                if let Some(start) = walk.step(key, total, family.origin, device) {
+                let rule = walk.rule(family.origin, labels, sample.labels);
+                if let Some(start) = walk.step(key, total, rule) {
                     family.starts.push((position, start));
                 }
             }
@@ -112,7 +113,9 @@ impl Lifetimes {
         self.subjects.retain(|_, subject| taken.span.end.saturating_duration_since(subject.taken.span.end) < KEPT);
     }
 
-    /// Confirms that the reader has received what was dated last. What it has not received, it has not seen.
+    /// Confirms that the reader has received what was dated last: where a start is not known, the first moment that the reader
+    /// has seen stays the start. For pushes, whose receiver may not have accepted the last one. Scrapes show known starts only,
+    /// so they have nothing to confirm.
     pub fn settle(&mut self) {
         for subject in self.subjects.values_mut() {
             subject.settled = true;
@@ -134,7 +137,7 @@ impl Lifetimes {
 /// A subject as of the last collection that had it.
 #[derive(Debug)]
 struct History {
-    run: Option<(Uuid, u32)>,
+    incarnation: Option<(Uuid, u32)>,
     first: First,
     taken: Taken,
     /// When the reader saw it first.
@@ -147,10 +150,10 @@ struct History {
     exceptions: HashMap<u64, Exception, RandomState>,
 }
 
-/// The first collection that had a run.
+/// The first collection that had an incarnation.
 #[derive(Debug, Clone, Copy)]
 struct First {
-    run: Option<(Uuid, u32)>,
+    incarnation: Option<(Uuid, u32)>,
     /// No reader dates its samples earlier.
     dated: SystemTime,
 }
@@ -177,11 +180,20 @@ impl Exception {
     }
 }
 
+/// When a counter began, as long as nothing has happened to it alone; `None` if that is not known.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    /// With its subject, which tells.
+    OfSubject(Option<SystemTime>),
+    /// With its device, at another time than the subject: the sample has to tell.
+    OfDevice(Option<SystemTime>),
+}
+
 /// One subject on its way through the families.
 struct Walk<'t> {
     started: Started,
     taken: &'t Taken,
-    /// The last collection that had it in this run, if any.
+    /// The last collection that had it in this incarnation, if any.
     last: Option<Taken>,
     /// Its series, how far they have been matched in order, how many were, and where each is once the order has changed.
     old: Vec<(u64, f64)>,
@@ -195,7 +207,7 @@ impl<'t> Walk<'t> {
     fn new(old: Option<History>, first: First, started: Started, taken: &'t Taken) -> Self {
         let mut walk = Self {
             now: History {
-                run: started.run,
+                incarnation: started.incarnation,
                 first,
                 taken: taken.clone(),
                 seen: taken.at,
@@ -225,22 +237,21 @@ impl<'t> Walk<'t> {
         walk
     }
 
-    /// When the device of a sample began, if not with the process: the inner `None` if that is not known. One that was
-    /// attached during the collection may not be in it yet.
-    fn device(&self, origin: Origin, labels: &LabelTable, set: LabelSet) -> Option<Option<SystemTime>> {
-        if origin != Origin::Device || self.started.devices.is_empty() {
-            return None;
+    /// The rule for a sample. A device that was attached during the collection may not be in it yet.
+    fn rule(&self, origin: Origin, labels: &LabelTable, set: LabelSet) -> Rule {
+        let devices = if origin == Origin::Device { self.started.devices.as_slice() } else { &[] };
+        let is_it =
+            |(label, value): (&str, &str)| devices.iter().find(|device| device.label == label && device.name == value);
+        let device = if devices.is_empty() { None } else { labels.get(set).find_map(is_it) };
+        match device.map(|device| device.at) {
+            Some(at) if at.is_none_or(|at| at <= self.taken.began()) => Rule::OfDevice(at),
+            _ => Rule::OfSubject(self.started.of(origin)),
         }
-        let is_it = |(label, value): (&str, &str)| {
-            self.started.devices.iter().find(|device| device.label == label && device.name == value)
-        };
-        let device = labels.get(set).find_map(is_it)?;
-        device.at.map_or(Some(None), |at| (at <= self.taken.began()).then_some(Some(at)))
     }
 
     /// The next series; its start, if that is an exception.
-    fn step(&mut self, key: u64, total: f64, origin: Origin, device: Option<Option<SystemTime>>) -> Option<Start> {
-        let rule = device.unwrap_or_else(|| self.started.of(origin));
+    fn step(&mut self, key: u64, total: f64, rule: Rule) -> Option<Start> {
+        let (Rule::OfSubject(began) | Rule::OfDevice(began)) = rule;
         let before = self.take_old(key);
         let mut told = total;
         match (&self.last, before) {
@@ -253,18 +264,18 @@ impl<'t> Walk<'t> {
                     told = before;
                 }
             }
-            (Some(_), None) if rule.is_none() => {
+            (Some(_), None) if began.is_none() => {
                 self.now.exceptions.insert(key, Exception::new(Start::Seen(self.taken.at)));
             }
             _ => {}
         }
         self.now.totals.push((key, told));
-        let is_usual = self.now.exceptions.is_empty() && device.is_none();
-        let exception = if is_usual { None } else { self.now.exceptions.get(&key).map(|exception| exception.start) };
-        match (rule, exception) {
-            (Some(rule), Some(Start::Known(start))) => Some(Start::Known(start.max(rule))),
-            (None, Some(start)) => Some(start),
-            (rule, _) => device.map(|_| rule.map_or(Start::Seen(self.now.seen), Start::Known)),
+        let exception = self.now.exceptions.get(&key).map(|exception| exception.start);
+        match (rule, began, exception) {
+            (_, Some(began), Some(Start::Known(start))) => Some(Start::Known(start.max(began))),
+            (_, None, Some(start)) => Some(start),
+            (Rule::OfDevice(_), _, _) => Some(began.map_or(Start::Seen(self.now.seen), Start::Known)),
+            (Rule::OfSubject(_), _, _) => None,
         }
     }
 

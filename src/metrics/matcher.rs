@@ -53,52 +53,38 @@ pub(super) struct RuledFamily {
 
 #[derive(Debug)]
 pub(super) struct Matcher {
-    numbers: HashMap<Box<str>, usize, RandomState>,
-    matches: Vec<Match>,
+    known: HashMap<Box<str>, Match, RandomState>,
     ruled_names: HashMap<String, usize>,
-    ruled: Vec<RuledFamily>,
+    ruled: Vec<Arc<RuledFamily>>,
     config: Config,
-}
-
-/// All that was found out: what the numbers that [`Matcher::resolve`] gives stand for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Resolved<'a> {
-    pub(super) matches: &'a [Match],
-    pub(super) ruled: &'a [RuledFamily],
 }
 
 impl Matcher {
     pub(super) fn new(config: &Config) -> Self {
-        Self {
-            numbers: HashMap::default(),
-            matches: Vec::new(),
-            ruled_names: HashMap::new(),
-            ruled: Vec::new(),
-            config: config.clone(),
-        }
+        let (known, ruled_names, ruled) = (HashMap::default(), HashMap::new(), Vec::new());
+        Self { known, ruled_names, ruled, config: config.clone() }
     }
 
-    /// Forgets the keys if there are too many; numbers given before are good no more.
+    /// Forgets the keys if there are too many.
     pub(super) fn limit(&mut self) {
-        if self.matches.len() > CACHED_KEYS {
-            self.numbers.clear();
-            self.matches.clear();
+        if self.known.len() > CACHED_KEYS {
+            self.known.clear();
         }
     }
 
-    /// The number of what `key` stands for.
-    pub(super) fn resolve(&mut self, index: &Index, key: &str) -> usize {
-        if let Some(&number) = self.numbers.get(key) {
-            return number;
+    /// What `key` stands for.
+    pub(super) fn resolve(&mut self, index: &Index, key: &str) -> Match {
+        if let Some(known) = self.known.get(key) {
+            return *known;
         }
         let found = self.interpret(index, key);
-        self.numbers.insert(key.into(), self.matches.len());
-        self.matches.push(found);
-        self.matches.len() - 1
+        self.known.insert(key.into(), found);
+        found
     }
 
-    pub(super) fn resolved(&self) -> Resolved<'_> {
-        Resolved { matches: &self.matches, ruled: &self.ruled }
+    /// The families that the rule has made so far, by their numbers.
+    pub(super) fn ruled(&self) -> Vec<Arc<RuledFamily>> {
+        self.ruled.clone()
     }
 
     fn interpret(&mut self, index: &Index, key: &str) -> Match {
@@ -139,7 +125,7 @@ impl Matcher {
             None => {
                 self.ruled_names.insert(family_name, self.ruled.len());
                 let (origin, scope) = (group.info().table.origin, innermost(&index.scopes, rule.prefix));
-                self.ruled.push(RuledFamily { meta: Arc::new(meta), origin, scale, scope });
+                self.ruled.push(Arc::new(RuledFamily { meta: Arc::new(meta), origin, scale, scope }));
                 self.ruled.len() - 1
             }
         };
@@ -206,8 +192,7 @@ mod tests {
         let config = config.expect("a valid configuration");
         let index = Index::new(&config);
         let mut matcher = Matcher::new(&config);
-        let number = matcher.resolve(&index, key);
-        (matcher.matches[number], matcher)
+        (matcher.resolve(&index, key), matcher)
     }
 
     #[test]
@@ -244,8 +229,7 @@ mod tests {
     fn what_the_configuration_leaves_out_is_unwanted_not_unmapped() {
         let config = Config::default();
         let mut matcher = Matcher::new(&config);
-        let number = matcher.resolve(&Index::new(&config), "vcpu.0.exits.sum");
-        assert_eq!(matcher.matches[number].meaning, Meaning::Unwanted);
+        assert_eq!(matcher.resolve(&Index::new(&config), "vcpu.0.exits.sum").meaning, Meaning::Unwanted);
     }
 
     #[test]
@@ -254,14 +238,14 @@ mod tests {
         let index = Index::new(&config);
         let mut matcher = Matcher::new(&config);
         let keys = ["cpu.time", "block.0.rd.reqs", "no.such.key", "cpu.time"];
-        let numbers = keys.map(|key| matcher.resolve(&index, key));
+        let found = keys.map(|key| matcher.resolve(&index, key));
         matcher.limit();
-        assert_eq!((numbers, keys.map(|key| matcher.resolve(&index, key))), ([0, 1, 2, 0], numbers));
+        assert_eq!((matcher.known.len(), keys.map(|key| matcher.resolve(&index, key))), (3, found));
         for number in 0..=CACHED_KEYS {
             matcher.resolve(&index, &format!("odd.{number}"));
         }
         matcher.limit();
-        assert!(matcher.matches.is_empty() && matcher.numbers.is_empty());
-        assert_eq!(keys.map(|key| matcher.resolve(&index, key)), numbers);
+        assert!(matcher.known.is_empty());
+        assert_eq!(keys.map(|key| matcher.resolve(&index, key)), found);
     }
 }

@@ -16,10 +16,10 @@ mod index;
 mod instances;
 mod labels;
 mod lifetimes;
-mod listing;
 mod matcher;
 mod names;
 mod number;
+mod reference;
 pub mod self_metrics;
 mod start;
 mod subject;
@@ -27,7 +27,6 @@ mod subject;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
 use uuid::Uuid;
@@ -37,9 +36,9 @@ pub use dialect::translate;
 pub use family::{Families, Family, Histogram, Meta, Sample, Value};
 pub use labels::{LabelSet, LabelTable};
 pub use lifetimes::{Lifetimes, Taken};
-pub use listing::{Listed, listed};
 pub use names::rename;
 pub(crate) use number::float;
+pub use reference::{MetricDoc, metric_docs};
 pub use start::{DeviceStart, Start, Started};
 pub use subject::{SubjectId, SubjectInfo, Subjects};
 
@@ -49,7 +48,8 @@ use crate::libvirt::{DomainRecord, Records};
 pub use crate::tables::{Kind, Origin, Subject, Unit};
 use build::Builder;
 use index::Index;
-use matcher::Matcher;
+use matcher::{Match, Matcher};
+use parking_lot::Mutex;
 use subject::push_domain;
 
 /// Builds families from records as the configuration wants it: which groups, which families, which labels.
@@ -82,24 +82,26 @@ impl FamilyBuilder {
     /// first says. What a record tells of the layers of a disk is shown for those that are in its image chain according to
     /// `chains`.
     pub fn build_with(&self, batches: &[&Records], readings: &[&Reading], chains: Chains<'_>) -> Built {
-        // A panic while the lock was held cannot leave a wrong cache behind: entries are added whole.
-        let mut matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
-        matcher.limit();
-        let mut domains = Numbered::default();
-        batches.iter().for_each(|records| domains.add(records, &mut matcher, &self.index));
+        let mut domains = Matched::default();
+        let mut read: BTreeMap<Subject, Matched<'_>> = BTreeMap::new();
+        let ruled_families = {
+            let mut matcher = self.matcher.lock();
+            matcher.limit();
+            batches.iter().for_each(|records| domains.add(records, &mut matcher, &self.index));
+            for reading in readings {
+                let of_kind = read.entry(reading.group.subject()).or_default();
+                of_kind.add(&reading.records, &mut matcher, &self.index);
+            }
+            matcher.ruled()
+        };
         let mut seen: HashSet<Uuid, RandomState> = HashSet::default();
         domains.0.retain(|(record, _)| seen.insert(record.uuid));
         domains.sort();
-        let mut read: BTreeMap<Subject, Numbered<'_>> = BTreeMap::new();
-        for reading in readings {
-            let of_kind = read.entry(reading.group.subject()).or_default();
-            of_kind.add(&reading.records, &mut matcher, &self.index);
-        }
-        read.values_mut().for_each(Numbered::sort);
-        let mut builder = Builder::new(&self.index, matcher.resolved(), &self.config, chains);
+        read.values_mut().for_each(Matched::sort);
+        let mut builder = Builder::new(&self.index, &ruled_families, &self.config, chains);
         let of_domains = std::iter::once((Subject::Domain, &domains));
         for (kind, records) in of_domains.chain(read.iter().map(|(kind, records)| (*kind, records))) {
-            records.0.iter().for_each(|(record, numbers)| builder.add(kind, record, numbers));
+            records.0.iter().for_each(|(record, matches)| builder.add(kind, record, matches));
         }
         builder.finish()
     }
@@ -111,14 +113,14 @@ impl FamilyBuilder {
     }
 }
 
-/// Records, each with the numbers of what its keys stand for.
+/// Records, each with what its keys stand for.
 #[derive(Default)]
-struct Numbered<'r>(Vec<(DomainRecord<'r>, Rc<[usize]>)>);
+struct Matched<'r>(Vec<(DomainRecord<'r>, Rc<[Match]>)>);
 
-impl<'r> Numbered<'r> {
+impl<'r> Matched<'r> {
     fn add(&mut self, records: &'r Records, matcher: &mut Matcher, index: &Index) {
-        let numbers: Rc<[usize]> = records.keys().map(|key| matcher.resolve(index, key)).collect();
-        self.0.extend(records.domains().map(|record| (record, Rc::clone(&numbers))));
+        let matches: Rc<[Match]> = records.keys().map(|key| matcher.resolve(index, key)).collect();
+        self.0.extend(records.domains().map(|record| (record, Rc::clone(&matches))));
     }
 
     fn sort(&mut self) {

@@ -199,7 +199,7 @@ fn metadata_failures(targets: &Snapshot) -> impl Iterator<Item = (&'static str, 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::{Instant, UNIX_EPOCH};
 
     use uuid::Uuid;
 
@@ -219,19 +219,7 @@ mod tests {
             unreadable: vec![Uuid::nil()],
             ..Snapshot::default()
         };
-        let collection = Collection {
-            batches: Vec::new(),
-            parameters: BTreeMap::new(),
-            domains: Vec::new(),
-            versions: None,
-            at: UNIX_EPOCH,
-            ended: std::time::Instant::now(),
-            duration: Duration::ZERO,
-            calls: 0,
-            error: None,
-            snapshot: Arc::new(snapshot),
-            readings: Vec::new(),
-        };
+        let collection = Collection { snapshot: Arc::new(snapshot), ..Collection::empty(UNIX_EPOCH, Instant::now()) };
         let status = |quarantined| DomainStatus {
             identity: Identity { name: "a".to_owned(), uuid: Uuid::nil(), id: Some(1) },
             missing: None,
@@ -300,19 +288,8 @@ mod tests {
             }
             Arc::new(records)
         };
-        let collection = Collection {
-            batches: vec![batch(&[(1, 1), (2, 3)]), batch(&[(1, 5), (3, 1)])],
-            parameters: BTreeMap::new(),
-            domains: Vec::new(),
-            versions: None,
-            at: SystemTime::now(),
-            ended: std::time::Instant::now(),
-            duration: Duration::ZERO,
-            calls: 2,
-            error: None,
-            snapshot: Arc::default(),
-            readings: Vec::new(),
-        };
+        let batches = vec![batch(&[(1, 1), (2, 3)]), batch(&[(1, 5), (3, 1)])];
+        let collection = Collection { batches, ..Collection::empty(UNIX_EPOCH, Instant::now()) };
         let counted: Vec<_> = domains_by_state(&collection).into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(counted, [("running", 2), ("paused", 1)]);
     }

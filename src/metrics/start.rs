@@ -9,8 +9,8 @@ use crate::tables::Origin;
 /// When the counters of a subject began; what is not known is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Started {
-    /// Which run of which domain the samples are of; `None` for the exporter and for a domain that is shut off.
-    pub run: Option<(Uuid, u32)>,
+    /// Which incarnation of which domain the samples are of; `None` for the exporter and for a domain that is shut off.
+    pub incarnation: Option<(Uuid, u32)>,
     /// Those of [`Origin::Process`], and of the devices that are not in `devices`.
     pub process: Option<SystemTime>,
     /// Those of [`Origin::Guest`].
@@ -42,7 +42,7 @@ pub struct DeviceStart {
     pub label: &'static str,
     /// Its value.
     pub name: String,
-    /// When it was attached; `None` for a device of the host, which counts on from one run to the next.
+    /// When it was attached; `None` for a device of the host, which counts on from one incarnation to the next.
     pub at: Option<SystemTime>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::metrics::dialect::{Asked, DIALECTS, Dialect, Entry, Label, Source, Values, Zero};
-use crate::metrics::listed;
+use crate::metrics::metric_docs;
 use crate::tables::exporter::PROBE_SUCCESS;
 
 /// The labels that say which domain of which exporter a series is of.
@@ -17,7 +17,7 @@ pub fn rules() -> Vec<(String, String)> {
 
 fn file(dialect: &Dialect) -> String {
     let Dialect { naming, repository, .. } = dialect;
-    let native: BTreeSet<String> = listed().into_iter().map(|metric| metric.name).collect();
+    let native: BTreeSet<String> = metric_docs().into_iter().map(|metric| metric.name).collect();
     let mut out = format!(
         "# The names of {repository} for the metrics of domstats-exporter, which scrapes them by their own names. Labels that only\n\
          # domstats-exporter has stay as well. Without these rules: metrics.naming: {naming}, see docs/migration.md.\n\

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Asked, Cadence, Outcome, Probe, Scope, Session, Task, WaitsFor};
+use super::{Asked, Outcome, Probe, Scope, Session, Task, WaitsFor};
 use crate::config::{Config, DiscoverySource, Group};
 use crate::domains::Addresses;
 use crate::libvirt::{Access, AddressSource, ErrorClass, LibvirtError};
@@ -14,7 +14,7 @@ const MOST_ADDRESSES: usize = 64;
 
 /// Of a domain in quarantine only the guest agent is not asked, so it does not wait for hypervisors as such.
 pub(super) const PROBE: Probe = Probe {
-    cadence: Cadence::Demand(every),
+    interval: every,
     access,
     time_limit: |config| config.metadata.timeout,
     task,

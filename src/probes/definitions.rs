@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Asked, Cadence, Outcome, Probe, Scope, Session, Task, WaitsFor};
+use super::{Asked, Outcome, Probe, Scope, Session, Task, WaitsFor};
 use crate::config::{Config, MetadataLabels};
 use crate::domains::{Metadata, fingerprint, parse_definition};
 use crate::libvirt::LibvirtError;
 
 /// From libvirt 11.0 on, the call waits for the domain's job.
 pub(super) const PROBE: Probe = Probe {
-    cadence: Cadence::Background { every: |config| Some(config.metadata.refresh_interval), pace },
+    interval: |config| Some(config.metadata.refresh_interval),
+    pace,
     time_limit: |config| config.metadata.timeout,
     task,
-    failed: Outcome::Undefined,
+    failed: |class| Outcome::Undefined(class.into()),
     ..Probe::new("definitions", Scope::Domain, WaitsFor::Job)
 };
 

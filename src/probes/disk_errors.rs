@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Probe, Scope, Session, Subject, WaitsFor};
 use crate::config::Group;
-use crate::domains::RunState;
+use crate::domains::PowerState;
 use crate::libvirt::{EventKind, LibvirtError, ParamValue, Records};
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const SUSPENDED: i32 = 3;
 pub(super) const PROBE: Probe = Probe {
     name: "disk_errors",
     time_limit: |_| Duration::from_secs(2),
-    applies: |domain| domain.state == RunState::Paused,
+    applies: |domain| domain.state == PowerState::Paused,
     follows: |event| matches!(event, EventKind::IoError { .. } | EventKind::Lifecycle { event: SUSPENDED, .. }),
     fetch,
     ..Probe::of_group(Group::Block, Scope::RunningDomain, WaitsFor::Hypervisor, |_| Some(EVERY))

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::{Cadence, Probe, Scope, Session, Subject, WaitsFor};
+use super::{Probe, Scope, Session, Subject, WaitsFor};
 use crate::config::Group;
 use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, ParamValue, Records};
 
@@ -41,7 +41,7 @@ const OF_FILESYSTEM: [&str; 5] = ["mountpoint", "name", "fstype", "total-bytes",
 
 /// An agent has a job lock of its own, but a guest that stands still has none that answers.
 pub(super) const PROBE: Probe = Probe {
-    cadence: Cadence::Background { every: |_| Some(EVERY), pace: |_| PACE },
+    pace: |_| PACE,
     access: |_| Access::ReadWrite,
     time_limit: |_| LIMIT,
     applies: |domain| domain.agent_connected == Some(true),

@@ -1,9 +1,7 @@
 //! Statistics of all domains that are shut off, in one call.
 
-use super::{DomainFilter, Probe, Scope, Session, WaitsFor};
+use super::{DomainFilter, Session};
 use crate::libvirt::{LibvirtError, Records, StatsRequest};
-
-pub(super) const PROBE: Probe = Probe::new("inactive_stats", Scope::Host, WaitsFor::Nothing);
 
 /// The records of the domains that are `wanted`.
 pub(super) fn fetch(session: &Session, request: StatsRequest, wanted: &DomainFilter) -> Result<Records, LibvirtError> {

@@ -1,9 +1,7 @@
 //! Basic facts of domains, one after the other, for drivers without bulk statistics.
 
-use super::{DomainFilter, Probe, Scope, Session, WaitsFor};
+use super::{DomainFilter, Session};
 use crate::libvirt::{DomainList, ErrorClass, LibvirtError, ParamValue, Records, StatsGroups};
-
-pub(super) const PROBE: Probe = Probe::new("info", Scope::Host, WaitsFor::Nothing);
 
 /// The facts of these groups, under the keys that bulk statistics have for them.
 pub(super) fn fetch(

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Cadence, Probe, Scope, Session, Subject, WaitsFor};
+use super::{Probe, Scope, Session, Subject, WaitsFor};
 use crate::config::Group;
 use crate::libvirt::{EventKind, LibvirtError, ParamValue, Records, job_operation};
 
@@ -19,7 +19,7 @@ const MEANWHILE: Duration = Duration::from_secs(1);
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) const PROBE: Probe = Probe {
-    cadence: Cadence::Background { every: |_| Some(EVERY), pace: |_| PACE },
+    pace: |_| PACE,
     time_limit: |_| Duration::from_secs(2),
     meanwhile: |records| (!records.is_empty()).then_some(MEANWHILE),
     follows,

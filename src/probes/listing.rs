@@ -4,12 +4,9 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::{Cadence, Probe, Scope, Session, WaitsFor};
-use crate::domains::{Flags, Listing, RunState};
+use super::Session;
+use crate::domains::{Flags, Listing, PowerState};
 use crate::libvirt::{Domain, DomainList, Identity, LibvirtError};
-
-pub(super) const PROBE: Probe =
-    Probe { cadence: Cadence::Demand(|_| None), ..Probe::new("listing", Scope::Host, WaitsFor::Nothing) };
 
 /// A call for each flag, however many domains there are. Each that ends is a sign that the daemon is `alive`.
 pub(super) fn fetch(session: &Session, alive: &dyn Fn()) -> Result<Listing, LibvirtError> {
@@ -28,10 +25,10 @@ pub(super) fn fetch(session: &Session, alive: &dyn Fn()) -> Result<Listing, Libv
     let describe = |identity: Identity| {
         let uuid = &identity.uuid;
         let state = match identity.id {
-            _ if other.contains(uuid) => RunState::Other,
-            None => RunState::ShutOff,
-            Some(_) if paused.contains(uuid) => RunState::Paused,
-            Some(_) => RunState::Running,
+            _ if other.contains(uuid) => PowerState::Other,
+            None => PowerState::ShutOff,
+            Some(_) if paused.contains(uuid) => PowerState::Paused,
+            Some(_) => PowerState::Running,
         };
         let flags = Flags {
             autostart: autostart.contains(uuid),

@@ -1,7 +1,8 @@
-//! What libvirt is asked: one file for each kind of question.
+//! What libvirt is asked: one file for each kind of question, which has the libvirt calls.
 //!
-//! A probe declares what it is about, when it is due and what its call may wait for; its file has the libvirt calls. When
-//! a call is made, by which worker, and what follows if it hangs is decided in `collect`, for all probes alike.
+//! What is asked beside the collections is a [`Probe`]: it declares what it is about, when it is due and what its call may wait
+//! for. When a call is made, by which worker, and what follows if it hangs is decided in `collect`, for all probes alike. What
+//! collections wait for themselves has a name alone ([`CollectionProbe`]).
 
 mod addresses;
 mod control;
@@ -28,31 +29,22 @@ use uuid::Uuid;
 pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
 
 use crate::config::{Config, Group};
-use crate::domains::{DefinitionFailure, Domain};
+use crate::domains::Domain;
 use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, Records};
 
 /// How long a call of a probe may take that sets no limit of its own.
 const USUAL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Lists the domains.
-pub static LISTING: Probe = listing::PROBE;
-/// Statistics of running domains.
-pub static STATS: Probe = stats::PROBE;
-/// Statistics of domains that are shut off.
-pub static INACTIVE: Probe = inactive::PROBE;
-/// Basic facts, for drivers without bulk statistics.
-pub static INFO: Probe = info::PROBE;
 /// Definitions of domains.
 pub static DEFINITIONS: Probe = definitions::PROBE;
 /// Addresses of domains.
 pub static ADDRESSES: Probe = addresses::PROBE;
-
 /// Jobs of domains.
 pub static JOB: Probe = job::PROBE;
 /// Snapshots and checkpoints of domains.
 pub static SNAPSHOT: Probe = snapshot::PROBE;
 
-/// The probes that are asked beside the collections, those first that go before others.
+/// All probes, those first that go before others.
 pub static BACKGROUND: &[&Probe] = &[
     &ADDRESSES,
     &DEFINITIONS,
@@ -65,7 +57,33 @@ pub static BACKGROUND: &[&Probe] = &[
     &guest::PROBE,
 ];
 
-/// A kind of question.
+/// A kind of question that collections wait for, in labels and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CollectionProbe {
+    /// Which domains there are.
+    Listing,
+    /// Statistics of running domains.
+    Stats,
+    /// Statistics of domains that are shut off.
+    Inactive,
+    /// Basic facts, for drivers without bulk statistics.
+    Info,
+}
+
+impl CollectionProbe {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listing => "listing",
+            Self::Stats => "stats",
+            Self::Inactive => "inactive_stats",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// A kind of question that is asked in the background.
 pub struct Probe {
     /// For labels and logs.
     pub name: &'static str,
@@ -74,20 +92,22 @@ pub struct Probe {
     pub group: Option<Group>,
     /// What one call is about.
     pub scope: Scope,
-    /// When it is due.
-    pub cadence: Cadence,
+    /// The time from one call about a subject to the next, which is spread; `None` where nothing but a demand leads to one.
+    pub interval: fn(&Config) -> Option<Duration>,
+    /// The time from one call to the next about another subject.
+    pub pace: fn(&Config) -> Duration,
     /// What a call may have to wait for within the daemon.
     pub waits_for: WaitsFor,
     /// The connection that it needs.
     pub access: fn(&Config) -> Access,
-    /// When a call has taken so long that it is left alone. Of probes that a collection waits for, its deadline decides.
+    /// When a call has taken so long that it is left alone.
     pub time_limit: fn(&Config) -> Duration,
     /// Whether there is anything to ask about a domain.
     pub applies: fn(&Domain) -> bool,
     /// What a background worker is given to do about a subject; [`Task::Ask`] unless it needs more than that.
     pub task: fn(&Asked<'_>) -> Task,
     /// What it comes to that nothing could be had about a subject.
-    pub failed: fn(DefinitionFailure) -> Outcome,
+    pub failed: fn(ErrorClass) -> Outcome,
     /// The time to the next call about a subject of which this has been read, where that is not the usual one.
     pub meanwhile: fn(&Records) -> Option<Duration>,
     /// Whether an event of a domain is a reason to ask about it at once.
@@ -105,7 +125,7 @@ pub type Fetch = fn(&mut Session, Subject) -> Result<Records, LibvirtError>;
 /// Gives the UUIDs of the host's objects of a kind.
 pub type List = fn(&mut Session) -> Result<Vec<Uuid>, LibvirtError>;
 
-/// What a background probe is to ask about, and what its task may depend on.
+/// What a probe is to ask about, and what its task may depend on.
 #[derive(Debug)]
 pub struct Asked<'a> {
     /// The probe.
@@ -121,13 +141,14 @@ pub struct Asked<'a> {
 }
 
 impl Probe {
-    /// The usual declaration: every collection, read-only, five seconds, and no more than a subject to say.
+    /// The usual declaration: on demand, read-only, five seconds, and no more than a subject to say.
     const fn new(name: &'static str, scope: Scope, waits_for: WaitsFor) -> Self {
         Self {
             name,
             group: None,
             scope,
-            cadence: Cadence::Collection,
+            interval: |_| None,
+            pace: |_| Duration::ZERO,
             waits_for,
             access: |_| Access::ReadOnly,
             time_limit: |_| USUAL_LIMIT,
@@ -141,29 +162,26 @@ impl Probe {
         }
     }
 
-    /// A background probe whose records are those of `group`, asked about each subject at this interval.
+    /// A probe whose records are those of `group`, asked about each subject at this interval.
     pub(crate) const fn of_group(
         group: Group,
         scope: Scope,
         waits_for: WaitsFor,
-        every: fn(&Config) -> Option<Duration>,
+        interval: fn(&Config) -> Option<Duration>,
     ) -> Self {
-        let cadence = Cadence::Background { every, pace: |_| Duration::ZERO };
-        Self { group: Some(group), cadence, ..Self::new(group.as_str(), scope, waits_for) }
+        Self { group: Some(group), interval, ..Self::new(group.as_str(), scope, waits_for) }
     }
 
     /// The time from one call about a subject to the next; `None` where nothing but a demand leads to one, or the probe is
     /// off.
     #[must_use]
     pub fn every(&self, config: &Config) -> Option<Duration> {
-        match self.cadence {
-            Cadence::Background { every, .. } | Cadence::Demand(every) if self.is_wanted(config) => every(config),
-            _ => None,
-        }
+        (self.interval)(config).filter(|_| self.is_wanted(config))
     }
 
     /// Whether the configuration has the group that the probe serves.
-    fn is_wanted(&self, config: &Config) -> bool {
+    #[must_use]
+    pub fn is_wanted(&self, config: &Config) -> bool {
         self.group.is_none_or(|group| config.collection.groups.contains(&group))
     }
 }
@@ -203,24 +221,6 @@ pub enum Scope {
     Domain,
     /// One domain that runs.
     RunningDomain,
-    /// Several running domains.
-    Batch,
-}
-
-/// When a probe is due.
-#[derive(Debug, Clone, Copy)]
-pub enum Cadence {
-    /// In every collection.
-    Collection,
-    /// When events, records or time ask for it, and at an interval if the configuration wants that.
-    Demand(fn(&Config) -> Option<Duration>),
-    /// Again and again beside the collections.
-    Background {
-        /// The time from one call about a subject to the next, which is spread; `None` turns the probe off.
-        every: fn(&Config) -> Option<Duration>,
-        /// The time from one call to the next about another subject.
-        pace: fn(&Config) -> Duration,
-    },
 }
 
 /// What a call may have to wait for within the daemon.
@@ -236,7 +236,7 @@ pub enum WaitsFor {
     Hypervisor,
 }
 
-/// What a call of a background probe is about.
+/// What a call of a probe is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// The host.

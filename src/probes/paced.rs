@@ -2,9 +2,10 @@
 //! due is spread, so that no collection asks for all of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::config::{Group, Intervals};
@@ -33,7 +34,7 @@ struct Said {
 /// What a domain said of a group.
 #[derive(Debug)]
 struct Answer {
-    /// The run of the domain.
+    /// The incarnation of the domain.
     id: Option<u32>,
     at: Instant,
     due: Instant,
@@ -60,7 +61,7 @@ fn paced(asked: StatsGroups, intervals: Intervals) -> impl Iterator<Item = (Grou
 impl Paced {
     /// What of the groups `asked` is not due for a domain.
     pub(super) fn rest(&self, uuid: Uuid, asked: StatsGroups, intervals: Intervals, now: Instant) -> StatsGroups {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.said.lock();
         let rests = |group: &Group| said.answers.get(&(uuid, *group)).is_some_and(|answer| now < answer.due);
         paced(asked, intervals).map(|(group, _)| group).filter(rests).map(Group::stats).collect()
     }
@@ -82,7 +83,7 @@ impl Paced {
             return;
         }
         let had_job = shows_job(&record);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         let mut repeated = Vec::new();
         for (group, interval) in paced(asked, intervals) {
             let key = (uuid, group);
@@ -99,7 +100,7 @@ impl Paced {
                 None => drop(said.answers.remove(&key)),
             }
             if rest.contains(group.stats()) && !said.answers.contains_key(&key) {
-                // Another run of the domain: asked for again at once.
+                // Another incarnation of the domain: asked for again at once.
                 repeated.push((group.stats(), None));
             }
         }

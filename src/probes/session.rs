@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::paced::Paced;
 use super::{
-    ADDRESSES, DEFINITIONS, INACTIVE, INFO, LISTING, Probe, STATS, Scope, Subject, addresses, control, definitions,
-    inactive, info, listing, stats,
+    ADDRESSES, CollectionProbe, DEFINITIONS, Probe, Scope, Subject, addresses, control, definitions, inactive, info,
+    listing, stats,
 };
 use crate::config::{Intervals, MetadataLabels};
 use crate::domains::{Addresses, DefinitionError, DefinitionFailure, Listing, Metadata};
@@ -77,25 +77,25 @@ pub enum Task {
 }
 
 impl Task {
-    /// The probe whose task it is; `None` for what the scheduler asks for itself.
+    /// The name of the probe whose task it is, or `control` for what the scheduler asks for itself.
     #[must_use]
-    pub fn probe(&self) -> Option<&'static Probe> {
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::List => Some(&LISTING),
-            Self::Control(_) => None,
-            Self::Stats { .. } => Some(&STATS),
-            Self::Inactive { .. } => Some(&INACTIVE),
-            Self::Info { .. } => Some(&INFO),
-            Self::Define { .. } => Some(&DEFINITIONS),
-            Self::Locate { .. } => Some(&ADDRESSES),
-            Self::Ask(probe, _) => Some(probe),
+            Self::List => CollectionProbe::Listing.as_str(),
+            Self::Control(_) => "control",
+            Self::Stats { .. } => CollectionProbe::Stats.as_str(),
+            Self::Inactive { .. } => CollectionProbe::Inactive.as_str(),
+            Self::Info { .. } => CollectionProbe::Info.as_str(),
+            Self::Define { .. } => DEFINITIONS.name,
+            Self::Locate { .. } => ADDRESSES.name,
+            Self::Ask(probe, _) => probe.name,
         }
     }
 }
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.probe().map_or("control", |probe| probe.name);
+        let name = self.name();
         match self {
             Self::Control(domains) => write!(f, "{name}({})", domains.len()),
             Self::Stats { domains, request, .. } => write!(f, "{name}({}, {request:?})", domains.len()),

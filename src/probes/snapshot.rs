@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Cadence, Probe, Scope, Session, Subject, WaitsFor, supported};
+use super::{Probe, Scope, Session, Subject, WaitsFor, supported};
 use crate::config::Group;
 use crate::domains::{Domain, SnapshotInfo, parse_snapshot};
 use crate::libvirt::{EventKind, Generation, LibvirtError, ParamValue, Records};
@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_millis(100);
 const MOST_READ: usize = 64;
 
 pub(super) const PROBE: Probe = Probe {
-    cadence: Cadence::Background { every: |_| Some(EVERY), pace: |_| PACE },
+    pace: |_| PACE,
     applies,
     follows,
     fetch,

@@ -5,12 +5,10 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Probe, Scope, Session, WaitsFor};
+use super::Session;
 use crate::config::Intervals;
 use crate::hypervisor::{Before, FromHost, Source};
 use crate::libvirt::{LibvirtError, Records, StatsGroups, StatsRequest};
-
-pub(super) const PROBE: Probe = Probe::new("stats", Scope::Batch, WaitsFor::Hypervisor);
 
 /// The records of `domains`; those that have vanished have none. The groups of `from_host` are read from the host's files of the
 /// domains of which these are believed; of others libvirt is asked for them, if they are in the request.

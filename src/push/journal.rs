@@ -1,7 +1,8 @@
 //! How pushes went: for the metrics, the landing page, and one log line whenever it changes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
 
 use super::verdict::{Outcome, Verdict};
 
@@ -52,7 +53,7 @@ impl Journal {
     /// What has been counted so far; `None` while nothing is pushed.
     #[must_use]
     pub fn stats(&self) -> Option<PushStats> {
-        let entries = self.entries();
+        let entries = self.0.lock();
         (entries.pushers > 0).then(|| PushStats {
             exports: Outcome::ALL.into_iter().zip(entries.exports).collect(),
             rejected_points: entries.rejected_points,
@@ -62,22 +63,22 @@ impl Journal {
 
     /// A pusher begins.
     pub(super) fn begin(&self) {
-        self.entries().pushers += 1;
+        self.0.lock().pushers += 1;
     }
 
     /// A pusher ends.
     pub(super) fn end(&self) {
-        let mut entries = self.entries();
+        let mut entries = self.0.lock();
         entries.pushers = entries.pushers.saturating_sub(1);
     }
 
     /// A push that was not sent: the receiver does not want one yet, or there is nothing to send.
     pub(super) fn note_unsent(&self) {
-        self.entries().count(Outcome::Dropped);
+        self.0.lock().count(Outcome::Dropped);
     }
 
     pub(super) fn note(&self, url: &str, at: SystemTime, took: Duration, verdict: Verdict) {
-        let mut entries = self.entries();
+        let mut entries = self.0.lock();
         entries.count(verdict.outcome);
         entries.rejected_points += verdict.rejected;
         let state = (verdict.outcome, !verdict.message.is_empty());
@@ -91,10 +92,6 @@ impl Journal {
             _ => Some(message),
         };
         entries.last = Some(LastPush { url: url.to_owned(), at, took, points, requests, fault });
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     default: false,
     source: Source::Definition,
     prefix: "address",
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

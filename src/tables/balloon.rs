@@ -9,13 +9,11 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "balloon",
     help: "Memory balloon, and what the guest reports of its memory",
-    default: true,
     source: Source::Stats(StatsGroups::BALLOON),
     prefix: "balloon",
     monitor: Some(Monitor { answers: KeyPattern::Key("balloon.rss"), from_kvm: false, shows_job: true }),
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 /// All counters here are the guest's own. Values that the guest reports are absent without a balloon driver and a `<stats period>` in the definition.

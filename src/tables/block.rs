@@ -14,13 +14,11 @@ const FLUSH: Attributes = &[("disk.io.direction", "flush")];
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "block",
     help: "Disks",
-    default: true,
     source: Source::Stats(StatsGroups::BLOCK),
     prefix: "block",
     monitor: Some(Monitor { answers: KeyPattern::Suffix(".rd.reqs"), from_kvm: false, shows_job: true }),
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 /// The path of a disk itself comes from the domain's definition, which knows more of it.

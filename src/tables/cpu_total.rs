@@ -9,13 +9,11 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "cpu_total",
     help: "CPU time of the whole domain, cache and energy monitors",
-    default: true,
     source: Source::Stats(StatsGroups::CPU_TOTAL),
     prefix: "cpu",
     monitor: Some(Monitor { answers: KeyPattern::Prefix("cpu.haltpoll."), from_kvm: true, shows_job: false }),
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 /// For a domain that is shut off, libvirt reports its own CPU time under `cpu.*`: such values are dropped.

@@ -9,13 +9,12 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "dirtyrate",
     help: "Rate at which the guest writes to its memory, once it was measured",
-    default: true,
     source: Source::Stats(StatsGroups::DIRTYRATE),
     prefix: "dirtyrate",
     monitor: Some(Monitor { answers: KeyPattern::Key("dirtyrate.calc_status"), from_kvm: false, shows_job: true }),
     fragile: true,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 /// The key of which there is no metric: QEMU sends the start of the last measurement as a Unix time or, in some versions, as

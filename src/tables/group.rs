@@ -45,8 +45,8 @@ pub enum Source {
 }
 
 impl GroupInfo {
-    /// What a group of a background probe declares beside its name, help and table: on by default.
-    pub(super) const OF_PROBE: Self = Self {
+    /// What a group declares beside its name, help and table: of a background probe, and on by default.
+    pub(super) const USUAL: Self = Self {
         name: "",
         help: "",
         default: true,

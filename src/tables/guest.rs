@@ -11,7 +11,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     default: false,
     prefix: "guest",
     table: TABLE,
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

@@ -26,7 +26,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     help: "Memory, huge pages and CPUs of the host, by NUMA node too",
     prefix: "host",
     table: OF_GROUP,
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

@@ -12,13 +12,10 @@ const TRANSMIT: Attributes = &[("network.io.direction", "transmit")];
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "interface",
     help: "Network interfaces",
-    default: true,
     source: Source::Stats(StatsGroups::INTERFACE),
     prefix: "net",
-    monitor: None,
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 /// Interfaces without a device on the host (type user, hostdev, vdpa) are counted in `net.count` and otherwise absent.

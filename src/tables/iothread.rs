@@ -9,13 +9,12 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "iothread",
     help: "I/O threads",
-    default: true,
     source: Source::Stats(StatsGroups::IOTHREAD),
     prefix: "iothread",
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: false, shows_job: true }),
     fragile: true,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

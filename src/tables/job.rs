@@ -11,7 +11,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     help: "The background job that a domain has now: a migration, a save, a backup and the like",
     prefix: "job",
     table: TABLE,
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

@@ -120,7 +120,7 @@ impl Subject {
 /// Where a counter is kept: it was at zero when that began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The domain's hypervisor process: the next run begins at zero.
+    /// The domain's hypervisor process: the next incarnation begins at zero.
     Process,
     /// The guest's own kernel. It outlives the process where the guest migrates, or is saved and restored.
     Guest,

@@ -19,7 +19,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     help: "What the domain may use of its host, as its definition says; what is not limited has no sample",
     source: Source::Definition,
     prefix: "limits",
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 /// A limit by its name in [`Limits`](crate::domains::Limits), and its metric.

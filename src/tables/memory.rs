@@ -9,13 +9,10 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "memory",
     help: "Memory bandwidth monitors (resctrl)",
-    default: true,
     source: Source::Stats(StatsGroups::MEMORY),
     prefix: "memory",
-    monitor: None,
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

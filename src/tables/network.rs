@@ -6,7 +6,7 @@ use super::kind::{Origin, Subject};
 use super::row::{NONE, NUMBER, Row, Table, of};
 
 pub(super) const GROUP: GroupInfo =
-    GroupInfo { name: "network", help: "libvirt's networks", prefix: "network", table: TABLE, ..GroupInfo::OF_PROBE };
+    GroupInfo { name: "network", help: "libvirt's networks", prefix: "network", table: TABLE, ..GroupInfo::USUAL };
 
 #[rustfmt::skip]
 const TABLE: Table = Table {

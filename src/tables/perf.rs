@@ -10,13 +10,11 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "perf",
     help: "Perf events that the domain XML enables",
-    default: true,
     source: Source::Stats(StatsGroups::PERF),
     prefix: "perf",
-    monitor: None,
     fragile: true,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

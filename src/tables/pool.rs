@@ -13,7 +13,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     help: "Storage pools, as of libvirt's last refresh of each",
     prefix: "pool",
     table: TABLE,
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

@@ -8,13 +8,10 @@ use super::row::{BYTES, NANOS, NONE, Row, Scope, Table, of};
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "pressure",
     help: "what the domain's QEMU lacks on the host: pressure, throttling, memory and I/O of its control group",
-    default: true,
     source: Source::HostFiles,
     prefix: "pressure",
-    monitor: None,
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

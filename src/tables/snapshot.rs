@@ -10,7 +10,7 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     help: "Snapshots and checkpoints of domains that have any",
     prefix: "snapshot",
     table: TABLE,
-    ..GroupInfo::OF_PROBE
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

@@ -28,13 +28,10 @@ pub(crate) const REASONS: &[&[&str]] = &[
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "state",
     help: "State and its reason",
-    default: true,
     source: Source::Stats(StatsGroups::STATE),
     prefix: "state",
-    monitor: None,
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

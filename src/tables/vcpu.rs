@@ -9,13 +9,10 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "vcpu",
     help: "vCPUs",
-    default: true,
     source: Source::Stats(StatsGroups::VCPU),
     prefix: "vcpu",
-    monitor: None,
-    fragile: false,
-    rule: None,
     table: TABLE,
+    ..GroupInfo::USUAL
 };
 
 #[rustfmt::skip]

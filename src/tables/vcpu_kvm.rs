@@ -14,7 +14,6 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
     source: Source::Stats(StatsGroups::VCPU),
     prefix: "vcpu",
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
-    fragile: false,
     rule: Some(Rule {
         prefix: "vcpu.<n>.",
         name: "libvirt_domain_vcpu_kvm_",
@@ -29,4 +28,5 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
         scopes: &[],
         rows: &[],
     },
+    ..GroupInfo::USUAL
 };

@@ -9,11 +9,9 @@ use crate::libvirt::StatsGroups;
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "vm",
     help: "KVM's statistics of the virtual machine",
-    default: true,
     source: Source::Stats(StatsGroups::VM),
     prefix: "vm",
     monitor: Some(Monitor { answers: KeyPattern::Any, from_kvm: true, shows_job: true }),
-    fragile: false,
     rule: Some(Rule { prefix: "vm.", name: "libvirt_domain_kvm_", otel_name: "libvirt.domain.kvm.", of: "the domain" }),
     table: Table {
         group: Some(Group::Vm),
@@ -23,4 +21,5 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
         scopes: &[],
         rows: &[],
     },
+    ..GroupInfo::USUAL
 };

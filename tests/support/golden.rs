@@ -11,7 +11,7 @@ use domstats_exporter::collect::{Collection, DomainStatus, Reading, Selection};
 use domstats_exporter::config::{self, Config, Group};
 use domstats_exporter::domains::{
     AddressSource, Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, InterfaceAddresses, Metadata,
-    RunState, Snapshot, parse_definition,
+    PowerState, Snapshot, parse_definition,
 };
 use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, Messages, ParamValue, Records};
 use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
@@ -92,19 +92,9 @@ pub(crate) fn families(case: &str) -> Families {
     let running = known.domains.iter().filter(|target| target.is_active());
     let status =
         |target: &Arc<Domain>| DomainStatus { identity: target.identity.clone(), missing: None, quarantined: None };
-    let collection = Collection {
-        batches: Vec::new(),
-        parameters: BTreeMap::new(),
-        domains: running.map(status).collect(),
-        versions: None,
-        at: UNIX_EPOCH,
-        ended: std::time::Instant::now(),
-        duration: Duration::ZERO,
-        calls: 0,
-        error: None,
-        snapshot: Arc::new(known),
-        readings: Vec::new(),
-    };
+    let domains = running.map(status).collect();
+    let collection =
+        Collection { domains, snapshot: Arc::new(known), ..Collection::empty(UNIX_EPOCH, std::time::Instant::now()) };
     domain_metrics::append(&mut built, &builder, &config, &collection, &Selection::default());
     Families { openmetrics_created: config.web.openmetrics_created, ..built.families }
 }
@@ -114,7 +104,7 @@ pub(crate) fn families(case: &str) -> Families {
 fn snapshot(config: &Config) -> Snapshot {
     let target = |name: &str, uuid: u128, id: Option<u32>, definition: Definition| Domain {
         identity: Identity { name: name.into(), uuid: uuid::Uuid::from_u128(uuid), id },
-        state: if id.is_some() { RunState::Running } else { RunState::ShutOff },
+        state: if id.is_some() { PowerState::Running } else { PowerState::ShutOff },
         flags: Some(Flags { persistent: true, ..Flags::default() }),
         first_seen: started() - Duration::from_secs(3600),
         started: None,

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use domstats_exporter::domains::{
-    AddressSource, Addresses, Definition, Domain, Interface, InterfaceAddresses, Metadata, RunState, ScrapeTarget,
+    AddressSource, Addresses, Definition, Domain, Interface, InterfaceAddresses, Metadata, PowerState, ScrapeTarget,
 };
 use domstats_exporter::libvirt::Identity;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ pub(crate) fn running(name: &str, number: u8, scrape: Vec<ScrapeTarget>) -> Doma
             uuid: Uuid::from_u128(u128::from(number)),
             id: Some(number.into()),
         },
-        state: RunState::Running,
+        state: PowerState::Running,
         flags: None,
         first_seen: SystemTime::now(),
         started: None,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domstats_exporter::metrics::Listed;
+use domstats_exporter::metrics::MetricDoc;
 use promql_parser::parser::{
     AggregateExpr, BinaryExpr, Call, Expr, LabelModifier, VectorMatchCardinality, VectorSelector, parse,
 };
@@ -52,7 +52,7 @@ impl Yield {
 
 impl Metrics {
     /// Those of the exporter, and what Prometheus itself knows of a target.
-    pub fn new(listed: &[Listed]) -> Self {
+    pub fn new(listed: &[MetricDoc]) -> Self {
         let mut metrics = Self::default();
         for metric in listed {
             let mut labels = set(&["job", "instance"]);

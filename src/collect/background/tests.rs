@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use super::*;
-use crate::domains::{Flags, Listing, RunState};
+use crate::domains::{Flags, Listing, PowerState};
 use crate::libvirt::Identity;
 use crate::probes::{ADDRESSES, DEFINITIONS};
 
@@ -15,7 +15,7 @@ fn b() -> Subject {
 
 fn domains() -> Domains {
     let identity = |number: u8| Identity { name: number.to_string(), uuid: Uuid::from_u128(number.into()), id: None };
-    let domains = [1, 2].map(|number| (identity(number), RunState::ShutOff, Flags::default())).to_vec();
+    let domains = [1, 2].map(|number| (identity(number), PowerState::ShutOff, Flags::default())).to_vec();
     let mut registry = Domains::default();
     registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
     registry
@@ -38,7 +38,7 @@ fn calls_are_paced_and_one_at_a_time() {
     lane.want(a(), now, &mut domains);
     lane.want(b(), now, &mut domains);
     assert_eq!(lane.take(now, &mut domains, ALL), Some(a()));
-    lane.began(call(1, a(), now), lane.pace(&config));
+    lane.began(call(1, a(), now), (DEFINITIONS.pace)(&config));
     assert_eq!((lane.next_call(), lane.limit(&config)), (None, Some(now + Duration::from_secs(5))));
     let mut background = Background { lanes: vec![lane], readings: BTreeMap::new() };
     assert!(background.ended(2).is_none());
@@ -46,7 +46,7 @@ fn calls_are_paced_and_one_at_a_time() {
     let Some((probe, Ended::InTime(call))) = ended else { panic!("{ended:?}") };
     assert_eq!((probe.name, call.subject), ("definitions", a()));
     assert_eq!(background.lanes[0].next_call(), Some(now + Duration::from_millis(100)), "ten a second");
-    assert_eq!(Lane::new(&ADDRESSES).pace(&config), Duration::ZERO);
+    assert_eq!((ADDRESSES.pace)(&config), Duration::ZERO);
 }
 
 #[test]

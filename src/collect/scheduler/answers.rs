@@ -22,7 +22,7 @@ impl Scheduler {
             self.connect();
         }
         if let Some(error) = self.connection.refusal(now) {
-            self.count_failure(error.class);
+            self.stats.count_failure(error.class);
             let refused = Run::new(0, selection, BTreeSet::new(), now);
             let collection = self.collection_of(&refused, Some(error));
             return self.act(Action::Answer(vec![waiter], collection));
@@ -73,7 +73,7 @@ impl Scheduler {
     /// No request waits any more, but calls are under way: until they end, their domains are not asked for more.
     fn leave_behind(&mut self, mut run: Run) {
         for (job, running) in std::mem::take(&mut run.running) {
-            run.rounds.end(running.batch.kind.probe().name, self.now.at, false);
+            run.rounds.end(running.batch.kind.probe().as_str(), self.now.at, false);
             match running.batch.kind {
                 // Such a call waits for a job.
                 Kind::Wait => continue,
@@ -91,7 +91,7 @@ impl Scheduler {
         if self.connection.is_silent() {
             return self.connection.refusal(self.now.at);
         }
-        if run.planned {
+        if run.is_planned() {
             return None;
         }
         let within = humantime::format_duration(Duration::from_millis(
@@ -137,7 +137,7 @@ impl Scheduler {
             Some(_) => Vec::new(),
             None => self.readings(&run.selection),
         };
-        let quarantined = |uuid| self.domains.companion(uuid).and_then(|state| state.run.quarantine.entered());
+        let quarantined = |uuid| self.domains.companion(uuid).and_then(|state| state.incarnation.quarantine.entered());
         run.collection(self.now, self.daemon.versions.as_ref(), error, snapshot, readings, quarantined)
     }
 

@@ -38,8 +38,8 @@ impl Scheduler {
             self.start(Role::Background(access));
             return;
         };
-        let pace = lane.pace(&self.config);
-        let is_off = !is_on_demand(probe) && probe.every(&self.config).is_none();
+        let pace = (probe.pace)(&self.config);
+        let is_off = !probe.is_wanted(&self.config);
         let Some(lane) = self.background.lanes.get_mut(number) else { return };
         let allowed =
             |subject, domains: &Domains| if is_off { Allowed::Never } else { allowed(probe, subject, domains) };
@@ -54,20 +54,20 @@ impl Scheduler {
     fn background_task(&self, probe: &'static Probe, subject: Subject) -> Task {
         let domain = subject.domain().and_then(|uuid| self.domains.get(uuid));
         let is_open = domain.is_none_or(|domain| !self.is_closed(domain.identity.uuid));
-        let agent = is_open && !self.daemon.agent_refused;
+        let agent = is_open && !self.daemon.read_write_refused;
         (probe.task)(&Asked { probe, subject, domain, config: &self.config, agent })
     }
 
     /// The connection that a probe gets: a read-write one where it needs that and the daemon allows it.
     pub(super) fn access_of(&self, probe: &Probe) -> Access {
-        if self.daemon.agent_refused { Access::ReadOnly } else { (probe.access)(&self.config) }
+        if self.daemon.read_write_refused { Access::ReadOnly } else { (probe.access)(&self.config) }
     }
 
     /// A background worker could not connect.
     pub(super) fn no_background_worker(&mut self, access: Access, error: &LibvirtError) {
         let is_refused = access == Access::ReadWrite && error.class == ErrorClass::PermissionDenied;
-        if is_refused && !self.daemon.agent_refused {
-            self.daemon.agent_refused = true;
+        if is_refused && !self.daemon.read_write_refused {
+            self.daemon.read_write_refused = true;
             self.log_failure("no read-write connection, so guest agents are not asked", error);
         } else {
             self.background_after = Some(self.now.at + CONNECT_AGAIN);
@@ -82,8 +82,8 @@ impl Scheduler {
         let Some(hung) = lane.take_hung() else { return };
         self.rest(probe, hung.subject);
         self.dismiss(hung.worker);
-        self.note_status(probe, hung.since, false);
-        self.background_failed(probe, hung.subject, DefinitionFailure::TimedOut);
+        self.note_status(probe.name, hung.since, false);
+        self.background_failed(probe, hung.subject, ErrorClass::TimedOut);
     }
 
     /// A background call has ended.
@@ -100,7 +100,7 @@ impl Scheduler {
             Ended::AfterAll(_) => return,
         };
         let subject = call.subject;
-        self.note_status(probe, call.since, outcome.is_ok());
+        self.note_status(probe.name, call.since, outcome.is_ok());
         match &outcome {
             Err(error) if error.class == ErrorClass::Disconnected => {}
             Err(_) if self.now.at >= call.since + SLOW => self.rest(probe, subject),
@@ -110,8 +110,8 @@ impl Scheduler {
             // It is gone, and an event or a listing says so.
             Err(error) if error.class == ErrorClass::VanishedDomain => {}
             // The connection broke: it is asked again over the next one.
-            Err(error) if error.class == ErrorClass::Disconnected => self.want_subject(probe, subject, self.now.at),
-            Err(error) => self.background_failed(probe, subject, error.class.into()),
+            Err(error) if error.class == ErrorClass::Disconnected => self.want(probe, subject, self.now.at),
+            Err(error) => self.background_failed(probe, subject, error.class),
             Ok(Outcome::Records(records)) => self.has_read(probe, subject, records),
             Ok(Outcome::Objects(objects)) => self.has_listed(probe, objects),
             Ok(outcome) => self.has_found(probe, subject, outcome),
@@ -126,7 +126,7 @@ impl Scheduler {
                 self.domains.define(uuid, Definition::Known(metadata));
                 self.defined(uuid);
                 // A snapshot has no event, but leaves other disks.
-                self.want_subject(&SNAPSHOT, Subject::Domain(uuid), self.now.at);
+                self.want(&SNAPSHOT, Subject::Domain(uuid), self.now.at);
             }
             Outcome::Unchanged => {
                 self.domains.confirm(uuid);
@@ -139,7 +139,7 @@ impl Scheduler {
             }
             Outcome::Located(addresses) => {
                 let now = self.now.at;
-                self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
+                self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
                 self.domains.locate(uuid, addresses.map(Arc::new));
                 self.want_again(probe, subject);
             }
@@ -158,18 +158,18 @@ impl Scheduler {
         let objects: BTreeSet<Subject> = objects.into_iter().map(Subject::Object).collect();
         self.background.readings.retain(|(of, subject), _| *of != probe.name || objects.contains(subject));
         let new = self.background.of(probe).map(|lane| lane.list(&objects)).unwrap_or_default();
-        new.into_iter().for_each(|object| self.want_subject(probe, object, self.now.at));
+        new.into_iter().for_each(|object| self.want(probe, object, self.now.at));
         self.want_again(probe, Subject::Host);
     }
 
     fn defined(&mut self, uuid: Uuid) {
-        self.state_mut(uuid).into_iter().for_each(|state| state.readable = Readable::Yes);
+        self.domains.companion_mut(uuid).into_iter().for_each(|state| state.readable = Readable::Yes);
         self.want_again(&DEFINITIONS, Subject::Domain(uuid));
     }
 
     fn has_read(&mut self, probe: &'static Probe, subject: Subject, records: Records) {
         match (probe.meanwhile)(&records) {
-            Some(soon) => self.want_subject(probe, subject, self.now.at + soon),
+            Some(soon) => self.want(probe, subject, self.now.at + soon),
             None => self.want_again(probe, subject),
         }
         let Some(group) = probe.group else { return };
@@ -179,20 +179,20 @@ impl Scheduler {
                 self.background.readings.insert((probe.name, subject), reading);
             }
             Subject::Domain(uuid) => {
-                self.state_mut(uuid).map(|state| state.readings.insert(probe.name, reading));
+                self.domains.companion_mut(uuid).map(|state| state.readings.insert(probe.name, reading));
             }
         }
     }
 
     /// Nothing could be had about a subject.
-    fn background_failed(&mut self, probe: &'static Probe, subject: Subject, reason: DefinitionFailure) {
-        self.has_found(probe, subject, (probe.failed)(reason));
+    fn background_failed(&mut self, probe: &'static Probe, subject: Subject, class: ErrorClass) {
+        self.has_found(probe, subject, (probe.failed)(class));
     }
 
     /// What was known of a domain's addresses stays; one of which nothing was known has none for now.
     fn not_located(&mut self, uuid: Uuid) {
         let now = self.now.at;
-        self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
+        self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
         if self.domains.get(uuid).is_some_and(|domain| domain.addresses.is_none()) {
             self.domains.locate(uuid, None);
         }
@@ -210,7 +210,7 @@ impl Scheduler {
         self.domains.define(uuid, Definition::Failed(reason));
         let at = self.now.at + self.jitter(RETRY);
         self.want_definition(uuid, at);
-        let Some(state) = self.state_mut(uuid) else { return };
+        let Some(state) = self.domains.companion_mut(uuid) else { return };
         if reason == DefinitionFailure::PermissionDenied && state.readable == Readable::Yes {
             state.readable = Readable::NoDefinition;
         }
@@ -220,18 +220,12 @@ impl Scheduler {
     /// very many, that takes half of the pace, so that what has changed is not kept waiting.
     fn want_again(&mut self, probe: &'static Probe, subject: Subject) {
         let Some(lane) = self.background.of(probe) else { return };
-        let (every, pace) = (probe.every(&self.config), lane.pace(&self.config));
-        let Some(every) = every else { return };
+        let Some(every) = probe.every(&self.config) else { return };
+        let pace = (probe.pace)(&self.config);
         let subjects = if subject.domain().is_none() { lane.own() } else { self.domains.len() };
         let all = pace.saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX));
         let at = self.now.at + self.jitter(every.max(all));
-        self.want_subject(probe, subject, at);
-    }
-
-    fn want_subject(&mut self, probe: &Probe, subject: Subject, at: Instant) {
-        if let Some(lane) = self.background.of(probe) {
-            lane.want(subject, at, &mut self.domains);
-        }
+        self.want(probe, subject, at);
     }
 
     fn rest(&mut self, probe: &Probe, subject: Subject) {
@@ -267,7 +261,8 @@ impl Scheduler {
             // What is read to be shown is not read of all at once: a domain of which an event tells would wait for that.
             let spread = match lane.probe.group {
                 Some(_) => {
-                    lane.pace(&self.config).saturating_mul(u32::try_from(2 * subjects.len()).unwrap_or(u32::MAX))
+                    let pace = (lane.probe.pace)(&self.config);
+                    pace.saturating_mul(u32::try_from(2 * subjects.len()).unwrap_or(u32::MAX))
                 }
                 None => Duration::ZERO,
             };
@@ -323,19 +318,11 @@ impl Scheduler {
         readings
     }
 
-    fn note_status(&mut self, probe: &Probe, since: Instant, success: bool) {
+    /// Notes how a call of a probe went that makes up a round.
+    pub(super) fn note_status(&mut self, probe: &'static str, since: Instant, success: bool) {
         let duration = self.now.at.saturating_duration_since(since);
-        self.stats.probes.insert(probe.name, ProbeStatus { success, duration });
+        self.stats.probes.insert(probe, ProbeStatus { success, duration });
     }
-
-    /// As [`Scheduler::note_status`], for a listing.
-    pub(super) fn note_listing(&mut self, since: Instant, success: bool) {
-        self.note_status(&crate::probes::LISTING, since, success);
-    }
-}
-
-fn is_on_demand(probe: &Probe) -> bool {
-    matches!(probe.cadence, crate::probes::Cadence::Demand(_))
 }
 
 /// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.
@@ -346,7 +333,7 @@ fn allowed(probe: &Probe, subject: Subject, domains: &Domains) -> Allowed {
     match () {
         () if probe.scope == Scope::RunningDomain && !domain.is_active() => Allowed::Never,
         () if !(probe.applies)(domain) => Allowed::Never,
-        () if waits && state.run.quarantine.is_closed() => Allowed::Later,
+        () if waits && state.incarnation.quarantine.is_closed() => Allowed::Later,
         () => Allowed::Now,
     }
 }

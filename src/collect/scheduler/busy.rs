@@ -28,12 +28,13 @@ impl Scheduler {
         let waited = batch.kind == Kind::Wait;
         let falls_back = self.config.collection.cpu_source == CpuSource::Auto;
         let lack = |record: &Summary| {
-            let mut answered = self.domains.companion(record.uuid).map(|state| state.run.answered).unwrap_or_default();
+            let mut answered =
+                self.domains.companion(record.uuid).map(|state| state.incarnation.answered).unwrap_or_default();
             let definition = self.domains.get(record.uuid).and_then(Domain::metadata);
             let by_libvirt = judged.without(record.elsewhere | record.unread);
             let lack = self.daemon.answers.judge(&mut answered, record, by_libvirt, definition, waited);
             if let Some(state) = self.domains.companion_mut(record.uuid) {
-                state.run.answered = answered;
+                state.incarnation.answered = answered;
             }
             let again = if falls_back { record.unread } else { record.unread.without(hypervisor::GROUPS) };
             Lack { missing: lack.missing | record.unread, again: lack.again | again, ..lack }
@@ -64,7 +65,7 @@ impl Scheduler {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let mut frozen = Vec::new();
         for (uuid, occupied) in run.busy.checked(states, self.now.at) {
-            self.domains.companion_mut(uuid).into_iter().for_each(|state| state.run.long_busy = true);
+            self.domains.companion_mut(uuid).into_iter().for_each(|state| state.incarnation.long_busy = true);
             let waits = |_: &JobId, running: &mut Running| {
                 running.batch.kind == Kind::Wait && running.batch.domains.contains(&uuid)
             };
@@ -86,7 +87,7 @@ impl Scheduler {
     pub(super) fn ask_busy_again(&mut self, id: RunId) {
         self.check_busy(id);
         let domains = &self.domains;
-        let is_long = |uuid| domains.companion(uuid).is_some_and(|state| state.run.long_busy);
+        let is_long = |uuid| domains.companion(uuid).is_some_and(|state| state.incarnation.long_busy);
         let size = |uuid| domains.companion(uuid).and_then(|state| state.reply_size);
         let Some(run) = self.runs.get_mut(&id) else { return };
         for again in run.busy.take_due(self.now.at, &self.waiting_calls, is_long) {
@@ -105,7 +106,7 @@ impl Scheduler {
     pub(super) fn give_up_busy(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         for uuid in run.busy.close() {
-            self.domains.companion_mut(uuid).into_iter().for_each(|state| state.run.long_busy = true);
+            self.domains.companion_mut(uuid).into_iter().for_each(|state| state.incarnation.long_busy = true);
         }
         // libvirt cannot cancel calls that wait for a job: they go on, and their answers are dropped.
         run.queue.retain(|batch| batch.kind != Kind::Wait);

@@ -87,7 +87,7 @@ impl Scheduler {
         self.daemon.versions = Some(versions);
         self.daemon.hostname = hostname;
         self.daemon.shortcomings = Shortcomings { unknown_events, ..Shortcomings::default() };
-        self.daemon.agent_refused = false;
+        self.daemon.read_write_refused = false;
         // Another libvirt may answer other groups.
         self.daemon.answers = HostAnswers::default();
         self.planner.reset();
@@ -132,7 +132,7 @@ impl Scheduler {
     /// There is no connection: requests are answered, or wait for the reconnection that follows at once.
     fn lose(&mut self, error: LibvirtError) {
         self.log_failure(NO_CONNECTION, &error);
-        self.count_failure(error.class);
+        self.stats.count_failure(error.class);
         let chance = self.chance.f64();
         self.connection.failed(error, self.now.at, chance);
         self.pool.ids().into_iter().for_each(|worker| self.dismiss(worker));
@@ -167,7 +167,7 @@ impl Scheduler {
         if let Some(error) = self.connection.refusal(self.now.at) {
             // The runs under way wait for their deadlines: the daemon may only be slow.
             self.log_failure("libvirt is not responding", &error);
-            self.count_failure(error.class);
+            self.stats.count_failure(error.class);
         }
     }
 

@@ -64,7 +64,7 @@ impl Scheduler {
                     continue;
                 }
                 run.calls += 1;
-                run.rounds.begin(batch.kind.probe().name, now);
+                run.rounds.begin(batch.kind.probe().as_str(), now);
                 let job = self.send(worker, task);
                 match (batch.kind, batch.domains.as_slice()) {
                     (Kind::Full, domains) => asked.extend(domains),
@@ -91,7 +91,7 @@ impl Scheduler {
             return None;
         }
         let is_proven =
-            |uuid: &Uuid| self.domains.companion(*uuid).is_some_and(|state| state.run.quarantine.is_proven());
+            |uuid: &Uuid| self.domains.companion(*uuid).is_some_and(|state| state.incarnation.quarantine.is_proven());
         match self.stuck.permission(batch.domains.iter().all(is_proven)) {
             Permission::Now => Some(batch),
             Permission::Alone => {

@@ -12,7 +12,7 @@ use crate::collect::notice::Notice;
 use crate::collect::resync::ResyncCause;
 use crate::collect::run::RunId;
 use crate::collect::summary::{Summary, contradicts};
-use crate::domains::{Arrived, Domain, Listing};
+use crate::domains::{Arrived, Domain, ImageKeys, Listing};
 use crate::libvirt::{LibvirtError, Records};
 use crate::probes::{DEFINITIONS, Subject, Task};
 
@@ -36,7 +36,7 @@ impl Scheduler {
                 self.wake(&DEFINITIONS, Subject::Domain(uuid));
             }
             if consequences.moved {
-                self.state_mut(uuid).into_iter().for_each(|state| state.located = None);
+                self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = None);
             }
             if consequences.resync {
                 self.resync.want(ResyncCause::Events, self.now.at);
@@ -78,9 +78,9 @@ impl Scheduler {
     /// The daemon refused to list the domains: without them nothing can be asked.
     pub(super) fn not_listed(&mut self, error: &LibvirtError) {
         self.resync.failed(self.now.at);
-        self.count_failure(error.class);
+        self.stats.count_failure(error.class);
         self.log_failure("the domains cannot be listed", error);
-        let waiting = self.runs.values().filter(|run| !run.planned);
+        let waiting = self.runs.values().filter(|run| !run.is_planned());
         for id in waiting.map(|run| run.id).collect::<Vec<RunId>>() {
             self.end_run(id, Some(error.clone()));
         }
@@ -118,7 +118,9 @@ impl Scheduler {
 
     /// Whether a domain is missing from an answer because this user must not read it. That is logged once.
     fn must_not_be_read(&mut self, uuid: Uuid) -> bool {
-        let Some(state) = self.state_mut(uuid).filter(|state| state.readable != Readable::Yes) else { return false };
+        let Some(state) = self.domains.companion_mut(uuid).filter(|state| state.readable != Readable::Yes) else {
+            return false;
+        };
         let is_news = std::mem::replace(&mut state.readable, Readable::Nothing) != Readable::Nothing;
         if is_news && self.unreadable().count() <= NAMED {
             let domain = self.name_of(uuid);
@@ -136,7 +138,7 @@ impl Scheduler {
     /// Remembers what records look like. What no event told of shows in them: where they name other disks, images, NICs or
     /// sizes than before, or than the definition in hand, that is read again.
     pub(super) fn learn(&mut self, records: &Records, summaries: &[Summary]) {
-        let mut snapshots = false;
+        let (mut snapshots, images) = (false, ImageKeys::of(records));
         for (record, summary) in records.domains().zip(summaries) {
             let uuid = summary.uuid;
             let Some(state) = self.domains.companion_mut(uuid) else { continue };
@@ -146,9 +148,10 @@ impl Scheduler {
                 continue;
             }
             let Some(state) = self.domains.companion_mut(uuid) else { continue };
-            let news = state.run.devices.update(summary.devices);
+            let news = state.incarnation.devices.update(summary.devices);
             let metadata = self.domains.get(uuid).and_then(Domain::metadata);
-            if news.changed || (news.first && metadata.is_some_and(|metadata| contradicts(&record, metadata))) {
+            let contradicted = || metadata.is_some_and(|metadata| contradicts(&record, &images, metadata));
+            if news.changed || (news.first && contradicted()) {
                 self.want_definition(uuid, self.now.at);
             }
             snapshots |= news.other_disks;

@@ -9,7 +9,7 @@ use crate::collect::pool::{JobId, WorkerId};
 use crate::collect::run::{Run, RunId};
 use crate::collect::summary::Summaries;
 use crate::libvirt::{ErrorClass, LibvirtError, Records, StatsGroups};
-use crate::probes::Outcome;
+use crate::probes::{CollectionProbe, Outcome};
 
 /// `VIR_ERR_SYSTEM_ERROR`
 const SYSTEM_ERROR: i32 = 38;
@@ -62,7 +62,7 @@ impl Scheduler {
             self.usual = (self.usual * 7 + each) / 8;
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
-        run.rounds.end(batch.kind.probe().name, now, true);
+        run.rounds.end(batch.kind.probe().as_str(), now, true);
         run.count(summaries.parameters);
         if self.daemon.shortcomings.no_nowait {
             // Each call has waited for the jobs already.
@@ -71,8 +71,8 @@ impl Scheduler {
         let complete = run.answer(batch, records, &lacks, now, || self.chance.f64());
         for uuid in complete.into_iter().filter(|_| matches!(batch.kind, Kind::Full | Kind::Wait)) {
             if let Some(state) = self.domains.companion_mut(uuid) {
-                state.run.long_busy = false;
-                state.run.quarantine.answered();
+                state.incarnation.long_busy = false;
+                state.incarnation.quarantine.answered();
             }
         }
         self.check_busy(id);
@@ -81,7 +81,7 @@ impl Scheduler {
     fn control_done(&mut self, current: Current, outcome: Result<Outcome, LibvirtError>) {
         let task = current.task;
         if task == ControlTask::List {
-            self.note_listing(current.began, outcome.is_ok());
+            self.note_status(CollectionProbe::Listing.as_str(), current.began, outcome.is_ok());
         }
         let disconnected = matches!(&outcome, Err(error) if error.class == ErrorClass::Disconnected);
         if self.connection.is_silent() && !disconnected {
@@ -134,11 +134,11 @@ impl Scheduler {
                 [first, second].map(|domains| Batch { domains: domains.to_vec(), ..batch.clone() }).to_vec()
             }
             _ => {
-                self.count_failure(error.class);
+                self.stats.count_failure(error.class);
                 self.log_failure("a call to libvirt failed", &error);
                 let now = self.now.at;
                 if let Some(run) = self.runs.get_mut(&id) {
-                    run.rounds.end(batch.kind.probe().name, now, false);
+                    run.rounds.end(batch.kind.probe().as_str(), now, false);
                     run.give_up(&batch, MissingReason::Refused);
                 }
                 return;

@@ -12,7 +12,7 @@ use crate::collect::control::ControlTask;
 use crate::collect::domain_state::Readable;
 use crate::collect::quarantine::in_question;
 use crate::collect::resync::ResyncCause;
-use crate::collect::run::RunId;
+use crate::collect::run::{Phase, RunId};
 use crate::config::InactiveDomains;
 use crate::libvirt::{Identity, StatsGroups};
 use crate::probes::{DomainFilter, Task};
@@ -27,13 +27,13 @@ impl Scheduler {
         if !self.connection.is_up() || !self.resync.is_listed() {
             return;
         }
-        let waiting = self.runs.values().filter(|run| !run.planned && !run.releasing);
+        let waiting = self.runs.values().filter(|run| run.phase == Phase::Waiting);
         for id in waiting.map(|run| run.id).collect::<Vec<RunId>>() {
             let closed: Vec<Uuid> = in_question(&self.domains).into_iter().collect();
             if closed.is_empty() {
                 self.plan(id);
             } else if let Some(run) = self.runs.get_mut(&id) {
-                run.releasing = true;
+                run.phase = Phase::Releasing;
                 self.control.push(ControlTask::Release(id), Task::Control(closed));
             }
         }
@@ -42,8 +42,7 @@ impl Scheduler {
     pub(super) fn plan(&mut self, id: RunId) {
         self.ask_for_running(id);
         let Some(run) = self.runs.get_mut(&id) else { return };
-        run.planned = true;
-        run.releasing = false;
+        run.phase = Phase::Asking;
         let groups = run.groups;
         let inactive = match self.config.collection.inactive_domains {
             InactiveDomains::None => StatsGroups::default(),
@@ -56,7 +55,7 @@ impl Scheduler {
         }
         if run.queue.is_empty() && !self.resync.is_listed_since(run.started) {
             // With nothing to ask, only a listing tells whether the daemon answers.
-            run.planned = false;
+            run.phase = Phase::Waiting;
             self.resync.want(ResyncCause::Check, self.now.at);
             self.list_if_due();
         }
@@ -86,7 +85,7 @@ impl Scheduler {
         let mut domains: Vec<Identity> = Vec::new();
         let holds_back = !self.daemon.shortcomings.no_nowait && !self.daemon.shortcomings.no_bulk;
         for (domain, state) in new {
-            let group = match &state.run.quarantine {
+            let group = match &state.incarnation.quarantine {
                 quarantine if !quarantine.is_closed() => &mut open,
                 quarantine if quarantine.holds_job() && holds_back => &mut held,
                 _ => &mut closed,

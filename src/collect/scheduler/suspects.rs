@@ -9,7 +9,7 @@ use crate::collect::control::ControlTask;
 use crate::collect::notice::Notice;
 use crate::collect::pool::JobId;
 use crate::collect::quarantine::{Cause, find_culprits, verdict};
-use crate::collect::run::RunId;
+use crate::collect::run::{Phase, RunId};
 use crate::libvirt::{ControlState, StatsGroups};
 use crate::probes::{DEFINITIONS, Subject, Task};
 
@@ -22,7 +22,7 @@ impl Scheduler {
         for (uuid, state) in states {
             self.release(*uuid, *state);
         }
-        if self.runs.contains_key(&id) {
+        if self.runs.get(&id).is_some_and(|run| run.phase == Phase::Releasing) {
             self.plan(id);
         }
     }
@@ -30,7 +30,7 @@ impl Scheduler {
     /// Puts a domain into quarantine.
     pub(super) fn quarantine(&mut self, uuid: Uuid, cause: Cause) {
         let now = self.now.wall;
-        if self.state_mut(uuid).is_some_and(|state| state.run.quarantine.enter(cause, now)) {
+        if self.domains.companion_mut(uuid).is_some_and(|state| state.incarnation.quarantine.enter(cause, now)) {
             let domain = self.name_of(uuid);
             self.log(Notice::Quarantined { uuid, domain, cause });
             self.leave_undefined(uuid);
@@ -39,7 +39,8 @@ impl Scheduler {
 
     /// Releases a domain from quarantine if its control state allows; whether it was.
     fn release(&mut self, uuid: Uuid, state: ControlState) -> bool {
-        let released = self.state_mut(uuid).is_some_and(|entry| entry.run.quarantine.release_if_free(state));
+        let released =
+            self.domains.companion_mut(uuid).is_some_and(|entry| entry.incarnation.quarantine.release_if_free(state));
         if released {
             let domain = self.name_of(uuid);
             self.log(Notice::Released { uuid, domain });
@@ -53,15 +54,16 @@ impl Scheduler {
     pub(super) fn recheck(&mut self, id: RunId) -> bool {
         let Some(run) = self.runs.get_mut(&id) else { return false };
         let needs_monitor = !run.groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
-        let first = !std::mem::replace(&mut run.rechecked, true);
+        let is_first = std::mem::replace(&mut run.phase, Phase::Ending) == Phase::Asking;
         let domains = &self.domains;
-        let is_in =
-            |uuid: &Uuid| domains.companion(*uuid).is_some_and(|state| state.run.quarantine.entered().is_some());
+        let is_in = |uuid: &Uuid| {
+            domains.companion(*uuid).is_some_and(|state| state.incarnation.quarantine.entered().is_some())
+        };
         let closed: Vec<Uuid> = run.uuids().filter(is_in).collect();
-        if closed.is_empty() || !needs_monitor || !first {
+        if closed.is_empty() || !needs_monitor || !is_first {
             return false;
         }
-        run.rechecking = true;
+        run.phase = Phase::Rechecking;
         self.control.push(ControlTask::Recheck(id), Task::Control(closed));
         self.run_control();
         true
@@ -76,7 +78,7 @@ impl Scheduler {
             }
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
-        run.rechecking = false;
+        run.phase = Phase::Ending;
         let groups = run.groups;
         run.queue.extend(again.into_iter().map(|uuid| Batch::new(Kind::Full, groups, vec![uuid])));
     }
@@ -93,7 +95,7 @@ impl Scheduler {
             return;
         }
         let Some(Running { batch, .. }) = run.running.remove(&job) else { return };
-        run.rounds.end(batch.kind.probe().name, self.now.at, false);
+        run.rounds.end(batch.kind.probe().as_str(), self.now.at, false);
         let suspects: Vec<Uuid> = culprits.iter().map(|culprit| culprit.0).collect();
         self.stuck.add(job, &suspects, &mut self.domains);
         let (frozen, others): (Vec<Uuid>, Vec<Uuid>) = batch.domains.iter().partition(|uuid| suspects.contains(uuid));

@@ -41,7 +41,7 @@ pub(super) enum Timer {
     /// Begin a background call.
     Background(usize),
     /// Answer a request for the set of domains that can wait no longer.
-    Discovery(WaiterId),
+    DomainRequest(WaiterId),
     /// Give the connection of an idle worker back.
     Idle(WorkerId),
 }
@@ -85,7 +85,7 @@ impl Scheduler {
                 timers.extend(at.map(|at| (Timer::Background(number), at)));
             }
         }
-        timers.extend(self.discoveries.iter().map(|of| (Timer::Discovery(of.waiter), of.deadline)));
+        timers.extend(self.domain_requests.iter().map(|of| (Timer::DomainRequest(of.waiter), of.deadline)));
         let timeout = self.config.collection.idle_timeout;
         timers.extend(self.pool.idle_since().map(|(worker, since)| (Timer::Idle(worker), since + timeout)));
         timers
@@ -118,7 +118,7 @@ impl Scheduler {
             Timer::Busy(run) => self.ask_busy_again(run),
             Timer::BackgroundLimit(lane) => self.leave_background_call(lane),
             Timer::Background(lane) => self.begin_background_call(lane),
-            Timer::Discovery(waiter) => self.answer_late_discovery(waiter),
+            Timer::DomainRequest(waiter) => self.answer_late_domain_request(waiter),
             Timer::Idle(worker) => self.dismiss(worker),
         }
     }

@@ -141,6 +141,14 @@ pub struct Disk {
     pub throttle_group: String,
 }
 
+impl Disk {
+    /// Whether its source is a path on the host, which records of its domain have too.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        ["file", "block", "dir"].contains(&self.source_type.as_str())
+    }
+}
+
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Interface {
@@ -167,7 +175,7 @@ pub struct Interface {
     pub alias: String,
     /// `virtualport/parameters/@interfaceid`, the port's id in Open vSwitch.
     pub ovs_port_id: String,
-    /// Whether the host's device is not libvirt's own: it is there before the domain, and counts on from run to run.
+    /// Whether the host's device is not libvirt's own: it is there before the domain, and counts on from one start to the next.
     #[serde(skip)]
     pub is_lasting: bool,
     /// Whether the link is up (`link/@state`).

@@ -12,7 +12,7 @@ fn event(id: Option<u32>, event: i32, detail: i32) -> Event {
 struct Resets(u32);
 
 impl Companion for Resets {
-    fn reset_run(&mut self) {
+    fn begin_incarnation(&mut self) {
         self.0 += 1;
     }
 }
@@ -25,7 +25,7 @@ fn another_run_resets_what_is_kept_of_the_last_one() {
         if told {
             registry.apply(&event(Some(id), lifecycle::STARTED, 0));
         } else {
-            let domains = vec![(identity, RunState::Running, Flags::default())];
+            let domains = vec![(identity, PowerState::Running, Flags::default())];
             registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
         }
         registry.companion(Uuid::nil()).map(|resets| resets.0)
@@ -53,7 +53,10 @@ fn what_a_run_was_like_ends_with_it() {
     registry.apply(&event(Some(7), lifecycle::STARTED, 0));
     let consequences = registry.apply(&event(None, lifecycle::STOPPED, 1));
     assert!(consequences.redefined && consequences.resync, "{consequences:?}");
-    assert_eq!(registry.get(Uuid::nil()).map(|target| (target.state, target.started)), Some((RunState::ShutOff, None)));
+    assert_eq!(
+        registry.get(Uuid::nil()).map(|target| (target.state, target.started)),
+        Some((PowerState::ShutOff, None))
+    );
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn a_domain_that_runs_on_from_its_managed_save_is_listed_again() {
     let identity = Identity { name: "a".to_owned(), uuid: Uuid::nil(), id: Some(7) };
     let flags = |managed_save| Flags { managed_save, ..Flags::default() };
     let mut after = |managed_save| {
-        let domains = vec![(identity.clone(), RunState::Paused, flags(managed_save))];
+        let domains = vec![(identity.clone(), PowerState::Paused, flags(managed_save))];
         registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
         registry.apply(&event(Some(7), lifecycle::RESUMED, 0)).resync
     };

@@ -165,3 +165,18 @@ impl Dialect {
         self.entries.iter().flat_map(|entries| entries.iter())
     }
 }
+
+/// The counters of interfaces, which several exporters call the same.
+#[rustfmt::skip]
+pub(crate) const fn interface_stats(labels: &'static [Label]) -> [Entry; 8] {
+    [
+        Entry::counter("libvirt_domain_interface_stats_receive_bytes_total", labels, "libvirt_domain_interface_receive_bytes_total"),
+        Entry::counter("libvirt_domain_interface_stats_receive_packets_total", labels, "libvirt_domain_interface_receive_packets_total"),
+        Entry::counter("libvirt_domain_interface_stats_receive_errors_total", labels, "libvirt_domain_interface_receive_errors_total"),
+        Entry::counter("libvirt_domain_interface_stats_receive_drops_total", labels, "libvirt_domain_interface_receive_drops_total"),
+        Entry::counter("libvirt_domain_interface_stats_transmit_bytes_total", labels, "libvirt_domain_interface_transmit_bytes_total"),
+        Entry::counter("libvirt_domain_interface_stats_transmit_packets_total", labels, "libvirt_domain_interface_transmit_packets_total"),
+        Entry::counter("libvirt_domain_interface_stats_transmit_errors_total", labels, "libvirt_domain_interface_transmit_errors_total"),
+        Entry::counter("libvirt_domain_interface_stats_transmit_drops_total", labels, "libvirt_domain_interface_transmit_drops_total"),
+    ]
+}

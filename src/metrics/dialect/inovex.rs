@@ -1,6 +1,6 @@
 //! inovex/prometheus-libvirt-exporter.
 
-use super::{Asked, Dialect, Entry, Label, Missing, Source, Values};
+use super::{Asked, Dialect, Entry, Label, Missing, Source, Values, interface_stats};
 use crate::config::{Group, MetricNaming};
 use crate::tables::STATES;
 use crate::tables::collection::COMPLETE;
@@ -13,7 +13,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     commit: "8dbcadd",
     about: "A domain that is shut off has its state; the rest of `libvirt_domain_info_*` only with \
             `collection.inactive_domains: all`, as far as libvirt reports it.",
-    entries: &[HOST, DOMAIN_INFO, JOB, MEMORY, BLOCK, INTERFACE, VCPU, POOL],
+    entries: &[HOST, DOMAIN_INFO, JOB, MEMORY, BLOCK, INTERFACE, INTERFACE_STATS, VCPU, POOL],
     missing: MISSING,
 };
 
@@ -160,15 +160,9 @@ const INTERFACE: &[Entry] = &[
         Label("model_type", Source::Own("model")),
         Label("mtu_size", Source::Own("mtu")),
     ], INTERFACE_INFO.row.name).without(Source::Own("interface"), &[""]),
-    Entry::counter("libvirt_domain_interface_stats_receive_bytes_total", OF_INTERFACE, "libvirt_domain_interface_receive_bytes_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_packets_total", OF_INTERFACE, "libvirt_domain_interface_receive_packets_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_errors_total", OF_INTERFACE, "libvirt_domain_interface_receive_errors_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_drops_total", OF_INTERFACE, "libvirt_domain_interface_receive_drops_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_bytes_total", OF_INTERFACE, "libvirt_domain_interface_transmit_bytes_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_packets_total", OF_INTERFACE, "libvirt_domain_interface_transmit_packets_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_errors_total", OF_INTERFACE, "libvirt_domain_interface_transmit_errors_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_drops_total", OF_INTERFACE, "libvirt_domain_interface_transmit_drops_total"),
 ];
+
+const INTERFACE_STATS: &[Entry] = &interface_stats(OF_INTERFACE);
 
 #[rustfmt::skip]
 const VCPU: &[Entry] = &[

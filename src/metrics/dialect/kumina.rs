@@ -1,6 +1,6 @@
 //! kumina/libvirt_exporter, which Debian has as prometheus-libvirt-exporter.
 
-use super::{Dialect, Entry, Label, Missing, Source, Values};
+use super::{Dialect, Entry, Label, Missing, Source, Values, interface_stats};
 use crate::config::MetricNaming;
 use crate::tables::STATES;
 use crate::tables::host::{DOMAINS, UP};
@@ -65,16 +65,6 @@ const BLOCK: &[Entry] = &[
     of_disks("libvirt_domain_block_stats_flush_seconds_total", "libvirt_domain_block_flush_time_seconds_total"),
 ];
 
-#[rustfmt::skip]
-const INTERFACE: &[Entry] = &[
-    Entry::counter("libvirt_domain_interface_stats_receive_bytes_total", OF_INTERFACE, "libvirt_domain_interface_receive_bytes_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_packets_total", OF_INTERFACE, "libvirt_domain_interface_receive_packets_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_errors_total", OF_INTERFACE, "libvirt_domain_interface_receive_errors_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_drops_total", OF_INTERFACE, "libvirt_domain_interface_receive_drops_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_bytes_total", OF_INTERFACE, "libvirt_domain_interface_transmit_bytes_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_packets_total", OF_INTERFACE, "libvirt_domain_interface_transmit_packets_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_errors_total", OF_INTERFACE, "libvirt_domain_interface_transmit_errors_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_drops_total", OF_INTERFACE, "libvirt_domain_interface_transmit_drops_total"),
-];
+const INTERFACE: &[Entry] = &interface_stats(OF_INTERFACE);
 
 const MISSING: &[Missing] = &[];

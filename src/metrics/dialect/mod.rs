@@ -12,7 +12,7 @@ mod tinkoff;
 mod translate;
 mod vexxhost;
 
-pub(crate) use entry::{Asked, Dialect, Entry, Label, Missing, Source, Values, Zero};
+pub(crate) use entry::{Asked, Dialect, Entry, Label, Missing, Source, Values, Zero, interface_stats};
 pub use translate::translate;
 
 use crate::config::MetricNaming;

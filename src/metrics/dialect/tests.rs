@@ -4,12 +4,12 @@ use std::sync::Arc;
 use super::*;
 use crate::config::{Config, Group};
 use crate::libvirt::{ParamValue, Records};
-use crate::metrics::{Families, Family, FamilyBuilder, Kind, Meta, Sample, Start, Value, listed};
+use crate::metrics::{Families, Family, FamilyBuilder, Kind, Meta, Sample, Start, Value, metric_docs};
 
 /// A change of a native name, or of its labels, has to be made in the tables too.
 #[test]
 fn tables_name_metrics_and_labels_that_there_are() {
-    let listed: BTreeMap<String, _> = listed().into_iter().map(|metric| (metric.name.clone(), metric)).collect();
+    let listed: BTreeMap<String, _> = metric_docs().into_iter().map(|metric| (metric.name.clone(), metric)).collect();
     for dialect in DIALECTS {
         for entry in dialect.all() {
             let zero = entry.or_zero.into_iter().flat_map(|Zero { of, asked }| match asked {

@@ -1,6 +1,6 @@
 //! Tinkoff/libvirt-exporter, which OpenStack Kolla ships.
 
-use super::{Asked, Dialect, Entry, Label, Missing, Source, Values};
+use super::{Asked, Dialect, Entry, Label, Missing, Source, Values, interface_stats};
 use crate::config::MetricNaming;
 use crate::tables::STATES;
 use crate::tables::definition::{BLOCK_INFO, INFO, INTERFACE_INFO};
@@ -13,7 +13,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     commit: "a9612be",
     about: "Guests that are paused have metrics here; there they have none. A domain that is shut off has its state, and the rest with `collection.inactive_domains: all` as far as libvirt \
             reports it; there it has zeros. CD-ROM drives of any name have samples; there `hda` and `hdc` have none.",
-    entries: &[HOST, DOMAIN_INFO, VCPU, BLOCK, THROTTLE, INTERFACE, MEMORY],
+    entries: &[HOST, DOMAIN_INFO, VCPU, BLOCK, THROTTLE, INTERFACE, INTERFACE_STATS, MEMORY],
     missing: MISSING,
 };
 
@@ -134,15 +134,9 @@ const INTERFACE: &[Entry] = &[
     ], INTERFACE_INFO.row.name)
         .without(Source::Own("interface"), &[""])
         .noted("also of an interface that is on no bridge and no port of Open vSwitch"),
-    Entry::counter("libvirt_domain_interface_stats_receive_bytes_total", OF_INTERFACE, "libvirt_domain_interface_receive_bytes_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_packets_total", OF_INTERFACE, "libvirt_domain_interface_receive_packets_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_errors_total", OF_INTERFACE, "libvirt_domain_interface_receive_errors_total"),
-    Entry::counter("libvirt_domain_interface_stats_receive_drops_total", OF_INTERFACE, "libvirt_domain_interface_receive_drops_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_bytes_total", OF_INTERFACE, "libvirt_domain_interface_transmit_bytes_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_packets_total", OF_INTERFACE, "libvirt_domain_interface_transmit_packets_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_errors_total", OF_INTERFACE, "libvirt_domain_interface_transmit_errors_total"),
-    Entry::counter("libvirt_domain_interface_stats_transmit_drops_total", OF_INTERFACE, "libvirt_domain_interface_transmit_drops_total"),
 ];
+
+const INTERFACE_STATS: &[Entry] = &interface_stats(OF_INTERFACE);
 
 /// What shows that the hypervisor answered for the group `balloon`: without it a 0 would be a counter that begins again.
 const ANSWERED: &str = "libvirt_domain_memory_rss_bytes";

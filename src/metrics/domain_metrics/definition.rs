@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::images::TopImages;
-use super::{Shown, each};
+use super::{Shown, TopPaths, each};
 use crate::domains::{Disk, Flags, Interface, Metadata};
 use crate::libvirt::Messages;
 use crate::metrics::fill::{Filling, Labels, boolean, count, unix_seconds};
@@ -14,12 +13,12 @@ use crate::tables::definition::{
     MANAGED_SAVE, MESSAGES, PERSISTENT, START_TIME,
 };
 
-/// `images` are the top images and `starts` the runs according to the records of the same collection: one that is shut off in its
+/// `images` are the paths of the top images and `starts` the incarnations according to the records of the same collection: one that is shut off in its
 /// record has no start, though the event that says so is yet to come.
 pub(super) fn fill(
     filling: &mut Filling<'_>,
     domains: &[Shown<'_>],
-    images: &TopImages<'_>,
+    images: &TopPaths<'_>,
     starts: &[(SubjectId, Started)],
 ) {
     let known = || domains.iter().filter_map(|(subject, domain)| Some((*subject, domain.metadata()?)));
@@ -27,7 +26,7 @@ pub(super) fn fill(
     let disks = domains.iter().filter_map(|(subject, domain)| Some((*subject, domain, &domain.metadata()?.disks)));
     let disks = disks.flat_map(|(subject, domain, disks)| disks.iter().map(move |disk| (subject, domain, disk)));
     let infos = disks.map(|(subject, domain, disk)| {
-        let image = images.of(domain.identity.uuid, &disk.device);
+        let image = images.get(&(domain.identity.uuid, &*disk.device)).copied();
         (subject, block_info(disk, image), Value::Unsigned(1))
     });
     filling.add(&BLOCK_INFO, infos);
@@ -78,7 +77,7 @@ fn info(metadata: &Metadata) -> Labels<'_> {
 /// The disk as its definition says, but for a path that its record contradicts: the record is newer. The format of the image
 /// that it names is known once the definition has been read again.
 fn block_info<'v>(disk: &'v Disk, image: Option<&'v str>) -> Labels<'v> {
-    let is_path = ["file", "block", "dir"].contains(&disk.source_type.as_str());
+    let is_path = disk.is_local();
     let newer = image.filter(|image| is_path && *image != disk.source);
     let driver_type = if newer.is_none() { disk.driver_type.as_str() } else { "" };
     vec![

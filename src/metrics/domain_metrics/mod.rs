@@ -4,26 +4,28 @@ mod addresses;
 mod definition;
 mod enum_labels;
 mod events;
-mod images;
 mod limits;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use crate::collect::{Collection, Selection};
 use crate::config::{Config, DomainLabel};
-use crate::domains::{Disk, Domain, Interface};
+use crate::domains::{Disk, Domain, ImageKeys, Interface};
 use crate::libvirt::Identity;
 use crate::metrics::fill::Filling;
 use crate::metrics::{Built, DeviceStart, FamilyBuilder, Started, SubjectId, Value};
 use crate::tables::Metric;
-use images::TopImages;
 
 /// A domain that is shown.
 type Shown<'a> = (SubjectId, &'a Domain);
+
+/// The paths of top images, by domain and disk.
+type TopPaths<'r> = HashMap<(Uuid, &'r str), &'r str, RandomState>;
 
 /// Puts the families of definitions and events behind those that `built` has from the statistics of the same collection.
 ///
@@ -46,8 +48,7 @@ pub fn append(
         metric.table.group.is_none_or(in_group) && config.metrics.selects(metric.row.name)
     };
     let mut filling = Filling::new(&mut built.families, &wanted);
-    let images = TopImages::new(&collection.records());
-    definition::fill(&mut filling, &shown, &images, &starts);
+    definition::fill(&mut filling, &shown, &top_paths(collection), &starts);
     limits::fill(&mut filling, &shown);
     addresses::fill(&mut filling, &shown);
     events::fill(&mut filling, &shown, &collection.snapshot.counts);
@@ -58,23 +59,43 @@ pub fn append(
 /// When the counters of each domain began.
 ///
 /// Records are older than the list of domains beside them: those of a domain that has started again meanwhile are of
-/// another run, whose start is no longer known.
+/// another incarnation, whose start is no longer known.
 fn started(shown: &[Shown<'_>], collection: &Collection) -> Vec<(SubjectId, Started)> {
     let records = collection.batches.iter().flat_map(|records| records.domains());
     let ids: HashMap<Uuid, Option<u32>> = records.map(|record| (record.uuid, record.id)).collect();
     let of = |(subject, domain): &Shown<'_>| {
         let Identity { uuid, id, .. } = domain.identity;
         let id_of_record = ids.get(&uuid).copied().unwrap_or(id);
-        let started =
-            Started { run: id_of_record.map(|id| (uuid, id)), exporter: Some(domain.first_seen), ..Started::default() };
-        let of_run =
+        let started = Started {
+            incarnation: id_of_record.map(|id| (uuid, id)),
+            exporter: Some(domain.first_seen),
+            ..Started::default()
+        };
+        let of_incarnation =
             Started { process: domain.started, guest: domain.booted, devices: devices(domain), ..started.clone() };
-        (*subject, if id_of_record == id { of_run } else { started })
+        (*subject, if id_of_record == id { of_incarnation } else { started })
     };
     shown.iter().map(of).collect()
 }
 
-/// The devices that did not begin with the run of their domain: those attached since, and NICs that are the host's own.
+/// Of a domain that is in several records, the first that has images counts.
+fn top_paths(collection: &Collection) -> TopPaths<'_> {
+    let mut paths = TopPaths::default();
+    let mut seen = HashSet::new();
+    for records in &collection.batches {
+        let keys = ImageKeys::of(records);
+        for record in records.domains() {
+            let images = keys.top_images(&record).into_iter();
+            let mut images = images.filter_map(|image| Some(((record.uuid, image.disk), image.path?))).peekable();
+            if images.peek().is_some() && seen.insert(record.uuid) {
+                paths.extend(images);
+            }
+        }
+    }
+    paths
+}
+
+/// The devices that did not begin with the incarnation of their domain: those attached since, and NICs that are the host's own.
 fn devices(domain: &Domain) -> Vec<DeviceStart> {
     let Some(metadata) = domain.metadata() else { return Vec::new() };
     let start = |label, name: &str, at| DeviceStart { label, name: name.to_owned(), at };

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::collect::DomainStatus;
 use crate::config::{self, Group};
-use crate::domains::{Definition, DefinitionFailure, Disk, DomainCounts, HostCounts, Metadata, RunState, Snapshot};
+use crate::domains::{Definition, DefinitionFailure, Disk, DomainCounts, HostCounts, Metadata, PowerState, Snapshot};
 use crate::encode::Format;
 use crate::libvirt::{ErrorClass, Identity, LibvirtError, ParamValue, Records};
 
@@ -17,7 +17,7 @@ fn domain(name: &str, uuid: u128, id: Option<u32>) -> Domain {
     let metadata = Metadata { os_type: "hvm".into(), disks: vec![disk], ..Metadata::default() };
     Domain {
         identity: Identity { name: name.into(), uuid: Uuid::from_u128(uuid), id },
-        state: if id.is_some() { RunState::Running } else { RunState::ShutOff },
+        state: if id.is_some() { PowerState::Running } else { PowerState::ShutOff },
         flags: None,
         first_seen: UNIX_EPOCH,
         started: None,
@@ -41,19 +41,7 @@ fn collection(domains: impl IntoIterator<Item = Domain>) -> Collection {
     });
     let domains = running.collect();
     let snapshot = Snapshot { domains: all, counts: Arc::new(counts), ..Snapshot::default() };
-    Collection {
-        batches: Vec::new(),
-        parameters: BTreeMap::new(),
-        domains,
-        versions: None,
-        at: UNIX_EPOCH,
-        ended: std::time::Instant::now(),
-        duration: Duration::ZERO,
-        calls: 0,
-        error: None,
-        snapshot: Arc::new(snapshot),
-        readings: Vec::new(),
-    }
+    Collection { domains, snapshot: Arc::new(snapshot), ..Collection::empty(UNIX_EPOCH, Instant::now()) }
 }
 
 /// What is shown beside the statistics of `records`, as text without comments.
@@ -181,21 +169,21 @@ fn errors_wait_for_the_name_of_their_disk() {
 fn counters_begin_with_the_run_that_they_are_of() {
     let began = Some(UNIX_EPOCH + Duration::from_secs(7));
     let on = |id| Domain { started: began, ..domain("on", 1, Some(id)) };
-    let run = |collection: &Collection| {
+    let began_in = |collection: &Collection| {
         let config = Config::default();
         let builder = FamilyBuilder::new(&config);
         let mut built = builder.build(&collection.records());
         append(&mut built, &builder, &config, collection, &Selection::default());
         built.families.subjects.iter().filter_map(|subject| Some(subject.started.as_ref()?.process)).collect::<Vec<_>>()
     };
-    assert_eq!(run(&collection([on(3)])), [began]);
+    assert_eq!(began_in(&collection([on(3)])), [began]);
     let mut records = Records::default();
     records.push_domain("on", Uuid::from_u128(1), Some(3));
     records.push("cpu.time", ParamValue::ULLong(5));
     let batches = vec![Arc::new(records)];
-    assert_eq!(run(&Collection { batches: batches.clone(), ..collection([on(3)]) }), [began]);
+    assert_eq!(began_in(&Collection { batches: batches.clone(), ..collection([on(3)]) }), [began]);
     // It has started again since the record was made.
-    assert_eq!(run(&Collection { batches, ..collection([on(4)]) }), [None]);
+    assert_eq!(began_in(&Collection { batches, ..collection([on(4)]) }), [None]);
 }
 
 #[test]
@@ -221,7 +209,7 @@ fn guests_and_devices_begin_when_they_do() {
     };
     let start = |label, name: &str, at| DeviceStart { label, name: name.to_owned(), at };
     let expected = Started {
-        run: Some((Uuid::from_u128(1), 3)),
+        incarnation: Some((Uuid::from_u128(1), 3)),
         process: Some(at(7)),
         guest: None,
         exporter: Some(at(0)),

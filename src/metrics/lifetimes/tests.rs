@@ -18,8 +18,8 @@ struct Followed {
 
 impl Followed {
     fn new(process: Option<u64>, guest: Option<u64>) -> Self {
-        let run = Some((Uuid::nil(), 1));
-        let started = Started { run, process: process.map(at), guest: guest.map(at), ..Started::default() };
+        let incarnation = Some((Uuid::nil(), 1));
+        let started = Started { incarnation, process: process.map(at), guest: guest.map(at), ..Started::default() };
         Self { lifetimes: Lifetimes::of_scrapes(), zero: Instant::now(), started }
     }
 
@@ -84,9 +84,13 @@ fn each_owner_of_counters_has_its_own_start() {
     assert_eq!(followed.at(10, &all), [known(5), seen(10), known(5), known(3)]);
     followed.lifetimes.settle();
     assert_eq!(followed.at(20, &all), [known(5), seen(10), known(5), known(3)]);
-    // Another run, of a guest that booted in it.
-    followed.started =
-        Started { run: Some((Uuid::nil(), 2)), process: Some(at(25)), guest: Some(at(25)), ..Started::default() };
+    // Another incarnation, of a guest that booted in it.
+    followed.started = Started {
+        incarnation: Some((Uuid::nil(), 2)),
+        process: Some(at(25)),
+        guest: Some(at(25)),
+        ..Started::default()
+    };
     assert_eq!(followed.at(30, &all), [known(25), known(25), known(25), seen(30)]);
 }
 
@@ -163,24 +167,24 @@ fn no_start_is_later_than_its_sample() {
 #[test]
 fn a_domain_counts_before_libvirt_says_that_it_has_started() {
     let cpu = |value| [(Origin::Process, "x", value)];
-    let run = |run, process: Option<u64>| Started {
-        run: Some((Uuid::nil(), run)),
+    let life = |number, process: Option<u64>| Started {
+        incarnation: Some((Uuid::nil(), number)),
         process: process.map(at),
         ..Started::default()
     };
     let mut followed = Followed::new(Some(1), None);
     assert_eq!(followed.at(10, &cpu(100)), [known(1)]);
-    followed.started = run(2, None);
+    followed.started = life(2, None);
     assert_eq!(followed.at(20, &cpu(3)), [seen(20)]);
     // It had been seen by the time at which it is said to have started. Prometheus dates the first sample before the
     // collection begins.
-    followed.started = run(2, Some(21));
+    followed.started = life(2, Some(21));
     assert_eq!(followed.at(30, &cpu(4)), [known(18)]);
     assert_eq!(followed.at(40, &cpu(5)), [known(18)], "it stays so");
     // It started while the collection lasted, or while its request waited.
-    followed.started = run(3, Some(49));
+    followed.started = life(3, Some(49));
     assert_eq!(followed.starts(48..50, 50, &cpu(1)), [known(47)]);
-    followed.started = run(4, Some(58));
+    followed.started = life(4, Some(58));
     assert_eq!(followed.starts(58..60, 60, &cpu(1)), [known(57)]);
     assert_eq!(followed.at(70, &cpu(2)), [known(57)]);
     let mut pushed = Followed { lifetimes: Lifetimes::default(), ..followed };
@@ -192,12 +196,12 @@ fn a_collection_without_a_record_does_not_end_a_run() {
     let cpu = |value| [(Origin::Process, "x", value)];
     let mut followed = Followed::new(Some(1), None);
     assert_eq!(followed.at(10, &cpu(100)), [known(1)]);
-    followed.started = Started { run: Some((Uuid::nil(), 2)), ..Started::default() };
+    followed.started = Started { incarnation: Some((Uuid::nil(), 2)), ..Started::default() };
     assert_eq!(followed.at(20, &cpu(3)), [seen(20)]);
     followed.started = Started::default();
     assert_eq!(followed.at(30, &[]), []);
     // It is said to have started between the two collections: before the first of them all the same.
-    followed.started = Started { run: Some((Uuid::nil(), 2)), process: Some(at(25)), ..Started::default() };
+    followed.started = Started { incarnation: Some((Uuid::nil(), 2)), process: Some(at(25)), ..Started::default() };
     assert_eq!(followed.at(40, &cpu(9)), [known(18)]);
 }
 

@@ -66,7 +66,7 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
         families.histograms.push(histogram);
         let id = if domain.running { 1 + domain.started.unwrap_or(0) } else { 0 };
         let started = Started {
-            run: u32::try_from(id).ok().filter(|id| *id > 0).map(|id| (uuid::Uuid::nil(), id)),
+            incarnation: u32::try_from(id).ok().filter(|id| *id > 0).map(|id| (uuid::Uuid::nil(), id)),
             process: domain.started.map(at),
             exporter: Some(at(2)),
             ..Started::default()
@@ -92,8 +92,8 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
 
 #[test]
 fn a_counter_of_events_starts_when_its_domain_was_first_seen() {
-    let of_run = batch(10, &[Domain { started: Some(7), ..running("a", 1) }]);
-    let mut families = Families::clone(&of_run.families);
+    let of_incarnation = batch(10, &[Domain { started: Some(7), ..running("a", 1) }]);
+    let mut families = Families::clone(&of_incarnation.families);
     let counter = families.families.iter_mut().find(|family| family.meta.name == "count").expect("a counter");
     counter.origin = Origin::Exporter;
     let of_events = Batch { families: Arc::new(families), ..batch(10, &[]) };
@@ -101,7 +101,7 @@ fn a_counter_of_events_starts_when_its_domain_was_first_seen() {
         let parts = Series::new(&dialect(Temporality::Cumulative)).parts(&mut batch);
         of(&parts, "count", "a").expect("a sample").1
     };
-    assert_eq!((start(of_run), start(of_events)), (7, 2));
+    assert_eq!((start(of_incarnation), start(of_events)), (7, 2));
 }
 
 /// Name and domain of a series.

@@ -24,7 +24,7 @@ fn a_frozen_daemon_is_an_answer_and_recovers() {
         world.advance(SECOND);
     }
     assert!(matches!(world.standing(), Standing::Failed(_)));
-    assert!(world.discover(false, SECOND).is_err());
+    assert!(world.domains_within(false, SECOND).is_err());
     world.revive();
     world.advance(SECOND);
     let thawed = world.scrape();
@@ -114,7 +114,7 @@ fn a_run_whose_question_was_lost_with_the_connection_starts_over() {
     world.revive();
     world.advance(5 * MILLI);
     let state = world.scheduler.domains.companion(super::script::uuid(1)).expect("a domain");
-    assert!(state.run.quarantine.entered().is_none() && state.reply_size.is_none(), "it may be another daemon");
+    assert!(state.incarnation.quarantine.entered().is_none() && state.reply_size.is_none(), "it may be another daemon");
     world.advance(2 * SECOND);
     let answer = world.answer(waiter).expect("an answer");
     assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));

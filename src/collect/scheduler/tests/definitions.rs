@@ -18,7 +18,7 @@ fn failures(world: &mut World, reason: DefinitionFailure) -> u64 {
 }
 
 fn times(world: &World, probe: &str) -> Vec<Instant> {
-    let calls = world.calls.iter().filter(|call| call.task.probe().is_some_and(|of| of.name == probe));
+    let calls = world.calls.iter().filter(|call| call.task.name() == probe);
     calls.map(|call| call.at).collect()
 }
 
@@ -49,7 +49,7 @@ fn definitions_that_hang_are_given_up_and_read_again_when_one_returns() {
     // Four hang, and then nothing more is read of domains that have not answered yet.
     assert_eq!(failures(&mut world, DefinitionFailure::TimedOut), 4);
     assert_eq!(world.scrape().complete(), 8, "no collection waits for them");
-    let known = world.discover(false, 4 * SECOND).expect("an answer at once");
+    let known = world.domains_within(false, 4 * SECOND).expect("an answer at once");
     assert_eq!(known.metadata_pending, 0);
     assert!(failures(&mut world, DefinitionFailure::OthersHang) > 0);
     (0..5).for_each(|number| world.daemon.guest(number).definition = Reply::Good);
@@ -154,19 +154,19 @@ fn a_request_for_the_domains_waits_for_what_is_not_known_and_no_longer_than_it_m
     daemon.stop(2);
     let mut world = World::of(daemon, "metadata: {timeout: 2s}");
     let began = world.now;
-    let known = world.discover(true, 8 * SECOND).expect("an answer");
+    let known = world.domains_within(true, 8 * SECOND).expect("an answer");
     assert!(world.now - began < 3 * SECOND, "the look-up that hangs was given up");
     let of = |number: usize| known.domains[number].addresses.clone();
     assert!(of(0).is_some_and(|addresses| addresses.is_some()) && of(1) == Some(None) && of(2).is_none());
     // What has been found is good for a while.
     world.calls.clear();
-    world.discover(true, 8 * SECOND).expect("an answer");
+    world.domains_within(true, 8 * SECOND).expect("an answer");
     assert_eq!(world.calls_of("addresses"), 0);
     let mut daemon = Daemon::new(3);
     daemon.listing = Reply::Hangs;
     let mut world = World::of(daemon, "");
     let began = world.now;
-    let error = world.discover(false, SECOND).expect_err("an error");
+    let error = world.domains_within(false, SECOND).expect_err("an error");
     assert_eq!((error.class, world.now - began), (ErrorClass::TimedOut, SECOND));
 }
 
@@ -174,12 +174,12 @@ fn a_request_for_the_domains_waits_for_what_is_not_known_and_no_longer_than_it_m
 fn the_guest_agent_needs_a_connection_that_may_be_refused() {
     let sections = "service_discovery: {sources: [agent, lease]}";
     let mut world = World::new(2, sections);
-    world.discover(true, 4 * SECOND).expect("an answer");
+    world.domains_within(true, 4 * SECOND).expect("an answer");
     assert_eq!(world.connections_of(Role::Background(Access::ReadWrite)), 1);
     let mut daemon = Daemon::new(2);
     daemon.refuses_writers = true;
     let mut world = World::of(daemon, sections);
-    let known = world.discover(true, 8 * SECOND).expect("an answer");
+    let known = world.domains_within(true, 8 * SECOND).expect("an answer");
     assert!(known.domains.iter().all(|domain| domain.addresses.as_ref().is_some_and(Option::is_some)));
     assert_eq!(world.connections_of(Role::Background(Access::ReadWrite)), 0);
     let asked = world
@@ -192,11 +192,11 @@ fn the_guest_agent_needs_a_connection_that_may_be_refused() {
 #[test]
 fn a_domain_that_was_started_again_is_located_again() {
     let mut world = World::steady(2, "");
-    world.discover(true, 4 * SECOND).expect("an answer");
+    world.domains_within(true, 4 * SECOND).expect("an answer");
     world.live(1, Life::Stopped);
     world.live(1, Life::Started);
     world.calls.clear();
-    let known = world.discover(true, 4 * SECOND).expect("an answer");
+    let known = world.domains_within(true, 4 * SECOND).expect("an answer");
     assert!(known.domains[1].addresses.as_ref().is_some_and(Option::is_some));
     assert_eq!(world.calls_of("addresses"), 1);
 }

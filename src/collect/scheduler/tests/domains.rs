@@ -122,7 +122,7 @@ fn a_domain_that_is_gone_is_forgotten_with_all_that_was_kept_of_it() {
         world.tells_events = true;
         world.live(1, Life::Started);
         let state = world.scheduler.domains.companion(uuid(1)).expect("a domain");
-        assert!(state.reply_size.is_none() && state.readings.is_empty() && !state.run.quarantine.is_closed());
+        assert!(state.reply_size.is_none() && state.readings.is_empty() && !state.incarnation.quarantine.is_closed());
         world.advance(5 * SECOND);
         let scrape = world.scrape();
         assert_eq!((scrape.complete(), scrape.quarantined().len()), (3, 0));

@@ -140,7 +140,7 @@ fn a_new_run_of_a_frozen_guest_is_asked_for_everything() {
             world.advance(SECOND);
         }
         let state = world.scheduler.domains.companion(uuid(1)).expect("a domain");
-        assert!(state.run.quarantine.entered().is_none(), "what was true of the last run is void");
+        assert!(state.incarnation.quarantine.entered().is_none(), "what was true of the last run is void");
         let scrape = world.scrape();
         assert_eq!((scrape.complete(), scrape.quarantined().len()), (5, 0), "told: {told}");
     }

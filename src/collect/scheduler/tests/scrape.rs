@@ -60,12 +60,12 @@ impl World {
     }
 
     /// Asks for the set of domains.
-    pub(super) fn discover(&mut self, addresses: bool, timeout: Duration) -> Result<Arc<Snapshot>, LibvirtError> {
+    pub(super) fn domains_within(&mut self, addresses: bool, timeout: Duration) -> Result<Arc<Snapshot>, LibvirtError> {
         self.number += 1;
         let (waiter, deadline) = (self.number, self.now + timeout);
-        self.tell(Message::Discover { waiter, addresses, deadline });
-        self.until(timeout, |world| world.discoveries.contains_key(&waiter));
-        self.discoveries.remove(&waiter).expect("an answer")
+        self.tell(Message::Domains { waiter, addresses, deadline });
+        self.until(timeout, |world| world.domain_requests.contains_key(&waiter));
+        self.domain_requests.remove(&waiter).expect("an answer")
     }
 
     /// Goes on with these sections of a configuration.
@@ -106,7 +106,7 @@ impl World {
 
     /// How many calls of a probe there were.
     pub(super) fn calls_of(&self, probe: &str) -> usize {
-        self.calls.iter().filter(|call| call.task.probe().map_or("control", |probe| probe.name) == probe).count()
+        self.calls.iter().filter(|call| call.task.name() == probe).count()
     }
 
     pub(super) fn stuck_calls(&self) -> usize {

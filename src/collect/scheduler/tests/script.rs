@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::replies::{error, of_records, one_record, reply, without_records};
 use crate::collect::message::Answer;
 use crate::collect::pool::JobId;
-use crate::domains::{Addresses, Disk, Flags, Listing, Metadata, RunState};
+use crate::domains::{Addresses, Disk, Flags, Listing, Metadata, PowerState};
 use crate::libvirt::{
     AddressSource, ControlState, ErrorClass, Identity, InterfaceAddresses, LibvirtError, ParamValue, Records,
     StatsGroups, StatsRequest,
@@ -329,7 +329,7 @@ impl Daemon {
 
     fn list(&self) -> Listing {
         let describe = |(uuid, guest): (&Uuid, &Guest)| {
-            let state = if guest.id.is_some() { RunState::Running } else { RunState::ShutOff };
+            let state = if guest.id.is_some() { PowerState::Running } else { PowerState::ShutOff };
             let flags = Flags { persistent: true, ..Flags::default() };
             (Identity { name: guest.name.clone(), uuid: *uuid, id: guest.id }, state, flags)
         };

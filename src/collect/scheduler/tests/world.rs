@@ -58,7 +58,7 @@ pub(super) struct World {
     pub(super) number: u64,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) collections: BTreeMap<WaiterId, (Instant, Arc<Collection>)>,
-    pub(super) discoveries: BTreeMap<WaiterId, Result<Arc<Snapshot>, LibvirtError>>,
+    pub(super) domain_requests: BTreeMap<WaiterId, Result<Arc<Snapshot>, LibvirtError>>,
     pub(super) standing: Option<Standing>,
 }
 
@@ -85,7 +85,7 @@ impl World {
             number: 0,
             workers: BTreeMap::new(),
             collections: BTreeMap::new(),
-            discoveries: BTreeMap::new(),
+            domain_requests: BTreeMap::new(),
             standing: None,
         };
         world.settle();
@@ -208,7 +208,7 @@ impl World {
                     self.collections.insert(waiter, (self.now, Arc::clone(&collection)));
                 }
             }
-            Action::AnswerDiscovery(waiter, result) => drop(self.discoveries.insert(waiter, result)),
+            Action::AnswerDomains(waiter, result) => drop(self.domain_requests.insert(waiter, result)),
             Action::AnswerStatus(_, standing) => self.standing = Some(standing),
             Action::Log(notice) => self.log.push(notice),
         }

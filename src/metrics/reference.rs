@@ -8,7 +8,7 @@ use crate::tables::{Row, Rule, Scale, Subject, Table, WITHOUT_KEYS};
 
 /// One metric, described for people and programs.
 #[derive(Debug, Clone, Serialize)]
-pub struct Listed {
+pub struct MetricDoc {
     /// The statistics group as the configuration calls it; `null` for what belongs to none.
     pub group: Option<&'static str>,
     /// What it describes: `exporter`, `host` or `domain`.
@@ -37,7 +37,7 @@ pub struct Listed {
 
 /// Every metric: those of libvirt's keys group by group, then those of other sources.
 #[must_use]
-pub fn listed() -> Vec<Listed> {
+pub fn metric_docs() -> Vec<MetricDoc> {
     let index = Index::new(&Config::default());
     let of_keys = index.rows.iter().map(|indexed| {
         let table = &indexed.group.info().table;
@@ -50,8 +50,8 @@ pub fn listed() -> Vec<Listed> {
     of_keys.chain(by_rule).chain(without_keys).collect()
 }
 
-fn described(table: &Table, row: &Row, labels: Vec<&'static str>) -> Listed {
-    Listed {
+fn described(table: &Table, row: &Row, labels: Vec<&'static str>) -> MetricDoc {
+    MetricDoc {
         group: table.group.map(Group::as_str),
         subject: table.subject,
         keys: row.libvirt_keys().iter().map(|key| (*key).to_owned()).collect(),
@@ -68,11 +68,11 @@ fn described(table: &Table, row: &Row, labels: Vec<&'static str>) -> Listed {
 }
 
 /// The three rows that stand for all hypervisor statistics of a vCPU or of the domain.
-fn ruled(index: &Index, group: Group, rule: &Rule) -> [Listed; 3] {
+fn ruled(index: &Index, group: Group, rule: &Rule) -> [MetricDoc; 3] {
     let Rule { prefix, name, otel_name, .. } = rule;
     let scope = innermost(&index.scopes, prefix);
     [("sum", "_total", "", "counter"), ("cur", "", "", "gauge"), ("max", "_max", ".max", "gauge")].map(
-        |(suffix, ending, otel_ending, kind)| Listed {
+        |(suffix, ending, otel_ending, kind)| MetricDoc {
             group: Some(group.as_str()),
             subject: group.info().table.subject,
             keys: vec![format!("{prefix}<name>.{suffix}")],

@@ -8,14 +8,14 @@ use super::Scheduler;
 use crate::collect::message::{Action, WaiterId};
 use crate::domains::{Definition, DefinitionFailure};
 use crate::libvirt::{ErrorClass, LibvirtError};
-use crate::probes::{ADDRESSES, DEFINITIONS};
+use crate::probes::{ADDRESSES, DEFINITIONS, Subject};
 
 /// How long it is believed that a domain has no address: a guest that boots has none at first.
 const ADDRESSLESS: Duration = Duration::from_secs(5);
 
 /// A request for the set of domains.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Discovery {
+pub(super) struct DomainRequest {
     pub(super) waiter: WaiterId,
     /// Whether every domain has to have been located.
     pub(super) addresses: bool,
@@ -24,54 +24,54 @@ pub(super) struct Discovery {
 
 impl Scheduler {
     /// Answers the requests that can be answered.
-    pub(super) fn answer_discoveries(&mut self) {
+    pub(super) fn answer_domain_requests(&mut self) {
         self.do_without();
-        for discovery in std::mem::take(&mut self.discoveries) {
+        for request in std::mem::take(&mut self.domain_requests) {
             let answer = match self.connection.refusal(self.now.at) {
                 Some(error) => Some(Err(error)),
-                None if self.is_known(discovery) == Some(true) => Some(Ok(self.snapshot(true))),
+                None if self.is_known(request) == Some(true) => Some(Ok(self.snapshot(true))),
                 None => None,
             };
             match answer {
-                Some(answer) => self.act(Action::AnswerDiscovery(discovery.waiter, answer)),
-                None => self.discoveries.push(discovery),
+                Some(answer) => self.act(Action::AnswerDomains(request.waiter, answer)),
+                None => self.domain_requests.push(request),
             }
         }
     }
 
     /// Answers a request at its deadline.
-    pub(super) fn answer_late_discovery(&mut self, waiter: WaiterId) {
+    pub(super) fn answer_late_domain_request(&mut self, waiter: WaiterId) {
         self.do_without();
-        let Some(position) = self.discoveries.iter().position(|discovery| discovery.waiter == waiter) else { return };
-        let discovery = self.discoveries.remove(position);
+        let Some(position) = self.domain_requests.iter().position(|request| request.waiter == waiter) else { return };
+        let request = self.domain_requests.remove(position);
         let answer = if let Some(error) = self.connection.refusal(self.now.at) {
             Err(error)
-        } else if self.is_known(discovery).is_some() {
+        } else if self.is_known(request).is_some() {
             Ok(self.snapshot(true))
         } else {
             let message = "libvirt did not answer in time";
-            self.count_failure(ErrorClass::TimedOut);
+            self.stats.count_failure(ErrorClass::TimedOut);
             Err(LibvirtError::own("cannot tell who exists", ErrorClass::TimedOut, message))
         };
-        self.act(Action::AnswerDiscovery(waiter, answer));
+        self.act(Action::AnswerDomains(waiter, answer));
     }
 
     /// Whether every domain has been looked at; `None` if it is not even known which there are. What has grown old is looked
     /// up again, but not waited for.
-    fn is_known(&mut self, discovery: Discovery) -> Option<bool> {
+    fn is_known(&mut self, request: DomainRequest) -> Option<bool> {
         if !self.connection.is_up() || !self.resync.is_listed() {
             return None;
         }
         let now = self.now.at;
         // Who only wants to know which targets there are has no use for readings.
-        let (mut known, mut look_up) = (discovery.addresses || !self.background.is_reading(now), Vec::new());
+        let (mut known, mut look_up) = (request.addresses || !self.background.is_reading(now), Vec::new());
         for (domain, state) in self.domains.with_companions().filter(|(domain, _)| domain.selected) {
-            if discovery.addresses && !domain.is_active() {
+            if request.addresses && !domain.is_active() {
                 // It cannot be reached, so its definition is not waited for.
                 continue;
             }
             known &= domain.definition != Definition::Pending;
-            if !discovery.addresses {
+            if !request.addresses {
                 continue;
             }
             known &= domain.addresses.is_some();
@@ -84,9 +84,9 @@ impl Scheduler {
             }
         }
         for uuid in look_up {
-            self.want(&ADDRESSES, uuid, now);
+            self.want(&ADDRESSES, Subject::Domain(uuid), now);
             // It is asked for, and not again while it waits.
-            self.state_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
+            self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
         }
         Some(known)
     }
@@ -96,7 +96,7 @@ impl Scheduler {
     fn do_without(&mut self) {
         let mut is_wary = |probe| self.background.of(probe).is_some_and(|lane| lane.is_wary());
         let (definitions, addresses) = (is_wary(&DEFINITIONS), is_wary(&ADDRESSES));
-        if self.discoveries.is_empty() || !(definitions || addresses) {
+        if self.domain_requests.is_empty() || !(definitions || addresses) {
             return;
         }
         let (mut undefined, mut nowhere): (Vec<Uuid>, Vec<Uuid>) = (Vec::new(), Vec::new());
