@@ -6,38 +6,27 @@
 //! tried out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
+use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
-use super::limits::{Peer, RateLimiter};
-use crate::config::{BcryptHash, RateLimit, UserName};
+use super::limits::{PASSWORD_CHECKS, PASSWORD_PACE, WAITING_CHECKS};
+use super::peer::Peer;
+use super::rate_limit::RateLimiter;
+use crate::config::{BcryptHash, UserName};
 
 /// Right passwords that are remembered. There is one for each user, but bcrypt reads only 72 bytes of a password.
 const REMEMBERED: usize = 128;
 /// Longer credentials than this are refused.
 const MAX_CREDENTIALS: usize = 1024;
 const TAG_BYTES: usize = 32;
-/// Passwords checked at a time, each of which keeps a CPU busy.
-const AT_A_TIME: usize = 2;
-/// Checks that go on or wait: more would wait for seconds.
-const MOST_CHECKS: usize = 16;
-/// How fast the passwords of one peer are checked, of which the right ones are checked once.
-const PACE: RateLimit = RateLimit {
-    interval: Duration::from_secs(1),
-    burst: match NonZeroU32::new(20) {
-        Some(burst) => burst,
-        None => NonZeroU32::MIN,
-    },
-};
 /// Peers whose pace is known.
 const MOST_PEERS: usize = 1024;
 
@@ -78,27 +67,23 @@ impl Logins {
     /// If the operating system has no random numbers.
     pub(super) fn new() -> Result<Self, ring::error::Unspecified> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
-        let permits = Arc::new(Semaphore::new(AT_A_TIME));
+        let permits = Arc::new(Semaphore::new(PASSWORD_CHECKS));
         Ok(Self { key, verified: Mutex::default(), permits, checks: Mutex::default() })
     }
 
     fn begin(self: &Arc<Self>, peer: Peer) -> Option<Check> {
-        let mut checks = self.checks();
-        if checks.peers.len() >= MOST_CHECKS || checks.peers.contains(&peer) {
+        let mut checks = self.checks.lock();
+        if checks.peers.len() >= WAITING_CHECKS || checks.peers.contains(&peer) {
             return None;
         }
         if checks.paces.len() >= MOST_PEERS && !checks.paces.contains_key(&peer) {
             checks.paces.clear();
         }
-        if !checks.paces.entry(peer).or_insert_with(|| RateLimiter::new(PACE)).allow() {
+        if !checks.paces.entry(peer).or_insert_with(|| RateLimiter::new(PASSWORD_PACE)).allow() {
             return None;
         }
         checks.peers.insert(peer);
         Some(Check { logins: Arc::clone(self), peer })
-    }
-
-    fn checks(&self) -> MutexGuard<'_, Checks> {
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tag(&self, user: &str, password: &[u8], hash: &BcryptHash) -> [u8; TAG_BYTES] {
@@ -113,12 +98,12 @@ impl Logins {
     }
 
     fn is_verified(&self, tag: &[u8; TAG_BYTES]) -> bool {
-        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let verified = self.verified.lock();
         verified.iter().fold(subtle::Choice::from(0), |found, known| found | known.ct_eq(tag)).into()
     }
 
     fn remember(&self, tag: [u8; TAG_BYTES]) {
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = self.verified.lock();
         if verified.len() == REMEMBERED {
             verified.remove(0);
         }
@@ -128,7 +113,7 @@ impl Logins {
 
 impl Drop for Check {
     fn drop(&mut self) {
-        self.logins.checks().peers.remove(&self.peer);
+        self.logins.checks.lock().peers.remove(&self.peer);
     }
 }
 
@@ -197,6 +182,7 @@ fn credentials(authorization: &HeaderValue) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::time::Duration;
 
     use super::*;
 
@@ -231,7 +217,7 @@ mod tests {
                 assert_eq!(admit(&basic(wrong), round).await, Admission::Refused, "{wrong:?}");
             }
         }
-        assert_eq!(users.logins.verified.lock().expect("not poisoned").len(), 1);
+        assert_eq!(users.logins.verified.lock().len(), 1);
         let lower = HeaderValue::from_str(&format!("bAsIc {}", STANDARD.encode("alice:secret"))).expect("a header");
         assert_eq!(admit(&lower, 9).await, Admission::Admitted);
         for header in ["", "Basic", "Basic ", "Basic !!!", "Bearer YWxpY2U6c2VjcmV0", "Basic YWxpY2U6c2VjcmV"] {
@@ -248,7 +234,7 @@ mod tests {
             let peer = newcomer(u8::try_from(number).expect("few"));
             assert_eq!(users.admit(Some(&basic(&format!("alice:{long}{number}"))), peer).await, Admission::Admitted);
         }
-        assert_eq!(users.logins.verified.lock().expect("not poisoned").len(), REMEMBERED);
+        assert_eq!(users.logins.verified.lock().len(), REMEMBERED);
     }
 
     #[tokio::test(start_paused = true)]
@@ -262,20 +248,20 @@ mod tests {
         // A remembered password needs no check.
         assert_eq!(users.admit(Some(&basic("alice:secret")), one).await, Admission::Admitted);
         drop(held);
-        for _ in 1..PACE.burst.get() {
+        for _ in 1..PASSWORD_PACE.burst.get() {
             assert!(logins.begin(one).is_some());
         }
         assert!(logins.begin(one).is_none() && logins.begin(other).is_some());
-        tokio::time::advance(PACE.interval + Duration::from_millis(1)).await;
+        tokio::time::advance(PASSWORD_PACE.interval + Duration::from_millis(1)).await;
         assert!(logins.begin(one).is_some() && logins.begin(one).is_none());
         // There is a bound on all checks together, and on the peers that are remembered.
         let checks: Vec<_> = (10..99).filter_map(|number| logins.begin(newcomer(number))).collect();
-        assert_eq!(checks.len(), MOST_CHECKS);
+        assert_eq!(checks.len(), WAITING_CHECKS);
         drop(checks);
         for number in 0..5000_u32 {
             drop(logins.begin(Peer::from(IpAddr::from(number.to_be_bytes()))));
         }
-        assert!(logins.checks().paces.len() <= MOST_PEERS && logins.checks().peers.is_empty());
+        assert!(logins.checks.lock().paces.len() <= MOST_PEERS && logins.checks.lock().peers.is_empty());
     }
 
     #[tokio::test]

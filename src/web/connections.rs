@@ -7,25 +7,14 @@
 //! One that has not been read from yet, or whose response is being made, stays.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// How long a client may take to send the head of a request, from the first byte; for the first request from the connection
-/// on, and the TLS handshake comes out of the same time.
-pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between two requests: longer than any usual scrape interval.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Minimum time before eviction to send a request.
-const LEAST_TIME: Duration = Duration::from_millis(100);
-/// Minimum time before eviction to take the next bytes of a response.
-const LEAST_WRITE_TIME: Duration = Duration::from_millis(300);
-/// How long the client may take over an answer, however steadily: with the largest one this is some 50 Mbit/s.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
-/// Between two looks for a place when none has to go.
-const PAUSE: Duration = Duration::from_millis(20);
+use super::limits::{ANSWER_TIME, EVICTABLE_WHEN_SILENT, EVICTABLE_WHEN_STALLED, HEADER_TIMEOUT, IDLE_TIMEOUT, LOOK};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +29,19 @@ enum Phase {
     Busy,
     /// The answer is on its way.
     Writing,
+}
+
+/// Why a connection may go to make room: the last of these goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Evictable {
+    /// It is silent between two requests, as a scraper is.
+    Idle,
+    /// It does not take its answer.
+    Stalled,
+    /// It never got as far as a good request.
+    NeverServed,
+    /// Its requests come too fast.
+    TooFast,
 }
 
 #[derive(Debug)]
@@ -72,10 +74,6 @@ impl Connection {
         Self { state: Mutex::new(state), evicted: Notify::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Completes when the connection has to make room.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
@@ -88,19 +86,19 @@ impl Connection {
 
     /// Whether there is an answer that the client does not take.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        let state = self.state();
-        state.phase == Phase::Writing && now.saturating_duration_since(state.since) > LEAST_WRITE_TIME
+        let state = self.state.lock();
+        state.phase == Phase::Writing && now.saturating_duration_since(state.since) > EVICTABLE_WHEN_STALLED
     }
 
     /// When the client will have taken too long over the answer that is on its way.
     pub(super) fn answer_deadline(&self) -> Option<Instant> {
-        let state = self.state();
+        let state = self.state.lock();
         (state.phase == Phase::Writing).then_some(state.answer_by)
     }
 
     /// There is nothing to read from the client, or it is time for a handshake.
     pub(super) fn looked(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.phase == Phase::Unseen {
             state.phase = Phase::Waiting;
         }
@@ -108,7 +106,7 @@ impl Connection {
 
     /// The client has sent something.
     pub(super) fn received(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if matches!(state.phase, Phase::Unseen | Phase::Waiting) {
             state.head_since.get_or_insert_with(Instant::now);
         }
@@ -116,7 +114,7 @@ impl Connection {
 
     /// The head of a request is complete, but it is not taken on yet.
     pub(super) fn slowed_down(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.phase != Phase::Slowed {
             (state.phase, state.since) = (Phase::Slowed, Instant::now());
         }
@@ -124,14 +122,14 @@ impl Connection {
 
     /// A request is taken on.
     pub(super) fn begin_request(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.phase = Phase::Busy;
         state.head_since = None;
     }
 
     /// The answer is there. `good` is one to a request that the client was allowed to make.
     pub(super) fn end_request(&self, good: bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         (state.phase, state.since) = (Phase::Writing, Instant::now());
         state.answer_by = state.since + ANSWER_TIME;
         state.answered = true;
@@ -140,7 +138,7 @@ impl Connection {
 
     /// The client has taken some bytes.
     pub(super) fn written(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.phase == Phase::Writing {
             state.since = Instant::now();
         }
@@ -148,7 +146,7 @@ impl Connection {
 
     /// The client has taken all there was; whether it is its turn now that was not before.
     pub(super) fn flushed(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let turns = state.phase == Phase::Writing;
         if turns {
             (state.phase, state.since) = (Phase::Unseen, Instant::now());
@@ -158,7 +156,7 @@ impl Connection {
 
     /// When the client will have been silent, or slow, for too long; `None` while it is not its turn.
     pub(super) fn read_deadline(&self) -> Option<Instant> {
-        let state = self.state();
+        let state = self.state.lock();
         match (state.phase, state.head_since, state.answered) {
             (Phase::Unseen | Phase::Waiting, _, false) => Some(state.since + HEADER_TIMEOUT),
             (Phase::Unseen | Phase::Waiting, Some(since), true) => Some(since + HEADER_TIMEOUT),
@@ -167,15 +165,15 @@ impl Connection {
         }
     }
 
-    /// How little the connection would be missed, more first; `None` if it may not go.
-    fn uselessness(&self, now: Instant) -> Option<(u8, Duration)> {
-        let state = self.state();
+    /// Why the connection may go, and for how long that has been so; `None` if it may not.
+    fn evictable(&self, now: Instant) -> Option<(Evictable, Duration)> {
+        let state = self.state.lock();
         let age = now.saturating_duration_since(state.since);
         match (state.phase, state.served) {
-            (Phase::Slowed, _) => Some((3, age)),
-            (Phase::Waiting, false) if age > LEAST_TIME => Some((2, age)),
-            (Phase::Waiting, true) if age > LEAST_TIME => Some((0, age)),
-            (Phase::Writing, _) if age > LEAST_WRITE_TIME => Some((1, age)),
+            (Phase::Slowed, _) => Some((Evictable::TooFast, age)),
+            (Phase::Waiting, false) if age > EVICTABLE_WHEN_SILENT => Some((Evictable::NeverServed, age)),
+            (Phase::Waiting, true) if age > EVICTABLE_WHEN_SILENT => Some((Evictable::Idle, age)),
+            (Phase::Writing, _) if age > EVICTABLE_WHEN_STALLED => Some((Evictable::Stalled, age)),
             _ => None,
         }
     }
@@ -193,29 +191,30 @@ pub(super) struct Connections {
 struct Open {
     last: u64,
     connections: HashMap<u64, Arc<Connection>>,
-    /// Those that go next, the first last, and how useless they were when they were chosen.
-    doomed: Vec<(u64, u8)>,
+    /// Those that the last look through all has chosen to go next, and why; the first to go stands last. One of which that is
+    /// not true any more when its turn comes stays.
+    chosen: Vec<(u64, Evictable)>,
 }
 
 impl Open {
     /// To look at every connection for each newcomer would take longer than to answer it: several are chosen at a time.
     fn remove_least_useful(&mut self, now: Instant) -> Option<Arc<Connection>> {
         const CHOSEN: usize = 32;
-        while let Some((number, class)) = self.doomed.pop() {
-            let is = self.connections.get(&number).and_then(|one| one.uselessness(now));
-            if is.is_some_and(|(is, _)| is == class) {
+        while let Some((number, reason)) = self.chosen.pop() {
+            let is = self.connections.get(&number).and_then(|one| one.evictable(now));
+            if is.is_some_and(|(is, _)| is == reason) {
                 return self.connections.remove(&number);
             }
         }
-        let uselessness = |(number, one): (&u64, &Arc<Connection>)| Some((one.uselessness(now)?, *number));
-        let mut candidates: Vec<((u8, Duration), u64)> = self.connections.iter().filter_map(uselessness).collect();
+        let evictable = |(number, one): (&u64, &Arc<Connection>)| Some((one.evictable(now)?, *number));
+        let mut candidates: Vec<((Evictable, Duration), u64)> = self.connections.iter().filter_map(evictable).collect();
         candidates.sort_unstable();
-        let ((class, _), _) = *candidates.last()?;
+        let ((reason, _), _) = *candidates.last()?;
         // A scraper between two scrapes goes only if there is no other candidate.
-        let chosen = if class == 0 { 1 } else { CHOSEN };
-        let of_class = candidates.iter().skip(candidates.len().saturating_sub(chosen)).filter(|one| one.0.0 == class);
-        self.doomed = of_class.map(|(_, number)| (*number, class)).collect();
-        let (number, _) = self.doomed.pop()?;
+        let most = if reason == Evictable::Idle { 1 } else { CHOSEN };
+        let chosen = candidates.iter().skip(candidates.len().saturating_sub(most)).filter(|one| one.0.0 == reason);
+        self.chosen = chosen.map(|(_, number)| (*number, reason)).collect();
+        let (number, _) = self.chosen.pop()?;
         self.connections.remove(&number)
     }
 }
@@ -237,22 +236,18 @@ impl Connections {
                 return admitted;
             }
             // Time alone can make a place, too.
-            let _ = timeout(PAUSE, self.left.notified()).await;
+            let _ = timeout(LOOK, self.left.notified()).await;
         }
     }
 
     /// Closes the least useful connection, so that its descriptor becomes free; `false` if none can go.
     pub(super) fn evict_one(&self) -> bool {
-        let evicted = self.lock().remove_least_useful(Instant::now());
+        let evicted = self.open.lock().remove_least_useful(Instant::now());
         evicted.map(|connection| connection.evicted.notify_one()).is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn try_admit(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<(Admitted, bool)> {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let full = open.connections.len() >= self.limit;
         if full {
             open.remove_least_useful(Instant::now())?.evict();
@@ -273,7 +268,7 @@ pub(super) struct Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
+        let mut open = self.connections.open.lock();
         if open.connections.remove(&self.number).is_some() {
             self.connections.left.notify_one();
         }
@@ -313,7 +308,7 @@ mod tests {
         let newcomer = Arc::new(Connection::new());
         newcomer.begin_request();
         advance(Duration::from_secs(1)).await;
-        assert_eq!(silent.uselessness(Instant::now()), None, "this one has not been read from");
+        assert_eq!(silent.evictable(Instant::now()), None, "this one has not been read from");
         silent.looked();
         for expected in [&refused, &silent, &deaf, &scraper] {
             places.push(all.try_admit(&newcomer).expect("a place"));

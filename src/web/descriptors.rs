@@ -5,10 +5,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
-/// Connections at a time, over all listeners. A silent one costs some ten kilobytes.
-const MAX_CONNECTIONS: u64 = 2560;
-/// Fewer connections than this are no service.
-const MIN_CONNECTIONS: u64 = 16;
+use super::limits::{MAX_CONNECTIONS, MIN_CONNECTIONS};
+
 /// Descriptors for everything else: two for each connection to libvirt, of which there are up to some 25 with 16 workers, some of
 /// them stuck; listeners, files, a push. Measured: 25 with 4 workers, 49 with 16.
 const LEAST_OTHERS: u64 = 80;

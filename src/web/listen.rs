@@ -8,12 +8,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
+use super::limits::BACKLOG;
 use super::pulse::{Heart, Pulse, pulse};
 use super::unix::{self, SocketFile};
 use crate::config::{self, ListenAddress};
-
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
 
 /// Why the server cannot start.
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 //! [`bind`] opens the sockets, so that a bad address is an error at start; [`serve`] runs until it is told to stop.
 //! A request passes the rate limit and the password ([`Security`]), then its route (`site`); `negotiate`, `coding` and
 //! `query` say what of an exposition the scraper gets and how. `server`, `connections` and `stream` keep clients that are
-//! slow, silent or too many from getting in each other's way. The rest of the program is known here only as a [`Source`].
+//! slow, silent or too many from getting in each other's way; `limits` has every limit in a table. The rest of the program is known here only as a [`Source`].
 
 mod alive;
 mod auth;
@@ -18,9 +18,11 @@ mod listen;
 mod negotiate;
 mod overview;
 mod pace;
+mod peer;
 mod places;
 mod pulse;
 mod query;
+mod rate_limit;
 mod security;
 mod server;
 mod site;

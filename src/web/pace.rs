@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::limits::Peer;
+use parking_lot::Mutex;
+
+use super::peer::Peer;
 use super::turns::Work;
 
 /// Answers that are remembered, of which each takes some forty bytes.
@@ -54,13 +55,13 @@ impl Paces {
 
     /// The last answer's.
     pub(super) fn of(&self, number: u64) -> Option<Pace> {
-        self.known().iter().find(|(of, _)| *of == number).map(|(_, pace)| *pace)
+        self.known.lock().iter().find(|(of, _)| *of == number).map(|(_, pace)| *pace)
     }
 
     /// Notes how an answer was made. One that was cut short says nothing of how long a whole one takes, other than that it takes
     /// as long.
     pub(super) fn made(&self, number: u64, collecting: Duration, making: Duration, cut_short: bool) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let same = known.iter().position(|(of, _)| *of == number);
         let last = same.and_then(|same| known.remove(same)).map(|(_, pace)| pace).unwrap_or_default();
         let at_least = if cut_short { last } else { Pace::default() };
@@ -73,12 +74,8 @@ impl Paces {
 
     /// Notes how long it took to send it.
     pub(super) fn sent(&self, number: u64, sending: Duration) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known.iter_mut().filter(|(of, _)| *of == number).for_each(|(_, pace)| pace.sending = sending.min(MOST_SENDING));
-    }
-
-    fn known(&self) -> MutexGuard<'_, VecDeque<(u64, Pace)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,6 +115,6 @@ mod tests {
             paces.made(number, millis(1), millis(1), false);
         }
         assert_eq!(paces.of(number), None);
-        assert_eq!(paces.known().len(), REMEMBERED);
+        assert_eq!(paces.known.lock().len(), REMEMBERED);
     }
 }

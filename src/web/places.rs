@@ -5,26 +5,26 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use super::body::{Body, Content};
 use super::connections::Connection;
-use super::limits::Peer;
+use super::limits::{EVICTABLE_BODY, LOOK, ROOM_TIME};
+use super::peer::Peer;
 use crate::encode::Position;
-
-/// An answer has this time before it may have to make room.
-const LEAST_TIME: Duration = Duration::from_millis(300);
-/// How long a body that is made waits for room, and how often it looks for it.
-const ROOM_TIME: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// The places that are taken.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<State>);
+pub(super) struct Places {
+    state: Mutex<State>,
+    left: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -100,7 +100,7 @@ impl Places {
     /// A place for one more, if there are fewer than `limit` (0 is no limit) or another can go. The last quarter of the places
     /// is for those who have none.
     pub(super) fn enter(self: &Arc<Self>, limit: usize, peer: Peer, connection: &Arc<Connection>) -> Option<Place> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let own = state.taken.iter().filter(|taken| taken.peer == peer).count();
         let free = if own == 0 { limit } else { limit - limit / 4 };
         if limit != 0 && state.taken.len() >= free {
@@ -111,10 +111,6 @@ impl Places {
         let number = state.last;
         state.taken.push(Taken { number, peer, connection: Arc::clone(connection), body: None, waits: false });
         Some(Place { places: Arc::clone(self), number })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +139,7 @@ impl State {
         let now = Instant::now();
         let candidates = self.taken.iter().enumerate().filter_map(|(position, taken)| {
             let since = taken.body?.since;
-            if now.saturating_duration_since(since) < LEAST_TIME {
+            if now.saturating_duration_since(since) < EVICTABLE_BODY {
                 return None;
             }
             let has = have.get(&taken.peer).copied().unwrap_or_default();
@@ -166,14 +162,18 @@ impl Place {
         limit: usize,
         gone: impl FnOnce(Duration) + Send + Sync + 'static,
     ) -> Option<Body> {
-        let asked = Instant::now();
-        while !self.reserve(&content, limit) {
-            if asked.elapsed() >= ROOM_TIME {
+        let (places, late) = (Arc::clone(&self.places), Instant::now() + ROOM_TIME);
+        loop {
+            let left = places.left.notified();
+            if self.reserve(&content, limit) {
+                return Some(self.keep(content, gone));
+            }
+            if Instant::now() >= late {
                 return None;
             }
-            sleep(PAUSE).await;
+            // Time alone can make room, too: an answer stalls.
+            let _ = timeout(LOOK, left).await;
         }
-        Some(self.keep(content, gone))
     }
 
     fn keep(self, content: Content, gone: impl FnOnce(Duration) + Send + Sync + 'static) -> Body {
@@ -188,7 +188,7 @@ impl Place {
     fn reserve(&self, content: &Content, limit: usize) -> bool {
         let (address, bytes) = content.memory();
         let held = Held { address, bytes, since: Instant::now() };
-        let mut state = self.places.state();
+        let mut state = self.places.state.lock();
         let Some(peer) = state.taken.iter().find(|taken| taken.number == self.number).map(|taken| taken.peer) else {
             return false;
         };
@@ -210,7 +210,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.state().taken.retain(|taken| taken.number != self.number);
+        self.places.state.lock().taken.retain(|taken| taken.number != self.number);
+        self.places.left.notify_waiters();
     }
 }
 
@@ -218,7 +219,7 @@ impl Drop for Place {
 mod tests {
     use std::net::IpAddr;
 
-    use tokio::time::{advance, timeout};
+    use tokio::time::{advance, sleep, timeout};
 
     use super::*;
 
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!(others.map(|place| place.is_some()), [true, true, false]);
         assert!(places.enter(0, peer("192.0.2.2"), &connection()).is_some(), "no limit");
         drop(taken);
-        assert!(places.state().taken.is_empty());
+        assert!(places.state.lock().taken.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,7 +282,22 @@ mod tests {
         let alone = hold("192.0.2.1", &body(5000)).expect("alone it may be larger");
         assert!(hold("192.0.2.1", &body(1)).is_none());
         drop(alone);
-        assert!(places.state().taken.is_empty(), "a refusal gives its place back");
+        assert!(places.state.lock().taken.is_empty(), "a refusal gives its place back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_handed_on_when_it_becomes_free() {
+        let places = Arc::new(Places::default());
+        let enter = || places.enter(0, peer("192.0.2.1"), &connection()).expect("a place");
+        let held = enter().hold(body(1000), 1000, |_| {}).await.expect("room");
+        let began = Instant::now();
+        let waiting = tokio::spawn(enter().hold(body(900), 1000, |_| {}));
+        sleep(LOOK / 4).await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        let next = waiting.await.expect("no panic").expect("room");
+        assert_eq!(began.elapsed(), LOOK / 4, "not at the next look");
+        drop(next);
     }
 
     #[tokio::test(start_paused = true)]
@@ -296,12 +312,12 @@ mod tests {
         // Both are new, but after a while the one that its client does not read can go.
         let last = enter("192.0.2.2").expect("the last place");
         assert!(enter("192.0.2.3").is_none() && keep(last, body(300), 1000).is_none());
-        advance(LEAST_TIME * 2).await;
+        advance(EVICTABLE_BODY * 2).await;
         quick.written();
         let newcomer = keep(enter("192.0.2.2").expect("still a place"), body(300), 1000).expect("room is made");
         timeout(Duration::ZERO, slow.evicted()).await.expect("this one had to go");
         assert!(timeout(Duration::ZERO, quick.evicted()).await.is_err());
-        assert_eq!(places.state().taken.len(), 2);
+        assert_eq!(places.state.lock().taken.len(), 2);
         drop((held, newcomer));
     }
 
@@ -313,7 +329,7 @@ mod tests {
         let hold = |one: &Arc<Connection>| enter("192.0.2.1", one).and_then(|place| keep(place, body(10), 0));
         let held: Vec<_> = greedy.iter().map(|one| hold(one).expect("room")).collect();
         let _other = enter("192.0.2.2", &connection()).expect("the last place");
-        advance(LEAST_TIME * 2).await;
+        advance(EVICTABLE_BODY * 2).await;
         greedy.iter().for_each(|one| one.written());
         assert!(hold(&connection()).is_none(), "not for himself");
         let newcomer = enter("192.0.2.3", &connection());
@@ -330,7 +346,7 @@ mod tests {
         let (greedy, modest) = (enter("192.0.2.1"), enter("192.0.2.2"));
         let (more, little) = (body(800), body(700));
         assert!(!modest.reserve(&little, 1000) && !greedy.reserve(&more, 1000));
-        advance(LEAST_TIME * 2).await;
+        advance(EVICTABLE_BODY * 2).await;
         assert!(!greedy.reserve(&more, 1000), "another waits that has none");
         assert!(modest.reserve(&little, 1000));
         drop((held, modest));

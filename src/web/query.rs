@@ -5,13 +5,9 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
+use super::limits::{MAX_DOMAIN_BYTES, MAX_DOMAINS};
 use crate::collect::Selection;
 use crate::config::{Group, MetricNaming, NamePatterns, ValueError, escape_controls};
-
-/// More expressions than a scrape configuration needs.
-const MAX_DOMAINS: usize = 32;
-/// All expressions together, uncompiled: parsing them takes some ten milliseconds at the most.
-const MAX_DOMAIN_BYTES: usize = 2 << 10;
 
 /// Why a query cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::auth::{Logins, Users};
-use super::limits::RateLimiter;
+use super::rate_limit::RateLimiter;
 use super::tls::{TlsError, server_config};
 use crate::config::{ConfigError, Pem, Tls, WebFile, load_web_file};
 use crate::errors::one_line;
@@ -100,13 +101,13 @@ impl Security {
 
     /// From here on `loaded` is in effect.
     pub fn replace(&self, loaded: Loaded) {
-        *lock(&self.state) = loaded;
+        *self.state.lock() = loaded;
     }
 
     /// Why the files, as they were when they were last looked at, are not in effect.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let path = state.path.as_ref().filter(|_| self.stuck.load(Ordering::Relaxed));
         path.map(|path| format!("{}: {Stuck}", path.display())).or_else(|| state.fault.clone())
     }
@@ -114,12 +115,12 @@ impl Security {
     /// What is in effect now.
     pub(super) async fn current(&self) -> Arc<Policy> {
         self.refresh().await;
-        Arc::clone(&lock(&self.state).policy)
+        Arc::clone(&self.state.lock().policy)
     }
 
     /// Looks at the files. A handful of `stat` calls, and a few milliseconds after a change, on another thread.
     pub async fn refresh(&self) {
-        let Some(file) = lock(&self.state).path.clone() else { return };
+        let Some(file) = self.state.lock().path.clone() else { return };
         let (state, logins) = (Arc::clone(&self.state), Arc::clone(&self.logins));
         let stuck = self.files.run(move || look(&state, &logins)).await.is_err();
         let was_stuck = self.stuck.swap(stuck, Ordering::Relaxed);
@@ -130,14 +131,10 @@ impl Security {
     }
 }
 
-fn lock(state: &Mutex<Loaded>) -> MutexGuard<'_, Loaded> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Reads the files again if any of them has changed. `state` is not locked meanwhile; what has been replaced by then stays so.
 fn look(state: &Mutex<Loaded>, logins: &Arc<Logins>) {
     let (path, stamps) = {
-        let state = lock(state);
+        let state = state.lock();
         let Some(path) = state.path.clone() else { return };
         (path, Arc::clone(&state.stamps))
     };
@@ -148,7 +145,7 @@ fn look(state: &Mutex<Loaded>, logins: &Arc<Logins>) {
     // Before they are read: what changes from here on is seen the next time.
     let seen = watched(&stamps, &path).into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect();
     let loaded = load(Some(&path), logins);
-    let mut state = lock(state);
+    let mut state = state.lock();
     if !Arc::ptr_eq(&state.stamps, &stamps) {
         return;
     }

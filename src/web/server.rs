@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,28 +18,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Source;
-use super::connections::{Connection, Connections, HEADER_TIMEOUT};
+use super::connections::{Connection, Connections};
 use super::descriptors::connection_limit;
-use super::limits::{Peer, RateLimiter};
+use super::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, REQUEST_PACE};
 use super::listen::{Listener, ListeningSocket};
+use super::peer::Peer;
+use super::rate_limit::RateLimiter;
 use super::security::Security;
 use super::site::{Client, Site};
 use super::stream::ClientStream;
-use crate::config::RateLimit;
 
-/// Of one request.
-const MAX_HEADERS: usize = 100;
-/// The head of a request has to fit in here, which is also what a connection may take of memory.
-const MAX_HEAD_BYTES: usize = 16 << 10;
-/// How fast the requests of one connection are taken on, more than any scraper needs. Of those that come faster, many at once or
-/// without a look at the answers, each waits.
-const PACE: RateLimit = RateLimit {
-    interval: Duration::from_millis(20),
-    burst: match NonZeroU32::new(10) {
-        Some(burst) => burst,
-        None => NonZeroU32::MIN,
-    },
-};
 /// How long requests in flight may go on after the shutdown signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
@@ -280,14 +267,14 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Source,
 {
-    let pace = Arc::new(RateLimiter::new(PACE));
+    let pace = Arc::new(RateLimiter::new(REQUEST_PACE));
     let client = Client { peer, connection: Arc::clone(connection) };
     let service = service_fn(|request| {
         let (site, client, pace) = (Arc::clone(&site), client.clone(), Arc::clone(&pace));
         async move {
             while !pace.allow() {
                 client.connection.slowed_down();
-                sleep(PACE.interval).await;
+                sleep(REQUEST_PACE.interval).await;
             }
             client.connection.begin_request();
             // One request a turn: who sends many at once must not go before all others.

@@ -15,9 +15,10 @@ use super::body::{Body, Content};
 use super::coding::negotiate_coding;
 use super::connections::Connection;
 use super::landing;
-use super::limits::Peer;
+use super::limits::TURN_TIME;
 use super::negotiate::negotiate;
 use super::pace::Paces;
+use super::peer::Peer;
 use super::places::{Place, Places};
 use super::query::parse_query;
 use super::security::{Policy, Security};
@@ -37,9 +38,6 @@ const YAML: &str = "application/yaml; charset=utf-8";
 
 /// The page has a style of its own, and nothing else has any business in it.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
-
-/// How long a request waits for its turn if the client does not say how long it will.
-const TURN_TIME: Duration = Duration::from_secs(10);
 
 pub(super) type Answer = Response<Body>;
 

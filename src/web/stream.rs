@@ -5,18 +5,12 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::connections::Connection;
-
-/// How long a client may take no byte of its answer before the connection is given up.
-const WRITE_STALL: Duration = Duration::from_secs(10);
-/// How long, and for how many bytes, a client may go on sending after the server has closed its side.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 4 << 20;
+use super::limits::{LINGER, LINGER_BYTES, WRITE_STALL};
 
 /// A stream with limits on silence and on stalled writes, and an orderly close.
 pub(super) struct ClientStream<T> {

@@ -4,25 +4,20 @@
 //! collected already joins in, which costs nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
-use tokio::sync::{OnceCell, oneshot};
+use parking_lot::Mutex;
+use tokio::select;
+use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::JoinError;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::Form;
-use super::limits::Peer;
+use super::limits::{SLOW_WORK, WORK_AT_A_TIME};
+use super::peer::Peer;
 use super::query::{Query, QueryError};
 use crate::collect::Selection;
 use crate::encode::Coding;
-
-/// Different work that goes on at a time.
-const AT_A_TIME: usize = 4;
-/// Work that takes longer than this may wait for a hypervisor, and more of the same peer may begin beside it.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often those who wait look whether that has happened.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// What a client waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,7 +38,11 @@ impl Work {
 
 /// The work that goes on, and that which waits.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct Turns {
+    state: Mutex<State>,
+    /// Told when work has begun.
+    begun: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -87,7 +86,7 @@ impl Turns {
     /// Waits for a turn of `peer` at `work`.
     pub(super) async fn take(self: &Arc<Self>, peer: Peer, work: Work) -> Turn {
         let mut granted = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if let Some(turn) = state.join(&work) {
                 return turn;
             }
@@ -96,25 +95,27 @@ impl Turns {
             granted
         };
         loop {
+            let begun = self.begun.notified();
             self.advance();
-            match timeout(LOOK, &mut granted).await {
-                Ok(Ok(turn)) => return turn,
-                // A grant with a waiting receiver is never dropped.
-                Ok(Err(_)) => return std::future::pending().await,
-                Err(_) => {}
+            // Work that ends gives its turn on; that all of a peer's has become slow is noticed here.
+            let slow = self.state.lock().slow_from(peer, Instant::now());
+            select! {
+                turn = &mut granted => match turn {
+                    Ok(turn) => return turn,
+                    // A grant with a waiting receiver is never dropped.
+                    Err(_) => return std::future::pending().await,
+                },
+                () = begun => {}
+                () = sleep_until(slow.unwrap_or_else(Instant::now)), if slow.is_some() => {}
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins all work that may begin.
     fn advance(self: &Arc<Self>) {
         let mut lost = Vec::new();
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.waiting.retain(|waiting| !waiting.grant.is_closed());
             while let Some(next) = state.next(Instant::now()) {
                 let Waiting { peer, work, grant } = state.waiting.remove(next);
@@ -130,6 +131,9 @@ impl Turns {
             turns.retain(|peer, _| {
                 going_on.iter().any(|one| one.peer == *peer) || waiting.iter().any(|one| one.peer == *peer)
             });
+        }
+        if !lost.is_empty() {
+            self.begun.notify_waiters();
         }
         // A turn without a taker ends here, which needs the lock.
         drop(lost);
@@ -155,11 +159,15 @@ impl State {
 
     /// The last place is for those who have none.
     fn may_begin(&self, peer: Peer, now: Instant) -> bool {
-        let own = || self.going_on.iter().filter(|one| one.peer == peer);
-        let idle = own().next().is_none();
-        let slow = own().all(|one| now.saturating_duration_since(one.since) >= PATIENCE);
-        let free = AT_A_TIME.saturating_sub(self.going_on.len());
-        (idle && free > 0) || (slow && free > 1)
+        let idle = self.going_on.iter().all(|one| one.peer != peer);
+        let free = WORK_AT_A_TIME.saturating_sub(self.going_on.len());
+        (idle && free > 0) || (self.slow_from(peer, now).is_none() && free > 1)
+    }
+
+    /// When all work of a peer will be slow, if it is not yet.
+    fn slow_from(&self, peer: Peer, now: Instant) -> Option<Instant> {
+        let own = self.going_on.iter().filter(|one| one.peer == peer);
+        own.map(|one| one.since + SLOW_WORK).filter(|slow| *slow > now).max()
     }
 
     fn begin(&mut self, turns: &Arc<Turns>, peer: Peer, work: &Work) -> Turn {
@@ -205,14 +213,14 @@ impl Turn {
 
     /// It has been collected: later requests may expect newer data.
     pub(super) fn collected(&self) {
-        let mut state = self.0.turns.state();
+        let mut state = self.0.turns.state.lock();
         state.going_on.iter_mut().filter(|one| one.number == self.0.number).for_each(|one| one.open = false);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.turns.state().going_on.retain(|one| one.number != self.number);
+        self.turns.state.lock().going_on.retain(|one| one.number != self.number);
         self.turns.advance();
     }
 }
@@ -220,9 +228,10 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::time::Duration;
 
     use tokio::task::JoinHandle;
-    use tokio::time::{advance, sleep};
+    use tokio::time::{advance, sleep, timeout};
 
     use super::super::query::parse_query;
     use super::*;
@@ -272,7 +281,7 @@ mod tests {
         for asked in greedy {
             drop(ended(asked).await);
         }
-        let state = turns.state();
+        let state = turns.state.lock();
         assert!(state.turns.is_empty() && state.going_on.is_empty() && state.waiting.is_empty(), "{state:?}");
     }
 
@@ -295,7 +304,7 @@ mod tests {
         ask(&turns, "192.0.2.1", "domain[]=c").await.abort();
         tokio::task::yield_now().await;
         drop(held);
-        assert!(turns.state().going_on.is_empty() && turns.state().waiting.is_empty());
+        assert!(turns.state.lock().going_on.is_empty() && turns.state.lock().waiting.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -308,7 +317,7 @@ mod tests {
         client.abort();
         assert!(client.await.is_err_and(|error| error.is_cancelled()));
         let next = ask(&turns, "192.0.2.1", "domain[]=b").await;
-        sleep(PATIENCE / 2).await;
+        sleep(SLOW_WORK / 2).await;
         assert!(!next.is_finished());
         end.send(()).expect("the work goes on");
         ended(next).await;
@@ -318,12 +327,12 @@ mod tests {
     async fn slow_work_does_not_hold_up_its_peer_for_ever_nor_take_every_place() {
         let turns = Arc::new(Turns::default());
         let mut slow = vec![ended(ask(&turns, "192.0.2.1", "domain[]=0").await).await];
-        for number in 1..AT_A_TIME {
+        for number in 1..WORK_AT_A_TIME {
             let next = ask(&turns, "192.0.2.1", &format!("domain[]={number}")).await;
-            advance(PATIENCE / 2).await;
+            advance(SLOW_WORK / 2).await;
             assert!(!next.is_finished());
-            sleep(PATIENCE / 2 + LOOK).await;
-            if number < AT_A_TIME - 1 {
+            sleep(SLOW_WORK / 2 + Duration::from_millis(1)).await;
+            if number < WORK_AT_A_TIME - 1 {
                 slow.push(ended(next).await);
             } else {
                 assert!(!next.is_finished(), "the last place is for others");
