@@ -46,9 +46,10 @@ fn expression(entry: &Entry) -> String {
                 format!(" and on (instance, job) {probe}")
             }
         };
-        // What an info metric says of a disk would make another series of it.
+        // What an info metric says of a thing would make another series of it.
         let of = match of {
             "libvirt_domain_block_info" => format!("max by ({DOMAIN}, device) ({of})"),
+            "libvirt_pool_info" => format!("max by (instance, job, pool) ({of})"),
             of => of.to_owned(),
         };
         expression = format!("({expression} or 0 * {of}{asked})");
@@ -89,7 +90,7 @@ fn values(entry: &Entry) -> String {
         Values::Same => native,
         Values::Times(factor, _) if factor < 1.0 => format!("({native} / {})", 1.0 / factor),
         Values::Times(factor, _) => format!("round({native} * {factor})"),
-        Values::Always(number, _) => format!("({number} * {native})"),
+        Values::Always(number, _) => format!("({number} * max by ({DOMAIN}) ({native}))"),
         Values::Not => format!("(1 - {native})"),
         Values::State(names) => {
             let left_out =

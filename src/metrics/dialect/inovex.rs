@@ -182,9 +182,10 @@ const POOL_STATES: &[&str] = &["inactive", "building", "running", "degraded", "i
 #[rustfmt::skip]
 const POOL: &[Entry] = &[
     Entry::gauge("libvirt_storage_pool_state", OF_POOL, "libvirt_pool_state").of(Values::State(POOL_STATES)),
-    Entry::gauge("libvirt_storage_pool_capacity_bytes", OF_POOL, "libvirt_pool_capacity_bytes"),
-    Entry::gauge("libvirt_storage_pool_allocation_bytes", OF_POOL, "libvirt_pool_allocation_bytes"),
-    Entry::gauge("libvirt_storage_pool_available_bytes", OF_POOL, "libvirt_pool_available_bytes"),
+    // Of a pool that is stopped 0.
+    Entry::gauge("libvirt_storage_pool_capacity_bytes", OF_POOL, "libvirt_pool_capacity_bytes").or_zero("libvirt_pool_info"),
+    Entry::gauge("libvirt_storage_pool_allocation_bytes", OF_POOL, "libvirt_pool_allocation_bytes").or_zero("libvirt_pool_info"),
+    Entry::gauge("libvirt_storage_pool_available_bytes", OF_POOL, "libvirt_pool_available_bytes").or_zero("libvirt_pool_info"),
 ];
 
 const MISSING: &[Missing] = &[Missing {
