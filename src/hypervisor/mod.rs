@@ -28,8 +28,10 @@ use process::{Qemu, Reading};
 
 use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
 
-/// When a domain whose files were doubted is looked at again.
-const DOUBTED_FOR: Duration = Duration::from_secs(5 * 60);
+/// When a domain whose files were doubted is looked at again. It doubles with each doubt in a row: a QEMU that is being started
+/// has no files yet.
+const FIRST_DOUBT: Duration = Duration::from_secs(2);
+const LONGEST_DOUBT: Duration = Duration::from_secs(5 * 60);
 /// How long a list of processes is good for.
 const LIST_LASTS: Duration = Duration::from_secs(1);
 
@@ -62,9 +64,36 @@ struct Guest {
     /// The groups about which libvirt and the files agreed.
     agreed: StatsGroups,
     constants: Constants,
-    doubted: Option<Instant>,
-    /// When its process was looked for and not found.
-    unseen: Option<Instant>,
+    doubted: Option<Pause>,
+    /// Its process was looked for and not found.
+    unseen: Option<Pause>,
+}
+
+impl Guest {
+    /// Whether a further doubt would be one in a row.
+    fn was_doubted_lately(&self) -> bool {
+        let mut pauses = [self.doubted, self.unseen].into_iter().flatten();
+        pauses.any(|pause| pause.since.elapsed() < 2 * LONGEST_DOUBT)
+    }
+}
+
+/// A time for which nothing is looked at, after something went wrong.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    since: Instant,
+    lasts: Duration,
+}
+
+impl Pause {
+    /// The one after `last`.
+    fn after(last: Option<Self>) -> Self {
+        let lasts = last.map_or(FIRST_DOUBT, |last| (last.lasts * 2).min(LONGEST_DOUBT));
+        Self { since: Instant::now(), lasts }
+    }
+
+    fn is_over(self) -> bool {
+        self.since.elapsed() >= self.lasts
+    }
 }
 
 /// Where to take a domain's groups from.
@@ -103,13 +132,13 @@ impl HostFiles {
         if guest.agreed.contains(groups) {
             return Source::Host;
         }
-        if !may || guest.doubted.is_some_and(|since| since.elapsed() < DOUBTED_FOR) {
+        if !may || guest.doubted.is_some_and(|doubt| !doubt.is_over()) {
             return Source::Libvirt;
         }
         match self.open(uuid).and_then(|mut qemu| Ok((qemu.read()?, qemu))) {
             Ok((reading, qemu)) => {
                 // What was agreed on before is kept of the same process alone, which is not worth finding out.
-                *guest = Guest { qemu: Some(qemu), ..Guest::default() };
+                *guest = Guest { qemu: Some(qemu), doubted: guest.doubted, ..Guest::default() };
                 Source::Both(Before(reading))
             }
             Err(doubt) => {
@@ -130,6 +159,7 @@ impl HostFiles {
                 guest.id = record.id;
                 guest.agreed = groups;
                 guest.constants = constants;
+                guest.doubted = None;
                 guest.qemu.as_ref().and_then(Qemu::halt_poll).is_none()
             }
             Err(doubt) => {
@@ -151,7 +181,8 @@ impl HostFiles {
         };
         match reading {
             Ok(reading) => {
-                let halt_poll = guest.qemu.as_ref().and_then(Qemu::halt_poll).or_else(|| polled_by_vcpus(records));
+                let halt_poll =
+                    guest.qemu.as_ref().and_then(Qemu::halt_poll).or_else(|| polled_by_vcpus(&last_of(records)?));
                 append(&reading, halt_poll, &guest.constants, groups, records);
                 records.note_elsewhere(groups, true);
             }
@@ -164,18 +195,30 @@ impl HostFiles {
         }
     }
 
+    /// Adds how long vCPUs polled to a record that has KVM's statistics of them, of a domain whose CPU time came from the files
+    /// with a record that did not.
+    pub fn add_halt_poll(&self, uuid: Uuid, id: Option<u32>, records: &mut Records) {
+        let Some(guest) = self.guests.lock().get(&uuid).cloned() else { return };
+        let guest = guest.lock();
+        let is_believed = guest.agreed.contains(StatsGroups::CPU_TOTAL) && guest.id == id;
+        if is_believed && guest.qemu.as_ref().is_some_and(|qemu| qemu.halt_poll().is_none()) {
+            let polled = last_of(records).and_then(|record| polled_by_vcpus(&record));
+            push_halt_poll(polled, records);
+        }
+    }
+
     /// Adds what the control group of the domain that was started last in `records` says of pressure. Nothing is compared for
     /// that: libvirt does not report it.
     pub fn add_pressure(&self, uuid: Uuid, records: &mut Records) {
         let guest = self.guest(uuid);
         let mut guest = guest.lock();
         if guest.qemu.as_ref().is_none_or(|qemu| qemu.group().is_err()) {
-            if guest.unseen.is_some_and(|since| since.elapsed() < DOUBTED_FOR) {
+            if guest.unseen.is_some_and(|pause| !pause.is_over()) {
                 return;
             }
             match self.open(uuid) {
                 Ok(qemu) => *guest = Guest { qemu: Some(qemu), doubted: guest.doubted, ..Guest::default() },
-                Err(_) => guest.unseen = Some(Instant::now()),
+                Err(_) => guest.unseen = Some(Pause::after(guest.unseen)),
             }
         }
         if let Some(Ok(Some(folder))) = guest.qemu.as_ref().map(Qemu::group) {
@@ -194,14 +237,16 @@ impl HostFiles {
         if !is_fresh {
             *processes = Processes { at: Some(Instant::now()), by_uuid: process::find_all(), mounts: Mounts::read() };
             let running = &processes.by_uuid;
-            self.guests.lock().retain(|uuid, guest| running.contains_key(uuid) || Arc::strong_count(guest) > 1);
+            // What no other thread holds is not locked.
+            let is_kept = |guest: &Arc<Mutex<Guest>>| Arc::strong_count(guest) > 1 || guest.lock().was_doubted_lately();
+            self.guests.lock().retain(|uuid, guest| running.contains_key(uuid) || is_kept(guest));
         }
         Qemu::open(processes.by_uuid.get(&uuid).map(Vec::as_slice).unwrap_or_default(), &processes.mounts)
     }
 
     fn doubted(&self, uuid: Uuid, guest: &mut Guest, doubt: &Doubt) {
         // vCPUs that are plugged just now are no reason to stay with libvirt.
-        let doubted = (!matches!(doubt, Doubt::OtherVcpus)).then(Instant::now);
+        let doubted = (!matches!(doubt, Doubt::OtherVcpus)).then(|| Pause::after(guest.doubted));
         *guest = Guest { doubted, unseen: guest.unseen, ..Guest::default() };
         // One line for each kind of doubt: a host has hundreds of domains.
         if self.logged.lock().insert(format!("{:?}", mem::discriminant(doubt))) {
@@ -223,10 +268,7 @@ fn append(
         records.push("cpu.time", ParamValue::ULLong(reading.cpu.time));
         records.push("cpu.user", ParamValue::ULLong(reading.cpu.user));
         records.push("cpu.system", ParamValue::ULLong(reading.cpu.system));
-        if let Some((success, fail)) = halt_poll {
-            records.push("cpu.haltpoll.success.time", ParamValue::ULLong(success));
-            records.push("cpu.haltpoll.fail.time", ParamValue::ULLong(fail));
-        }
+        push_halt_poll(halt_poll, records);
         constants.zeros.iter().for_each(|key| records.push(key, ParamValue::UInt(0)));
     }
     if groups.contains(StatsGroups::VCPU) {
@@ -251,9 +293,19 @@ fn append(
     }
 }
 
+fn push_halt_poll(polled: Option<(u64, u64)>, records: &mut Records) {
+    if let Some((success, fail)) = polled {
+        records.push("cpu.haltpoll.success.time", ParamValue::ULLong(success));
+        records.push("cpu.haltpoll.fail.time", ParamValue::ULLong(fail));
+    }
+}
+
+fn last_of(records: &Records) -> Option<DomainRecord<'_>> {
+    Some(records.domain(records.len().checked_sub(1)?))
+}
+
 /// How long vCPUs polled with and without success, in nanoseconds, where the record has KVM's statistics of each.
-fn polled_by_vcpus(records: &Records) -> Option<(u64, u64)> {
-    let record = records.domain(records.len().checked_sub(1)?);
+fn polled_by_vcpus(record: &DomainRecord<'_>) -> Option<(u64, u64)> {
     let sum = |suffix: &str| {
         let of_vcpu = |param: Param<'_>| match param.value {
             ParamValue::ULLong(nanos) if param.key.starts_with("vcpu.") && param.key.ends_with(suffix) => Some(nanos),
@@ -262,4 +314,37 @@ fn polled_by_vcpus(records: &Records) -> Option<(u64, u64)> {
         record.params().filter_map(of_vcpu).reduce(|sum, nanos| sum + nanos)
     };
     Some((sum(".halt_poll_success_ns.sum")?, sum(".halt_poll_fail_ns.sum")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_doubt_in_a_row_lasts_longer() {
+        let first = Pause::after(None);
+        assert_eq!(
+            (first.lasts, first.is_over()),
+            (FIRST_DOUBT, false),
+            "a QEMU that is being started has no files yet"
+        );
+        let doubts = std::iter::successors(Some(first), |last| Some(Pause::after(Some(*last))));
+        let last = doubts.take(20).last().map(|pause| pause.lasts);
+        assert_eq!(last, Some(LONGEST_DOUBT));
+    }
+
+    #[test]
+    fn a_domain_without_a_process_is_looked_for_again_soon() {
+        let (host, uuid) = (HostFiles::default(), Uuid::from_u128(7));
+        for _ in 0..3 {
+            assert!(matches!(host.source_of(uuid, GROUPS, true), Source::Libvirt));
+        }
+        let guest = host.guest(uuid);
+        assert_eq!(guest.lock().doubted.map(|pause| pause.lasts), Some(FIRST_DOUBT), "one doubt, not three");
+        let since = Instant::now().checked_sub(FIRST_DOUBT).expect("the host has been up for longer");
+        let over = Pause { since, lasts: FIRST_DOUBT };
+        guest.lock().doubted = Some(over);
+        assert!(matches!(host.source_of(uuid, GROUPS, true), Source::Libvirt));
+        assert_eq!(guest.lock().doubted.map(|pause| pause.lasts), Some(2 * FIRST_DOUBT));
+    }
 }

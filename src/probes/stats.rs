@@ -48,7 +48,14 @@ pub(super) fn fetch(
         session.shared.host.complete(uuid, id, from_host, records);
         add_pressure(uuid, id, records);
     })?;
-    fetch_due(session, &by_libvirt, request, intervals, &mut records, add_pressure)?;
+    // What a busy domain lacked of its vCPUs comes alone.
+    let adds_polls = from_host.is_empty() && request.groups.contains(StatsGroups::VCPU);
+    fetch_due(session, &by_libvirt, request, intervals, &mut records, |uuid, id, records| {
+        if adds_polls {
+            session.shared.host.add_halt_poll(uuid, id, records);
+        }
+        add_pressure(uuid, id, records);
+    })?;
     compare(session, &compared, request, from_host, &mut records);
     if records.len() < domains.len() {
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
