@@ -1,6 +1,7 @@
 //! The domains: which there are, which of them have all that was asked for, and what is missing of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -120,7 +121,10 @@ pub(super) fn groups(report: &mut Report, config: &Config, collection: &Collecti
     for group in config.collection.groups.iter() {
         let reported =
             active.iter().any(|domain| domain.params().any(|param| Group::of_key(param.key) == Some(*group)));
-        let is_read = collection.readings.iter().any(|reading| reading.group == *group);
+        // Limits come from the definitions.
+        let is_defined = |domain: &Arc<Domain>| domain.metadata().is_some();
+        let is_read = collection.readings.iter().any(|reading| reading.group == *group)
+            || (*group == Group::Limits && collection.snapshot.domains.iter().any(is_defined));
         let in_background = group.stats().is_empty();
         let verdict = match (active.is_empty(), reported || is_read) {
             (_, true) => "groups reported",

@@ -39,7 +39,11 @@ pub(super) struct Current {
     /// When it was given out.
     pub(super) began: Instant,
     /// When the daemon last responded.
-    pub(super) alive: Instant,
+    alive: Instant,
+    /// When it was last asked over another connection whether it does.
+    pinged: Option<Instant>,
+    /// Whether the daemon stood still meanwhile: what its answer says of a domain's monitor is worth nothing then.
+    pub(super) outdated: bool,
 }
 
 /// The control worker, with what it does and is to do.
@@ -72,7 +76,7 @@ impl Control {
 
     /// The task has been given to the worker.
     pub(super) fn began(&mut self, job: JobId, task: ControlTask, now: Instant) {
-        self.current = Some(Current { job, task, began: now, alive: now });
+        self.current = Some(Current { job, task, began: now, alive: now, pinged: None, outdated: false });
     }
 
     /// The job has ended; `Some` if it is the task under way.
@@ -80,7 +84,7 @@ impl Control {
         self.current.take_if(|current| current.job == job)
     }
 
-    /// The worker has brought something, if not yet the answer.
+    /// The daemon has answered something, if not yet this.
     pub(super) fn alive(&mut self, now: Instant) {
         self.current.iter_mut().for_each(|current| current.alive = now);
     }
@@ -90,13 +94,24 @@ impl Control {
         self.current.map(|current| current.alive)
     }
 
+    /// When the daemon last responded, or was last asked whether it does, if a call is under way.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        self.current.map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
+    }
+
+    /// The daemon is asked over another connection whether it answers.
+    pub(super) fn pinged(&mut self, now: Instant) {
+        self.current.iter_mut().for_each(|current| current.pinged = Some(now));
+    }
+
     /// Whether nothing is under way or queued.
     pub(super) fn is_free(&self) -> bool {
         self.current.is_none() && self.queue.is_empty()
     }
 
-    /// Drops what would look for the domains that keep calls waiting.
+    /// The daemon has stood still: drops what would look for the domains that keep calls waiting.
     pub(super) fn drop_suspects(&mut self) {
         self.queue.retain(|(task, _)| !matches!(task, ControlTask::Suspects(..)));
+        self.current.iter_mut().for_each(|current| current.outdated = true);
     }
 }

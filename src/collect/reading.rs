@@ -14,8 +14,8 @@ pub struct Reading {
     pub probe: &'static str,
     /// The group that its records belong to.
     pub group: Group,
-    /// When it was found.
-    pub at: Instant,
+    /// Until when it is good, if there is no later one.
+    pub until: Instant,
     /// A record for each object.
     pub records: Arc<Records>,
 }

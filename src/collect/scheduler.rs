@@ -197,6 +197,7 @@ impl Scheduler {
         }
         self.last = None;
         if old.collection.groups != self.config.collection.groups {
+            self.daemon.read_write_refused = false;
             // Probes of a group that is new have asked nothing yet.
             self.want_all(&[]);
         }

@@ -170,6 +170,19 @@ impl Connection {
         })
     }
 
+    /// Sees whether the daemon answers. One call, served at high priority, which waits for no domain.
+    ///
+    /// # Errors
+    /// Of any class.
+    pub fn ping(&self) -> Result<(), LibvirtError> {
+        let mut libvirt: c_ulong = 0;
+        // SAFETY: an open connection and a valid out-parameter.
+        if unsafe { sys::virConnectGetLibVersion(self.as_ptr(), &raw mut libvirt) } < 0 {
+            return Err(self.last_error("cannot ask the daemon for its version"));
+        }
+        Ok(())
+    }
+
     /// The host's name, as the daemon has it. One call, served at high priority.
     ///
     /// # Errors

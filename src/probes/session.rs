@@ -27,6 +27,8 @@ pub type DomainFilter = Arc<dyn Fn(&str, Uuid) -> bool + Send + Sync>;
 pub enum Task {
     /// List all domains.
     List,
+    /// See whether the daemon answers.
+    Ping,
     /// Say the control states of these domains.
     Control(Vec<Uuid>),
     /// Fetch the statistics of these domains.
@@ -82,7 +84,7 @@ impl Task {
     pub fn name(&self) -> &'static str {
         match self {
             Self::List => CollectionProbe::Listing.as_str(),
-            Self::Control(_) => "control",
+            Self::Ping | Self::Control(_) => "control",
             Self::Stats { .. } => CollectionProbe::Stats.as_str(),
             Self::Inactive { .. } => CollectionProbe::Inactive.as_str(),
             Self::Info { .. } => CollectionProbe::Info.as_str(),
@@ -105,6 +107,7 @@ impl fmt::Debug for Task {
             Self::Locate { uuid, sources } => write!(f, "{name}({uuid}, {sources:?})"),
             Self::Ask(_, subject) => write!(f, "{name}({subject:?})"),
             Self::List => write!(f, "{name}"),
+            Self::Ping => f.write_str("ping"),
         }
     }
 }
@@ -130,7 +133,7 @@ pub enum Outcome {
     NotLocated,
     /// Of [`Task::Ask`] about the host, where that lists objects.
     Objects(Vec<Uuid>),
-    /// Of any other task that failed.
+    /// Of [`Task::Ping`], and of any other task that failed.
     Nothing,
 }
 
@@ -183,6 +186,7 @@ impl Session {
     pub fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
         match task {
             Task::List => listing::fetch(self, alive).map(Outcome::Listed),
+            Task::Ping => self.connection.ping().map(|()| Outcome::Nothing),
             Task::Control(domains) => control::fetch(self, &domains, alive).map(Outcome::Controlled),
             Task::Stats { domains, request, from_host, intervals } => {
                 stats::fetch(self, &domains, request, from_host, intervals).map(Outcome::Records)

@@ -74,8 +74,8 @@ pub(crate) fn sources(records: &Records) -> (Records, Vec<Reading>) {
         let records = if group.is_some() { &mut alone } else { &mut of_stats };
         records.push_domain(record.name, record.uuid, record.id);
         record.params().for_each(|param| records.push(param.key, param.value));
-        let at = std::time::Instant::now();
-        readings.extend(group.map(|group| Reading { probe: group.as_str(), group, at, records: Arc::new(alone) }));
+        let until = std::time::Instant::now();
+        readings.extend(group.map(|group| Reading { probe: group.as_str(), group, until, records: Arc::new(alone) }));
     }
     (of_stats, readings)
 }

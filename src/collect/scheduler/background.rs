@@ -13,7 +13,7 @@ use crate::collect::domain_state::{Domains, Readable};
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
-use crate::config::InactiveDomains;
+use crate::config::{Group, InactiveDomains};
 use crate::domains::{Definition, DefinitionFailure, Domain};
 use crate::libvirt::{Access, ErrorClass, Event, LibvirtError, Records};
 use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
@@ -39,7 +39,7 @@ impl Scheduler {
             return;
         };
         let pace = (probe.pace)(&self.config);
-        let is_off = !probe.is_wanted(&self.config);
+        let is_off = !probe.is_wanted(&self.config) || self.is_refused(probe);
         let Some(lane) = self.background.lanes.get_mut(number) else { return };
         let allowed =
             |subject, domains: &Domains| if is_off { Allowed::Never } else { allowed(probe, subject, domains) };
@@ -63,13 +63,24 @@ impl Scheduler {
         if self.daemon.read_write_refused { Access::ReadOnly } else { (probe.access)(&self.config) }
     }
 
+    /// Whether it can ask nothing, as the daemon refuses what it needs.
+    fn is_refused(&self, probe: &Probe) -> bool {
+        self.daemon.read_write_refused && probe.group == Some(Group::Guest)
+    }
+
+    /// The daemon has refused a read-write connection, or a call that needs one. Whether that is news.
+    fn refuse_agents(&mut self, error: &LibvirtError) -> bool {
+        let is_news = !std::mem::replace(&mut self.daemon.read_write_refused, true);
+        if is_news {
+            self.log_failure("no read-write connection, so guest agents are not asked", error);
+        }
+        is_news
+    }
+
     /// A background worker could not connect.
     pub(super) fn no_background_worker(&mut self, access: Access, error: &LibvirtError) {
         let is_refused = access == Access::ReadWrite && error.class == ErrorClass::PermissionDenied;
-        if is_refused && !self.daemon.read_write_refused {
-            self.daemon.read_write_refused = true;
-            self.log_failure("no read-write connection, so guest agents are not asked", error);
-        } else {
+        if !is_refused || !self.refuse_agents(error) {
             self.background_after = Some(self.now.at + CONNECT_AGAIN);
             self.log_failure("cannot open a connection to read definitions", error);
         }
@@ -111,6 +122,10 @@ impl Scheduler {
             Err(error) if error.class == ErrorClass::VanishedDomain => {}
             // The connection broke: it is asked again over the next one.
             Err(error) if error.class == ErrorClass::Disconnected => self.want(probe, subject, self.now.at),
+            // The socket may be the read-only one, which lets everybody in and refuses each such call.
+            Err(error) if error.class == ErrorClass::PermissionDenied && probe.group == Some(Group::Guest) => {
+                self.refuse_agents(&error);
+            }
             Err(error) => self.background_failed(probe, subject, error.class),
             Ok(Outcome::Records(records)) => self.has_read(probe, subject, records),
             Ok(Outcome::Objects(objects)) => self.has_listed(probe, objects),
@@ -173,7 +188,11 @@ impl Scheduler {
             None => self.want_again(probe, subject),
         }
         let Some(group) = probe.group else { return };
-        let reading = Reading { probe: probe.name, group, at: self.now.at, records: Arc::new(records) };
+        // While it is asked about more often than usual it is shown no longer.
+        let (every, usual) = (probe.every(&self.config).unwrap_or_default(), self.usual_interval(probe, subject));
+        let every = if (probe.meanwhile)(&records).is_some() { every } else { usual.unwrap_or(every) };
+        let until = self.now.at + every.saturating_mul(READINGS);
+        let reading = Reading { probe: probe.name, group, until, records: Arc::new(records) };
         match subject {
             Subject::Host | Subject::Object(_) => {
                 self.background.readings.insert((probe.name, subject), reading);
@@ -219,13 +238,19 @@ impl Scheduler {
     /// Some changes have no event and show in no record, so each subject is asked about again now and then. Where there are
     /// very many, that takes half of the pace, so that what has changed is not kept waiting.
     fn want_again(&mut self, probe: &'static Probe, subject: Subject) {
-        let Some(lane) = self.background.of(probe) else { return };
-        let Some(every) = probe.every(&self.config) else { return };
+        let Some(usual) = self.usual_interval(probe, subject) else { return };
+        let at = self.now.at + self.jitter(usual);
+        self.want(probe, subject, at);
+    }
+
+    /// About how long it is from one call about a subject to the next; `None` where nothing leads to one.
+    fn usual_interval(&mut self, probe: &Probe, subject: Subject) -> Option<Duration> {
+        let every = probe.every(&self.config)?;
         let pace = (probe.pace)(&self.config);
+        let lane = self.background.of(probe)?;
         let subjects = if subject.domain().is_none() { lane.own() } else { self.domains.len() };
         let all = pace.saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX));
-        let at = self.now.at + self.jitter(every.max(all));
-        self.want(probe, subject, at);
+        Some(every.max(all))
     }
 
     fn rest(&mut self, probe: &Probe, subject: Subject) {
@@ -298,13 +323,10 @@ impl Scheduler {
     pub(super) fn readings(&self, selection: &Selection) -> Vec<Reading> {
         let mut readings = Vec::new();
         for probe in self.background.lanes.iter().map(|lane| lane.probe) {
-            let Some(every) = probe.every(&self.config) else { continue };
-            if !probe.group.is_some_and(|group| selection.wants(group)) {
+            if probe.every(&self.config).is_none() || !probe.group.is_some_and(|group| selection.wants(group)) {
                 continue;
             }
-            let is_young = |reading: &&Reading| {
-                self.now.at.saturating_duration_since(reading.at) <= every.saturating_mul(READINGS)
-            };
+            let is_young = |reading: &&Reading| self.now.at <= reading.until;
             let of_host = self.background.readings.iter().filter(|((of, _), _)| *of == probe.name);
             let of_host = of_host.map(|(_, reading)| reading);
             let is_shown = |domain: &Domain| {

@@ -13,8 +13,8 @@ use crate::collect::notice::Notice;
 use crate::collect::pool::{OPEN_TIMEOUT, Role, WorkerId};
 use crate::collect::resync::ResyncCause;
 use crate::collect::run::Run;
-use crate::libvirt::{ErrorClass, LibvirtError};
-use crate::probes::ConnectInfo;
+use crate::libvirt::{Access, ErrorClass, LibvirtError};
+use crate::probes::{ConnectInfo, Task};
 
 /// When another worker is tried after one could not connect.
 const WORKERS_AGAIN: Duration = Duration::from_secs(1);
@@ -61,6 +61,8 @@ impl Scheduler {
                 self.pool.free(worker, self.now.at);
                 if is_control {
                     self.connected(info);
+                } else {
+                    self.heard();
                 }
             }
             Err(error) => {
@@ -160,7 +162,26 @@ impl Scheduler {
         }
     }
 
-    /// The daemon answers the control worker without waiting for anything; if it does not, it is frozen.
+    /// Asks the daemon over another connection whether it answers. The call of the control worker may wait for one domain, whose
+    /// lock libvirt holds as long as a hook runs or an image is labelled.
+    pub(super) fn ping(&mut self) {
+        self.control.pinged(self.now.at);
+        match self.pool.idle().or_else(|| self.pool.idle_background(Access::ReadOnly)) {
+            Some(worker) => _ = self.send(worker, Task::Ping),
+            // To be let in is an answer, too.
+            None => _ = self.start(Role::Background(Access::ReadOnly)),
+        }
+    }
+
+    /// The daemon has answered something, over whatever connection.
+    pub(super) fn heard(&mut self) {
+        self.control.alive(self.now.at);
+        if self.connection.is_silent() {
+            self.resumed();
+        }
+    }
+
+    /// A daemon that has answered nothing at all is frozen.
     pub(super) fn notice_silence(&mut self) {
         let Some(since) = self.control.waits_since() else { return };
         self.connection.silent(since);
@@ -171,7 +192,7 @@ impl Scheduler {
         }
     }
 
-    /// The daemon has answered the control worker after it was silent.
+    /// The daemon has answered after it was silent.
     pub(super) fn resumed(&mut self) {
         self.log(Notice::AnswersAgain);
         self.connection.resumed();

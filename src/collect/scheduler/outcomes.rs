@@ -29,6 +29,9 @@ impl Scheduler {
         if let Some(current) = self.control.ended(job) {
             return self.control_done(current, outcome.map(|(outcome, _)| outcome));
         }
+        if !matches!(&outcome, Err(error) if error.class == ErrorClass::Disconnected) {
+            self.heard();
+        }
         self.waiting_calls.ended(job);
         let was_stuck = self.stuck.ended(job, &mut self.domains);
         if let Some((probe, ended)) = self.background.ended(job) {
@@ -84,8 +87,11 @@ impl Scheduler {
             self.note_status(CollectionProbe::Listing.as_str(), current.began, outcome.is_ok());
         }
         let disconnected = matches!(&outcome, Err(error) if error.class == ErrorClass::Disconnected);
-        if self.connection.is_silent() && !disconnected {
+        let was_silent = self.connection.is_silent() && !disconnected;
+        if was_silent {
             self.resumed();
+        }
+        if was_silent || (current.outdated && !disconnected) {
             match task {
                 ControlTask::Suspects(..) => return,
                 ControlTask::Busy(run) => return self.busy_checked(run, &[]),

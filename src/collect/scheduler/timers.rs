@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Workers,
     /// List the domains.
     Resync,
+    /// Ask the daemon over another connection whether it answers.
+    Ping,
     /// Take the daemon for silent.
     Silence,
     /// Answer the requests that can wait no longer for a run.
@@ -77,6 +79,8 @@ impl Scheduler {
         timers.extend(self.resync.next_wake().filter(|_| is_up).map(|at| (Timer::Resync, at)));
         let silence = self.control.waits_since().map(|since| since + self.control_timeout());
         timers.extend(silence.filter(|_| is_up).map(|at| (Timer::Silence, at)));
+        let ping = self.control.quiet_since().map(|since| since + self.control_timeout() / 2);
+        timers.extend(ping.filter(|_| is_up).map(|at| (Timer::Ping, at)));
         self.runs.values().for_each(|run| self.timers_of(run, &mut timers));
         if is_up && self.resync.is_listed() {
             for (number, lane) in self.background.lanes.iter().enumerate() {
@@ -111,6 +115,7 @@ impl Scheduler {
             Timer::OpenTimeout(worker) => self.abort_open(worker),
             Timer::Workers => self.workers_after = None,
             Timer::Resync => self.list(),
+            Timer::Ping => self.ping(),
             Timer::Silence => self.notice_silence(),
             Timer::Deadline(run) => self.answer_deadline(run),
             Timer::SlowCall(run, job) => self.look_into(run, job),

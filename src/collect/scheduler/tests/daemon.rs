@@ -57,18 +57,43 @@ fn a_daemon_that_stalls_within_the_deadline_is_up_and_complete() {
 }
 
 #[test]
-fn events_are_a_sign_of_life_and_so_is_each_part_of_a_long_answer() {
+fn events_are_a_sign_of_life() {
     let mut world = World::steady(3, "");
     let domain = world.daemon.identity(1);
-    world.daemon.listing = Reply::Hangs;
-    world.advance(700 * SECOND);
-    assert!(matches!(world.standing(), Standing::Failed(_)), "a listing that is never answered");
-    let mut world = World::steady(3, "");
-    world.daemon.listing = Reply::Hangs;
+    world.daemon.frozen = true;
     for _ in 0..700 {
         world.event(&domain, EventKind::RtcChange);
         world.advance(SECOND);
         assert!(matches!(world.standing(), Standing::Connected(_)));
+    }
+    world.advance(700 * SECOND);
+    assert!(matches!(world.standing(), Standing::Failed(_)), "a listing that is never answered");
+}
+
+#[test]
+fn a_listing_that_waits_for_the_lock_of_a_domain_is_no_silence() {
+    for workers in ["", "collection: {workers: 1, idle_timeout: 1s}"] {
+        let mut world = World::steady(20, workers);
+        world.daemon.listing = Reply::Hangs;
+        for _ in 0..70 {
+            world.advance(10 * SECOND);
+            let scrape = world.scrape();
+            assert_eq!((scrape.class(), scrape.complete()), (None, 20));
+            assert!(scrape.took < SECOND, "{:?}", scrape.took);
+        }
+        assert!(matches!(world.standing(), Standing::Connected(_)));
+        assert!(world.connections() < 12, "{}", world.connections());
+        // A daemon that answers nothing is still told from that.
+        world.daemon.frozen = true;
+        world.advance(10 * SECOND);
+        assert_eq!(world.scrape().class(), Some(ErrorClass::TimedOut));
+        world.revive();
+        world.advance(SECOND);
+        assert_eq!((world.scrape().class(), world.scrape().complete()), (None, 20), "though it is not listed yet");
+        world.daemon.listing = Reply::Good;
+        world.look_again();
+        world.advance(SECOND);
+        assert_eq!(world.scrape().complete(), 20);
     }
 }
 

@@ -6,6 +6,7 @@ use super::script::{Reply, uuid};
 use super::world::Life;
 use super::{World, only};
 use crate::collect::background::Lane;
+use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::config::Group;
 use crate::libvirt::{Access, ErrorClass};
@@ -250,4 +251,44 @@ fn groups_of_probes_are_no_reason_to_ask_for_statistics() {
     let scrape = world.scrape();
     let missing = scrape.collection.domains[0].missing.as_ref().map(|missing| missing.groups.clone());
     assert_eq!(missing, Some([Group::Block].into()));
+}
+
+/// As guest agents are asked: few in a second.
+static SLOW: Probe = Probe {
+    name: "slow",
+    scope: Scope::RunningDomain,
+    waits_for: WaitsFor::Job,
+    interval: |_| Some(60 * SECOND),
+    pace: |_| Duration::from_millis(100),
+    time_limit: |_| 10 * SECOND,
+    ..USUAL
+};
+
+#[test]
+fn readings_of_very_many_domains_are_good_until_they_are_read_again() {
+    let mut world = World::new(1500, "collection: {groups: [memory]}");
+    world.scheduler.background.lanes.push(Lane::new(&SLOW));
+    world.advance(600 * SECOND);
+    for _ in 0..40 {
+        world.advance(15 * SECOND);
+        let collection = world.scrape().collection;
+        assert_eq!(collection.readings.iter().filter(|reading| reading.probe == "slow").count(), 1500);
+    }
+}
+
+#[test]
+fn guest_agents_are_asked_no_more_where_the_daemon_refuses_it() {
+    let mut world = World::new(3, "collection: {groups: [state, guest]}");
+    (0..3).for_each(|number| world.daemon.guest(number).other = Reply::Fails(ErrorClass::PermissionDenied));
+    world.advance(600 * SECOND);
+    assert_eq!(world.calls_of("guest"), 1, "the socket is the read-only one");
+    let told =
+        world.log.iter().filter(|notice| matches!(notice, Notice::Failed { what, .. } if what.contains("agents")));
+    assert_eq!(told.count(), 1);
+    // Another configuration is a reason to try again.
+    world.reconfigure("collection: {groups: [state]}");
+    (0..3).for_each(|number| world.daemon.guest(number).other = Reply::Good);
+    world.reconfigure("collection: {groups: [state, guest]}");
+    world.advance(100 * SECOND);
+    assert!(world.calls_of("guest") >= 4, "{}", world.calls_of("guest"));
 }

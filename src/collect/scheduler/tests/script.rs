@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::replies::{error, of_records, one_record, reply, without_records};
 use crate::collect::message::Answer;
 use crate::collect::pool::JobId;
-use crate::domains::{Addresses, Disk, Flags, Listing, Metadata, PowerState};
+use crate::domains::{Addresses, Agent, Disk, Flags, Listing, Metadata, PowerState};
 use crate::libvirt::{
     AddressSource, ControlState, ErrorClass, Identity, InterfaceAddresses, LibvirtError, ParamValue, Records,
     StatsGroups, StatsRequest,
@@ -195,6 +195,7 @@ impl Daemon {
                 Reply::Fails(class) => Ok((soon, Err(error(class)))),
                 Reply::FailsAfter(time) => Ok((time, Err(error(ErrorClass::Other(86))))),
             },
+            Task::Ping => plain(Outcome::Nothing),
             Task::Control(domains) => plain(Outcome::Controlled(self.control_states(domains, now))),
             Task::Stats { domains, request, .. } => self.stats(job, domains, *request, began, now),
             Task::Inactive { request, wanted } => {
@@ -370,6 +371,7 @@ fn definition(guest: &Guest, known: Option<u64>) -> Outcome {
         title,
         virt_type,
         iothreads: 1,
+        agent: Some(Agent { connected: Some(true) }),
         disks: vec![disk],
         fingerprint,
         ..Metadata::default()
