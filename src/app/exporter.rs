@@ -282,6 +282,7 @@ impl Exporter {
         let mut families = built.families;
         self_metrics::prepend(&mut families, &facts);
         families.openmetrics_created = settings.config.web.openmetrics_created;
+        families.timestamps = settings.config.web.timestamps;
         families
     }
 }

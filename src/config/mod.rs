@@ -11,6 +11,7 @@ mod duration;
 mod environment;
 mod error;
 mod file;
+mod intervals;
 mod list;
 mod listen_address;
 mod metadata;
@@ -38,6 +39,7 @@ pub use duration::Span;
 pub(crate) use error::escape_controls;
 pub use error::{ConfigError, ValueError};
 pub(crate) use file::read_pem;
+pub use intervals::Intervals;
 pub use list::List;
 pub use listen_address::ListenAddress;
 pub use metadata::{LabelName, Metadata, MetadataLabels, XmlPath};
@@ -164,27 +166,6 @@ impl Default for Collection {
     }
 }
 
-/// How often groups that change seldom are asked for; zero is in every collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a mapping of groups, such as `iothread: 5m`")]
-pub struct Intervals {
-    /// I/O threads.
-    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
-    pub iothread: Duration,
-    /// Dirty rates.
-    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
-    pub dirtyrate: Duration,
-    /// KVM's statistics of the domain, some of which are counters.
-    #[serde(deserialize_with = "duration::from_ms::<_, 0>", serialize_with = "duration::serialize")]
-    pub vm: Duration,
-}
-
-impl Default for Intervals {
-    fn default() -> Self {
-        Self { iothread: Duration::from_secs(5 * 60), dirtyrate: Duration::from_secs(60), vm: Duration::ZERO }
-    }
-}
-
 /// Which domains are exported, and how they are labelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `domains`")]
@@ -251,6 +232,8 @@ pub struct Web {
     pub config_file: Option<PathBuf>,
     /// Whether OpenMetrics says when each counter began, by one more series each.
     pub openmetrics_created: bool,
+    /// Whether counters of groups that have an interval carry the time when they were read.
+    pub timestamps: bool,
     /// How many scrapes are answered at a time; 0 is no limit.
     #[serde(deserialize_with = "count::zero_up_to::<_, MAX_REQUESTS>")]
     pub max_requests: usize,
@@ -268,6 +251,7 @@ impl Default for Web {
             telemetry_path: PagePath::of("/metrics"),
             config_file: None,
             openmetrics_created: false,
+            timestamps: false,
             max_requests: 40,
             max_response_bytes: 256 << 20,
             enable_lifecycle: false,

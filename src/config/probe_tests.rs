@@ -56,6 +56,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("web.telemetry_path", ""),
     ("web.config_file", "null true 0 1 -1 99999999999999999999 1ns 1s 1000y text"),
     ("web.openmetrics_created", "true"),
+    ("web.timestamps", "true"),
     ("web.max_requests", "0 1"),
     ("web.max_response_bytes", "0 1"),
     ("web.enable_lifecycle", "true"),

@@ -121,8 +121,7 @@ fn write(format: Format, families: &Families, labels: &Labels, at: &mut Position
                         if at.sample == 0 {
                             describe(&mut out, format, family);
                         }
-                        let created = format.shows_starts(families);
-                        at.sample = write_samples(&mut out, labels, families, family, created, at.sample, enough);
+                        at.sample = write_samples(&mut out, labels, families, family, format, at.sample, enough);
                         if at.sample < family.samples.len() {
                             break;
                         }
@@ -201,5 +200,22 @@ mod tests {
             assert!(zstd::stream::decode_all(&*packed).expect("zstd") == whole, "{format:?}");
         }
         assert!(Exposition::new(Format::Text, Families::default()).piece(&mut Position::default()).is_none());
+    }
+
+    #[test]
+    fn what_was_read_earlier_says_when_if_that_is_wanted() {
+        let mut families = families();
+        families.families.truncate(1);
+        families.families[0].samples.truncate(1);
+        let read = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_250);
+        families.families[0].read = Some(Arc::new(vec![(SubjectId::HOST, read)]));
+        let line = |format: Format, families: &Families| {
+            let text = String::from_utf8(format.encode(families)).expect("UTF-8");
+            text.lines().find(|line| line.starts_with("first")).expect("its sample").to_owned()
+        };
+        assert_eq!(line(Format::Text, &families), "first_total{device=\"vd0\"} 0");
+        families.timestamps = true;
+        assert_eq!(line(Format::Text, &families), "first_total{device=\"vd0\"} 0 1700000000250");
+        assert_eq!(line(Format::OpenMetrics, &families), "first_total{device=\"vd0\"} 0 1700000000.25");
     }
 }

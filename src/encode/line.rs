@@ -2,26 +2,34 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::Format;
 use super::labels::Rendered;
 use crate::metrics::{Families, Family, Histogram, LabelSet, Value};
 
-/// The samples of a family from that at `first` on, until there are `enough` bytes; with `created`, when each that only grows
-/// began. Gives the position of the next sample.
+/// The samples of a family from that at `first` on, until there are `enough` bytes, as this text format has them. Gives the
+/// position of the next sample.
 pub(super) fn write_samples(
     out: &mut String,
     labels: &Rendered,
     families: &Families,
     family: &Family,
-    created: bool,
+    format: Format,
     first: usize,
     enough: usize,
 ) -> usize {
     let (full, name) = (&*family.meta.name, family.meta.family_name());
+    let created = format.shows_starts(families);
     for (position, sample) in family.samples.iter().enumerate().skip(first) {
         let sets = families.labels_of(sample);
         match sample.value {
             Value::Histogram(number) => write_histogram(out, labels, sets, name, &families.histograms[number]),
-            ref value => write_line(out, labels, sets, [full, ""], None, value),
+            ref value => {
+                write_line(out, labels, sets, [full, ""], None, value);
+                if let Some(at) = families.timestamp_of(family, sample) {
+                    out.pop();
+                    write_timestamp(out, format, at);
+                }
+            }
         }
         if created && let Some(start) = families.known_start_of(family, position) {
             write_created(out, labels, sets, name, start);
@@ -72,6 +80,23 @@ fn write_line(
     out.push('\n');
 }
 
+/// When the sample before was read, and the end of its line.
+fn write_timestamp(out: &mut String, format: Format, at: SystemTime) {
+    out.push(' ');
+    let millis = unix_millis(at);
+    match format {
+        Format::OpenMetrics => write_float(out, millis.as_secs_f64()),
+        Format::Text | Format::Protobuf => out.push_str(itoa::Buffer::new().format(millis.as_millis())),
+    }
+    out.push('\n');
+}
+
+/// Unix time to the millisecond, which is what Prometheus keeps.
+fn unix_millis(at: SystemTime) -> Duration {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn write_float(out: &mut String, number: f64) {
     if number.is_finite() {
         out.push_str(ryu::Buffer::new().format_finite(number));
@@ -108,11 +133,9 @@ fn write_histogram(out: &mut String, labels: &Rendered, sets: [LabelSet; 2], nam
     }
 }
 
-/// When a counter or a histogram began: Unix time to the millisecond, which is what Prometheus keeps.
+/// When a counter or a histogram began.
 fn write_created(out: &mut String, labels: &Rendered, sets: [LabelSet; 2], name: &str, start: SystemTime) {
-    let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    write_line(out, labels, sets, [name, "_created"], None, &Value::Float(millis.as_secs_f64()));
+    write_line(out, labels, sets, [name, "_created"], None, &Value::Float(unix_millis(start).as_secs_f64()));
 }
 
 #[cfg(test)]

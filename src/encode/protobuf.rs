@@ -91,6 +91,10 @@ impl Writer {
                 }
                 number => write_number(value, Field::of(family.meta.kind), float(number), start),
             }
+            if let Some(at) = families.timestamp_of(family, sample) {
+                let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                wire::varint(value, 6, u64::try_from(since.as_millis()).unwrap_or_default());
+            }
             write_metric(metrics, [of_sample[0], of_sample[1], value]);
         }
         let Meta { name, kind, .. } = &*family.meta;

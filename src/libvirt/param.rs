@@ -4,6 +4,8 @@
 //! strings of a reply in one allocation, and every parameter in sixteen bytes; [`Param`] is the borrowed view a reader
 //! gets. What depends on the key alone is found out once a reply, for each of [`Records::keys`].
 
+use std::time::SystemTime;
+
 use uuid::Uuid;
 
 use super::keys::Keys;
@@ -77,9 +79,17 @@ pub struct DomainRecord<'a> {
     records: &'a Records,
     first: usize,
     end: usize,
+    index: usize,
 }
 
 impl<'a> DomainRecord<'a> {
+    /// Groups that are not in every reply, with when they were read.
+    pub fn read(&self) -> impl Iterator<Item = (StatsGroups, SystemTime)> + use<'a> {
+        let (read, index) = (&self.records.read, self.index);
+        let first = read.partition_point(|(of, ..)| *of < index);
+        read[first..].iter().take_while(move |(of, ..)| *of == index).map(|(_, groups, at)| (*groups, *at))
+    }
+
     /// The parameters in the order libvirt sent them.
     #[must_use]
     pub fn params(&self) -> impl ExactSizeIterator<Item = Param<'a>> + use<'a> {
@@ -102,6 +112,8 @@ pub struct Records {
     text: String,
     params: Vec<Stored>,
     domains: Vec<Domain>,
+    /// When these groups of the domain at an index were read, where that may be long ago; by index.
+    read: Vec<(usize, StatsGroups, SystemTime)>,
 }
 
 #[derive(Debug, Clone)]
@@ -153,6 +165,13 @@ impl Records {
         if let Some(domain) = self.domains.last_mut() {
             let noted = if came { &mut domain.elsewhere } else { &mut domain.unread };
             *noted |= groups;
+        }
+    }
+
+    /// Notes when these groups of the domain started last, which are not in every reply, were read.
+    pub fn note_read(&mut self, groups: StatsGroups, at: SystemTime) {
+        if let Some(index) = self.domains.len().checked_sub(1) {
+            self.read.push((index, groups, at));
         }
     }
 
@@ -221,6 +240,7 @@ impl Records {
             records: self,
             first: domain.first,
             end,
+            index,
         }
     }
 
@@ -248,6 +268,7 @@ impl Records {
         self.text.clear();
         self.params.clear();
         self.domains.clear();
+        self.read.clear();
     }
 
     /// A reply is at most 32 MiB (libvirt's own limit), so offsets fit in 32 bits; a caller that pushes beyond 4 GiB

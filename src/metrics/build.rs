@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
-use super::columns::Column;
+use super::columns::{Column, Reads};
 use super::family::{Families, Meta, Value};
 use super::histogram::{self, Bin};
 use super::index::{Index, IndexedRow, Target};
@@ -53,6 +53,8 @@ pub(super) struct Builder<'a, 'r> {
     unmapped_keys: HashSet<&'r str, RandomState>,
     /// The labels of the states of a row, which no row of another subject may share.
     state_labels: HashMap<usize, Vec<LabelSet>, RandomState>,
+    /// When each group was read that is not in every reply.
+    read: Reads,
     duplicates: u64,
     // Of the current record:
     kind: Subject,
@@ -81,12 +83,16 @@ impl<'a, 'r> Builder<'a, 'r> {
             config,
             chains,
             families: Families::default(),
-            columns: index.rows.iter().map(|row| Column::new(&row.meta, row.origin)).collect(),
-            ruled: ruled_families.iter().map(|family| Column::new(&family.meta, family.origin)).collect(),
-            unmapped: Column::new(&Meta::of(&UNMAPPED.row).into(), Origin::Process),
+            columns: index.rows.iter().map(|row| Column::new(&row.meta, row.origin, Some(row.group))).collect(),
+            ruled: ruled_families
+                .iter()
+                .map(|family| Column::new(&family.meta, family.origin, Some(family.group)))
+                .collect(),
+            unmapped: Column::new(&Meta::of(&UNMAPPED.row).into(), Origin::Process, None),
             subjects: BTreeMap::new(),
             unmapped_keys: HashSet::default(),
             state_labels: HashMap::default(),
+            read: Reads::default(),
             duplicates: 0,
             kind: Subject::Host,
             subject: SubjectId::HOST,
@@ -104,6 +110,7 @@ impl<'a, 'r> Builder<'a, 'r> {
     /// Adds the samples of one domain, or of another subject of this kind. `matches` are what its records' keys stand for.
     pub(super) fn add(&mut self, kind: Subject, domain: &DomainRecord<'r>, matches: &[Match]) {
         (self.kind, self.subject) = (kind, self.subject_of(kind, domain));
+        self.read.note(self.subject, domain);
         self.instances.clear();
         self.read_names(domain, matches);
         let chains = self.chains;
@@ -213,7 +220,9 @@ impl<'a, 'r> Builder<'a, 'r> {
         if indexed.subject != self.kind {
             return self.add_unmapped(param);
         }
-        if !indexed.enabled || (indexed.active_only && !domain.is_active()) || is_shown_once(domain, indexed, param) {
+        // What KVM tells in a comparison, later records would not have.
+        let is_once = !domain.compared.and(indexed.group.stats()).is_empty() && indexed.is_from_kvm(param.key);
+        if !indexed.enabled || (indexed.active_only && !domain.is_active()) || is_once {
             return;
         }
         self.add_value(row, part, indexed, labels, found, param);
@@ -373,7 +382,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         let mut ruled = self.ruled;
         ruled.sort_by(|a, b| a.name().cmp(b.name()));
         for column in self.columns.into_iter().chain(ruled).chain([self.unmapped]) {
-            let (family, dropped) = column.finish();
+            let (family, dropped) = column.finish(&self.read);
             self.families.families.extend(family);
             self.duplicates += dropped;
         }
@@ -384,14 +393,6 @@ impl<'a, 'r> Builder<'a, 'r> {
             duplicates: self.duplicates,
         }
     }
-}
-
-/// Whether no later record of the domain has such a value, since it comes from the host's files.
-fn is_shown_once(domain: &DomainRecord<'_>, indexed: &IndexedRow, param: Param<'_>) -> bool {
-    let from_kvm = || indexed.group.info().monitor.as_ref().filter(|monitor| monitor.from_kvm);
-    !domain.compared.is_empty()
-        && domain.compared.contains(indexed.group.stats())
-        && from_kvm().is_some_and(|monitor| monitor.answers.matches(param.key))
 }
 
 #[cfg(test)]

@@ -1,25 +1,41 @@
 //! The families while they are being built: one column of samples for each metric.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::family::{Family, Meta, Sample, Value};
+use super::family::{Family, Meta, ReadTimes, Sample, Value};
 use super::labels::LabelSet;
 use super::subject::SubjectId;
+use crate::config::Group;
+use crate::libvirt::{DomainRecord, StatsGroups};
 use crate::tables::Origin;
+
+/// When each group was read that is not in every reply.
+#[derive(Debug, Default)]
+pub(super) struct Reads(BTreeMap<StatsGroups, ReadTimes>);
+
+impl Reads {
+    /// Takes over what the record of a subject tells of that. Subjects come in their order.
+    pub(super) fn note(&mut self, subject: SubjectId, record: &DomainRecord<'_>) {
+        for (group, at) in record.read() {
+            Arc::make_mut(self.0.entry(group).or_default()).push((subject, at));
+        }
+    }
+}
 
 /// A family being built. Samples come domain by domain, so a repeated one shows up as out of order.
 #[derive(Debug)]
 pub(super) struct Column {
     meta: Arc<Meta>,
     origin: Origin,
+    group: Option<Group>,
     samples: Vec<Sample>,
     ordered: bool,
 }
 
 impl Column {
-    pub(super) fn new(meta: &Arc<Meta>, origin: Origin) -> Self {
-        Self { meta: Arc::clone(meta), origin, samples: Vec::new(), ordered: true }
+    pub(super) fn new(meta: &Arc<Meta>, origin: Origin, group: Option<Group>) -> Self {
+        Self { meta: Arc::clone(meta), origin, group, samples: Vec::new(), ordered: true }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -36,8 +52,8 @@ impl Column {
     }
 
     /// The family, without samples that repeat the labels of an earlier one, and how many of those there were.
-    /// `None` if no sample is left.
-    pub(super) fn finish(mut self) -> (Option<Family>, u64) {
+    /// `None` if no sample is left. `read` has when each group was read that is not in every reply.
+    pub(super) fn finish(mut self, read: &Reads) -> (Option<Family>, u64) {
         let before = self.samples.len();
         if !self.ordered {
             let mut seen = HashSet::with_capacity(before);
@@ -45,7 +61,10 @@ impl Column {
         }
         let dropped = u64::try_from(before - self.samples.len()).unwrap_or(u64::MAX);
         let is_empty = self.samples.is_empty();
-        let family = (!is_empty).then(|| Family::new(self.meta, self.origin, self.samples));
-        (family, dropped)
+        let mut family = Family::new(self.meta, self.origin, self.samples);
+        if family.is_total() {
+            family.read = self.group.and_then(|group| read.0.get(&group.stats())).map(Arc::clone);
+        }
+        ((!is_empty).then_some(family), dropped)
     }
 }

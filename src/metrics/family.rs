@@ -59,6 +59,9 @@ impl Meta {
     }
 }
 
+/// When something was read of each subject, in the order of the subjects; of others it was in this collection.
+pub type ReadTimes = Arc<Vec<(SubjectId, SystemTime)>>;
+
 /// One metric with its samples.
 #[derive(Debug, Clone)]
 pub struct Family {
@@ -68,6 +71,8 @@ pub struct Family {
     pub origin: Origin,
     /// The samples, those of one domain next to each other.
     pub samples: Vec<Sample>,
+    /// When the values of a counter were read, of domains that are not asked for it in each collection.
+    pub read: Option<ReadTimes>,
     /// The samples that began at another time than their subject, by their position, in order.
     pub starts: Vec<(usize, Start)>,
 }
@@ -76,7 +81,15 @@ impl Family {
     /// A family whose samples all began with their subjects.
     #[must_use]
     pub fn new(meta: Arc<Meta>, origin: Origin, samples: Vec<Sample>) -> Self {
-        Self { meta, origin, samples, starts: Vec::new() }
+        Self { meta, origin, samples, read: None, starts: Vec::new() }
+    }
+
+    /// When the value of a sample was read, if that may have been before this collection.
+    #[must_use]
+    pub fn read_at(&self, sample: &Sample) -> Option<SystemTime> {
+        let read = self.read.as_ref()?;
+        let found = read.binary_search_by_key(&sample.subject, |(subject, _)| *subject);
+        found.ok().map(|found| read[found].1)
     }
 
     /// Whether its samples only grow, until they begin again.
@@ -140,6 +153,8 @@ pub struct Families {
     pub subjects: Subjects,
     /// Whether OpenMetrics shows that too, as one more series beside each counter. Protobuf has a field for it.
     pub openmetrics_created: bool,
+    /// Whether a scrape shows when a sample was read, where [`Family::read_at`] tells.
+    pub timestamps: bool,
 }
 
 impl Families {
@@ -167,6 +182,12 @@ impl Families {
         }
         let started = self.subjects.get(family.samples.get(position)?.subject).started.as_ref()?;
         started.of(family.origin).map(Start::Known).or_else(|| started.seen.map(Start::Seen))
+    }
+
+    /// When a sample was read, where a scrape is to show that.
+    #[must_use]
+    pub fn timestamp_of(&self, family: &Family, sample: &Sample) -> Option<SystemTime> {
+        family.read_at(sample).filter(|_| self.timestamps)
     }
 
     /// When the sample at `position` of `family` was at zero; `None` if that is not known, or it is not one that only grows.

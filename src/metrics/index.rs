@@ -26,6 +26,14 @@ pub(super) struct IndexedRow {
     pub(super) enabled: bool,
 }
 
+impl IndexedRow {
+    /// Whether libvirt has the value under `key` from KVM.
+    pub(super) fn is_from_kvm(&self, key: &str) -> bool {
+        let monitor = self.group.info().monitor.as_ref();
+        monitor.is_some_and(|monitor| monitor.from_kvm && monitor.answers.matches(key))
+    }
+}
+
 /// A scope with the one around it: `block.<n>.timed_group.<m>` lies in `block.<n>`.
 #[derive(Debug)]
 pub(super) struct IndexedScope {

@@ -49,6 +49,7 @@ pub(super) struct RuledFamily {
     pub(super) scale: Scale,
     /// The numbered part of its keys.
     pub(super) scope: Option<usize>,
+    pub(super) group: Group,
 }
 
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Matcher {
             None => {
                 self.ruled_names.insert(family_name, self.ruled.len());
                 let (origin, scope) = (group.info().table.origin, innermost(&index.scopes, rule.prefix));
-                self.ruled.push(Arc::new(RuledFamily { meta: Arc::new(meta), origin, scale, scope }));
+                self.ruled.push(Arc::new(RuledFamily { meta: Arc::new(meta), origin, scale, scope, group }));
                 self.ruled.len() - 1
             }
         };

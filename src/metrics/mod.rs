@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 pub use build::{Built, Chains};
 pub use dialect::translate;
-pub use family::{Families, Family, Histogram, Meta, Sample, Value};
+pub use family::{Families, Family, Histogram, Meta, ReadTimes, Sample, Value};
 pub use labels::{LabelSet, LabelTable};
 pub use lifetimes::{Lifetimes, Taken};
 pub use names::rename;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -37,13 +37,16 @@ struct Answer {
     /// The incarnation of the domain.
     id: Option<u32>,
     at: Instant,
+    /// The same moment as a time of day.
+    wall: SystemTime,
     due: Instant,
     lasts_until: Instant,
     /// A record of its parameters alone.
     params: Arc<Records>,
 }
 
-/// The groups that can have an interval. Their values are gauges: a counter that is repeated would look as if it stood still.
+/// The groups that can have an interval. A counter that is repeated without the time when it was read looks as if it stood still,
+/// so by default none has an interval that has counters.
 fn interval_of(group: Group, intervals: Intervals) -> Duration {
     match group {
         Group::Iothread => intervals.iothread,
@@ -90,13 +93,15 @@ impl Paced {
             if !rest.contains(group.stats()) {
                 let params = params_of(&records.domain(last), group);
                 if had_job || params.param_count() > 0 {
-                    said.learn(key, Answer::new(id, now, interval, params));
+                    let answer = Answer::new(id, now, interval, params);
+                    records.note_read(group.stats(), answer.wall);
+                    said.learn(key, answer);
                     continue;
                 }
             }
             // It is not due, or its domain is busy.
             match said.answers.get(&key).filter(|answer| answer.id == id && now < answer.lasts_until) {
-                Some(answer) => repeated.push((group.stats(), Some(Arc::clone(&answer.params)))),
+                Some(answer) => repeated.push((group.stats(), Some((Arc::clone(&answer.params), answer.wall)))),
                 None => drop(said.answers.remove(&key)),
             }
             if rest.contains(group.stats()) && !said.answers.contains_key(&key) {
@@ -105,11 +110,12 @@ impl Paced {
             }
         }
         drop(said);
-        for (group, params) in repeated {
-            for param in params.iter().flat_map(|params| params.domain(0).params()) {
+        for (group, answer) in repeated {
+            for param in answer.iter().flat_map(|(params, _)| params.domain(0).params()) {
                 records.push(param.key, param.value);
             }
-            records.note_elsewhere(group, params.is_some());
+            answer.iter().for_each(|(_, wall)| records.note_read(group, *wall));
+            records.note_elsewhere(group, answer.is_some());
         }
     }
 }
@@ -134,7 +140,7 @@ impl Answer {
             .any(|param| param.key == "dirtyrate.calc_status" && param.value == STATUS_UNSTARTED);
         let interval = if is_unstarted { interval * UNSTARTED } else { interval };
         let due = at + interval.mul_f64(0.75 + 0.5 * fastrand::f64());
-        Self { id, at, due, lasts_until: at + interval * LASTS, params: Arc::new(params) }
+        Self { id, at, wall: SystemTime::now(), due, lasts_until: at + interval * LASTS, params: Arc::new(params) }
     }
 }
 
@@ -180,6 +186,28 @@ mod tests {
         let record = records.domain(0);
         let keys = record.params().map(|param| param.key.to_owned()).collect();
         (ASKED.without(rest), keys, record.unread)
+    }
+
+    #[test]
+    fn a_value_keeps_the_time_when_it_was_read() {
+        let (paced, start) = (Paced::default(), Instant::now());
+        let mut read = Vec::new();
+        for seconds in [0, 15, 100] {
+            let now = start + Duration::from_secs(seconds);
+            let rest = paced.rest(Uuid::nil(), ASKED, INTERVALS, now);
+            let mut records = Records::default();
+            for (uuid, name) in [(Uuid::max(), "other"), (Uuid::nil(), "x")] {
+                records.push_domain(name, uuid, Some(1));
+                records.push("balloon.rss", ParamValue::ULLong(1));
+            }
+            paced.complete(ASKED, rest, INTERVALS, &mut records, now);
+            assert_eq!(records.domain(0).read().count(), 0);
+            let [(group, at)] = records.domain(1).read().collect::<Vec<_>>()[..] else { panic!("one group") };
+            assert_eq!(group, StatsGroups::IOTHREAD);
+            read.push(at);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(read[0] == read[1] && read[1] < read[2], "{read:?}");
     }
 
     fn has_iothread(keys: &[String]) -> bool {

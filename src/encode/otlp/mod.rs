@@ -185,12 +185,14 @@ impl Chunks {
             ended: part.ended,
             with_subject: resource.is_none(),
         };
-        let at = nanos(part.at);
         let mut point = Vec::new();
-        let all = part.families.families[family].samples.iter().enumerate();
+        let family_of = &part.families.families[family];
+        let all = family_of.samples.iter().enumerate();
         for (position, sample) in all.take(samples.end).skip(first) {
             let start = if data == Data::Gauge { None } else { part.start_of(family, position) };
-            let times = Times { start: start.map(nanos), at };
+            // The end of a series is told now.
+            let at = family_of.read_at(sample).filter(|_| !part.ended).unwrap_or(part.at);
+            let times = Times { start: start.map(|start| nanos(start.min(at))), at: nanos(at) };
             point.clear();
             match data {
                 Data::Histogram => writer.histogram(&mut point, sample, times),

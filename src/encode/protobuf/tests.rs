@@ -41,6 +41,8 @@ struct Metric {
     counter: Option<Counter>,
     #[prost(message, optional, tag = "5")]
     untyped: Option<Number>,
+    #[prost(int64, optional, tag = "6")]
+    timestamp_ms: Option<i64>,
     #[prost(message, optional, tag = "7")]
     histogram: Option<Buckets>,
 }

@@ -224,7 +224,7 @@ impl Building {
     }
 
     fn finish(self) -> Family {
-        Family { meta: self.meta, origin: self.origin, samples: self.samples, starts: self.starts }
+        Family { starts: self.starts, ..Family::new(self.meta, self.origin, self.samples) }
     }
 }
 

@@ -77,7 +77,8 @@ impl Deltas {
                 let (subject, labels) = prints.of(sample);
                 let key = (name, subject, labels);
                 let total = total(sample, families);
-                let new = Baseline { value: total, at, seen: at };
+                let read = family.read_at(sample).unwrap_or(at);
+                let new = Baseline { value: total, at: read, seen: at };
                 let kind = families.subjects.get(sample.subject).kind;
                 let began = self.first.and_then(|first| match (kind, family.origin) {
                     // What the exporter counts of itself and of the host begins at zero, when it is first needed.
@@ -87,6 +88,11 @@ impl Deltas {
                     _ => known.filter(|began| *began > first && is_kept(*began)),
                 });
                 let delta = match (self.told.get_mut(&key), began) {
+                    (Some(old), _) if read <= old.at && read < at => {
+                        // What it says was sent before.
+                        old.seen = at;
+                        continue;
+                    }
                     (Some(old), _) => {
                         old.seen = at;
                         let began = known.filter(|began| *began >= old.at);
@@ -112,7 +118,8 @@ impl Deltas {
                 }
             }
             if !samples.is_empty() {
-                out.families.push(Family::new(Arc::clone(&family.meta), family.origin, samples));
+                let of_deltas = Family::new(Arc::clone(&family.meta), family.origin, samples);
+                out.families.push(Family { read: family.read.clone(), ..of_deltas });
                 all_starts.push(since);
                 self.pending.push(pending);
             }

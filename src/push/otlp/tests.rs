@@ -310,3 +310,31 @@ fn an_outage_of_hours_loses_no_delta() {
     let parts = series.parts(&mut batch(12_000 + 3660, &[running("a", 400)]));
     assert_eq!(of(&parts, "count", "a"), None);
 }
+
+/// A batch whose counter was read at another moment than the rest.
+fn read_at(read: u64, seconds: u64, domain: Domain) -> Batch {
+    let mut batch = batch(seconds, &[domain]);
+    let families = Arc::make_mut(&mut batch.families);
+    let counter = families.families.iter_mut().find(|family| family.meta.name == "count").expect("a counter");
+    counter.read = Some(Arc::new(vec![(counter.samples[0].subject, at(read))]));
+    batch
+}
+
+/// A group with an interval says the same several times: that is growth over the time between two readings, and none in between.
+#[test]
+fn the_growth_of_what_is_read_seldom_is_that_from_reading_to_reading() {
+    let (mut series, temporality) = (Series::new(&dialect(Temporality::Delta)), Temporality::Delta);
+    let mut push = |read: u64, seconds: u64, count: u64| {
+        let mut batch = read_at(read, seconds, running("a", count));
+        let parts = series.parts(&mut batch);
+        let found = of(&parts, "count", "a");
+        let times: Vec<_> = parts[0].families.families.iter().map(|family| family.read.clone()).collect();
+        arrive(&mut series, temporality, &batch, parts);
+        (found, times.into_iter().flatten().next().map(|read| read[0].1))
+    };
+    assert_eq!(push(10, 10, 100).0, None, "no growth is known");
+    assert_eq!(push(10, 25, 100).0, None, "as before");
+    assert_eq!(push(40, 40, 160), (Some((Value::Unsigned(60), 10)), Some(at(40))));
+    assert_eq!(push(40, 55, 160).0, None, "as before");
+    assert_eq!(push(70, 70, 160), (Some((Value::Unsigned(0), 40)), Some(at(70))));
+}
