@@ -20,7 +20,7 @@ use crate::discovery::{self, TargetsError};
 use crate::encode::{Coding, Exposition};
 use crate::errors::one_line;
 use crate::files::FileThread;
-use crate::libvirt::LibvirtError;
+use crate::libvirt::{LibvirtError, give_back_free_pages};
 use crate::log::LogSwitch;
 use crate::push::otlp::Otlp;
 use crate::push::{self, Batch, Pusher, Settings};
@@ -28,6 +28,8 @@ use crate::web::{self, Content, Form, Overview, Security};
 
 /// An exposition of at most this many bytes is one body, with a length.
 const SMALL: usize = 1 << 20;
+/// After one that is larger, what its collection has taken is given back.
+const LARGE: usize = 16 << 20;
 /// How long a reload may take to read all files.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
@@ -139,6 +141,9 @@ impl web::Source for Service {
             // Records, families and body together would be too much on a large host.
             drop(collected);
             let exposition = Exposition::new(format, families);
+            if exposition.estimate() > LARGE {
+                give_back_free_pages();
+            }
             if coding == Coding::Identity && exposition.estimate() > SMALL {
                 return Ok(Content::Pieces(Arc::new(exposition)));
             }

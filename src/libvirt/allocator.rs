@@ -11,6 +11,7 @@ const LARGE: c_int = 1 << 20;
 #[cfg(target_env = "gnu")]
 unsafe extern "C" {
     fn mallopt(parameter: c_int, value: c_int) -> c_int;
+    fn malloc_trim(pad: usize) -> c_int;
 }
 
 /// Has the memory of large blocks given back as soon as they are freed, where the C library is glibc. To be called before there
@@ -21,5 +22,15 @@ pub fn give_back_large_blocks() {
         const M_MMAP_THRESHOLD: c_int = -3;
         // SAFETY: it sets a number of the allocator, and there is no other thread yet that could read it meanwhile.
         let _is_set = unsafe { mallopt(M_MMAP_THRESHOLD, LARGE) };
+    }
+}
+
+/// Gives the pages that are free now back, which takes some milliseconds where there are many. Small blocks are kept otherwise, and
+/// what lives long between them keeps the records of the next collection from fitting in their places.
+pub fn give_back_free_pages() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: any thread may call it at any time; it locks one arena after the other.
+        let _has_given = unsafe { malloc_trim(0) };
     }
 }

@@ -32,7 +32,7 @@ mod typed_params;
 mod watch;
 
 pub use addresses::{AddressSource, InterfaceAddresses};
-pub use allocator::give_back_large_blocks;
+pub use allocator::{give_back_free_pages, give_back_large_blocks};
 pub use connection::{Access, Connection, Versions};
 pub use disk_errors::DiskError;
 pub use domain::{ControlState, Domain, DomainInfo, Identity};
