@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use domstats_exporter::libvirt::ParamValue;
 use fake_libvirtd::domain::{Interface, Job};
 use fake_libvirtd::params::Value;
-use fake_libvirtd::{Change, FakeLibvirtd, Procedure, Scenario, Template, Times};
+use fake_libvirtd::{
+    Change, DomainState, FakeLibvirtd, Host, Network, ObjectEvent, Pool, Procedure, Scenario, Template, Times,
+};
 use scraper::{Scrape, Scraper};
 
 /// More than a busy machine takes for anything here.
@@ -72,13 +74,17 @@ fn a_guest_that_stops_for_a_disk_says_which() {
     let daemon = scraper::daemon(3);
     let scraper = Scraper::new(&daemon, ", groups: [state, block]");
     until(&scraper, "all answer", |scrape| scrape.complete() == 3);
-    daemon.domains().update("vm-1", |domain| domain.disk_errors = vec![("vda".to_owned(), 2)]).unwrap();
-    daemon.domains().change("vm-1", Change::Suspend).unwrap();
+    for name in ["vm-1", "vm-2"] {
+        daemon.domains().update(name, |domain| domain.disk_errors = vec![("vda".to_owned(), 2)]).unwrap();
+    }
+    // One is paused by a user; that its disk had an error before says nothing.
     daemon.domains().change("vm-2", Change::Suspend).unwrap();
+    daemon.domains().update("vm-1", |domain| (domain.state, domain.reason) = (DomainState::Paused, 5)).unwrap();
+    daemon.events().lifecycle("vm-1", 3, 2).unwrap();
     let shown = until(&scraper, "both are asked", |scrape| told(scrape, "disk_errors") == ["vm-1", "vm-2"]);
     assert_eq!(texts(&shown, "disk_errors", "block.0.name"), ["vda"]);
     assert_eq!(texts(&shown, "disk_errors", "block.0.error"), ["nospace"]);
-    // It goes on, and what was is forgotten.
+    // It goes on.
     daemon.domains().change("vm-1", Change::Resume).unwrap();
     until(&scraper, "it goes on", |scrape| told(scrape, "disk_errors") == ["vm-2"]);
     // A paused guest whose QEMU is frozen costs itself alone.
@@ -111,4 +117,36 @@ fn addresses_that_are_shown_are_kept_current() {
     };
     daemon.domains().update("vm-1", |domain| domain.interfaces = Some(vec![interface])).unwrap();
     until(&scraper, "another lease is seen", |scrape| of(scrape) == ["192.0.2.9", "2001:db8::9"]);
+}
+
+#[test]
+fn what_changes_of_pools_and_networks_is_read_at_once() {
+    let mut host = Host::default();
+    host.pools.push(Pool { name: "images".to_owned(), state: 2, capacity: 9, allocation: 3 });
+    host.networks.push(Network { name: "inner".to_owned(), active: true, bridge: "br0".to_owned(), leases: 1 });
+    let daemon = FakeLibvirtd::start(Scenario::builder().host(host).build()).unwrap();
+    let scraper = Scraper::new(&daemon, ", groups: [pool, network]");
+    let calls = |procedure| daemon.counters().calls(procedure);
+    until(&scraper, "both are read", |scrape| scrape.collection.readings.len() == 2);
+    let all = [
+        Procedure::StoragePoolGetInfo,
+        Procedure::NetworkIsActive,
+        Procedure::ConnectListAllStoragePools,
+        Procedure::ConnectListAllNetworks,
+    ];
+    assert_eq!(all.map(calls), [1; 4], "and every minute from now on");
+    for (event, expected) in [
+        (("images", ObjectEvent::PoolRefresh), [2, 1, 2, 1]),
+        (("images", ObjectEvent::Pool(3)), [3, 1, 3, 1]),
+        (("inner", ObjectEvent::Network(3)), [3, 2, 3, 2]),
+        // One that is not known yet.
+        (("other", ObjectEvent::Pool(0)), [3, 2, 4, 2]),
+    ] {
+        assert_eq!(daemon.events().object(event.0, event.1), 1, "one connection watches");
+        until(&scraper, "it is read again", |_| all.map(calls) == expected);
+    }
+    // A client that refreshes again and again has it read a few times a second.
+    (0..500).for_each(|_| _ = daemon.events().object("images", ObjectEvent::PoolRefresh));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(calls(Procedure::StoragePoolGetInfo) <= 3 + 20, "{}", calls(Procedure::StoragePoolGetInfo));
 }

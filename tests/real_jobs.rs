@@ -1,4 +1,5 @@
-//! Jobs, snapshots and checkpoints of real guests, beside what virsh says of them; on this machine's libvirt.
+//! Jobs, snapshots and checkpoints of real guests, and what their agents say, beside what virsh says of them; on this machine's
+//! libvirt and on a newer one, which has no second host to migrate to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
@@ -103,8 +104,57 @@ fn a_migration_shows_how_far_it_is_at_each_scrape() {
 }
 
 #[test]
+fn a_backup_is_a_job() {
+    back_up(Suite::Machine);
+}
+
+#[test]
+fn a_backup_is_a_job_of_debian_sids_libvirt() {
+    back_up(Suite::Debian("sid"));
+}
+
+/// A backup that is pulled: a job that lasts until it is ended.
+fn back_up(suite: Suite) {
+    let lab = Lab::start(suite).unwrap();
+    let name = lab.guests(&["chain"]).unwrap().remove(0);
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    let running = "job_running{operation=\"backup\"}";
+    let idle = until(&exporter, &name, |samples| samples.contains_key("cpu_time_seconds_total"));
+    assert!(!idle.keys().any(|key| key.starts_with("job_")), "{idle:?}");
+    let folder = lab.folder().display();
+    let xml = lab.folder().join("backup.xml");
+    let disks = format!(
+        "<disks><disk name='vda' backup='yes' type='file'><scratch file='{folder}/disks/scratch'/></disk>\
+         <disk name='vdb' backup='no'/></disks>"
+    );
+    let server = format!("<server transport='unix' socket='{folder}/disks/nbd'/>");
+    fs::write(&xml, format!("<domainbackup mode='pull'>{server}{disks}</domainbackup>")).unwrap();
+    lab.virsh(&["backup-begin", &name, xml.to_str().unwrap()]).unwrap();
+    let shown = until(&exporter, &name, |samples| samples.contains_key(running));
+    let virsh = job_of(&lab, &name);
+    println!("{shown:?} {virsh:?}");
+    assert_eq!(shown["job_disk_scratch_bytes"], f64::from(u32::try_from(virsh["disk_temp_total"]).unwrap()));
+    assert!(shown.contains_key("job_disk_scratch_used_bytes") && shown["job_elapsed_seconds"] > 0.0, "{shown:?}");
+    lab.virsh(&["domjobabort", &name]).unwrap();
+    let ended = "jobs_total{operation=\"backup\"";
+    let over = until(&exporter, &name, |samples| {
+        !samples.contains_key(running) && samples.keys().any(|key| key.starts_with(ended))
+    });
+    assert!(!over.keys().any(|key| key.starts_with("job_")), "{over:?}");
+}
+
+#[test]
 fn snapshots_and_checkpoints_are_those_that_virsh_lists() {
-    let lab = Lab::start(Suite::Machine).unwrap();
+    snapshots(Suite::Machine);
+}
+
+#[test]
+fn snapshots_and_checkpoints_are_those_of_debian_sids_libvirt() {
+    snapshots(Suite::Debian("sid"));
+}
+
+fn snapshots(suite: Suite) {
+    let lab = Lab::start(suite).unwrap();
     let names = lab.guests(&["mover", "chain"]).unwrap();
     let [copied, chained] = &names[..] else { panic!("{names:?}") };
     let config = lab.folder().join("config.yaml");
@@ -156,7 +206,16 @@ fn guest_info(lab: &Lab, guest: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn a_guest_with_an_agent_says_what_it_says_to_virsh() {
-    let lab = Lab::start(Suite::Machine).unwrap();
+    ask_the_guest(Suite::Machine);
+}
+
+#[test]
+fn a_guest_with_an_agent_says_it_to_debian_sids_libvirt() {
+    ask_the_guest(Suite::Debian("sid"));
+}
+
+fn ask_the_guest(suite: Suite) {
+    let lab = Lab::start(suite).unwrap();
     let names = lab.guests(&["linux", "mover"]).unwrap();
     let [guest, other] = &names[..] else { panic!("{names:?}") };
     let disk = lab.folder().join("disks/data");
@@ -191,6 +250,8 @@ fn a_guest_with_an_agent_says_what_it_says_to_virsh() {
     assert_eq!(shown[size], number("fs.0.total-bytes"));
     assert_eq!(shown["guest_filesystem_used_bytes{mountpoint=\"/mnt\"}"], number("fs.0.used-bytes"));
     assert_eq!(shown["guest_users"], number("user.count"));
+    // From libvirt 11.2 and QEMU's agent 10.0 on.
+    assert_eq!(shown.contains_key("guest_load1"), said.contains_key("load.1m"));
     let has = |name: &str, labels: &[&str]| {
         shown.keys().any(|key| key.starts_with(name) && labels.iter().all(|label| key.contains(label)))
     };

@@ -122,9 +122,14 @@ impl Lane {
         self.due.insert((at, subject));
     }
 
-    /// As [`Lane::want`] for a subject that something has happened to: it may answer again.
-    pub(super) fn wake(&mut self, subject: Subject, at: Instant, domains: &mut Domains) {
+    /// Something has happened to the subject: it may answer again, and rests no more.
+    pub(super) fn rouse(&mut self, subject: Subject, domains: &mut Domains) {
         self.turn_mut(subject, domains).into_iter().for_each(|turn| turn.rests_until = None);
+    }
+
+    /// As [`Lane::want`], of a subject that rests no more.
+    pub(super) fn wake(&mut self, subject: Subject, at: Instant, domains: &mut Domains) {
+        self.rouse(subject, domains);
         self.want(subject, at, domains);
     }
 

@@ -7,7 +7,7 @@ use super::message::Message;
 use super::pool::{JobId, Role, WorkerId};
 use super::summary::{Summaries, summaries_of};
 use crate::domains::Inbox;
-use crate::libvirt::{Connection, LibvirtError, OpenGuard};
+use crate::libvirt::{Connection, LibvirtError, ObjectSink, OpenGuard};
 use crate::probes::{ConnectInfo, Outcome, Session, Shared, Task};
 
 /// What the thread is started with.
@@ -41,7 +41,7 @@ impl Worker {
             }
             Err(error) => return self.tell(Message::Opened(id, Err(error))),
         };
-        let mut session = Session::new(connection, Arc::clone(&self.shared));
+        let mut session = Session::new(connection, Arc::clone(&self.shared), self.objects());
         while let Ok((job, task)) = self.tasks.recv() {
             let outcome = session.perform(task, &|| self.tell(Message::Alive(id)));
             let broken = !session.is_alive();
@@ -72,6 +72,15 @@ impl Worker {
         // A driver that does not tell the host's name is no worse for that.
         let hostname = connection.hostname().unwrap_or_default();
         Ok(ConnectInfo { versions, hostname, unknown_events: watched.unknown })
+    }
+
+    fn objects(&self) -> ObjectSink {
+        let (inbox, messages) = (Arc::clone(&self.inbox), self.messages.clone());
+        Arc::new(move |kind, uuid| {
+            if inbox.note(kind, uuid) {
+                let _ending = messages.send(Incoming::EventsWaiting);
+            }
+        })
     }
 
     fn tell(&self, message: Message) {

@@ -1,15 +1,19 @@
 //! Events on their way from libvirt's event loop to the engine: bounded, and never waited for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
-use crate::libvirt::{Event, EventKind};
+use crate::libvirt::{Event, EventKind, ObjectKind};
 
 /// Most events held; some 3 MB. A host's storm of ten thousand events is applied before the next one comes.
 const CAPACITY: usize = 16_384;
 /// Most bytes of the names in them, which come from outside.
 const MOST_BYTES: usize = 8 << 20;
+
+/// Most objects of the host that are held; what changes beyond that is seen when it is next read.
+const MOST_OBJECTS: usize = 4096;
 
 /// A bounded queue of events. What does not fit is counted: then only a listing can tell what happened.
 #[derive(Debug, Default)]
@@ -22,6 +26,7 @@ struct Queue {
     events: VecDeque<Event>,
     bytes: usize,
     dropped: u64,
+    objects: BTreeSet<(ObjectKind, Uuid)>,
 }
 
 /// What has arrived.
@@ -31,13 +36,15 @@ pub struct Arrived {
     pub events: VecDeque<Event>,
     /// How many were lost on the way.
     pub dropped: u64,
+    /// The storage pools and networks that have changed, come or gone.
+    pub objects: BTreeSet<(ObjectKind, Uuid)>,
 }
 
 impl Inbox {
     /// Puts an event in; `true` if the reader has to be woken, because the inbox was empty.
     pub fn push(&self, event: Event) -> bool {
         let mut queue = self.queue.lock();
-        let was_empty = queue.events.is_empty();
+        let was_empty = queue.is_empty();
         let bytes = queue.bytes + bytes_of(&event);
         if queue.events.len() < CAPACITY && bytes <= MOST_BYTES {
             queue.bytes = bytes;
@@ -48,11 +55,27 @@ impl Inbox {
         was_empty
     }
 
+    /// Notes that an object of the host has changed; `true` as [`Inbox::push`].
+    pub fn note(&self, kind: ObjectKind, uuid: Uuid) -> bool {
+        let mut queue = self.queue.lock();
+        let was_empty = queue.is_empty();
+        if queue.objects.len() < MOST_OBJECTS {
+            queue.objects.insert((kind, uuid));
+        }
+        was_empty
+    }
+
     /// Takes out everything.
     pub fn take(&self) -> Arrived {
         let mut queue = self.queue.lock();
-        let Queue { events, dropped, .. } = std::mem::take(&mut *queue);
-        Arrived { events, dropped }
+        let Queue { events, dropped, objects, .. } = std::mem::take(&mut *queue);
+        Arrived { events, dropped, objects }
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.objects.is_empty()
     }
 }
 
@@ -85,6 +108,16 @@ mod tests {
         assert_eq!((arrived.events.len(), arrived.dropped), (CAPACITY, 5));
         assert_eq!(inbox.take(), Arrived::default());
         assert!(inbox.push(event), "after it was emptied");
+    }
+
+    #[test]
+    fn an_object_that_changes_often_is_noted_once() {
+        let inbox = Inbox::default();
+        let woken = (0..9).filter(|number| inbox.note(ObjectKind::Pool, Uuid::from_u128(number % 3))).count();
+        let objects = inbox.take().objects;
+        assert_eq!((woken, objects.len()), (1, 3));
+        (0..5000).for_each(|number| _ = inbox.note(ObjectKind::Network, Uuid::from_u128(number)));
+        assert_eq!(inbox.take().objects.len(), MOST_OBJECTS);
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub struct DiskError {
 }
 
 impl Domain {
-    /// The disks with an I/O error that the hypervisor has stopped the domain for. They are forgotten as it goes on.
+    /// The disks with an I/O error that the hypervisor has stopped the domain for, now or before: QEMU remembers the last error of
+    /// a disk after the domain goes on.
     ///
     /// Takes the domain's job for a query, for which it waits up to 30 s, and asks the monitor.
     ///

@@ -92,6 +92,19 @@ impl Domain {
         })
     }
 
+    /// `virDomainState` and the reason of that state. Waits neither for the domain's job nor for its hypervisor.
+    ///
+    /// # Errors
+    /// Of any class.
+    pub fn state(&self, connection: &Connection) -> Result<(i32, i32), LibvirtError> {
+        let (mut state, mut reason) = (0, 0);
+        // SAFETY: a valid domain and two valid out-parameters.
+        if unsafe { sys::virDomainGetState(self.as_ptr(), &raw mut state, &raw mut reason, 0) } < 0 {
+            return Err(connection.last_error("cannot ask for a domain's state"));
+        }
+        Ok((state, reason))
+    }
+
     /// State, memory, vCPUs and CPU time.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod list;
 mod messages;
 mod network;
 mod node;
+mod objects;
 mod param;
 mod remedy;
 mod reply;
@@ -43,6 +44,7 @@ pub use list::DomainList;
 pub use messages::Messages;
 pub use network::Network;
 pub use node::{Cell, Host, Topology};
+pub use objects::{ObjectKind, ObjectSink};
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;

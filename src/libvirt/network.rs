@@ -59,10 +59,7 @@ impl Network {
     }
 
     fn uuid(&self) -> Uuid {
-        let mut uuid = [0; 16];
-        // SAFETY: a valid network and room for VIR_UUID_BUFLEN (16) bytes.
-        unsafe { sys::virNetworkGetUUID(self.as_ptr(), uuid.as_mut_ptr()) };
-        Uuid::from_bytes(uuid)
+        uuid_of(self.as_ptr())
     }
 
     /// Whether it is started.
@@ -130,4 +127,12 @@ impl Drop for Network {
         // SAFETY: the handle owns one reference and gives it back once. The daemon is not asked.
         unsafe { sys::virNetworkFree(self.as_ptr()) };
     }
+}
+
+/// The UUID of a valid network, without asking the daemon.
+pub(super) fn uuid_of(network: sys::virNetworkPtr) -> Uuid {
+    let mut uuid = [0; 16];
+    // SAFETY: a valid network and room for VIR_UUID_BUFLEN (16) bytes.
+    unsafe { sys::virNetworkGetUUID(network, uuid.as_mut_ptr()) };
+    Uuid::from_bytes(uuid)
 }

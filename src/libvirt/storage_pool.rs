@@ -72,10 +72,7 @@ impl StoragePool {
     }
 
     fn uuid(&self) -> Uuid {
-        let mut uuid = [0; 16];
-        // SAFETY: a valid pool and room for VIR_UUID_BUFLEN (16) bytes.
-        unsafe { sys::virStoragePoolGetUUID(self.as_ptr(), uuid.as_mut_ptr()) };
-        Uuid::from_bytes(uuid)
+        uuid_of(self.as_ptr())
     }
 
     /// State and sizes. libvirt does not look at the storage for it.
@@ -136,4 +133,12 @@ impl Drop for StoragePool {
         // SAFETY: the handle owns one reference and gives it back once. The daemon is not asked.
         unsafe { sys::virStoragePoolFree(self.as_ptr()) };
     }
+}
+
+/// The UUID of a valid pool, without asking the daemon.
+pub(super) fn uuid_of(pool: sys::virStoragePoolPtr) -> Uuid {
+    let mut uuid = [0; 16];
+    // SAFETY: a valid pool and room for VIR_UUID_BUFLEN (16) bytes.
+    unsafe { sys::virStoragePoolGetUUID(pool, uuid.as_mut_ptr()) };
+    Uuid::from_bytes(uuid)
 }

@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::domain::identity_of;
 use super::error::{ErrorClass, LibvirtError};
 use super::event::{Event, EventKind};
+use super::objects::{self, ObjectKind, ObjectSink};
 
 /// What is called with every event. It must be quick, must not call libvirt and must not drop a connection.
 pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
@@ -35,14 +36,24 @@ pub struct Watched {
 #[derive(Debug)]
 pub(super) struct Registration {
     /// Its key in [`SINKS`].
-    key: usize,
+    pub(super) key: usize,
     /// libvirt's number for it, within its connection.
-    id: i32,
+    pub(super) id: i32,
+    /// What its events are about: domains where it is `None`.
+    pub(super) of: Option<ObjectKind>,
+}
+
+/// What is called.
+pub(super) enum Sink {
+    /// With events of domains.
+    Domains(EventSink),
+    /// With changes of storage pools or networks.
+    Objects(ObjectSink),
 }
 
 /// The registrations of all connections: by key, the sink as long as it may be called, until libvirt lets go of the key.
 /// Held while a sink is called, so that none is called after its connection is gone.
-static SINKS: Mutex<BTreeMap<usize, Option<EventSink>>> = Mutex::new(BTreeMap::new());
+static SINKS: Mutex<BTreeMap<usize, Option<Sink>>> = Mutex::new(BTreeMap::new());
 /// Told when libvirt lets go of a key.
 static RELEASED: Condvar = Condvar::new();
 /// The next key; none is used twice.
@@ -50,6 +61,19 @@ static NEXT_KEY: AtomicUsize = AtomicUsize::new(1);
 
 /// How long the end of a registration waits for the event loop, which may be just calling its sink.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A key for a sink that is about to be registered.
+pub(super) fn new_key(sink: Sink) -> usize {
+    let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+    SINKS.lock().insert(key, Some(sink));
+    key
+}
+
+/// The sink could not be registered.
+pub(super) fn forget(key: usize) {
+    let sink = SINKS.lock().remove(&key);
+    drop(sink);
+}
 
 impl Connection {
     /// Registers for every event that an exporter has a use for, of all domains that there are and will be. From here on
@@ -65,8 +89,7 @@ impl Connection {
         self.end_watch();
         let mut watched = Watched::default();
         for callback in CALLBACKS {
-            let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-            SINKS.lock().insert(key, Some(Arc::clone(&sink)));
+            let key = new_key(Sink::Domains(Arc::clone(&sink)));
             // SAFETY: an open connection, no certain domain, a function of this event's type; the opaque pointer is a number
             // that nothing follows.
             let id = unsafe {
@@ -80,12 +103,12 @@ impl Connection {
                 )
             };
             if id >= 0 {
-                self.watch.borrow_mut().push(Registration { key, id });
+                self.watch.borrow_mut().push(Registration { key, id, of: None });
                 watched.known.push(callback.name);
                 continue;
             }
             let error = self.last_error(format!("cannot watch events of kind {}", callback.name));
-            SINKS.lock().remove(&key);
+            forget(key);
             if matches!(error.class, ErrorClass::Disconnected | ErrorClass::PermissionDenied) {
                 self.end_watch();
                 return Err(error);
@@ -105,6 +128,10 @@ impl Connection {
         }
         for registration in &registrations {
             // A failure (the connection is dead) leaves nothing to do: libvirt has let go of the registration all the same.
+            if let Some(kind) = registration.of {
+                objects::deregister(self, kind, registration.id);
+                continue;
+            }
             // SAFETY: an open connection and the number of a registration on it.
             unsafe { sys::virConnectDomainEventDeregisterAny(self.as_ptr(), registration.id) };
         }
@@ -123,18 +150,27 @@ pub(super) fn deliver<R: Default>(
     domain: sys::virDomainPtr,
     kind: impl FnOnce() -> EventKind,
 ) -> R {
+    call(opaque, |sink| {
+        if let Sink::Domains(sink) = sink {
+            sink(Event { domain: identity_of(domain), at: SystemTime::now(), kind: kind() });
+        }
+    });
+    R::default()
+}
+
+/// Calls the sink of a registration, if it still may be called.
+pub(super) fn call(opaque: *mut c_void, call: impl FnOnce(&Sink)) {
     // A panic must not unwind into C.
     let _caught = catch_unwind(AssertUnwindSafe(|| {
         let sinks = SINKS.lock();
         if let Some(Some(sink)) = sinks.get(&opaque.addr()) {
-            sink(Event { domain: identity_of(domain), at: SystemTime::now(), kind: kind() });
+            call(sink);
         }
     }));
-    R::default()
 }
 
 /// libvirt lets go of a registration.
-unsafe extern "C" fn release(opaque: *mut c_void) {
+pub(super) unsafe extern "C" fn release(opaque: *mut c_void) {
     let sink = SINKS.lock().remove(&opaque.addr());
     RELEASED.notify_all();
     // What it owns is dropped while nothing is held. A panic must not unwind into C.

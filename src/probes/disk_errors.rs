@@ -1,7 +1,7 @@
 //! The disks for whose I/O errors a domain has stopped.
 //!
-//! QEMU remembers an error only of a disk for which it stops the guest, and forgets it as the guest goes on. So domains that are
-//! paused are asked: at once when one stops, and now and then.
+//! QEMU remembers an error only of a disk for which it stops the guest, but also after the guest goes on. So domains are asked that
+//! are paused for an I/O error: at once when one stops, and now and then.
 
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use crate::domains::PowerState;
 use crate::libvirt::{EventKind, LibvirtError, ParamValue, Records};
 
 const EVERY: Duration = Duration::from_secs(60);
+/// `VIR_DOMAIN_PAUSED` with `VIR_DOMAIN_PAUSED_IOERROR`
+const PAUSED_FOR_ERROR: (i32, i32) = (3, 5);
 /// `VIR_DOMAIN_EVENT_SUSPENDED`
 const SUSPENDED: i32 = 3;
 
@@ -28,9 +30,12 @@ fn fetch(session: &mut Session, subject: Subject) -> Result<Records, LibvirtErro
     let mut records = Records::default();
     let Some(uuid) = subject.domain() else { return Ok(records) };
     let (domain, connection) = session.domain(uuid)?;
-    let errors = domain.disk_errors(connection)?;
     let identity = domain.identity();
     records.push_domain(&identity.name, uuid, identity.id);
+    if domain.state(connection)? != PAUSED_FOR_ERROR {
+        return Ok(records);
+    }
+    let errors = domain.disk_errors(connection)?;
     for (number, error) in errors.iter().enumerate() {
         let reason = match error.code {
             0 => continue,

@@ -30,7 +30,7 @@ pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
 
 use crate::config::{Config, Group};
 use crate::domains::Domain;
-use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, Records};
+use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, ObjectKind, Records};
 
 /// How long a call of a probe may take that sets no limit of its own.
 const USUAL_LIMIT: Duration = Duration::from_secs(5);
@@ -112,6 +112,8 @@ pub struct Probe {
     pub meanwhile: fn(&Records) -> Option<Duration>,
     /// Whether an event of a domain is a reason to ask about it at once.
     pub follows: fn(&EventKind) -> bool,
+    /// The objects whose changes are a reason to ask about them at once.
+    pub watches: Option<ObjectKind>,
     /// Asks about a subject, for [`Task::Ask`].
     pub fetch: Fetch,
     /// Lists what there is to ask about, for [`Scope::Object`].
@@ -157,6 +159,7 @@ impl Probe {
             failed: |_| Outcome::Nothing,
             meanwhile: |_| None,
             follows: |_| false,
+            watches: None,
             fetch: |_, _| Ok(Records::default()),
             list: |_| Ok(Vec::new()),
         }

@@ -5,11 +5,15 @@ use std::time::Duration;
 use super::{Probe, Scope, Session, Subject, WaitsFor, had, supported};
 use crate::config::Group;
 use crate::domains::{parse_xml, tree};
-use crate::libvirt::{LibvirtError, ParamValue, Records};
+use crate::libvirt::{LibvirtError, ObjectKind, ParamValue, Records};
 
 pub(super) const PROBE: Probe = Probe {
+    watches: Some(ObjectKind::Pool),
     fetch,
-    list: |session| supported(session.connection.list_storage_pools()),
+    list: |session| {
+        session.watch(ObjectKind::Pool)?;
+        supported(session.connection.list_storage_pools())
+    },
     ..Probe::of_group(Group::Pool, Scope::Object, WaitsFor::Host, |_| Some(Duration::from_secs(60)))
 };
 

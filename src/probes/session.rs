@@ -1,6 +1,6 @@
 //! A connection with what is kept along with it, and the tasks that it can be given.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use uuid::Uuid;
 
 use super::paced::Paced;
 use super::{
-    ADDRESSES, CollectionProbe, DEFINITIONS, Probe, Scope, Subject, addresses, control, definitions, inactive, info,
-    listing, stats,
+    ADDRESSES, CollectionProbe, DEFINITIONS, Probe, Scope, Subject, addresses, control, definitions, had, inactive,
+    info, listing, stats,
 };
 use crate::config::{Intervals, MetadataLabels};
 use crate::domains::{Addresses, DefinitionError, DefinitionFailure, Listing, Metadata};
 use crate::hypervisor::{FromHost, HostFiles};
 use crate::libvirt::{
-    AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, LibvirtError, Records, StatsGroups,
-    StatsRequest, Versions,
+    AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, LibvirtError, ObjectKind, ObjectSink,
+    Records, StatsGroups, StatsRequest, Versions,
 };
 
 /// Which domains of a bulk reply are wanted.
@@ -156,7 +156,6 @@ pub struct Shared {
 }
 
 /// A connection with the handles of the domains that it has been asked about.
-#[derive(Debug)]
 pub struct Session {
     /// They hold references to the connection, and are dropped before it.
     pub(super) handles: HashMap<Uuid, Domain>,
@@ -164,13 +163,32 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     /// How many domains there were when they were listed last.
     listed: usize,
+    /// Told of changes of the host's objects.
+    objects: ObjectSink,
+    /// Those whose changes it is told of, if the daemon can tell.
+    watched: BTreeSet<ObjectKind>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("connection", &self.connection).finish_non_exhaustive()
+    }
 }
 
 impl Session {
-    /// Over this connection.
+    /// Over this connection; `objects` is told of changes of storage pools and networks once these are asked about.
     #[must_use]
-    pub fn new(connection: Connection, shared: Arc<Shared>) -> Self {
-        Self { handles: HashMap::new(), connection, shared, listed: 0 }
+    pub fn new(connection: Connection, shared: Arc<Shared>, objects: ObjectSink) -> Self {
+        Self { handles: HashMap::new(), connection, shared, listed: 0, objects, watched: BTreeSet::new() }
+    }
+
+    /// Has changes of the host's objects of a kind told. Not over the connection for control: the daemon may have them from
+    /// another one, which hangs. Where they cannot be told, they are seen when the objects are next read.
+    pub(super) fn watch(&mut self, kind: ObjectKind) -> Result<(), LibvirtError> {
+        if self.watched.insert(kind) {
+            had(self.connection.watch_objects(kind, &self.objects))?;
+        }
+        Ok(())
     }
 
     /// Whether the connection stands.

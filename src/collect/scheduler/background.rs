@@ -15,8 +15,8 @@ use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
 use crate::config::{Group, InactiveDomains};
 use crate::domains::{Definition, DefinitionFailure, Domain};
-use crate::libvirt::{Access, ErrorClass, Event, LibvirtError, Records};
-use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
+use crate::libvirt::{Access, ErrorClass, Event, LibvirtError, ObjectKind, Records};
+use crate::probes::{ADDRESSES, Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
 
 /// When a domain is asked about again of which nothing could be had.
 const RETRY: Duration = Duration::from_secs(60);
@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(60);
 const CONNECT_AGAIN: Duration = Duration::from_secs(5);
 /// A call that fails after this long has kept the others of its probe waiting for nothing.
 const SLOW: Duration = Duration::from_secs(1);
+/// After how long an object that has changed is asked about: changes of one come together, and a client may make very many.
+const SETTLED: Duration = Duration::from_millis(200);
 /// How many times as old as the time between two calls a reading may become.
 const READINGS: u32 = 3;
 
@@ -217,6 +219,18 @@ impl Scheduler {
         }
     }
 
+    /// A domain may have other addresses, and may tell of them by now.
+    pub(super) fn moved(&mut self, uuid: Uuid) {
+        self.state_mut(uuid).into_iter().for_each(|state| state.located = None);
+        match ADDRESSES.every(&self.config) {
+            Some(_) => self.wake(&ADDRESSES, Subject::Domain(uuid)),
+            None => {
+                let lane = self.background.of(&ADDRESSES).into_iter();
+                lane.for_each(|lane| lane.rouse(Subject::Domain(uuid), &mut self.domains));
+            }
+        }
+    }
+
     /// A domain has just been found not to answer: its definition is not waited for.
     pub(super) fn leave_undefined(&mut self, uuid: Uuid) {
         if self.domains.get(uuid).is_some_and(|domain| domain.definition == Definition::Pending) {
@@ -308,6 +322,17 @@ impl Scheduler {
         for lane in &mut self.background.lanes {
             if (lane.probe.follows)(&event.kind) && lane.probe.every(&self.config).is_some() {
                 lane.wake(Subject::Domain(event.domain.uuid), self.now.at, &mut self.domains);
+            }
+        }
+    }
+
+    /// Has the probe of a storage pool or a network ask about it, and list them: it may have come or gone.
+    pub(super) fn object_changed(&mut self, kind: ObjectKind, uuid: Uuid) {
+        let at = self.now.at + SETTLED;
+        for lane in self.background.lanes.iter_mut().filter(|lane| lane.probe.watches == Some(kind)) {
+            if lane.probe.every(&self.config).is_some() {
+                lane.want(Subject::Host, at, &mut self.domains);
+                lane.wake(Subject::Object(uuid), at, &mut self.domains);
             }
         }
     }

@@ -22,7 +22,7 @@ const NAMED: usize = 10;
 impl Scheduler {
     /// Applies events.
     pub(super) fn apply(&mut self, arrived: Arrived) {
-        let Arrived { events, dropped } = arrived;
+        let Arrived { events, dropped, objects } = arrived;
         if !events.is_empty() {
             // In a storm of events, answers come late.
             self.control.alive(self.now.at);
@@ -36,12 +36,13 @@ impl Scheduler {
                 self.wake(&DEFINITIONS, Subject::Domain(uuid));
             }
             if consequences.moved {
-                self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = None);
+                self.moved(uuid);
             }
             if consequences.resync {
                 self.resync.want(ResyncCause::Events, self.now.at);
             }
         }
+        objects.into_iter().for_each(|(kind, uuid)| self.object_changed(kind, uuid));
         if dropped > 0 {
             self.log(Notice::EventsLost(dropped));
             self.events_dropped += dropped;

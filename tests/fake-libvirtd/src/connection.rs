@@ -12,7 +12,8 @@ use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 use crate::counters::{CallId, Outcome};
-use crate::event::{Event, Identity};
+use crate::domain::uuid_of;
+use crate::event::{Event, Identity, ObjectEvent};
 use crate::frame::{HEADER_LEN, Header, KEEPALIVE_PING, KEEPALIVE_PONG, KEEPALIVE_PROGRAM, REMOTE_PROGRAM, read_frame};
 use crate::procedure::Procedure;
 use crate::serve::{self, Call};
@@ -136,6 +137,22 @@ impl Connection {
             sent += 1;
         }
         sent
+    }
+
+    /// Sends an event of a pool or a network once for each registration that it matches; returns how many these are.
+    pub(crate) fn send_object_event(&self, name: &str, event: ObjectEvent) -> usize {
+        let callbacks = self.callbacks.lock();
+        let (number, procedure) = event.numbers();
+        let is_meant =
+            |callback: &&Callback| callback.event == number && callback.uuid.is_none_or(|uuid| uuid == uuid_of(name));
+        let matching = callbacks.list.iter().filter(is_meant);
+        matching
+            .map(|callback| {
+                let mut payload = Writer::new();
+                event.write(callback.id, name, &mut payload);
+                self.send(Header::message(REMOTE_PROGRAM, procedure).frame(&payload.into_bytes()));
+            })
+            .count()
     }
 
     /// Tells the client that the daemon lost the hypervisor, if the client asked to be told.

@@ -1,6 +1,8 @@
 //! Domain events: their IDs, their messages, their arguments on the wire.
 
-use crate::domain::Domain;
+use std::ops::Range;
+
+use crate::domain::{Domain, uuid_of};
 use crate::params::Value;
 use crate::xdr::Writer;
 
@@ -106,6 +108,40 @@ pub enum Event {
     VcpuRemoved { vcpuid: u32 },
     /// 29: a channel connected or disconnected (libvirt 12.4).
     ChannelLifecycle { channel_name: String, state: i32, reason: i32 },
+}
+
+/// An event of a storage pool or a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectEvent {
+    /// A change of a pool's life cycle (`virStoragePoolEventLifecycleType`).
+    Pool(i32),
+    /// A pool was refreshed.
+    PoolRefresh,
+    /// A change of a network's life cycle (`virNetworkEventLifecycleType`).
+    Network(i32),
+}
+
+impl ObjectEvent {
+    /// The numbers of registrations, beside those of domain events.
+    pub(crate) const OF_POOLS: Range<i32> = 1000..1002;
+    pub(crate) const OF_NETWORKS: Range<i32> = 2000..2001;
+
+    /// The number of its registration, and the procedure number of its message.
+    pub(crate) fn numbers(self) -> (i32, i32) {
+        match self {
+            Self::Pool(_) => (Self::OF_POOLS.start, 370),
+            Self::PoolRefresh => (Self::OF_POOLS.start + 1, 373),
+            Self::Network(_) => (Self::OF_NETWORKS.start, 315),
+        }
+    }
+
+    /// Writes the message's payload for one registration.
+    pub(crate) fn write(self, callback: i32, name: &str, out: &mut Writer) {
+        out.i32(callback).string(name).raw(uuid_of(name).as_bytes());
+        if let Self::Pool(event) | Self::Network(event) = self {
+            out.i32(event).i32(0);
+        }
+    }
 }
 
 impl Event {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domains::UnknownDomain;
-use crate::event::{Event, Identity};
+use crate::event::{Event, Identity, ObjectEvent};
 use crate::shared::Shared;
 
 impl Shared {
@@ -51,6 +51,12 @@ impl<'a> Events<'a> {
     /// When there is no such domain.
     pub fn lifecycle(self, name: &str, event: i32, detail: i32) -> Result<usize, UnknownDomain> {
         self.send(name, Event::lifecycle(event, detail))
+    }
+
+    /// Sends an event of a storage pool or a network; returns how many messages went to clients.
+    pub fn object(self, name: &str, event: ObjectEvent) -> usize {
+        let connections: Vec<_> = self.shared.connections.lock().values().cloned().collect();
+        connections.iter().map(|connection| connection.send_object_event(name, event)).sum()
     }
 
     /// Sends an event right before the next reply to a bulk statistics call, on every connection.

@@ -26,7 +26,7 @@ pub use counters::Counters;
 pub use daemon::{FakeLibvirtd, StartError};
 pub use domain::{Domain, DomainState};
 pub use domains::UnknownDomain;
-pub use event::{Event, Identity};
+pub use event::{Event, Identity, ObjectEvent};
 pub use events::Events;
 pub use fault::{Faults, ParamFault, RecordFault, ReplyFault, Times};
 pub use lifecycle::{Change, Domains};

@@ -182,6 +182,10 @@ procedures! {
     NodeGetCpuMap = 293, "node_get_cpu_map", low;
     /// The statistics of a domain's job.
     DomainGetJobStats = 298, "domain_get_job_stats", low;
+    /// Registers for a network event.
+    ConnectNetworkEventRegisterAny = 313, "connect_network_event_register_any", high;
+    /// Ends a registration for network events.
+    ConnectNetworkEventDeregisterAny = 314, "connect_network_event_deregister_any", high;
     /// Registers for a domain event.
     ConnectDomainEventCallbackRegisterAny = 316, "connect_domain_event_callback_register_any", high;
     /// Ends a registration.
@@ -200,6 +204,10 @@ procedures! {
     ConnectRegisterCloseCallback = 360, "connect_register_close_callback", high;
     /// Ends that registration.
     ConnectUnregisterCloseCallback = 361, "connect_unregister_close_callback", high;
+    /// Registers for a storage pool event.
+    ConnectStoragePoolEventRegisterAny = 368, "connect_storage_pool_event_register_any", high;
+    /// Ends a registration for storage pool events.
+    ConnectStoragePoolEventDeregisterAny = 369, "connect_storage_pool_event_deregister_any", high;
     /// The XML of a checkpoint.
     DomainCheckpointGetXmlDesc = 412, "domain_checkpoint_get_xml_desc", high;
     /// The checkpoints of a domain.

@@ -6,7 +6,7 @@ use crate::connection::{Connection, Outgoing, payload};
 use crate::counters::{CallId, Outcome};
 use crate::domain::Entry;
 use crate::domains::DomainSet;
-use crate::event::{Event, Identity};
+use crate::event::{Event, Identity, ObjectEvent};
 use crate::fault::ReplyFault;
 use crate::frame::{HEADER_LEN, Header, MESSAGE_MAX, REMOTE_PROGRAM};
 use crate::procedure::Procedure;
@@ -252,7 +252,10 @@ impl Call {
             P::ConnectGetLibVersion => self.serve_connect(),
             P::ConnectRegisterCloseCallback | P::ConnectUnregisterCloseCallback => self.serve_connect(),
             P::ConnectDomainEventCallbackRegisterAny => self.register_event(),
+            P::ConnectStoragePoolEventRegisterAny => self.register_object_event(ObjectEvent::OF_POOLS),
+            P::ConnectNetworkEventRegisterAny => self.register_object_event(ObjectEvent::OF_NETWORKS),
             P::ConnectDomainEventCallbackDeregisterAny => self.deregister_event(),
+            P::ConnectStoragePoolEventDeregisterAny | P::ConnectNetworkEventDeregisterAny => self.deregister_event(),
             P::ConnectListAllDomains | P::ConnectListDomains | P::ConnectListDefinedDomains => self.serve_listing(),
             P::ConnectNumOfDomains | P::ConnectNumOfDefinedDomains => self.serve_listing(),
             P::DomainLookupById | P::DomainLookupByName | P::DomainLookupByUuid => self.look_up(),

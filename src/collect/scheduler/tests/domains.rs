@@ -78,7 +78,7 @@ fn events_that_were_lost_lead_to_a_listing() {
     let mut world = World::steady(5, "");
     world.advance(5 * SECOND);
     world.calls.clear();
-    world.tell(Message::Events(Arrived { events: [].into(), dropped: 3 }));
+    world.tell(Message::Events(Arrived { dropped: 3, ..Arrived::default() }));
     world.advance(SECOND);
     assert_eq!(
         (world.calls_of("listing"), world.snapshot().events_dropped, resyncs(&mut world, "overflow")),

@@ -9,7 +9,7 @@ use crate::collect::background::Lane;
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::config::Group;
-use crate::libvirt::{Access, ErrorClass};
+use crate::libvirt::{Access, ErrorClass, EventKind};
 use crate::probes::{Probe, Scope, Subject, Task, WaitsFor};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -133,6 +133,28 @@ fn domains_that_fail_slowly_hold_up_the_others_less_and_less() {
     (0..30).for_each(|number| world.daemon.guest(number).other = Reply::Good);
     world.advance(900 * SECOND);
     assert_eq!(readings(&mut world).1, 40, "a quarter of an hour later at most");
+}
+
+#[test]
+fn a_guest_whose_agent_connects_is_located_at_once() {
+    let mut world = World::steady(2, "service_discovery: {enabled: true}");
+    world.daemon.guest(1).addresses = Reply::FailsAfter(4 * SECOND);
+    for _ in 0..30 {
+        world.discover(true, 8 * SECOND).expect("an answer");
+        world.advance(30 * SECOND);
+    }
+    assert!(world.calls_of("addresses") < 60, "{}", world.calls_of("addresses"));
+    let is_located = |world: &mut World| {
+        let known = world.discover(true, 8 * SECOND).expect("an answer");
+        known.domains.iter().all(|domain| matches!(domain.addresses, Some(Some(_))))
+    };
+    assert!(!is_located(&mut world));
+    world.daemon.guest(1).addresses = Reply::Good;
+    let domain = world.daemon.identity(1);
+    world.event(&domain, EventKind::AgentLifecycle { connected: true });
+    is_located(&mut world);
+    world.advance(SECOND);
+    assert!(is_located(&mut world));
 }
 
 #[test]

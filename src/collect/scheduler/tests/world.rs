@@ -327,7 +327,7 @@ impl World {
     pub(super) fn event(&mut self, domain: &Identity, kind: EventKind) {
         if self.tells_events {
             let event = Event { domain: domain.clone(), at: self.clock().wall, kind };
-            self.tell(Message::Events(Arrived { events: [event].into(), dropped: 0 }));
+            self.tell(Message::Events(Arrived { events: [event].into(), ..Arrived::default() }));
         }
     }
 }

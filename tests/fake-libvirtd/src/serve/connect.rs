@@ -1,5 +1,7 @@
 //! Calls about the connection, the daemon and its host, listings and look-ups.
 
+use std::ops::Range;
+
 use super::{Call, Failure, Reply, code};
 use crate::connection::payload;
 use crate::definition::escape;
@@ -107,6 +109,22 @@ impl Call {
         let id = self.connection.register(event, domain.map(|domain| domain.uuid));
         let mut out = payload();
         out.i32(id);
+        Ok(out)
+    }
+
+    /// Likewise for events of storage pools or networks, whose numbers on this connection are these.
+    pub(super) fn register_object_event(&self, numbers: Range<i32>) -> Reply {
+        let mut arguments = self.arguments();
+        let event = arguments.i32()? + numbers.start;
+        let object = arguments.optional(|arguments| {
+            arguments.string()?;
+            arguments.uuid()
+        })?;
+        if !numbers.contains(&event) {
+            return Err(Failure::qemu(code::INTERNAL_ERROR, format!("internal error: unsupported event ID {event}")));
+        }
+        let mut out = payload();
+        out.i32(self.connection.register(event, object));
         Ok(out)
     }
 
