@@ -77,9 +77,12 @@ fuzz:
 	cargo test --release --locked --test fuzz --test fuzz_frames -- --nocapture
 
 # Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for two minutes.
+# And ten minutes in which the sockets of targets come and go.
 soak: export SOAK_SECONDS ?= 1800
+soak: export TARGET_SOAK_SECONDS ?= 600
 soak:
 	cargo test --release --locked --test soak -- --nocapture
+	cargo test --release --locked --test many_daemons sockets_of_a_pattern -- --nocapture
 
 # The figures of benches/README.md; benches/real.sh needs root.
 bench:
@@ -87,6 +90,7 @@ bench:
 	cargo bench --locked --bench pipeline --bench allocations --bench scrape
 	cargo build --release --locked --workspace
 	benches/flat.sh
+	benches/targets.sh
 	benches/real.sh $(N)
 
 # A hundred exporters, each on a fake libvirtd of its own, and one Prometheus with the shipped rules: what that asks of it.

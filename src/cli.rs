@@ -73,7 +73,7 @@ pub struct Used {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve metrics over HTTP until SIGTERM or SIGINT (the default)
     Serve,
@@ -82,6 +82,9 @@ pub enum Command {
         /// How to print it
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ScrapeFormat::Text)]
         format: ScrapeFormat,
+        /// The target to collect from, instead of the local libvirt
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
     },
     /// Check settings, connection and domains, say what would be exported, and how to fix what does not work
     ///
@@ -90,11 +93,21 @@ pub enum Command {
         /// How to print it
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
         output: ReportFormat,
+        /// Check the target of this name, instead of the local libvirt
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// Check all targets as well
+        #[arg(long, conflicts_with = "target")]
+        all: bool,
     },
     /// Check whether the exporter that runs with the same settings responds, for the health check of a container
     Healthy,
     /// Print everything known about the domains, as JSON
-    Targets,
+    Targets {
+        /// The target whose domains are printed, instead of those of the local libvirt
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+    },
     /// Print the reference of all metrics
     Metrics {
         /// How to print it
@@ -207,7 +220,7 @@ impl Cli {
     /// What to do.
     #[must_use]
     pub fn command(&self) -> Command {
-        self.command.unwrap_or(Command::Serve)
+        self.command.clone().unwrap_or(Command::Serve)
     }
 
     /// From here on the settings come from `file`, if it exists and no flag names another.
@@ -265,10 +278,10 @@ impl Cli {
         set(&mut config.log.level, &flags.log_level);
         set(&mut config.log.format, &flags.log_format);
         let paths = config.check_paths();
-        paths.map_err(|source| ConfigError::Flag { flag: "--web.telemetry-path", source })?;
+        paths.map_err(|(_, source)| ConfigError::Flag { flag: "--web.telemetry-path", source })?;
         config.apply_environment(&|name| std::env::var(name).ok())?;
         let file = flags.config_file.as_deref();
-        config.check_uri(file.filter(|_| flags.libvirt_uri.is_none()))?;
+        config.check_uris(file, flags.libvirt_uri.is_some())?;
         config.check(file)?;
         Ok(config)
     }

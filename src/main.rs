@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use domstats_exporter::app::{Collected, Exporter, Service, Systemd};
+use domstats_exporter::app::{Collected, Exporter, Service, Systemd, config_of_target, target_names};
 use domstats_exporter::check::{self, Report};
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ReportFormat, SERVICE_FILE, ScrapeFormat};
 use domstats_exporter::collect::Selection;
@@ -54,16 +54,22 @@ fn run(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         web::answers(&config.web)?;
         return Ok(ExitCode::SUCCESS);
     }
-    web::raise_descriptor_limit()?;
+    web::raise_descriptor_limit(config.probe_connections())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
     let done = match cli.command() {
-        Command::Scrape { format } => runtime.block_on(scrape(config, format)),
-        Command::Check { output } => runtime.block_on(run_check(&cli, config, output)),
-        Command::Targets => runtime.block_on(targets(config)),
+        Command::Scrape { format, target } => match exporter_of(config, target.as_deref()) {
+            Ok(exporter) => runtime.block_on(scrape(&exporter, format)),
+            Err(error) => Ok(refuse(cli.command(), &*error)),
+        },
+        Command::Check { output, target, all } => runtime.block_on(run_check(&cli, config, output, target, all)),
+        Command::Targets { target } => match exporter_of(config, target.as_deref()) {
+            Ok(exporter) => runtime.block_on(targets(&exporter)),
+            Err(error) => Ok(refuse(cli.command(), &*error)),
+        },
         Command::Serve | Command::Healthy | Command::Metrics { .. } => runtime.block_on(serve(cli, config)),
     };
     // A thread that is stuck in a libvirt call must not keep the process from ending.
@@ -95,6 +101,8 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     let service = Service::new(exporter, Arc::clone(&security), log, Arc::new(move || cli.config()));
     let service = Arc::new(service);
     service.push(push);
+    let kept = Arc::clone(&service);
+    let targets = tokio::spawn(async move { kept.keep_targets().await });
     let reloaded = Arc::clone(&service);
     let watched = Arc::clone(&systemd);
     let watch = tokio::spawn(async move { watched.watch().await });
@@ -120,6 +128,7 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
         }
         tracing::info!("shutting down");
         watch.abort();
+        targets.abort();
         systemd.stopping();
     };
     for listener in &listeners {
@@ -131,8 +140,15 @@ async fn serve(cli: Cli, config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<dyn Error>> {
-    let exporter = Exporter::start(config, None)?;
+/// That of the local daemon, or of a target.
+fn exporter_of(config: &Config, target: Option<&str>) -> Result<Arc<Exporter>, Box<dyn Error>> {
+    Ok(match target {
+        Some(target) => Exporter::start_target(&config_of_target(config, target)?, target)?,
+        None => Exporter::start(config, None)?,
+    })
+}
+
+async fn scrape(exporter: &Arc<Exporter>, format: ScrapeFormat) -> Result<ExitCode, Box<dyn Error>> {
     let format = match format {
         ScrapeFormat::Openmetrics => Format::OpenMetrics,
         ScrapeFormat::Text => Format::Text,
@@ -143,15 +159,15 @@ async fn scrape(config: &Config, format: ScrapeFormat) -> Result<ExitCode, Box<d
                 None => print(encode_params(&collected.collection.records()).as_bytes()),
             };
         }
-        ScrapeFormat::OtlpJson => return print_push(config, &exporter).await,
+        ScrapeFormat::OtlpJson => return print_push(exporter).await,
     };
     let collected = exporter.collect_once().await;
-    print(&format.encode(&exporter.exposition(&collected, format, config.metrics.naming)))?;
+    print(&format.encode(&exporter.exposition(&collected, format, exporter.config().metrics.naming)))?;
     outcome(&collected)
 }
 
-async fn targets(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
-    let snapshot = Exporter::start(config, None)?.discover(None).await?;
+async fn targets(exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
+    let snapshot = exporter.discover(None).await?;
     print((domain_list::json(&snapshot)? + "\n").as_bytes())
 }
 
@@ -161,11 +177,11 @@ fn outcome(collected: &Collected) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// What a first push would send, whether anything is pushed or not.
-async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
+async fn print_push(exporter: &Exporter) -> Result<ExitCode, Box<dyn Error>> {
     let collected = exporter.collect_once().await;
     let families = Arc::new(exporter.families(&collected));
     let mut batch = Batch { families, taken: collected.taken() };
-    let dialect = push::dialect(config);
+    let dialect = push::dialect(&exporter.config(), exporter.target());
     let mut chunks = Chunks::new(dialect.clone(), push::Series::new(&dialect).parts(&mut batch));
     while let Some(chunk) = chunks.next_chunk() {
         print(otlp::to_json(&chunk.body)?.as_bytes())?;
@@ -173,15 +189,29 @@ async fn print_push(config: &Config, exporter: &Exporter) -> Result<ExitCode, Bo
     outcome(&collected)
 }
 
-async fn run_check(cli: &Cli, config: &Config, output: ReportFormat) -> Result<ExitCode, Box<dyn Error>> {
+async fn run_check(
+    cli: &Cli,
+    config: &Config,
+    output: ReportFormat,
+    target: Option<String>,
+    all: bool,
+) -> Result<ExitCode, Box<dyn Error>> {
     if let Err(error) = Security::load(config.web.config_file.as_deref()) {
         return Ok(refuse(cli.command(), &error));
     }
     if let Err(error) = push::settings(config) {
         return Ok(refuse(cli.command(), &error));
     }
-    let exporter = Exporter::start(config, None)?;
-    let report = check::run(&cli.used(), config, exporter).await;
+    let others = if all { target_names(config) } else { target.iter().cloned().collect() };
+    let mut targets = Vec::new();
+    for name in others {
+        match config_of_target(config, &name) {
+            Ok(config) => targets.push((name, config)),
+            Err(error) => return Ok(refuse(cli.command(), &error)),
+        }
+    }
+    let local = target.is_none().then_some(config);
+    let report = check::run(&cli.used(), config, local, targets).await?;
     print_report(&report, output)
 }
 
@@ -196,7 +226,7 @@ fn print_report(report: &Report, output: ReportFormat) -> Result<ExitCode, Box<d
 
 /// Settings that cannot be used: a line of standard error, or a report for the program that has asked for one.
 fn refuse(command: Command, error: &dyn Error) -> ExitCode {
-    if let Command::Check { output: ReportFormat::Json } = command {
+    if let Command::Check { output: ReportFormat::Json, .. } = command {
         let printed = print_report(&Report::refused(one_line(error)), ReportFormat::Json);
         return printed.unwrap_or_else(|error| fail(&*error, ExitCode::FAILURE));
     }

@@ -34,7 +34,7 @@ use domstats_exporter::config::{self, Config};
 use domstats_exporter::discovery::encode_target_groups;
 use domstats_exporter::domains::{PowerState, ScrapeTarget, Snapshot};
 use domstats_exporter::encode::Coding;
-use domstats_exporter::web::{self, Content, Form, Overview, Security, Source};
+use domstats_exporter::web::{self, Content, Daemon, Form, Overview, ProbeError, ProbeRequest, Security, Source};
 use fake_libvirtd::domain::{Interface, Metadata};
 use fake_libvirtd::{Change, Domain, FakeLibvirtd, Scenario, Template};
 use serde_json::Value;
@@ -73,10 +73,23 @@ struct HandMade {
 }
 
 impl Source for HandMade {
+    type Daemon = ();
     type Collected = ();
     type Error = Fault;
 
-    async fn collect(&self, _: Duration, _: Selection) {}
+    fn local(&self) -> Daemon<()> {
+        Daemon { key: String::new(), config: self.config(), handle: Arc::default() }
+    }
+
+    fn probe(&self, request: &ProbeRequest) -> Result<Daemon<()>, ProbeError> {
+        Err(ProbeError::UnknownTarget { target: request.target.clone() })
+    }
+
+    async fn probe_targets(&self, _: &str, _: Coding) -> Result<Bytes, Fault> {
+        Err(Fault("only guests are served here".to_owned()))
+    }
+
+    async fn collect(&self, _: Arc<()>, _: Duration, _: Selection) {}
 
     async fn render(&self, (): (), _: Form) -> Result<Content, Fault> {
         Err(Fault("only targets are served here".to_owned()))

@@ -128,7 +128,7 @@ fn the_first_delta_of_a_guest_that_moves_in_is_none() {
     let daemon = everything();
     let asked = Asked::new(&daemon);
     let config = config::parse("otlp: {temporality: delta}", "test").unwrap();
-    let mut series = Series::new(&dialect(&config));
+    let mut series = Series::new(&dialect(&config, None));
     daemon.domains().change("vm-1", Change::Destroy).unwrap();
     // It is dated up to a second before the first collection that has it.
     let before = SystemTime::now() - Duration::from_secs(1);
@@ -177,7 +177,7 @@ fn what_falls_begins_again_and_what_does_not_goes_on() {
     let daemon = FakeLibvirtd::start(Scenario::builder().domain(guest(1000, 5)).build()).expect("a fake daemon");
     let asked = Asked::new(&daemon);
     let config = config::parse("", "test").unwrap();
-    let mut series = Series::new(&dialect(&config));
+    let mut series = Series::new(&dialect(&config, None));
     let start_of = |part: &Part, name: &str| {
         let (number, position) = place(&part.families, name, "g", "").expect("a sample");
         (
@@ -203,7 +203,7 @@ fn what_falls_begins_again_and_what_does_not_goes_on() {
     // An exporter that is started again knows nothing of that, and says so.
     let again = Asked::new(&daemon);
     assert_eq!(began(&again.scrape(), FAULTS, "g", ""), None);
-    let (part, at) = again.push(&mut Series::new(&dialect(&config)));
+    let (part, at) = again.push(&mut Series::new(&dialect(&config, None)));
     assert_eq!(start_of(&part, FAULTS), (Start::Seen(at), Some(at)), "the first point is where it begins");
 }
 

@@ -2,30 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::app::body_cache::{BodyCache, RenderError, Wanted};
 use crate::app::reload::ConfigStatus;
 use crate::app::status::Summary;
+use crate::app::targets::Targets;
 use crate::collect::{
-    Collection, Collector, ProbeStatus, Reading, Selection, SelectionTimings, Shortcomings, Standing,
+    Collection, Collector, CollectorStats, ProbeStatus, Reading, Selection, SelectionTimings, Shortcomings, Standing,
 };
 use crate::config::{Config, MetricNaming};
 use crate::domains::Snapshot;
-use crate::encode::Format;
-use crate::libvirt::{LibvirtError, Records};
-use crate::metrics::self_metrics::{Facts, PushCounts};
+use crate::encode::{Coding, Exposition, Format};
+use crate::libvirt::{ErrorClass, LibvirtError, Records, give_back_free_pages};
+use crate::metrics::self_metrics::{Facts, ProcessFacts, PushCounts};
 use crate::metrics::{self, Families, FamilyBuilder, Lifetimes, Taken, domain_metrics, self_metrics};
 use crate::push::{Journal, PushStats};
-use crate::web::{self, Security};
+use crate::web::{self, Content, Form, Security};
 
-/// Collects on request and builds families of it; every command has one.
+/// An exposition of at most this many bytes is one body, with a length.
+const SMALL: usize = 1 << 20;
+/// After one that is larger, what its collection has taken is given back.
+const LARGE: usize = 16 << 20;
+
+/// Collects from one daemon on request and builds families of it; every command has one, and each target of `/probe`.
 #[derive(Debug)]
 pub struct Exporter {
-    collector: Collector,
+    /// `None` if there is no local daemon.
+    collector: Option<Collector>,
+    /// The name of the target; `None` for the local daemon, with which go the facts of the process.
+    target: Option<String>,
     /// Replaced as a whole by a reload; a scrape goes on with what it began with.
     settings: RwLock<Arc<Settings>>,
     started: SystemTime,
@@ -35,6 +45,9 @@ pub struct Exporter {
     last: Mutex<Option<Arc<Summary>>>,
     timings: SelectionTimings,
     pushes: Arc<Journal>,
+    bodies: Arc<BodyCache>,
+    /// The other daemons, for a service.
+    pub(super) targets: OnceLock<Arc<Targets>>,
     /// What scrapers have seen, in the formats that say since when a counter counts.
     lifetimes: Mutex<Lifetimes>,
 }
@@ -103,9 +116,26 @@ impl Exporter {
     /// # Errors
     /// If the operating system has no thread left.
     pub fn start(config: &Config, security: Option<Arc<Security>>) -> io::Result<Arc<Self>> {
+        Self::start_as(config, None, security)
+    }
+
+    /// Likewise, for a daemon that is the `target` of this name.
+    ///
+    /// # Errors
+    /// As [`Exporter::start`].
+    pub fn start_target(config: &Config, target: &str) -> io::Result<Arc<Self>> {
+        Self::start_as(config, Some(target.to_owned()), None)
+    }
+
+    fn start_as(config: &Config, target: Option<String>, security: Option<Arc<Security>>) -> io::Result<Arc<Self>> {
         let started = SystemTime::now();
+        let start = || Collector::start_for(config, target.as_deref());
+        let collector = if config.libvirt.uri.is_none() { None } else { Some(start()?) };
         Ok(Arc::new(Self {
-            collector: Collector::start(config)?,
+            collector,
+            target,
+            bodies: Arc::default(),
+            targets: OnceLock::new(),
             settings: RwLock::new(Settings::new(config.clone())),
             started,
             config_status: ConfigStatus::new(security, started),
@@ -136,7 +166,9 @@ impl Exporter {
 
     /// Goes on with `config`, but for the URI, which stays. Collections that have begun end as they began.
     pub fn reload(&self, config: Config) {
-        self.collector.reconfigure(&config);
+        if let Some(collector) = &self.collector {
+            collector.reconfigure(&config);
+        }
         *self.settings.write() = Settings::new(config);
     }
 
@@ -157,7 +189,10 @@ impl Exporter {
         let settings = self.settings();
         let deadline = settings.config.collection.deadline;
         let within = within.map_or(deadline, |within| within.min(deadline));
-        let collection = self.collector.collect(within, selection.clone()).await;
+        let collection = match &self.collector {
+            Some(collector) => collector.collect(within, selection.clone()).await,
+            None => Arc::new(Collection::empty(SystemTime::now(), Instant::now())),
+        };
         self.timings.note(&selection, &collection);
         let collected = Collected::count(settings, collection, selection).await;
         self.remember(&collected);
@@ -168,7 +203,10 @@ impl Exporter {
     /// little between scrapes.
     pub async fn collect_once(&self) -> Collected {
         let settings = self.settings();
-        let collection = self.collector.collect_once(settings.config.collection.deadline).await;
+        let collection = match &self.collector {
+            Some(collector) => collector.collect_once(settings.config.collection.deadline).await,
+            None => Arc::new(Collection::empty(SystemTime::now(), Instant::now())),
+        };
         Collected::count(settings, collection, Selection::default()).await
     }
 
@@ -193,7 +231,13 @@ impl Exporter {
         let config = self.config();
         let deadline = config.collection.deadline;
         let within = timeout.map_or(deadline, |timeout| config.collection.within(timeout).min(deadline));
-        self.collector.domains(within, config.service_discovery.enabled).await
+        match &self.collector {
+            Some(collector) => collector.domains(within, config.service_discovery.enabled).await,
+            None => {
+                let message = "libvirt.uri is empty: there is no local daemon";
+                Err(LibvirtError::own("cannot list the domains", ErrorClass::BadUri, message))
+            }
+        }
     }
 
     /// The last collection.
@@ -210,12 +254,55 @@ impl Exporter {
 
     /// The state of the connection to libvirt; see [`Collector::standing`].
     pub async fn standing(&self) -> Option<Standing> {
-        self.collector.standing().await
+        match &self.collector {
+            Some(collector) => collector.standing().await,
+            None => Some(Standing::None),
+        }
+    }
+
+    /// The name of its target; `None` for the local daemon.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    /// Whether there is a daemon to collect from.
+    #[must_use]
+    pub fn has_daemon(&self) -> bool {
+        self.collector.is_some()
+    }
+
+    fn stats(&self) -> CollectorStats {
+        self.collector.as_ref().map(Collector::stats).unwrap_or_default()
+    }
+
+    /// The body of an exposition of what was collected, shared with others that want the same.
+    ///
+    /// # Errors
+    /// If it cannot be built or compressed.
+    pub(super) async fn render(self: &Arc<Self>, collected: Collected, form: Form) -> Result<Content, RenderError> {
+        let exporter = Arc::clone(self);
+        let render = move |Wanted { collected, form: Form { format, coding, naming } }: Wanted| {
+            let families = exporter.exposition(&collected, format, naming);
+            // Records, families and body together would be too much on a large host.
+            drop(collected);
+            let exposition = Exposition::new(format, families);
+            if exposition.estimate() > LARGE {
+                give_back_free_pages();
+            }
+            if coding == Coding::Identity && exposition.estimate() > SMALL {
+                return Ok(Content::Pieces(Arc::new(exposition)));
+            }
+            let body = exposition.compress(coding);
+            let failed = |source| RenderError::NotCompressed { source: Arc::new(source) };
+            body.map(|body| Content::Whole(body.into())).map_err(failed)
+        };
+        self.bodies.body(Wanted { collected, form }, render).await
     }
 
     /// How the last round of each probe went.
     pub(super) fn probes(&self) -> Vec<web::Probe> {
-        let probes = self.collector.stats().probes;
+        let probes = self.stats().probes;
         let shown = |(name, status): (&'static str, ProbeStatus)| {
             let ProbeStatus { success, duration: took } = status;
             web::Probe { name, took, success }
@@ -226,7 +313,7 @@ impl Exporter {
     /// What the daemon does not support.
     #[must_use]
     pub fn shortcomings(&self) -> Shortcomings {
-        self.collector.stats().shortcomings
+        self.stats().shortcomings
     }
 
     /// The families as `format` shows them under the names of `naming`: [`Exporter::families`], with the starts of single series
@@ -270,19 +357,27 @@ impl Exporter {
             collection,
             domains_by_state: &summary.domains,
             domains,
-            collector: self.collector.stats(),
+            collector: self.stats(),
             unmapped_keys: built.unmapped_keys,
             duplicate_samples: duplicates + built.duplicates,
-            http_requests: self.http_requests.lock().clone(),
-            push: self.pushes.stats().map(push_counts),
-            config_good: self.config_status.fault().is_none(),
+            has_daemon: self.has_daemon(),
             started: self.started,
-            config_reloaded: self.config_status.succeeded(),
+            process: self.target.is_none().then(|| self.process_facts()),
         };
         let mut families = built.families;
         self_metrics::prepend(&mut families, &facts);
         families.openmetrics_created = settings.config.web.openmetrics_created;
         families.timestamps = settings.config.web.timestamps;
         families
+    }
+
+    fn process_facts(&self) -> ProcessFacts {
+        ProcessFacts {
+            http_requests: self.http_requests.lock().clone(),
+            push: self.pushes.stats().map(push_counts),
+            targets: self.targets.get().and_then(|targets| targets.counts()),
+            config_good: self.config_status.fault().is_none(),
+            config_reloaded: self.config_status.succeeded(),
+        }
     }
 }

@@ -1,16 +1,19 @@
 //! Where the stages meet.
 //!
-//! [`Exporter`] collects and builds families, for every command. [`Service`] is what `serve` adds: the HTTP source with its body
-//! cache, the push task and reloads. `status` remembers the last collection, `reload` the state of the configuration files, and
+//! [`Exporter`] collects and builds families, for every command. [`Service`] is what `serve` adds: the HTTP source, the push task,
+//! reloads, and the daemons of `/probe` (`targets`). `status` remembers the last collection, `reload` the state of the configuration files, and
 //! [`Systemd`] reports both.
 
 mod body_cache;
 mod exporter;
+mod pushing;
 mod reload;
 mod rounds;
 mod service;
+mod sockets;
 mod status;
 mod systemd;
+mod targets;
 
 pub use body_cache::RenderError;
 pub use exporter::{Collected, Exporter};
@@ -18,3 +21,4 @@ pub use reload::{ReadConfig, ReloadError};
 pub use service::{Service, ServiceError};
 pub use status::Summary;
 pub use systemd::Systemd;
+pub use targets::{config_of_target, target_names};

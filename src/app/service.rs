@@ -2,34 +2,33 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::task::JoinError;
+use tokio::time::sleep;
 
-use crate::app::body_cache::{BodyCache, RenderError, Wanted};
+use crate::app::body_cache::RenderError;
 use crate::app::exporter::{Collected, Exporter};
+use crate::app::pushing::Pushers;
 use crate::app::reload::{ReadConfig, ReloadError, prepare};
 use crate::app::rounds::Rounds;
+use crate::app::sockets::find;
 use crate::app::status::last_push;
+use crate::app::targets::Targets;
 use crate::collect::Selection;
 use crate::config::Config;
 use crate::discovery::{self, TargetsError};
-use crate::encode::{Coding, Exposition};
+use crate::encode::Coding;
 use crate::errors::one_line;
-use crate::files::FileThread;
-use crate::libvirt::{LibvirtError, give_back_free_pages};
+use crate::files::{FileThread, Stuck};
+use crate::libvirt::LibvirtError;
 use crate::log::LogSwitch;
+use crate::push::Settings;
 use crate::push::otlp::Otlp;
-use crate::push::{self, Batch, Pusher, Settings};
-use crate::web::{self, Content, Form, Overview, Security};
+use crate::web::{self, Content, Daemon, Form, Overview, ProbeError, ProbeRequest, Security};
 
-/// An exposition of at most this many bytes is one body, with a length.
-const SMALL: usize = 1 << 20;
-/// After one that is larger, what its collection has taken is given back.
-const LARGE: usize = 16 << 20;
 /// How long a reload may take to read all files.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
@@ -54,6 +53,9 @@ pub enum ServiceError {
     /// The thread that listed them has panicked.
     #[error("the targets could not be listed")]
     TargetsNotListed(#[source] JoinError),
+    /// The sockets of patterns could not be looked for.
+    #[error("the sockets of targets could not be listed")]
+    Sockets(#[from] Stuck),
     /// A reload has changed nothing.
     #[error(transparent)]
     Reload(#[from] Arc<ReloadError>),
@@ -66,9 +68,12 @@ pub struct Service {
     log: LogSwitch,
     read: ReadConfig,
     files: FileThread,
-    bodies: Arc<BodyCache>,
+    /// The daemons of `/probe`.
+    targets: Arc<Targets>,
+    /// One search for their sockets at a time.
+    searches: Rounds<Result<(), Stuck>>,
     /// While metrics are pushed.
-    pusher: Mutex<Option<Pusher<Otlp>>>,
+    pushers: Pushers,
     /// One at a time: two at once could end up with the older file.
     reloads: Rounds<Result<(), Arc<ReloadError>>>,
 }
@@ -83,33 +88,54 @@ impl Service {
     /// The service of `exporter`, whose configuration was read by `read`.
     #[must_use]
     pub fn new(exporter: Arc<Exporter>, security: Arc<Security>, log: LogSwitch, read: ReadConfig) -> Self {
-        let (bodies, pusher, reloads) = (Arc::default(), Mutex::default(), Rounds::default());
-        Self { exporter, security, log, read, files: FileThread::new(READ_LIMIT), bodies, pusher, reloads }
+        let (pushers, reloads, searches) = (Pushers::default(), Rounds::default(), Rounds::default());
+        let targets = Targets::new(exporter.config(), web::probe_connections());
+        let targets = Arc::clone(exporter.targets.get_or_init(|| Arc::new(targets)));
+        let files = FileThread::new(READ_LIMIT);
+        Self { exporter, security, log, read, files, targets, searches, pushers, reloads }
     }
 
-    /// Pushes metrics from now on as `settings` say, or not at all. To be called within a tokio runtime.
-    pub fn push(&self, settings: Option<Settings<Otlp>>) {
-        let mut pusher = self.pusher.lock();
-        match (settings, pusher.take()) {
-            (Some(settings), Some(running)) => {
-                running.replace(settings);
-                *pusher = Some(running);
+    /// Finds the sockets of targets, and closes the connections to targets that are not probed, until the future is dropped.
+    pub async fn keep_targets(&self) {
+        let mut searched = Instant::now();
+        // The next search reports what is wrong, if it stays so.
+        let _stuck = self.find_sockets().await;
+        loop {
+            let (idle, rescan) = self.targets.pace();
+            sleep(idle.min(rescan)).await;
+            self.targets.close_idle();
+            if searched.elapsed() >= rescan {
+                searched = Instant::now();
+                if let Err(error) = self.find_sockets().await {
+                    tracing::warn!(error = one_line(&error), "the sockets of targets could not be listed");
+                }
             }
-            (Some(settings), None) => {
-                let source = Arc::clone(&self.exporter);
-                *pusher = Some(Pusher::start(settings, source, Arc::clone(self.exporter.pushes())));
-            }
-            (None, Some(running)) => drop(tokio::spawn(running.stop(false))),
-            (None, None) => {}
         }
+    }
+
+    async fn find_sockets(&self) -> Result<(), Stuck> {
+        let search = async {
+            let patterns = self.targets.patterns();
+            if !patterns.is_empty() {
+                let found = self.files.run(move || find(&patterns)).await?;
+                if self.targets.found(found) {
+                    self.pushers.set_targets(&self.targets, &self.exporter);
+                }
+            }
+            Ok(())
+        };
+        self.searches.next(search).await
+    }
+
+    /// Pushes metrics from now on as `settings` say, or not at all, and likewise those of targets. To be called within a tokio
+    /// runtime.
+    pub fn push(&self, settings: Option<Settings<Otlp>>) {
+        self.pushers.set(settings, &self.exporter, &self.targets);
     }
 
     /// Pushes a last time, if metrics are pushed at all, and ends that. Takes some seconds at most.
     pub async fn finish(&self) {
-        let pusher = self.pusher.lock().take();
-        if let Some(pusher) = pusher {
-            pusher.stop(true).await;
-        }
+        self.pushers.finish().await;
     }
 
     /// Reads the configuration. All of it takes effect, or nothing; only the sockets and the URI need a restart.
@@ -118,40 +144,56 @@ impl Service {
         let prepared = self.files.run(move || prepare(&read, &security, &old)).await??;
         let log = prepared.config.log;
         self.exporter.reload(prepared.config);
+        let config = self.exporter.config();
+        // It has enough of them for everything else since the start.
+        let _enough = web::raise_descriptor_limit(config.probe_connections());
+        self.targets.reload(config, web::probe_connections());
         self.security.replace(prepared.security);
         self.push(prepared.push);
+        // Tried again soon, if need be.
+        let _stuck = self.find_sockets().await;
         self.log.set(log);
         Ok(())
     }
 }
 
+/// A collection of one of the daemons.
+#[derive(Debug)]
+pub struct OfDaemon {
+    exporter: Arc<Exporter>,
+    collected: Collected,
+}
+
 impl web::Source for Service {
-    type Collected = Collected;
+    type Daemon = Exporter;
+    type Collected = OfDaemon;
     type Error = ServiceError;
 
-    async fn collect(&self, within: Duration, selection: Selection) -> Collected {
-        self.exporter.collect(Some(within), selection).await
+    fn local(&self) -> Daemon<Exporter> {
+        Daemon { key: String::new(), config: self.exporter.config(), handle: Arc::clone(&self.exporter) }
     }
 
-    async fn render(&self, collected: Collected, form: Form) -> Result<Content, ServiceError> {
-        let exporter = Arc::clone(&self.exporter);
-        let wanted = Wanted { collected, form };
-        let render = move |Wanted { collected, form: Form { format, coding, naming } }: Wanted| {
-            let families = exporter.exposition(&collected, format, naming);
-            // Records, families and body together would be too much on a large host.
-            drop(collected);
-            let exposition = Exposition::new(format, families);
-            if exposition.estimate() > LARGE {
-                give_back_free_pages();
-            }
-            if coding == Coding::Identity && exposition.estimate() > SMALL {
-                return Ok(Content::Pieces(Arc::new(exposition)));
-            }
-            let body = exposition.compress(coding);
-            let failed = |source| RenderError::NotCompressed { source: Arc::new(source) };
-            body.map(|body| Content::Whole(body.into())).map_err(failed)
-        };
-        Ok(self.bodies.body(wanted, render).await?)
+    fn probe(&self, request: &ProbeRequest) -> Result<Daemon<Exporter>, ProbeError> {
+        self.targets.probe(request)
+    }
+
+    async fn probe_targets(&self, address: &str, coding: Coding) -> Result<Bytes, ServiceError> {
+        self.find_sockets().await?;
+        let groups = self.targets.groups(address);
+        let encoded = tokio::task::spawn_blocking(move || {
+            let body = serde_json::to_vec(&groups).map_err(TargetsError::from)?;
+            coding.apply(body).map_err(ServiceError::TargetsNotCompressed)
+        });
+        Ok(encoded.await.map_err(ServiceError::TargetsNotListed)??.into())
+    }
+
+    async fn collect(&self, daemon: Arc<Exporter>, within: Duration, selection: Selection) -> OfDaemon {
+        let collected = daemon.collect(Some(within), selection).await;
+        OfDaemon { exporter: daemon, collected }
+    }
+
+    async fn render(&self, OfDaemon { exporter, collected }: OfDaemon, form: Form) -> Result<Content, ServiceError> {
+        Ok(exporter.render(collected, form).await?)
     }
 
     async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, ServiceError> {
@@ -165,6 +207,9 @@ impl web::Source for Service {
     }
 
     fn ready(&self) -> Result<(), ServiceError> {
+        if !self.exporter.has_daemon() {
+            return Ok(());
+        }
         let last = self.exporter.last().ok_or(ServiceError::NotCollected)?;
         last.error.clone().map_or(Ok(()), |error| Err(error.into()))
     }
@@ -177,9 +222,12 @@ impl web::Source for Service {
             config_fault: self.exporter.config_status.fault(),
             timings: self.exporter.timings().slowest_first(),
             probes: self.exporter.probes(),
+            targets: self.targets.overview(),
             ..Overview::default()
         };
-        if let Some(last) = self.exporter.last() {
+        if !self.exporter.has_daemon() {
+            overview.connection = web::Connection::None;
+        } else if let Some(last) = self.exporter.last() {
             last.show(&mut overview);
         }
         overview
@@ -207,19 +255,5 @@ impl web::Source for Service {
 
     fn count_request(&self, route: &'static str, code: u16) {
         self.exporter.count_request(route, code);
-    }
-}
-
-/// What is pushed: everything, as at `/metrics`.
-impl push::Source for Exporter {
-    type Error = JoinError;
-
-    async fn batch(self: &Arc<Self>) -> Result<Batch, JoinError> {
-        let collected = self.collect(None, Selection::default()).await;
-        self.config_status.refresh().await;
-        let taken = collected.taken();
-        let exporter = Arc::clone(self);
-        let families = tokio::task::spawn_blocking(move || exporter.families(&collected)).await?;
-        Ok(Batch { families: Arc::new(families), taken })
     }
 }

@@ -106,6 +106,7 @@ impl Systemd {
             Standing::Connecting => format!("connecting to {uri}"),
             Standing::Connected(versions) => format!("connected to {uri}, libvirt {}", versions.libvirt),
             Standing::Failed(error) => format!("no connection to libvirt: {error}"),
+            Standing::None => "serving targets, no local libvirt".to_owned(),
         };
         let fault = self.exporter.config_status.fault();
         let fault =

@@ -9,6 +9,7 @@ mod report;
 mod settings;
 mod timing;
 
+use std::io;
 use std::sync::Arc;
 
 pub use report::{Finding, Report, Status};
@@ -19,37 +20,59 @@ use crate::collect::{Selection, Shortcomings};
 use crate::config::Config;
 use crate::libvirt::{ErrorClass, LibvirtError, Versions};
 
-/// Examines everything once. The settings are valid, and the files that they name have been read.
-pub async fn run(used: &Used, config: &Config, exporter: Arc<Exporter>) -> Report {
+/// Examines everything once: the settings, the `local` daemon, if it is to be, and `targets` by name. The settings are valid, and
+/// the files that they name have been read.
+///
+/// # Errors
+/// If the operating system has no thread left.
+pub async fn run(
+    used: &Used,
+    config: &Config,
+    local: Option<&Config>,
+    targets: Vec<(String, Config)>,
+) -> io::Result<Report> {
     let mut report = Report::default();
     settings::look(&mut report, used, config);
     network::listen(&mut report, config).await;
     network::receiver(&mut report, config).await;
+    match local {
+        Some(local) if local.libvirt.uri.is_none() => report.fact("libvirt URI", "none: only targets are probed"),
+        Some(local) => daemon(&mut report, local, Exporter::start(local, None)?).await,
+        None => {}
+    }
+    for (name, config) in targets {
+        report.fact("target", &name);
+        let exporter = Exporter::start_target(&config, &name)?;
+        daemon(&mut report, &config, exporter).await;
+    }
+    Ok(report)
+}
+
+/// One daemon, and its domains.
+async fn daemon(report: &mut Report, config: &Config, exporter: Arc<Exporter>) {
     let collected = exporter.collect(None, Selection::default()).await;
     let collection = &collected.collection;
     report.fact("libvirt URI", config.libvirt.uri.redacted().as_str());
-    versions(&mut report, collection.versions.as_ref());
+    versions(report, collection.versions.as_ref());
     if let Some(error) = &collection.error {
-        no_connection(&mut report, config, error);
-        return report;
+        return no_connection(report, config, error);
     }
     report.fact("connection", "ok");
     let snapshot = exporter.discover(None).await.ok();
-    domains::count(&mut report, config, collection, snapshot.as_deref());
-    domains::incomplete(&mut report, collection);
+    domains::count(report, config, collection, snapshot.as_deref());
+    domains::incomplete(report, collection);
     if let Some(snapshot) = &snapshot {
-        domains::unreadable(&mut report, collection, snapshot);
+        domains::unreadable(report, collection, snapshot);
     }
-    domains::groups(&mut report, config, collection);
-    notes(&mut report, config, &exporter.shortcomings());
+    domains::groups(report, config, collection);
+    notes(report, config, &exporter.shortcomings());
     if let (true, Some(snapshot)) = (config.service_discovery.enabled, &snapshot) {
-        domains::discovery(&mut report, config, snapshot);
+        domains::discovery(report, config, snapshot);
     }
-    timing::groups(&mut report, config, &exporter, collection).await;
+    timing::groups(report, config, &exporter, collection).await;
     let families = exporter.families(&collected);
     report.fact("collection", format!("{} ms", collection.duration.as_millis()));
-    timing::series(&mut report, &families);
-    report
+    timing::series(report, &families);
 }
 
 fn versions(report: &mut Report, versions: Option<&Versions>) {

@@ -21,16 +21,20 @@ fn clap_finds_no_fault_in_the_definitions() {
 
 #[test]
 fn each_command_is_known_and_serve_is_the_default() {
+    let target = |name: &str| Some(name.to_owned());
     for (arguments, command) in [
         ("", Command::Serve),
         ("serve", Command::Serve),
-        ("check", Command::Check { output: ReportFormat::Text }),
-        ("check --output json", Command::Check { output: ReportFormat::Json }),
+        ("check", Command::Check { output: ReportFormat::Text, target: None, all: false }),
+        ("check --output json --all", Command::Check { output: ReportFormat::Json, target: None, all: true }),
+        ("check --target a", Command::Check { output: ReportFormat::Text, target: target("a"), all: false }),
         ("healthy", Command::Healthy),
-        ("targets", Command::Targets),
-        ("scrape", Command::Scrape { format: ScrapeFormat::Text }),
-        ("scrape --format params", Command::Scrape { format: ScrapeFormat::Params }),
-        ("scrape --format=openmetrics", Command::Scrape { format: ScrapeFormat::Openmetrics }),
+        ("targets", Command::Targets { target: None }),
+        ("targets --target a/b", Command::Targets { target: target("a/b") }),
+        ("scrape", Command::Scrape { format: ScrapeFormat::Text, target: None }),
+        ("scrape --format params", Command::Scrape { format: ScrapeFormat::Params, target: None }),
+        ("scrape --target=a", Command::Scrape { format: ScrapeFormat::Text, target: target("a") }),
+        ("scrape --format=openmetrics", Command::Scrape { format: ScrapeFormat::Openmetrics, target: None }),
         ("metrics", Command::Metrics { format: ReferenceFormat::Markdown }),
         ("metrics --format json", Command::Metrics { format: ReferenceFormat::Json }),
     ] {
@@ -103,15 +107,13 @@ fn a_bad_flag_is_refused_in_the_words_of_the_file() {
             "--web.telemetry-path=/-/ready",
             "error: invalid value '/-/ready' for '--web.telemetry-path <PATH>': bad path `/-/ready`, which the exporter serves another page at",
         ),
-        (
-            "--libvirt.uri=",
-            "error: invalid value '' for '--libvirt.uri <URI>': the libvirt URI is empty, expected one such as `qemu:///system`",
-        ),
     ] {
         let error = cli(arguments).expect_err(arguments);
         assert_eq!(error.exit_code(), 2);
         assert_eq!(error.to_string().lines().next(), Some(expected));
     }
+    let nothing = cli("--libvirt.uri=").expect("a flag").config().expect_err("no daemon and no targets");
+    assert!(nothing.to_string().contains("there would be nothing to export"), "{nothing}");
 }
 
 #[test]

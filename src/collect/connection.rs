@@ -36,6 +36,8 @@ pub enum Standing {
     Connected(Versions),
     /// Not connected, or connected to a daemon that does not answer.
     Failed(LibvirtError),
+    /// There is no daemon to connect to.
+    None,
 }
 
 /// The state of the connection, with what its history asks for.

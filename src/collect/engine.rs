@@ -60,6 +60,8 @@ pub(super) struct Engine {
     /// As it is shown in logs, and as it is opened.
     shown_uri: String,
     uri: String,
+    /// The name of the daemon in logs, unless it is the only one.
+    target: Option<String>,
     incoming: mpsc::Receiver<Incoming>,
     messages: mpsc::Sender<Incoming>,
     inbox: Arc<Inbox>,
@@ -72,6 +74,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(
         config: Config,
+        target: Option<&str>,
         stats: Arc<Mutex<CollectorStats>>,
         messages: mpsc::Sender<Incoming>,
         incoming: mpsc::Receiver<Incoming>,
@@ -79,8 +82,10 @@ impl Engine {
         let (uri, shown_uri) =
             (config.libvirt.uri.as_str().to_owned(), config.libvirt.uri.redacted().as_str().to_owned());
         let scheduler = Scheduler::new(config, fastrand::Rng::new(), now());
-        let (inbox, shared, workers, replies) = (Arc::default(), Arc::default(), HashMap::new(), Replies::default());
-        Self { scheduler, shown_uri, uri, incoming, messages, inbox, shared, workers, replies, stats }
+        let target = target.map(str::to_owned);
+        let shared = Arc::new(Shared::of(target.clone()));
+        let (inbox, workers, replies) = (Arc::default(), HashMap::new(), Replies::default());
+        Self { scheduler, shown_uri, uri, target, incoming, messages, inbox, shared, workers, replies, stats }
     }
 
     /// Works until it is told to stop. Sleeps whenever nothing is under way.
@@ -186,7 +191,7 @@ impl Engine {
             Action::AnswerStatus(waiter, standing) => {
                 self.replies.standings.remove(&waiter).map(|reply| reply.send(standing));
             }
-            Action::Log(notice) => notice.log(&self.shown_uri),
+            Action::Log(notice) => notice.log(&self.shown_uri, self.target.as_deref()),
         }
         Vec::new()
     }

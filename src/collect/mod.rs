@@ -72,9 +72,17 @@ impl Collector {
     /// # Errors
     /// If the operating system has no thread left.
     pub fn start(config: &Config) -> io::Result<Self> {
+        Self::start_for(config, None)
+    }
+
+    /// Likewise, for a daemon that is the `target` of this name in the log.
+    ///
+    /// # Errors
+    /// As [`Collector::start`].
+    pub fn start_for(config: &Config, target: Option<&str>) -> io::Result<Self> {
         let (messages, incoming) = mpsc::channel();
         let stats = Arc::new(Mutex::new(CollectorStats::default()));
-        let engine = Engine::new(config.clone(), Arc::clone(&stats), messages.clone(), incoming);
+        let engine = Engine::new(config.clone(), target, Arc::clone(&stats), messages.clone(), incoming);
         thread::Builder::new().name("collector".into()).spawn(move || engine.run())?;
         Ok(Self { messages, stats, unanswered: AtomicU64::new(0) })
     }

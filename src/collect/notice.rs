@@ -27,29 +27,33 @@ pub(super) enum Notice {
 }
 
 impl Notice {
-    /// Writes the line. `uri` is that of the connection.
-    pub(super) fn log(&self, uri: &str) {
+    /// Writes the line. `uri` is that of the connection, `target` the name of the daemon if there are several.
+    pub(super) fn log(&self, uri: &str, target: Option<&str>) {
         match self {
             Self::Connected(versions) => {
                 let (libvirt, hypervisor) = (&versions.libvirt, &versions.hypervisor);
-                tracing::info!(uri, libvirt, hypervisor, "connected");
+                tracing::info!(target = target, uri, libvirt, hypervisor, "connected");
             }
             Self::Failed { what, error } => {
                 let remedy = error.remedy(uri);
-                tracing::warn!(%error, reason = error.class.as_str(), remedy, "{what}");
+                tracing::warn!(target = target, %error, reason = error.class.as_str(), remedy, "{what}");
             }
-            Self::AnswersAgain => tracing::info!("libvirt responds again"),
+            Self::AnswersAgain => tracing::info!(target = target, "libvirt responds again"),
             Self::Quarantined { uuid, domain, cause } => {
-                tracing::warn!(%uuid, domain, cause = cause.as_str(), "domain quarantined");
+                tracing::warn!(target = target, %uuid, domain, cause = cause.as_str(), "domain quarantined");
             }
-            Self::Released { uuid, domain } => tracing::info!(%uuid, domain, "domain released from quarantine"),
+            Self::Released { uuid, domain } => {
+                tracing::info!(target = target, %uuid, domain, "domain released from quarantine");
+            }
             Self::Unreadable { uuid, domain } => {
-                tracing::warn!(%uuid, domain, "libvirt lists the domain but does not let this user read it: it has no samples");
+                tracing::warn!(target = target, %uuid, domain, "libvirt lists the domain but does not let this user read it: it has no samples");
             }
             Self::NotParsed { uuid, domain, error } => {
-                tracing::debug!(%uuid, domain, error, "the definition cannot be read");
+                tracing::debug!(target = target, %uuid, domain, error, "the definition cannot be read");
             }
-            Self::EventsLost(dropped) => tracing::warn!(dropped, "events were lost, the domains are listed again"),
+            Self::EventsLost(dropped) => {
+                tracing::warn!(target = target, dropped, "events were lost, the domains are listed again");
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ pub enum ConfigError {
     #[error("{key}: {fault}")]
     Contradiction {
         /// The key that says what cannot be.
-        key: &'static str,
+        key: String,
         /// What does not go together.
         fault: String,
     },
@@ -79,7 +79,8 @@ impl ConfigError {
     /// where editors and people look for it. YAML knows keys, not fields.
     pub(super) fn from_yaml(file: &str, error: &serde_yaml::Error) -> Self {
         let text = error.to_string().replace("unknown field `", "unknown key `");
-        let text = text.replace("invalid type: unit value", "invalid type: null");
+        let text =
+            text.replace("missing field `", "missing key `").replace("invalid type: unit value", "invalid type: null");
         let (place, message) = match error.location() {
             Some(at) => (
                 format!("{}:{}: ", at.line(), at.column()),
@@ -90,10 +91,12 @@ impl ConfigError {
         Self::Invalid { file: file.to_owned(), place, message: escape_controls(&message) }
     }
 
-    /// The value of `key` cannot be, although it is one for itself. The place is that in `text`, the content of `file`, if
-    /// the key is there.
-    pub(super) fn contradiction(file: &str, text: &str, key: &str, fault: &str) -> Self {
-        let place = place::of(text, key).map_or_else(|| " ".to_owned(), |(line, column)| format!("{line}:{column}: "));
+    /// The value of a key, down these `steps` from the top, cannot be, although it is one for itself. The place is that in `text`,
+    /// the content of `file`, if the key is there.
+    pub(super) fn contradiction(file: &str, text: &str, steps: &[&str], fault: &str) -> Self {
+        let place =
+            place::of(text, steps).map_or_else(|| " ".to_owned(), |(line, column)| format!("{line}:{column}: "));
+        let key = steps.join(".");
         Self::Invalid { file: file.to_owned(), place, message: escape_controls(&format!("{key}: {fault}")) }
     }
 
@@ -151,6 +154,52 @@ pub enum ValueError {
     EmbeddedDriver {
         /// The URI given.
         uri: String,
+    },
+    /// No name of a target or a profile.
+    #[error("bad name {name:?}, expected up to 200 letters, digits and characters of `-._:@`")]
+    TargetName {
+        /// The name given.
+        name: String,
+    },
+    /// No profile has this name.
+    #[error("unknown profile `{profile}`, expected one of {known}")]
+    UnknownProfile {
+        /// The name given.
+        profile: String,
+        /// The known ones, with backquotes and commas.
+        known: String,
+    },
+    /// A profile that there is already.
+    #[error("the profile `default` is the sections outside of profiles, expected another name")]
+    DefaultProfile,
+    /// A pattern that would walk through whole file systems.
+    #[error("the path of the socket in {uri:?} has `**`, expected `*`, which stands for a part of one name")]
+    RecursivePattern {
+        /// The URI given.
+        uri: String,
+    },
+    /// A pattern of sockets that have no names.
+    #[error(
+        "the URI {uri:?} has a `*`, expected a name_regex beside it whose group is the name of each socket's target"
+    )]
+    PatternWithoutName {
+        /// The URI given.
+        uri: String,
+    },
+    /// A pattern of what cannot be listed.
+    #[error("the URI {uri:?} has a `*`, expected none outside of the path of its parameter `socket`")]
+    PatternOutsideSocket {
+        /// The URI given.
+        uri: String,
+    },
+    /// A name for what has one.
+    #[error("the URI has no `*`, expected no name_regex: the target has its name already")]
+    NameWithoutPattern,
+    /// An expression that names nothing.
+    #[error("the regular expression `{regex}` has no group, expected one around the name, as in `/run/([^/]+)/sock`")]
+    NoGroup {
+        /// The expression given.
+        regex: String,
     },
     /// No UUID.
     #[error("`{text}` is not a UUID, expected one such as `f07c280b-269b-4e75-b6b4-da2ff2ea172d`")]

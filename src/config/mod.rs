@@ -4,6 +4,7 @@
 //! itself from text. The file and the command line go through the same `FromStr`, so they refuse the same values
 //! with the same words, and a `Config` that exists is valid. `config.example.yaml` explains every key.
 
+mod consistency;
 mod count;
 mod discovery;
 mod domain_rule;
@@ -20,12 +21,14 @@ mod otlp;
 mod place;
 mod regex;
 mod strict;
+mod targets;
 mod tls;
 mod uri;
 mod value;
 mod web_file;
 mod word;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +36,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use consistency::PROBE_PATHS;
 pub use discovery::ServiceDiscovery;
 pub use domain_rule::{DomainRule, DomainUuid};
 pub use duration::Span;
@@ -47,8 +51,9 @@ pub use name_from::NameFrom;
 pub use otlp::{
     Endpoint, HeaderName, HeaderSecret, Headers, Naming, Otlp, OtlpCompression, OtlpProtocol, OtlpTls, Temporality,
 };
-pub use regex::{AnchoredRegex, NamePatterns};
+pub use regex::{AnchoredRegex, CapturingRegex, NamePatterns};
 use strict::Nulls;
+pub use targets::{DEFAULT_PROFILE, Probe, Profile, Profiles, Target, TargetName};
 pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
 pub use uri::Uri;
 pub use value::PagePath;
@@ -82,6 +87,12 @@ pub struct Config {
     pub metadata: Metadata,
     /// Which metric families are exported.
     pub metrics: Metrics,
+    /// The daemons that `/probe` can be asked for, by name.
+    pub targets: BTreeMap<TargetName, Target>,
+    /// Settings for targets, over those of the sections above.
+    pub profiles: Profiles,
+    /// How targets are probed.
+    pub probe: Probe,
     /// The guests as targets for Prometheus.
     pub service_discovery: ServiceDiscovery,
     /// The HTTP server.
@@ -96,9 +107,9 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `libvirt`")]
 pub struct Libvirt {
-    /// The connection URI.
+    /// The connection URI of the local daemon; empty if there is none.
     pub uri: Uri,
-    /// Whether the URI may name a program for the client library to run.
+    /// Whether a URI may name a program for the client library to run.
     pub allow_programs: bool,
 }
 
@@ -275,11 +286,14 @@ pub struct Log {
 pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     // A configuration of this program's own can be written; without its defaults no null would be allowed.
     let defaults = serde_yaml::to_value(Config::default()).ok();
-    let config: Config = parse_document(text, file, Nulls::Like(defaults.as_ref()))?;
-    let key = "service_discovery.path";
-    let fault = |fault: ValueError| ConfigError::contradiction(file, text, key, &fault.to_string());
-    config.check_paths().map_err(fault)?;
-    Ok(config)
+    let mut config: Config = parse_document(text, file, Nulls::Like(defaults.as_ref()))?;
+    config.fill_profiles(text).map_err(|error| ConfigError::from_yaml(file, &error))?;
+    let fault = |steps: &[&str], fault: &ValueError| ConfigError::contradiction(file, text, steps, &fault.to_string());
+    config.check_paths().map_err(|(key, source)| fault(&key.split('.').collect::<Vec<_>>(), &source))?;
+    match config.target_fault() {
+        Some((steps, source)) => Err(fault(&steps, &source)),
+        None => Ok(config),
+    }
 }
 
 /// Reads the configuration file at `path`. A path in it is relative to its folder.
@@ -298,60 +312,14 @@ impl Config {
     pub fn to_public_yaml(&self) -> Result<String, serde_yaml::Error> {
         let mut config = self.clone();
         config.libvirt.uri = config.libvirt.uri.redacted();
+        config.targets.values_mut().for_each(|target| target.uri = target.uri.redacted());
         config.otlp.redact();
         serde_yaml::to_string(&config)
-    }
-
-    /// Whether each page has a path of its own.
-    ///
-    /// # Errors
-    /// If the service discovery has that of the metrics.
-    pub fn check_paths(&self) -> Result<(), ValueError> {
-        let path = &self.service_discovery.path;
-        if self.service_discovery.enabled && *path == self.web.telemetry_path {
-            return Err(ValueError::PathOfMetrics { path: path.to_string() });
-        }
-        Ok(())
     }
 
     /// Takes what the file leaves open from OpenTelemetry's environment variables; `variable` gives their values.
     pub fn apply_environment(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
         environment::apply(&mut self.otlp, variable)
-    }
-
-    /// Whether the URI, which is that of the file at `file` if there is one, may do what it does.
-    pub fn check_uri(&self, file: Option<&Path>) -> Result<(), ConfigError> {
-        match self.libvirt.uri.program() {
-            Some(what) if !self.libvirt.allow_programs => {
-                let fault =
-                    "has libvirt's client library run a program on this host: set libvirt.allow_programs to allow it";
-                Err(contradiction(file, "libvirt.uri", format!("{what} {fault}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether what the file (at `file`, if there is one), environment and flags say goes together.
-    pub fn check(&self, file: Option<&Path>) -> Result<(), ConfigError> {
-        if let Some((key, fault)) = self.otlp.contradiction() {
-            return Err(contradiction(file, key, fault));
-        }
-        let silent = self.web.listen_addresses.is_empty() && !self.web.systemd_socket;
-        if silent && self.otlp.receiver().is_none() {
-            let fault = "the list is empty and otlp.endpoint is not set: nothing could be scraped or pushed";
-            return Err(contradiction(file, "web.listen_addresses", fault.to_owned()));
-        }
-        Ok(())
-    }
-}
-
-/// With the place of the key, if the file has it.
-fn contradiction(file: Option<&Path>, key: &'static str, fault: String) -> ConfigError {
-    match file.map(|path| (path, read_text(path, "configuration"))) {
-        Some((path, Ok(text))) if place::of(&text, key).is_some() => {
-            ConfigError::contradiction(&path.display().to_string(), &text, key, &fault)
-        }
-        _ => ConfigError::Contradiction { key, fault },
     }
 }
 
@@ -378,6 +346,8 @@ fn read_text(path: &Path, kind: &'static str) -> Result<String, ConfigError> {
 mod otlp_tests;
 #[cfg(test)]
 mod probe_tests;
+#[cfg(test)]
+mod target_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -5,10 +5,9 @@ use std::fmt::{self, Formatter};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// Line and column of the value at `path` (`otlp.enabled`), from 1; `None` if the document does not have it.
-pub(super) fn of(text: &str, path: &str) -> Option<(usize, usize)> {
-    let steps: Vec<&str> = path.split('.').collect();
-    let error = Walk(&steps).deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
+/// Line and column, from 1, of the value that is down these `steps` (`otlp`, `enabled`); `None` if the document does not have it.
+pub(super) fn of(text: &str, steps: &[&str]) -> Option<(usize, usize)> {
+    let error = Walk(steps).deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     error.location().map(|at| (at.line(), at.column()))
 }
 
@@ -78,7 +77,8 @@ mod tests {
             ("otlp.endpoint", None),
             ("absent", None),
         ] {
-            assert_eq!(of(text, path), place, "{path}");
+            let steps: Vec<&str> = path.split('.').collect();
+            assert_eq!(of(text, &steps), place, "{path}");
         }
     }
 }

@@ -14,7 +14,7 @@ const PROBES: [&str; 14] =
 
 /// The probes that each key takes.
 const TAKEN: &[(&str, &str)] = &[
-    ("libvirt.uri", ""),
+    ("libvirt.uri", "''"),
     ("libvirt.allow_programs", "true"),
     ("collection.groups", ""),
     ("collection.cpu_source", ""),
@@ -43,6 +43,12 @@ const TAKEN: &[(&str, &str)] = &[
     ("metrics.unmapped", ""),
     ("metrics.naming", ""),
     ("metrics.naming_only", "true"),
+    ("targets", "{}"),
+    ("profiles", "{}"),
+    ("probe.allow", "[] ['']"),
+    ("probe.idle_timeout", "1s"),
+    ("probe.max_connections", "1"),
+    ("probe.rescan_interval", "1s"),
     ("service_discovery.enabled", "true"),
     ("service_discovery.path", ""),
     ("service_discovery.port", "1"),

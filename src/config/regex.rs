@@ -62,12 +62,59 @@ impl FromStr for AnchoredRegex {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (_, parsed) = parse(text, None)?;
-        let compiled = compile(vec![parsed], CONFIGURED_BYTES).map_err(|fault| bad(text, fault))?;
+        let compiled =
+            compile(vec![parsed], CONFIGURED_BYTES, WhichCaptures::None).map_err(|fault| bad(text, fault))?;
         Ok(Self { source: text.to_owned(), compiled })
     }
 }
 
 scalar!(AnchoredRegex, "a regular expression");
+
+/// A regular expression that has to match the whole of a text, and whose first group is wanted.
+#[derive(Debug, Clone)]
+pub struct CapturingRegex {
+    source: String,
+    compiled: Regex,
+}
+
+impl CapturingRegex {
+    /// What the first group matches, if the whole of `text` does.
+    #[must_use]
+    pub fn capture<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let mut captures = self.compiled.create_captures();
+        self.compiled.captures(text, &mut captures);
+        captures.get_group(1).map(|group| &text[group.range()])
+    }
+}
+
+impl PartialEq for CapturingRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for CapturingRegex {}
+
+impl Display for CapturingRegex {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+impl FromStr for CapturingRegex {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (_, parsed) = parse(text, None)?;
+        if parsed.properties().explicit_captures_len() == 0 {
+            return Err(ValueError::NoGroup { regex: text.to_owned() });
+        }
+        let compiled = compile(vec![parsed], CONFIGURED_BYTES, WhichCaptures::All).map_err(|fault| bad(text, fault))?;
+        Ok(Self { source: text.to_owned(), compiled })
+    }
+}
+
+scalar!(CapturingRegex, "a regular expression");
 
 /// The regular expressions of one request, of which one has to match the whole of a name. None match every name.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +141,10 @@ impl NamePatterns {
         let compiled = if parsed.is_empty() {
             None
         } else {
-            Some(compile(parsed, REQUESTED_BYTES).map_err(|fault| bad(&sources.join("|"), fault))?)
+            Some(
+                compile(parsed, REQUESTED_BYTES, WhichCaptures::None)
+                    .map_err(|fault| bad(&sources.join("|"), fault))?,
+            )
         };
         Ok(Self { sources, compiled })
     }
@@ -151,12 +201,10 @@ fn parse(text: &str, folds: Option<u64>) -> Result<(u64, Hir), ValueError> {
 }
 
 /// One expression that matches a whole text that one of `expressions` does.
-fn compile(expressions: Vec<Hir>, bytes: usize) -> Result<Regex, String> {
+fn compile(expressions: Vec<Hir>, bytes: usize, captures: WhichCaptures) -> Result<Regex, String> {
     let whole = vec![Hir::look(Look::Start), Hir::alternation(expressions), Hir::look(Look::End)];
-    let config = Regex::config()
-        .nfa_size_limit(Some(bytes))
-        .hybrid_cache_capacity(CACHE_BYTES)
-        .which_captures(WhichCaptures::None);
+    let config =
+        Regex::config().nfa_size_limit(Some(bytes)).hybrid_cache_capacity(CACHE_BYTES).which_captures(captures);
     Regex::builder().configure(config).build_from_hir(&Hir::concat(whole)).map_err(|error| build_fault(&error, bytes))
 }
 
@@ -241,6 +289,15 @@ impl ast::Visitor for Folds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_captured_of_a_whole_match() {
+        let regex: CapturingRegex = "/run/([^/]+)/(a|b)".parse().expect("an expression");
+        assert_eq!(regex.capture("/run/pod-1/b"), Some("pod-1"));
+        assert_eq!((regex.capture("/run/pod-1/b/"), regex.capture("x/run/pod-1/b")), (None, None));
+        let error = "/run/(?:x)".parse::<CapturingRegex>().expect_err("no group");
+        assert!(error.to_string().contains("has no group"), "{error}");
+    }
 
     fn refusal(sources: &[&str]) -> String {
         let sources = sources.iter().map(|source| (*source).to_owned()).collect();

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::error::ValueError;
 use super::value::text;
@@ -10,11 +10,44 @@ use super::value::text;
 /// Drivers within the client library that run programs of their product: `vzctl`, `vmrun`, and VirtualBox's service.
 const DRIVERS_WITH_PROGRAMS: [&str; 4] = ["openvz", "vmwareplayer", "vmwarews", "vbox"];
 
-/// A libvirt connection URI, such as `qemu:///system`: one of a daemon. Whether there is such a driver is libvirt's business.
+/// What a path keeps as it is in a parameter.
+const IN_PARAMETER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A libvirt connection URI, such as `qemu:///system`: one of a daemon, or empty for none. Whether there is such a driver is libvirt's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uri(String);
 
 impl Uri {
+    /// Whether there is no daemon.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The path of its parameter `socket`, decoded.
+    #[must_use]
+    pub fn socket(&self) -> Option<String> {
+        let value = self.parameters().find_map(|pair| pair.strip_prefix("socket="))?;
+        Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+    }
+
+    /// The same with another path in its parameter `socket`.
+    #[must_use]
+    pub fn with_socket(&self, path: &str) -> Self {
+        let Some((front, _)) = self.0.split_once('?') else { return self.clone() };
+        let value = |pair: &str| match pair.strip_prefix("socket=") {
+            Some(_) => format!("socket={}", utf8_percent_encode(path, IN_PARAMETER)),
+            None => pair.to_owned(),
+        };
+        Self(format!("{front}?{}", self.parameters().map(value).collect::<Vec<_>>().join("&")))
+    }
+
+    /// `name=value`, each.
+    fn parameters(&self) -> impl Iterator<Item = &str> {
+        let query = self.0.split_once('?').map_or("", |(_, query)| query);
+        query.split('#').next().unwrap_or_default().split(['&', ';'])
+    }
+
     /// The same without user and password, for pages that others may read.
     #[must_use]
     pub fn redacted(&self) -> Self {
@@ -39,6 +72,25 @@ impl Uri {
     #[must_use]
     pub fn is_local(&self) -> bool {
         scheme_and_rest(&self.0).is_some_and(|(_, rest)| rest.starts_with("///"))
+    }
+
+    /// The name or address of the host that it names; `None` for this one.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let (_, rest) = self.0.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let host = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        Some(host).filter(|host| !host.is_empty())
+    }
+
+    /// Whether it names a program for the client library to run on this host.
+    #[must_use]
+    pub fn runs_program(&self) -> bool {
+        self.program().is_some()
     }
 
     /// What names a program for the client library to run on this host.
@@ -88,7 +140,7 @@ impl FromStr for Uri {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let uri = text.trim().to_owned();
         if uri.is_empty() {
-            return Err(ValueError::EmptyUri);
+            return Ok(Self(uri));
         }
         if uri.contains('\0') {
             return Err(ValueError::NulInUri { uri });
@@ -124,6 +176,21 @@ mod tests {
         ] {
             assert_eq!(uri(text).redacted().as_str(), shown);
         }
+    }
+
+    #[test]
+    fn a_socket_can_be_another() {
+        let pattern = uri("qemu+unix:///session?mode=direct&socket=/run/a%2Ab/*/s#x");
+        assert_eq!(pattern.socket().as_deref(), Some("/run/a*b/*/s"));
+        let one = pattern.with_socket("/run/a b/1&2/s");
+        assert_eq!(one.as_str(), "qemu+unix:///session?mode=direct&socket=/run/a%20b/1%262/s");
+        assert_eq!(one.socket().as_deref(), Some("/run/a b/1&2/s"));
+        assert_eq!((uri("qemu:///system").socket(), uri("").is_none()), (None, true));
+        let hosts = ["qemu+ssh://me@h:22/system?x", "qemu+tls://[fe80::1]:7/x", "qemu:///system"];
+        assert_eq!(
+            hosts.map(|text| uri(text).host().map(str::to_owned)),
+            [Some("h".to_owned()), Some("fe80::1".to_owned()), None]
+        );
     }
 
     #[test]

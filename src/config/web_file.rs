@@ -217,7 +217,7 @@ pub fn parse_web_file(text: &str, path: &Path) -> Result<WebFile, ConfigError> {
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut warnings = Vec::new();
     let tls = document.tls_server_config.check(folder, &mut warnings);
-    let tls = tls.map_err(|fault| ConfigError::contradiction(&file, text, "tls_server_config", &fault))?;
+    let tls = tls.map_err(|fault| ConfigError::contradiction(&file, text, &["tls_server_config"], &fault))?;
     let headers = document.http_server_config.headers;
     let text = |header: Option<HeaderText>| header.map(|HeaderText(text)| text).filter(|text| !text.is_empty());
     let headers = [

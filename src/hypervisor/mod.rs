@@ -41,6 +41,8 @@ pub const GROUPS: StatsGroups = StatsGroups::CPU_TOTAL.union(StatsGroups::VCPU);
 /// The files of all domains. Shared by all workers.
 #[derive(Debug, Default)]
 pub struct HostFiles {
+    /// The name of the daemon in the log, unless it is the only one.
+    target: Option<String>,
     guests: Mutex<HashMap<Uuid, Arc<Mutex<Guest>>>>,
     processes: Mutex<Processes>,
     /// Doubts that have been logged.
@@ -123,6 +125,12 @@ pub struct FromHost {
 pub struct Before(Reading);
 
 impl HostFiles {
+    /// Those of the domains of the daemon that is the `target` of this name in the log.
+    #[must_use]
+    pub fn of(target: Option<String>) -> Self {
+        Self { target, ..Self::default() }
+    }
+
     /// Where to take `groups` of a domain from. Reads the files of a domain that is new, if libvirt `may` be asked, too, for
     /// them to be compared.
     #[must_use]
@@ -188,7 +196,7 @@ impl HostFiles {
             }
             // It was started again, or vCPUs were plugged: not a reason to stay with libvirt.
             Err(doubt) => {
-                tracing::debug!(%uuid, "the host's files of a domain have changed: {doubt}");
+                tracing::debug!(target = self.target, %uuid, "the host's files of a domain have changed: {doubt}");
                 *guest = Guest::default();
                 records.note_elsewhere(groups, false);
             }
@@ -250,7 +258,7 @@ impl HostFiles {
         *guest = Guest { doubted, unseen: guest.unseen, ..Guest::default() };
         // One line for each kind of doubt: a host has hundreds of domains.
         if self.logged.lock().insert(format!("{:?}", mem::discriminant(doubt))) {
-            tracing::info!(%uuid, "CPU statistics of this domain, and of others likewise, come from libvirt: {doubt}");
+            tracing::info!(target = self.target, %uuid, "CPU statistics of this domain, and of others likewise, come from libvirt: {doubt}");
         }
     }
 }

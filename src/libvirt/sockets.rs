@@ -2,13 +2,14 @@
 //!
 //! A daemon that is frozen, or at its limit of clients, lets the kernel accept a connection and never answers; a host that
 //! drops packets does not even accept one. libvirt has no timeout for either. A socket that appeared since an open began,
-//! that may lead to a libvirt, and that cannot be the socket of another open under way, is its own and can be shut down.
+//! that may lead to a libvirt, and that cannot be the socket of another open under way, is its own and can be shut down: it is told
+//! by the path of the URI, or by address and port.
 //! Opens of one URI run one at a time, those of different ones side by side: a daemon that hangs holds up no other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ static OPENS: Mutex<Opens> = Mutex::new(Opens { turns: BTreeMap::new(), under_wa
 
 #[derive(Debug)]
 struct Opens {
-    /// By URI, what is held by the thread that opens it. There are as many as the configuration has URIs.
+    /// By URI, what is held by the thread that opens it, as long as there is one.
     turns: BTreeMap<String, Arc<Mutex<()>>>,
     under_way: BTreeMap<u64, Open>,
     next: u64,
@@ -55,12 +56,16 @@ impl OpenGuard {
     /// Runs `open`, which is about `uri`, so that [`OpenGuard::abort`] can end it.
     pub(super) fn watch<T>(&self, uri: &str, open: impl FnOnce() -> T) -> T {
         let turn = Arc::clone(OPENS.lock().turns.entry(uri.to_owned()).or_default());
-        let _one_at_a_time = turn.lock();
-        let number = OPENS.lock().begin(uri);
+        let one_at_a_time = turn.lock();
+        let peer = Peer::of(uri);
+        let number = OPENS.lock().begin(peer);
         self.set(Some(number));
         let opened = open();
         self.set(None);
         OPENS.lock().end(number);
+        drop(one_at_a_time);
+        drop(turn);
+        OPENS.lock().turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         opened
     }
 
@@ -90,8 +95,8 @@ impl OpenGuard {
             // SAFETY: the descriptor was open a moment ago; at worst the calls are made on a closed one and fail.
             let borrowed = unsafe { BorrowedFd::borrow_raw(*fd) };
             let mut is_to = |peer: &Peer| {
-                let remote_port = || connecting.get_or_insert_with(connecting_ports).get(link).copied();
-                is_to_libvirt(borrowed, peer.tcp, &served, remote_port).unwrap_or(false)
+                let remote = || connecting.get_or_insert_with(connecting_to).get(link).copied();
+                is_to_libvirt(borrowed, peer, &served, remote).unwrap_or(false)
             };
             let path = peer_path(borrowed);
             let mut may_be_of = |open: &Open| {
@@ -108,9 +113,9 @@ impl OpenGuard {
 }
 
 impl Opens {
-    fn begin(&mut self, uri: &str) -> u64 {
+    fn begin(&mut self, peer: Peer) -> u64 {
         self.next += 1;
-        self.under_way.insert(self.next, Open { before: sockets(), peer: Peer::of(uri) });
+        self.under_way.insert(self.next, Open { before: sockets(), peer });
         self.next
     }
 
@@ -118,13 +123,13 @@ impl Opens {
     fn end(&mut self, number: u64) {
         let Some(ended) = self.under_way.remove(&number).filter(|_| !self.under_way.is_empty()) else { return };
         let now = sockets();
-        let (served, connecting) = (served_ports(&now), connecting_ports());
+        let (served, connecting) = (served_ports(&now), connecting_to());
         for socket in now.difference(&ended.before) {
             let (fd, link) = socket;
             // SAFETY: only asked for what it is; a descriptor that was closed meanwhile gives an error.
             let borrowed = unsafe { BorrowedFd::borrow_raw(*fd) };
-            let remote_port = || connecting.get(link).copied();
-            if !is_to_libvirt(borrowed, ended.peer.tcp, &served, remote_port).unwrap_or(false) {
+            let remote = || connecting.get(link).copied();
+            if !is_to_libvirt(borrowed, &ended.peer, &served, remote).unwrap_or(false) {
                 continue;
             }
             let path = peer_path(borrowed);
@@ -140,14 +145,26 @@ struct Peer {
     /// The path of the socket, where the URI tells it.
     path: Option<PathBuf>,
     tcp: Tcp,
+    /// The addresses of the host; none where it has no name, or one that is not resolved.
+    addresses: BTreeSet<IpAddr>,
 }
 
 impl Peer {
+    /// Has the name of the host resolved, as libvirt does next.
     fn of(uri: &str) -> Self {
         let query = uri.split_once('?').map_or("", |(_, query)| query);
         let path = query.split(['&', ';', '#']).find_map(|pair| pair.strip_prefix("socket="));
         let path = path.map(|path| PathBuf::from(percent_decode_str(path).decode_utf8_lossy().into_owned()));
-        Self { path, tcp: Tcp::of(uri) }
+        let tcp = Tcp::of(uri);
+        let host = host(uri).filter(|host| !host.is_empty() && tcp != Tcp::None);
+        let resolved = host.and_then(|host| (host, 0).to_socket_addrs().ok()).into_iter().flatten();
+        Self { path, tcp, addresses: resolved.map(|address| address.ip().to_canonical()).collect() }
+    }
+
+    /// Whether it may be at this address.
+    fn is_at(&self, address: SocketAddr) -> bool {
+        let is_address = self.addresses.is_empty() || self.addresses.contains(&address.ip().to_canonical());
+        is_address && self.tcp.has(address.port())
     }
 
     /// Whether a socket whose other end has this path may be that of an open of this peer, beside one of `other`.
@@ -157,6 +174,22 @@ impl Peer {
             (None, Some(other)) => path != Some(other),
             (None, None) => true,
         }
+    }
+}
+
+/// Host and port of a URI, without the user.
+fn authority(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    Some(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+}
+
+/// The host of a URI, without the brackets of an IPv6 address.
+fn host(uri: &str) -> Option<&str> {
+    let authority = authority(uri)?;
+    match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => authority.split(':').next(),
     }
 }
 
@@ -180,10 +213,8 @@ enum Tcp {
 
 impl Tcp {
     fn of(uri: &str) -> Self {
-        let Some((scheme, rest)) = uri.split_once("://") else { return Self::Any };
+        let (Some((scheme, _)), Some(host)) = (uri.split_once("://"), authority(uri)) else { return Self::Any };
         let transport = scheme.split_once('+').map(|(_, transport)| transport);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         // The colons within the brackets of an IPv6 address are none of a port.
         let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
         match (transport, port.and_then(|(_, port)| port.parse().ok())) {
@@ -228,20 +259,20 @@ fn served_ports(sockets: &BTreeSet<Socket>) -> BTreeSet<u16> {
     sockets.iter().filter_map(|(fd, _)| port(*fd)).collect()
 }
 
-/// The remote ports of TCP sockets by their link in `/proc`: a socket that is connecting does not tell its peer otherwise.
-fn connecting_ports() -> HashMap<PathBuf, u16> {
+/// The remote ends of TCP sockets by their link in `/proc`: a socket that is connecting does not tell its peer otherwise.
+fn connecting_to() -> HashMap<PathBuf, SocketAddr> {
     let Ok(process) = Process::myself() else { return HashMap::new() };
     let entries = [process.tcp(), process.tcp6()].into_iter().flatten().flatten();
-    entries.map(|entry| (format!("socket:[{}]", entry.inode).into(), entry.remote_address.port())).collect()
+    entries.map(|entry| (format!("socket:[{}]", entry.inode).into(), entry.remote_address)).collect()
 }
 
 /// Whether a socket may lead to a libvirt: a named unix socket at the other end, a pair of unnamed ones (the ssh transports
-/// talk to their helper over one), or TCP as the URI says. `remote_port` is asked where the socket itself does not tell.
+/// talk to their helper over one), or TCP as the URI says. `remote` is asked where the socket itself does not tell.
 fn is_to_libvirt(
     socket: BorrowedFd<'_>,
-    tcp: Tcp,
+    of: &Peer,
     served: &BTreeSet<u16>,
-    remote_port: impl FnOnce() -> Option<u16>,
+    remote: impl FnOnce() -> Option<SocketAddr>,
 ) -> Option<bool> {
     if sockopt::socket_type(socket).ok()? != SocketType::STREAM {
         return Some(false);
@@ -255,8 +286,8 @@ fn is_to_libvirt(
         return Some(!named(&own) && (named(&peer) || peer.abstract_name().is_none()));
     }
     let own = SocketAddr::try_from(own).ok()?;
-    let port = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(|peer| peer.port());
-    Some(!served.contains(&own.port()) && tcp.has(port.or_else(remote_port)?))
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Some(!served.contains(&own.port()) && of.is_at(peer.or_else(remote)?))
 }
 
 #[cfg(test)]
@@ -281,6 +312,27 @@ mod tests {
         ] {
             assert_eq!(Tcp::of(uri), tcp, "{uri}");
         }
+    }
+
+    #[test]
+    fn hosts_at_one_port_are_told_apart() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect(text);
+        let [a, b] = ["qemu+tls://127.0.0.1/system", "qemu+tls://u@127.0.0.2:16514/system"].map(Peer::of);
+        assert!(a.is_at(at("127.0.0.1:16514")) && !a.is_at(at("127.0.0.2:16514")) && !a.is_at(at("127.0.0.1:16509")));
+        assert!(b.is_at(at("127.0.0.2:16514")) && !b.is_at(at("127.0.0.1:16514")));
+        assert!(a.is_at(at("[::ffff:127.0.0.1]:16514")));
+        assert!(Peer::of("qemu+tcp://[::1]:7/system").is_at(at("[::1]:7")));
+        assert!(Peer::of("qemu+tls://no-such-host.invalid/system").is_at(at("127.0.0.1:16514")), "any address");
+        let hosts = ["qemu+ssh://me@h:22/system?x", "qemu+tls://[fe80::1]:7", "qemu:///system", "alias"].map(host);
+        assert_eq!(hosts, [Some("h"), Some("fe80::1"), Some(""), None]);
+    }
+
+    #[test]
+    fn no_turn_is_kept_of_an_open_that_has_ended() {
+        let guard = OpenGuard::default();
+        let uri = "test:///a-uri-of-this-test";
+        assert!(guard.watch(uri, || OPENS.lock().turns.contains_key(uri)));
+        assert!(!OPENS.lock().turns.contains_key(uri));
     }
 
     #[test]

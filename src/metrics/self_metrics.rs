@@ -16,8 +16,9 @@ use crate::tables::collection::{COMPLETE, MISSING, QUARANTINED};
 use crate::tables::exporter::{
     BATCHES, BUILD, COLLECT_DURATION, COLLECT_FAILURES, CONFIG_GOOD, CONFIG_RELOADED, DUPLICATES, EVENTS_DROPPED,
     HTTP_REQUESTS, LAST_COLLECT, METADATA_FAILURES, METADATA_PENDING, OTLP_EXPORTS, OTLP_REJECTED, PROBE_DURATION,
-    PROBE_HUNG_CALLS, PROBE_SUCCESS, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START,
-    PROCESS_THREADS, RECONNECTS, RESYNCS, SERIES, STUCK_CALLS, UNMAPPED_KEYS, UNREADABLE,
+    PROBE_HUNG_CALLS, PROBE_SUCCESS, PROBES_REFUSED, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY,
+    PROCESS_START, PROCESS_THREADS, RECONNECTS, RESYNCS, SERIES, STUCK_CALLS, TARGET_CONNECTIONS, TARGETS,
+    UNMAPPED_KEYS, UNREADABLE,
 };
 use crate::tables::host::{DOMAINS, HOST_CPUS, HOST_MEMORY, UP, VERSIONS};
 
@@ -45,16 +46,40 @@ pub struct Facts<'a> {
     pub unmapped_keys: usize,
     /// Samples dropped since the start because others had their labels.
     pub duplicate_samples: u64,
+    /// Whether there is a daemon to collect from.
+    pub has_daemon: bool,
+    /// When the exporter started to collect from it.
+    pub started: SystemTime,
+    /// What belongs to the process, not to one of its daemons; `None` for a target.
+    pub process: Option<ProcessFacts>,
+}
+
+/// What the process counts, whatever daemons it has.
+#[derive(Debug)]
+pub struct ProcessFacts {
     /// Answered HTTP requests by route and status code.
     pub http_requests: BTreeMap<(&'static str, u16), u64>,
     /// Counts of pushes; `None` if metrics are not pushed.
     pub push: Option<PushCounts>,
+    /// The targets of `/probe`; `None` if there are none.
+    pub targets: Option<TargetCounts>,
     /// Whether the configuration files, when they were last read, were valid and are in effect.
     pub config_good: bool,
     /// When the configuration was last read with success.
     pub config_reloaded: SystemTime,
-    /// When the exporter started.
-    pub started: SystemTime,
+}
+
+/// Counts of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetCounts {
+    /// Targets with connections.
+    pub open: usize,
+    /// Targets without.
+    pub closed: usize,
+    /// Connections, as they count against `probe.max_connections`.
+    pub connections: usize,
+    /// Probes that the limit refused.
+    pub refused: u64,
 }
 
 /// A sample for each group that is not there of a domain.
@@ -68,6 +93,31 @@ fn missing(subject: SubjectId, status: &DomainStatus) -> Vec<Filled<'static>> {
 pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     let series = families.series();
     let mut filling = Filling::new(families, &|_| true);
+    if facts.has_daemon {
+        add_daemon(&mut filling, facts);
+    }
+    let version = vec![env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUST_VERSION")];
+    filling.labelled(&BUILD, [(version, Value::Unsigned(1))]);
+    if facts.has_daemon {
+        add_collector(&mut filling, facts);
+        filling.number(&SERIES, count(series));
+    }
+    if let Some(process) = &facts.process {
+        add_process(&mut filling, process);
+        // Of its own clock: the kernel's needs /proc/stat, which a hardened service does not see.
+        filling.number(&PROCESS_START, unix_seconds(facts.started));
+    }
+    let built = filling.finish();
+    families.families.splice(0..0, built);
+    // What happens on the host is counted by this process.
+    for subject in [SubjectId::EXPORTER, SubjectId::HOST] {
+        let started = Started { exporter: Some(facts.started), ..Started::default() };
+        families.subjects.get_mut(subject).started = Some(started);
+    }
+}
+
+/// The daemon, its host, and how its domains fared.
+fn add_daemon(filling: &mut Filling<'_>, facts: &Facts<'_>) {
     let collection = facts.collection;
     filling.number(&UP, boolean(collection.error.is_none()));
     if let Some(versions) = &collection.versions {
@@ -85,19 +135,22 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     filling.add(&MISSING, facts.domains.iter().flat_map(|(subject, status)| missing(*subject, status)));
     filling
         .of_domains(&QUARANTINED, domains.map(|(subject, status)| (*subject, boolean(status.quarantined.is_some()))));
-    let version = vec![env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUST_VERSION")];
-    filling.labelled(&BUILD, [(version, Value::Unsigned(1))]);
+}
+
+/// How collections from the daemon went.
+fn add_collector(filling: &mut Filling<'_>, facts: &Facts<'_>) {
+    let (collection, collector) = (facts.collection, &facts.collector);
     filling.number(&COLLECT_DURATION, Value::Float(collection.duration.as_secs_f64()));
-    let failures = failures_by_reason(&facts.collector);
+    let failures = failures_by_reason(collector);
     filling
         .labelled(&COLLECT_FAILURES, failures.iter().map(|(reason, count)| (vec![*reason], Value::Unsigned(*count))));
-    if let Some(last) = facts.collector.last_success {
+    if let Some(last) = collector.last_success {
         filling.number(&LAST_COLLECT, unix_seconds(last));
     }
-    filling.number(&RECONNECTS, Value::Unsigned(facts.collector.reconnects));
-    filling.number(&BATCHES, count(facts.collector.calls));
-    filling.number(&STUCK_CALLS, count(facts.collector.stuck_calls));
-    let probes = &facts.collector.probes;
+    filling.number(&RECONNECTS, Value::Unsigned(collector.reconnects));
+    filling.number(&BATCHES, count(collector.calls));
+    filling.number(&STUCK_CALLS, count(collector.stuck_calls));
+    let probes = &collector.probes;
     filling.labelled(&PROBE_SUCCESS, probes.iter().map(|(probe, status)| (vec![*probe], boolean(status.success))));
     let duration = |status: &ProbeStatus| Value::Float(status.duration.as_secs_f64());
     filling.labelled(&PROBE_DURATION, probes.iter().map(|(probe, status)| (vec![*probe], duration(status))));
@@ -112,32 +165,32 @@ pub fn prepend(families: &mut Families, facts: &Facts<'_>) {
     filling.number(&UNREADABLE, count(targets.unreadable.len()));
     filling.number(&UNMAPPED_KEYS, count(facts.unmapped_keys));
     filling.number(&DUPLICATES, Value::Unsigned(facts.duplicate_samples));
-    filling.number(&SERIES, count(series));
-    filling.number(&CONFIG_GOOD, boolean(facts.config_good));
-    filling.number(&CONFIG_RELOADED, unix_seconds(facts.config_reloaded));
+}
+
+/// What the process counts, and what the kernel says of it.
+fn add_process(filling: &mut Filling<'_>, process: &ProcessFacts) {
+    filling.number(&CONFIG_GOOD, boolean(process.config_good));
+    filling.number(&CONFIG_RELOADED, unix_seconds(process.config_reloaded));
     let requests: Vec<_> =
-        facts.http_requests.iter().map(|((path, code), count)| (*path, code.to_string(), *count)).collect();
+        process.http_requests.iter().map(|((path, code), count)| (*path, code.to_string(), *count)).collect();
     let requests = requests.iter().map(|(path, code, count)| (vec![*path, code.as_str()], Value::Unsigned(*count)));
     filling.labelled(&HTTP_REQUESTS, requests);
-    if let Some(push) = &facts.push {
+    if let Some(targets) = &process.targets {
+        let states = [("open", targets.open), ("closed", targets.closed)];
+        filling.labelled(&TARGETS, states.map(|(state, number)| (vec![state], count(number))));
+        filling.number(&TARGET_CONNECTIONS, count(targets.connections));
+        filling.number(&PROBES_REFUSED, Value::Unsigned(targets.refused));
+    }
+    if let Some(push) = &process.push {
         let exports = push.exports.iter().map(|(result, count)| (vec![*result], Value::Unsigned(*count)));
         filling.labelled(&OTLP_EXPORTS, exports);
         filling.number(&OTLP_REJECTED, Value::Unsigned(push.rejected_points));
     }
-    add_process(&mut filling);
-    // Of its own clock: the kernel's needs /proc/stat, which a hardened service does not see.
-    filling.number(&PROCESS_START, unix_seconds(facts.started));
-    let built = filling.finish();
-    families.families.splice(0..0, built);
-    // What happens on the host is counted by this process.
-    for subject in [SubjectId::EXPORTER, SubjectId::HOST] {
-        let started = Started { exporter: Some(facts.started), ..Started::default() };
-        families.subjects.get_mut(subject).started = Some(started);
-    }
+    add_kernel(filling);
 }
 
 /// What the kernel says of this process; what it does not say has no sample.
-fn add_process(filling: &mut Filling<'_>) {
+fn add_kernel(filling: &mut Filling<'_>) {
     let Ok(process) = Process::myself() else {
         return;
     };
@@ -237,11 +290,9 @@ mod tests {
             collector: CollectorStats::default(),
             unmapped_keys: 0,
             duplicate_samples: 0,
-            http_requests: BTreeMap::new(),
-            config_good: true,
-            config_reloaded: UNIX_EPOCH,
+            has_daemon: true,
             started: UNIX_EPOCH,
-            push: None,
+            process: None,
         };
         prepend(&mut families, &facts);
         let text = String::from_utf8(Format::Text.encode(&families)).expect("UTF-8");

@@ -155,6 +155,14 @@ pub struct Shared {
     pub(super) paced: Paced,
 }
 
+impl Shared {
+    /// For the sessions of the daemon that is the `target` of this name in the log.
+    #[must_use]
+    pub fn of(target: Option<String>) -> Self {
+        Self { host: HostFiles::of(target), ..Self::default() }
+    }
+}
+
 /// A connection with the handles of the domains that it has been asked about.
 pub struct Session {
     /// They hold references to the connection, and are dropped before it.

@@ -45,9 +45,14 @@ impl<P: Protocol> Pusher<P> {
         let _ended = self.orders.send(Order::Settings(Box::new(settings)));
     }
 
-    /// Ends it, after one more push if that is wanted; this takes five seconds at most.
-    pub async fn stop(self, push: bool) {
-        let _ended = self.orders.send(Order::Stop { push });
+    /// Has it end without another push; that under way is given up.
+    pub fn end(&self) {
+        let _ended = self.orders.send(Order::Stop { push: false });
+    }
+
+    /// Ends it after one more push, which takes five seconds at most.
+    pub async fn stop(self) {
+        let _ended = self.orders.send(Order::Stop { push: true });
         let _in_time = timeout(LAST_PUSH, self.task).await;
     }
 }

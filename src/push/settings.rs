@@ -37,7 +37,7 @@ pub enum PushError {
 }
 
 /// What a push needs: a protocol, and how it is carried.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings<P> {
     /// Where to.
     pub(super) url: String,

@@ -36,8 +36,8 @@ pub(super) enum Version {
     Http2,
 }
 
-/// A client with its connections.
-#[derive(Debug)]
+/// A client with its connections, which its clones share.
+#[derive(Debug, Clone)]
 pub(super) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Outgoing>,
     uri: Uri,

@@ -49,6 +49,12 @@ table! {
         "When the configuration was last read with success, as a Unix time";
     HTTP_REQUESTS = Counter, of("request"), "libvirt_exporter_http_requests_total", "libvirt.exporter.http.requests", ["path", "code"],
         "HTTP responses by path and status code";
+    TARGETS = Gauge, of("target"), "libvirt_exporter_targets", "libvirt.exporter.targets", ["state"],
+        "Targets of /probe by state: open (probed recently, with connections to its daemon) or closed";
+    TARGET_CONNECTIONS = Gauge, of("connection"), "libvirt_exporter_target_connections", "libvirt.exporter.target_connections", [],
+        "Connections that the open targets count against probe.max_connections";
+    PROBES_REFUSED = Counter, of("request"), "libvirt_exporter_probes_refused_total", "libvirt.exporter.probes_refused", [],
+        "Probes refused because all of probe.max_connections was in use";
     OTLP_EXPORTS = Counter, of("export"), "libvirt_exporter_otlp_exports_total", "libvirt.exporter.otlp.exports", ["result"],
         "Pushes over OTLP by result: success, partial (the receiver rejected some points), refused, or dropped (the receiver was unavailable until the deadline)";
     OTLP_REJECTED = Counter, of("point"), "libvirt_exporter_otlp_rejected_points_total", "libvirt.exporter.otlp.rejected_points", [],

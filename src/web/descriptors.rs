@@ -2,6 +2,8 @@
 //!
 //! Where libvirt lacks one, GLib ends the process: the server leaves enough of them alone.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
@@ -24,13 +26,25 @@ pub struct TooFewDescriptors {
     allowed: u64,
 }
 
-/// Raises the limit to what is wanted, as far as the hard limit allows it. The usual one of 1,024 is for programs that call
+/// Descriptors of a connection to libvirt.
+const OF_CONNECTION: u64 = 2;
+/// Descriptors that are set aside for connections to targets.
+static FOR_TARGETS: AtomicU64 = AtomicU64::new(0);
+
+/// How many connections to targets the process has descriptors for.
+#[must_use]
+pub fn probe_connections() -> usize {
+    usize::try_from(FOR_TARGETS.load(Ordering::Relaxed) / OF_CONNECTION).unwrap_or(usize::MAX)
+}
+
+/// Raises the limit to what is wanted, `targets` connections to targets included, as far as the hard limit allows it. The usual one of 1,024 is for programs that call
 /// `select`.
 ///
 /// # Errors
 /// If there are fewer than the exporter needs.
-pub fn raise_descriptor_limit() -> Result<(), TooFewDescriptors> {
-    let wanted = MAX_CONNECTIONS + MOST_OTHERS;
+pub fn raise_descriptor_limit(targets: usize) -> Result<(), TooFewDescriptors> {
+    let for_targets = u64::try_from(targets).unwrap_or(u64::MAX).saturating_mul(OF_CONNECTION);
+    let wanted = (MAX_CONNECTIONS + MOST_OTHERS).saturating_add(for_targets);
     let mut limit = getrlimit(Resource::Nofile);
     // `None` is no limit.
     if limit.current.is_some_and(|current| current < wanted) {
@@ -41,13 +55,20 @@ pub fn raise_descriptor_limit() -> Result<(), TooFewDescriptors> {
     }
     match limit.current {
         Some(allowed) if allowed < LEAST_OTHERS + MIN_CONNECTIONS => Err(TooFewDescriptors { allowed }),
-        _ => Ok(()),
+        allowed => {
+            // Clients and targets have half each where there are too few for both.
+            let spare = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(LEAST_OTHERS + MIN_CONNECTIONS) / 2);
+            FOR_TARGETS.store(for_targets.min(spare), Ordering::Relaxed);
+            Ok(())
+        }
     }
 }
 
-/// How many connections there may be.
+/// How many connections of clients there may be.
 pub(super) fn connection_limit() -> usize {
-    let left = getrlimit(Resource::Nofile).current.map_or(MAX_CONNECTIONS, for_connections);
+    let for_targets = FOR_TARGETS.load(Ordering::Relaxed);
+    let left = getrlimit(Resource::Nofile).current.map(|allowed| allowed.saturating_sub(for_targets));
+    let left = left.map_or(MAX_CONNECTIONS, for_connections);
     usize::try_from(left).unwrap_or(usize::MAX)
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
 
+use super::landing_targets::targets;
 use super::overview::{Connection, Overview, Probe, Push, Quarantined};
 use crate::collect::SelectionTiming;
 use crate::config::{Config, Group, ServiceDiscovery};
@@ -21,6 +22,9 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "/docs/troubleshooting.md#connection-to-libvirt\">Troubleshooting</a>.</p>\n"
 );
+
+/// Where the targets are listed for Prometheus.
+const PROBE_TARGETS: &str = "<li><a href=\"/probe-targets\">Targets</a> <small>of <code>/probe</code>, for <code>http_sd_configs</code></small></li>\n";
 
 /// Renders the page.
 pub(super) fn render(overview: &Overview, config: &Config) -> String {
@@ -45,11 +49,11 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
 <p>Statistics of libvirt domains for Prometheus and OpenTelemetry</p>
 </header>
 <main>
-{connection}{push}{domains}{quarantined}{timings}{probes}{groups}<section class="wide">
+{connection}{push}{domains}{targets}{quarantined}{timings}{probes}{groups}<section class="wide">
 <h2>Pages</h2>
 <ul class="links">
 <li><a href="{path}">Metrics</a> <small>filter with <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
-{guests}<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
+{probe}{guests}<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
 <li><a href="/-/healthy">Healthy</a> <small>the process answers</small></li>
 <li><a href="/-/config">Configuration</a> <small>in effect, without secrets</small></li>
 </ul>
@@ -60,10 +64,12 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
 "#,
         version = env!("CARGO_PKG_VERSION"),
         path = Escaped(config.web.telemetry_path.as_str()),
+        probe = if config.has_targets() { PROBE_TARGETS } else { "" },
         guests = guests(&config.service_discovery),
         connection = connection(overview, now),
         push = overview.push.as_ref().map(|push| pushed(push, now)).unwrap_or_default(),
         domains = domains(&overview.domains),
+        targets = targets(&overview.targets),
         quarantined = quarantined(&overview.quarantined, now),
         timings = timings(&overview.timings, now),
         probes = probes(&overview.probes),
@@ -82,10 +88,14 @@ fn guests(discovery: &ServiceDiscovery) -> String {
 fn connection(overview: &Overview, now: SystemTime) -> String {
     let (class, state) = match &overview.connection {
         Connection::NotTried => ("idle", "Nothing collected yet"),
+        Connection::None => ("idle", "No local libvirt"),
         Connection::Good { .. } => ("good", "Connected to libvirt"),
         Connection::Bad { .. } => ("bad", "Not connected to libvirt"),
     };
-    let mut facts = vec![("URI", overview.uri.clone())];
+    let mut facts = Vec::new();
+    if overview.connection != Connection::None {
+        facts.push(("URI", overview.uri.clone()));
+    }
     match &overview.connection {
         Connection::Good { daemon, hypervisor } => {
             facts.push(("libvirt", daemon.clone()));
@@ -95,7 +105,7 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
             facts.push(("Reason", error.clone()));
             facts.push(("Remedy", remedy.clone()));
         }
-        Connection::NotTried => {}
+        Connection::NotTried | Connection::None => {}
     }
     let is_bad = matches!(overview.connection, Connection::Bad { .. });
     match overview.last {
@@ -250,7 +260,7 @@ impl Display for Short {
 }
 
 /// Text that is safe within an element and within a quoted attribute.
-struct Escaped<'a>(&'a str);
+pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@
 //! | `web.max_requests` | 40 | a scrape, until the last byte of its response is sent; three quarters for one peer | a response that is not read makes room, else 503 |
 //! | [`WORK_AT_A_TIME`] | 4 | different work that is collected, built or encoded; one of a peer, more once the others take longer than [`SLOW_WORK`] | it waits its turn |
 //! | [`TURN_TIME`] | 10 s, or the scraper's timeout | waiting for that turn | 503 |
+//! | `probe.max_connections` | 1024 | the connections of a target of `/probe`, while it is open | a target that was not probed for a minute is closed, else 503 |
 //! | `web.max_response_bytes` | 256 MiB | the bodies that are being sent; equal ones count once | a response that is not read makes room, else 503 after [`ROOM_TIME`] |
 //! | [`MAX_DOMAINS`], [`MAX_DOMAIN_BYTES`] | 32, 2 KiB | `domain[]` of a query | 400 |
 //!

@@ -13,6 +13,7 @@ mod coding;
 mod connections;
 mod descriptors;
 mod landing;
+mod landing_targets;
 mod limits;
 mod listen;
 mod negotiate;
@@ -20,9 +21,11 @@ mod overview;
 mod pace;
 mod peer;
 mod places;
+mod probe;
 mod pulse;
 mod query;
 mod rate_limit;
+mod route;
 mod security;
 mod server;
 mod site;
@@ -39,10 +42,11 @@ use bytes::Bytes;
 
 pub use alive::{Answer, answers, ask};
 pub use body::Content;
-pub use descriptors::{TooFewDescriptors, raise_descriptor_limit};
+pub use descriptors::{TooFewDescriptors, probe_connections, raise_descriptor_limit};
 pub use listen::{Listener, WebError, bind, try_address};
 pub use negotiate::{Negotiated, negotiate};
-pub use overview::{Connection, Overview, Probe, Push, Quarantined};
+pub use overview::{Connection, Overview, Probe, Push, Quarantined, Target, TargetState};
+pub use probe::{Daemon, ProbeError, ProbeRequest};
 pub use pulse::Pulse;
 pub use query::{Query, QueryError, parse_query};
 pub use security::{Loaded, Security, SecurityError};
@@ -66,14 +70,34 @@ pub struct Form {
 
 /// What the server serves.
 pub trait Source: Send + Sync + 'static {
+    /// A daemon to collect from.
+    type Daemon: Send + Sync;
     /// What an exposition is made from.
     type Collected: Send;
     /// Why there is nothing to serve; its text, with its causes, is the body of the response.
     type Error: Error + Send;
 
-    /// Collects what `selection` wants, as far as it is to be had `within` that time. That libvirt does not answer is no error,
-    /// but something to show. A scraper that hangs up does not end it.
-    fn collect(&self, within: Duration, selection: Selection) -> impl Future<Output = Self::Collected> + Send;
+    /// The daemon of `/metrics`.
+    fn local(&self) -> Daemon<Self::Daemon>;
+
+    /// A daemon of `/probe`, to which connections are opened unless there are any.
+    ///
+    /// # Errors
+    /// If there is no such target, or no connection left for it.
+    fn probe(&self, request: &ProbeRequest) -> Result<Daemon<Self::Daemon>, ProbeError>;
+
+    /// The targets of `/probe` in the form of Prometheus' HTTP service discovery: JSON, compressed by `coding`. They are scraped
+    /// at `address`, which is how the client has reached this server.
+    fn probe_targets(&self, address: &str, coding: Coding) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+
+    /// Collects from `daemon` what `selection` wants, as far as it is to be had `within` that time. That libvirt does not answer
+    /// is no error, but something to show. A scraper that hangs up does not end it.
+    fn collect(
+        &self,
+        daemon: Arc<Self::Daemon>,
+        within: Duration,
+        selection: Selection,
+    ) -> impl Future<Output = Self::Collected> + Send;
 
     /// The exposition of what was collected. An error becomes a 500.
     fn render(
@@ -105,7 +129,7 @@ pub trait Source: Send + Sync + 'static {
     fn reload(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Counts an answer, for `libvirt_exporter_http_requests_total{path,code}`. `route` is `/`, `/metrics` and `/sd` (wherever
-    /// they are configured to be), one of the endpoints below `/-/`, or `other`, never a path that a client chose.
+    /// they are configured to be), `/probe`, `/probe-targets`, one of the endpoints below `/-/`, or `other`, never a path that a client chose.
     fn count_request(&self, route: &'static str, code: u16);
 }
 

@@ -24,6 +24,8 @@ pub struct Overview {
     pub probes: Vec<Probe>,
     /// How many parameters each group has in the last collection, the largest group first.
     pub groups: Vec<(Group, usize)>,
+    /// The targets of `/probe`, by name.
+    pub targets: Vec<Target>,
     /// How the last push over OTLP went.
     pub push: Option<Push>,
     /// When the exporter started.
@@ -38,6 +40,8 @@ pub enum Connection {
     /// No collection has been requested.
     #[default]
     NotTried,
+    /// There is no local daemon.
+    None,
     /// The last collection was good.
     Good {
         /// The daemon's version.
@@ -63,6 +67,30 @@ pub struct Quarantined {
     pub reason: String,
     /// Since when.
     pub since: SystemTime,
+}
+
+/// A daemon that `/probe` can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// The URI, without secrets.
+    pub uri: String,
+    /// The state of the connections to it.
+    pub state: TargetState,
+}
+
+/// The state of the connections to a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetState {
+    /// There are none: it has not been probed recently.
+    Closed,
+    /// The last collection was good, and found so many domains.
+    Good(u64),
+    /// It was not, for this reason.
+    Bad(String),
+    /// The first collection is under way.
+    Opening,
 }
 
 /// The last round of a kind of question to libvirt.

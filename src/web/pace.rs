@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use super::peer::Peer;
 use super::turns::Work;
 
-/// Answers that are remembered, of which each takes some forty bytes.
-const REMEMBERED: usize = 64;
+/// Answers that are remembered, of which each takes some fifty bytes.
+const REMEMBERED: usize = 512;
 /// A client that takes longer over an answer gets no quicker by being sent less.
 const MOST_SENDING: Duration = Duration::from_secs(5);
 

@@ -1,12 +1,14 @@
 //! The source at its paths.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::alive;
@@ -20,11 +22,13 @@ use super::negotiate::negotiate;
 use super::pace::Paces;
 use super::peer::Peer;
 use super::places::{Place, Places};
+use super::probe::{Daemon, ProbeRequest};
 use super::query::parse_query;
+use super::route::{Route, discovery_path};
 use super::security::{Policy, Security};
 use super::turns::{Turn, Turns, Work};
 use super::{Form, Source};
-use crate::config::Config;
+use crate::config::{Config, PROBE_PATHS};
 use crate::encode::Coding;
 use crate::errors::one_line;
 
@@ -48,70 +52,20 @@ pub(super) struct Client {
     pub(super) connection: Arc<Connection>,
 }
 
-/// What is at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route {
-    Landing,
-    Metrics,
-    Discovery,
-    Healthy,
-    Ready,
-    Config,
-    Reload,
-}
-
-impl Route {
-    fn of(path: &str, config: &Config) -> Option<Self> {
-        match path {
-            "/" => Some(Self::Landing),
-            "/-/healthy" => Some(Self::Healthy),
-            "/-/ready" => Some(Self::Ready),
-            "/-/config" => Some(Self::Config),
-            "/-/reload" => Some(Self::Reload),
-            path if path == config.web.telemetry_path.as_str() => Some(Self::Metrics),
-            path => discovery_path(config).filter(|known| *known == path).map(|_| Self::Discovery),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Landing => "/",
-            Self::Metrics => "/metrics",
-            Self::Discovery => "/sd",
-            Self::Healthy => "/-/healthy",
-            Self::Ready => "/-/ready",
-            Self::Config => "/-/config",
-            Self::Reload => "/-/reload",
-        }
-    }
-
-    /// The methods that it answers.
-    fn methods(self) -> (&'static [Method], &'static str) {
-        match self {
-            Self::Reload => (&[Method::POST], "POST"),
-            _ => (&[Method::GET, Method::HEAD], "GET, HEAD"),
-        }
-    }
-}
-
-/// Where the guests are served as targets, if they are.
-fn discovery_path(config: &Config) -> Option<&str> {
-    config.service_discovery.enabled.then(|| config.service_discovery.path.as_str())
-}
-
 /// The source at its paths.
 #[derive(Debug)]
 pub(super) struct Site<S> {
     source: Arc<S>,
     pub(super) security: Arc<Security>,
     places: Arc<Places>,
-    turns: Arc<Turns>,
+    /// Of each daemon, while there are any: one that does not answer holds up no other.
+    turns: Mutex<HashMap<String, Weak<Turns>>>,
     paces: Arc<Paces>,
 }
 
 impl<S: Source> Site<S> {
     pub(super) fn new(source: Arc<S>, security: Arc<Security>) -> Self {
-        Self { source, security, places: Arc::default(), turns: Arc::default(), paces: Arc::default() }
+        Self { source, security, places: Arc::default(), turns: Mutex::default(), paces: Arc::default() }
     }
 
     /// Answers a request of `client`, and counts it. To HEAD, hyper sends the same without the body.
@@ -132,9 +86,11 @@ impl<S: Source> Site<S> {
 
     async fn route<B>(&self, route: Option<Route>, request: &Request<B>, client: &Client, config: &Config) -> Answer {
         let Some(route) = route else {
-            let discovery = discovery_path(config).map(|path| format!("{path}, ")).unwrap_or_default();
+            let targets = config.has_targets().then(|| PROBE_PATHS.map(|path| format!("{path}, ")).concat());
+            let discovery = discovery_path(config).map(|path| format!("{path}, "));
+            let others = [targets, discovery].map(Option::unwrap_or_default).concat();
             let known = format!(
-                "not found, available paths: /, {}, {discovery}/-/healthy, /-/ready, /-/config and /-/reload\n",
+                "not found, available paths: /, {}, {others}/-/healthy, /-/ready, /-/config and /-/reload\n",
                 config.web.telemetry_path
             );
             return answer(StatusCode::NOT_FOUND, PLAIN, known);
@@ -151,6 +107,8 @@ impl<S: Source> Site<S> {
                 with_header(answer(StatusCode::OK, HTML, page), header::CONTENT_SECURITY_POLICY, PAGE_POLICY)
             }
             Route::Metrics => self.metrics(request.uri(), request.headers(), client, config).await,
+            Route::Probe => self.probe(request.uri(), request.headers(), client, config).await,
+            Route::ProbeTargets => self.probe_targets(request, client, config).await,
             Route::Discovery => self.target_groups(request.headers(), client, config).await,
             // That it is said at all is the proof.
             Route::Healthy => answer(StatusCode::OK, PLAIN, alive::HEALTHY),
@@ -169,6 +127,31 @@ impl<S: Source> Site<S> {
     async fn metrics(&self, uri: &Uri, headers: &HeaderMap, client: &Client, config: &Config) -> Answer {
         let asked = Instant::now();
         let Some(place) = self.enter(client, config) else { return too_many(config) };
+        self.scrape(self.source.local(), uri, headers, client, (place, asked)).await
+    }
+
+    async fn probe(&self, uri: &Uri, headers: &HeaderMap, client: &Client, config: &Config) -> Answer {
+        let asked = Instant::now();
+        let Some(place) = self.enter(client, config) else { return too_many(config) };
+        let request = ProbeRequest::parse(uri.query().unwrap_or_default());
+        match request.and_then(|request| self.source.probe(&request)) {
+            Ok(daemon) => self.scrape(daemon, uri, headers, client, (place, asked)).await,
+            Err(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => unavailable(one_line(&error) + "\n"),
+            Err(error) => failure(error.status(), &error),
+        }
+    }
+
+    /// What is collected from one daemon, for a request that came at `asked` and has a `place`.
+    async fn scrape(
+        &self,
+        daemon: Daemon<S::Daemon>,
+        uri: &Uri,
+        headers: &HeaderMap,
+        client: &Client,
+        (place, asked): (Place, Instant),
+    ) -> Answer {
+        let Daemon { key, config, handle } = daemon;
+        let config = &*config;
         let query = match parse_query(uri.query().unwrap_or_default(), &config.collection.groups) {
             Ok(query) => query,
             Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
@@ -178,9 +161,10 @@ impl<S: Source> Site<S> {
         let timeout = seconds(headers, SCRAPE_TIMEOUT);
         let naming = query.naming().unwrap_or(config.metrics.naming);
         let form = Form { format: negotiated.format, coding, naming };
-        let work = Work::Scrape { query: query.clone(), form };
+        let turns = self.turns_of(&key);
+        let work = Work::Scrape { daemon: key, query: query.clone(), form };
         let number = self.paces.number(client.peer, &work);
-        let Some(turn) = self.turn(client, work, timeout).await else { return too_busy() };
+        let Some(turn) = turn(&turns, client, work, timeout).await else { return too_busy() };
         let (sharing, source) = (turn.clone(), Arc::clone(&self.source));
         let selection = match turn.keep(async move { sharing.selection(&query).await }).await {
             Ok(selection) => selection,
@@ -189,7 +173,7 @@ impl<S: Source> Site<S> {
         let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
         let within = self.allowance(left, number, config);
         let began = Instant::now();
-        let collected = turn.keep(async move { source.collect(within, selection).await }).await;
+        let collected = turn.keep(async move { source.collect(handle, within, selection).await }).await;
         let collecting = began.elapsed();
         turn.collected();
         let source = Arc::clone(&self.source);
@@ -212,16 +196,22 @@ impl<S: Source> Site<S> {
         let Some(place) = self.enter(client, config) else { return too_many(config) };
         let coding = negotiate_coding(&list(headers, header::ACCEPT_ENCODING));
         let timeout = seconds(headers, REFRESH_INTERVAL);
-        let Some(turn) = self.turn(client, Work::Targets { coding }, timeout).await else { return too_busy() };
+        let turns = self.turns_of("");
+        let Some(turn) = turn(&turns, client, Work::Targets { coding }, timeout).await else { return too_busy() };
         let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
         let source = Arc::clone(&self.source);
         match turn.keep(async move { source.target_groups(coding, left).await }).await {
-            Ok(body) => {
-                let held = place.hold(Content::Whole(body), config.web.max_response_bytes, |_| {}).await;
-                let Some(body) = held else { return too_large(config) };
-                let answer = coded(with_body(StatusCode::OK, JSON, body), coding);
-                with_header(answer, header::VARY, "Accept-Encoding")
-            }
+            Ok(body) => target_list(place, body, coding, config).await,
+            // Prometheus keeps the list that it has.
+            Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &error),
+        }
+    }
+
+    async fn probe_targets<B>(&self, request: &Request<B>, client: &Client, config: &Config) -> Answer {
+        let Some(place) = self.enter(client, config) else { return too_many(config) };
+        let coding = negotiate_coding(&list(request.headers(), header::ACCEPT_ENCODING));
+        match self.source.probe_targets(host(request), coding).await {
+            Ok(body) => target_list(place, body, coding, config).await,
             // Prometheus keeps the list that it has.
             Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, &error),
         }
@@ -231,10 +221,16 @@ impl<S: Source> Site<S> {
         self.places.enter(config.web.max_requests, client.peer, &client.connection)
     }
 
-    /// The turn of `client`, unless it does not come while there is any use in it.
-    async fn turn(&self, client: &Client, work: Work, timeout: Option<Duration>) -> Option<Turn> {
-        let patience = timeout.unwrap_or(TURN_TIME);
-        tokio::time::timeout(patience, self.turns.take(client.peer, work)).await.ok()
+    /// The turns of the daemon with this key. Work on one daemon waits for none on another.
+    fn turns_of(&self, key: &str) -> Arc<Turns> {
+        let mut turns = self.turns.lock();
+        if let Some(turns) = turns.get(key).and_then(Weak::upgrade) {
+            return turns;
+        }
+        turns.retain(|_, turns| turns.strong_count() > 0);
+        let new = Arc::default();
+        turns.insert(key.to_owned(), Arc::downgrade(&new));
+        new
     }
 
     /// How long the collection may take, so that building, encoding and sending end in the time that the scraper has `left`.
@@ -255,6 +251,19 @@ impl<S: Source> Site<S> {
             Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
     }
+}
+
+/// The turn of `client`, unless it does not come while there is any use in it.
+async fn turn(turns: &Arc<Turns>, client: &Client, work: Work, timeout: Option<Duration>) -> Option<Turn> {
+    let patience = timeout.unwrap_or(TURN_TIME);
+    tokio::time::timeout(patience, turns.take(client.peer, work)).await.ok()
+}
+
+/// How the client has reached this server: the header Host, which HTTP/2 has in the URI.
+fn host<B>(request: &Request<B>) -> &str {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let of_uri = || request.uri().authority().map(hyper::http::uri::Authority::as_str);
+    header.or_else(of_uri).unwrap_or_default()
 }
 
 /// The answer to those who ask too often, have no right to ask, or ask as no client should.
@@ -283,6 +292,14 @@ async fn refusal<B>(policy: &Policy, request: &Request<B>, peer: Peer) -> Option
             Some(with_header(refusal, header::RETRY_AFTER, "1"))
         }
     }
+}
+
+/// A list of targets, which keeps the place until it is sent.
+async fn target_list(place: Place, body: Bytes, coding: Coding, config: &Config) -> Answer {
+    let held = place.hold(Content::Whole(body), config.web.max_response_bytes, |_| {}).await;
+    let Some(body) = held else { return too_large(config) };
+    let answer = coded(with_body(StatusCode::OK, JSON, body), coding);
+    with_header(answer, header::VARY, "Accept-Encoding")
 }
 
 /// The answer to those who come while as many as may be are being answered.

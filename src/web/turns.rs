@@ -22,7 +22,7 @@ use crate::encode::Coding;
 /// What a client waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Work {
-    Scrape { query: Query, form: Form },
+    Scrape { daemon: String, query: Query, form: Form },
     Targets { coding: Coding },
 }
 
@@ -245,7 +245,7 @@ mod tests {
     fn work(query: &str) -> Work {
         let query = parse_query(query, &Config::default().collection.groups).expect("a query");
         let form = Form { format: Format::Text, coding: Coding::Identity, naming: MetricNaming::Native };
-        Work::Scrape { query, form }
+        Work::Scrape { daemon: String::new(), query, form }
     }
 
     async fn ask(turns: &Arc<Turns>, from: &str, query: &str) -> JoinHandle<Turn> {

@@ -221,7 +221,7 @@ impl Scheduler {
 
     /// A domain may have other addresses, and may tell of them by now.
     pub(super) fn moved(&mut self, uuid: Uuid) {
-        self.state_mut(uuid).into_iter().for_each(|state| state.located = None);
+        self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = None);
         match ADDRESSES.every(&self.config) {
             Some(_) => self.wake(&ADDRESSES, Subject::Domain(uuid)),
             None => {

@@ -144,6 +144,7 @@ const OF_EXPORTER: &[Attribute] = &[
     text("result", "libvirt.exporter.otlp.result"),
     text("cause", "libvirt.exporter.resync.cause"),
     text("probe", "libvirt.exporter.probe.name"),
+    text("state", "libvirt.exporter.target.state"),
 ];
 
 /// The attributes that stand for labels of a subject's families.

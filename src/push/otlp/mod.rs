@@ -30,7 +30,7 @@ use crate::encode::Coding;
 use crate::encode::otlp::{Chunk, Chunks, Dialect};
 
 /// OTLP as configured.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Otlp {
     dialect: Dialect,
     coding: Coding,
@@ -109,16 +109,24 @@ pub fn settings(config: &Config) -> Result<Option<Settings<Otlp>>, PushError> {
         OtlpProtocol::Http => (Carrier::Http, Version::Http1, uri),
     };
     let transport = Transport::new(uri, version, headers(otlp, carrier, coding), tls, timeout);
-    let protocol = Otlp { dialect: dialect(config), coding, carrier };
+    let protocol = Otlp { dialect: dialect(config, None), coding, carrier };
     let (interval, export_timeout) = (otlp.interval(), otlp.export_timeout());
     Ok(Some(Settings { url, interval, timeout, export_timeout, protocol, transport }))
 }
 
-/// How a push is written.
+/// The same for the `target` of that name, whose settings are `config`: to the same receiver over the same connections.
 #[must_use]
-pub fn dialect(config: &Config) -> Dialect {
+pub fn settings_of_target(settings: &Settings<Otlp>, config: &Config, target: &str) -> Settings<Otlp> {
+    let mut settings = settings.clone();
+    settings.protocol.dialect = dialect(config, Some(target));
+    settings
+}
+
+/// How a push is written, of the local daemon or of the `target` of that name.
+#[must_use]
+pub fn dialect(config: &Config, target: Option<&str>) -> Dialect {
     let Config { otlp, libvirt, .. } = config;
-    let resource = resource::attributes(&otlp.resource, &libvirt.uri);
+    let resource = resource::attributes(&otlp.resource, &libvirt.uri, target);
     let domain_resource = otlp.domain_resource;
     Dialect { naming: otlp.naming, temporality: otlp.temporality(), resource, domain_resource }
 }

@@ -36,6 +36,8 @@ struct Fake {
     groups: Result<Bytes, Fault>,
     ready: Mutex<Result<(), Fault>>,
     asked: Mutex<Vec<(Duration, Selection)>>,
+    /// The daemons that were collected from.
+    probed: Mutex<Vec<String>>,
     rendered: Mutex<Vec<Form>>,
     discovered: Mutex<Vec<(Coding, Option<Duration>)>>,
     reloads: Mutex<Vec<Result<(), Fault>>>,
@@ -53,6 +55,7 @@ impl Default for Fake {
             ready: Mutex::new(Ok(())),
             discovered: Mutex::default(),
             asked: Mutex::default(),
+            probed: Mutex::default(),
             rendered: Mutex::default(),
             reloads: Mutex::default(),
             config: RwLock::new(Arc::new(config("{}"))),
@@ -63,10 +66,38 @@ impl Default for Fake {
 }
 
 impl Source for Fake {
+    type Daemon = String;
     type Collected = ();
     type Error = Fault;
 
-    async fn collect(&self, within: Duration, selection: Selection) {
+    fn local(&self) -> Daemon<String> {
+        Daemon { key: String::new(), config: self.config(), handle: Arc::default() }
+    }
+
+    fn probe(&self, request: &ProbeRequest) -> Result<Daemon<String>, ProbeError> {
+        let ProbeRequest { target, profile } = request.clone();
+        match (target.as_str(), profile) {
+            ("full", _) => Err(ProbeError::Full { limit: 7 }),
+            ("unknown", _) => Err(ProbeError::UnknownTarget { target }),
+            ("x:///", _) => Err(ProbeError::NotAllowed { target }),
+            (_, Some(profile)) => Err(ProbeError::UnknownProfile { profile, known: "`default`".to_owned() }),
+            (_, None) => {
+                let mut config = config("{}");
+                config.collection.groups = vec![crate::config::Group::State].try_into().expect("a list");
+                Ok(Daemon { key: target.clone(), config: Arc::new(config), handle: Arc::new(target) })
+            }
+        }
+    }
+
+    async fn probe_targets(&self, address: &str, _: Coding) -> Result<Bytes, Fault> {
+        self.groups.clone().map(|groups| [groups.as_ref(), address.as_bytes()].concat().into())
+    }
+
+    async fn collect(&self, daemon: Arc<String>, within: Duration, selection: Selection) {
+        self.probed.lock().expect("not poisoned").push(daemon.to_string());
+        if daemon.starts_with("hangs") {
+            std::future::pending::<()>().await;
+        }
         self.asked.lock().expect("not poisoned").push((within, selection));
         self.permits.acquire().await.expect("never closed").forget();
     }
@@ -108,6 +139,13 @@ fn config(yaml: &str) -> Config {
     let mut config = config::parse(&format!("web: {yaml}"), "test").expect("a configuration");
     config.web.telemetry_path = "/libvirt/metrics".parse().expect("a path");
     config.libvirt.uri = "qemu+tls://user:secret@host/system".parse().expect("a URI");
+    config
+}
+
+/// Likewise, with targets.
+fn probing() -> Config {
+    let mut config = config("{}");
+    config.probe.allow = vec!["x:.*".parse().expect("an expression")];
     config
 }
 

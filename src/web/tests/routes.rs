@@ -212,3 +212,68 @@ async fn there_is_no_list_of_targets_rather_than_a_part_of_it() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_probe_is_answered_as_metrics_are_for_its_daemon() {
+    let source = Fake { config: RwLock::new(Arc::new(probing())), ..Fake::default() };
+    let server = Server::start(source);
+    let known = "not found, available paths: /, /libvirt/metrics, /probe, /probe-targets, /-/healthy, /-/ready, /-/config and /-/reload\n";
+    assert_eq!(server.get("/nowhere").await.body, known);
+    for (path, code, body) in [
+        ("/probe?target=a", 200, "libvirt_up 1\n"),
+        ("/probe?target=a&collect[]=state", 200, "libvirt_up 1\n"),
+        (
+            "/probe?target=a&collect[]=block",
+            400,
+            "collect[]: the group `block` is not in the configuration's collection.groups, which are `state`\n",
+        ),
+        ("/probe", 400, "expected one parameter target that is not empty, as in /probe?target=NAME\n"),
+        (
+            "/probe?target=a&target=b",
+            400,
+            "expected one parameter target that is not empty, as in /probe?target=NAME\n",
+        ),
+        ("/probe?target=unknown", 404, "unknown target \"unknown\", /probe-targets lists the known ones\n"),
+        ("/probe?target=x:///", 403, "probe.allow does not match the URI \"x:///\"\n"),
+        ("/probe?target=a&profile=p", 400, "unknown profile \"p\", expected one of `default`\n"),
+        (
+            "/probe?target=full",
+            503,
+            "the limit of 7 connections to targets (probe.max_connections) is reached, try again\n",
+        ),
+        ("/probe-targets", 200, "[]h"),
+    ] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.code, answer.body.as_str()), (code, body), "{path}");
+        assert_eq!(answer.header("retry-after").is_some(), code == 503);
+    }
+    server.get("/libvirt/metrics").await;
+    assert_eq!(*server.source.probed.lock().expect("not poisoned"), ["a", "a", ""]);
+    assert!(server.source.counted.lock().expect("not poisoned").contains(&("/probe", 404)));
+    assert_eq!(server.request("POST", "/probe?target=a", "Content-Length: 0\r\n").await.code, 405);
+    server.stop().await;
+    let server = Server::start(Fake::default());
+    assert_eq!((server.get("/probe?target=a").await.code, server.get("/probe-targets").await.code), (404, 404));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn daemons_that_do_not_answer_hold_up_no_other() {
+    let source = Fake { config: RwLock::new(Arc::new(probing())), ..Fake::default() };
+    let server = Server::start(source);
+    let mut hanging = Vec::new();
+    // More of them than different work that goes on at a time.
+    for number in 0..8 {
+        let mut stream = server.connect().await;
+        let request = format!("GET /probe?target=hangs-{number} HTTP/1.1\r\nHost: h\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        hanging.push(stream);
+    }
+    while server.source.probed.lock().expect("not poisoned").len() < 8 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    for path in ["/probe?target=a", "/libvirt/metrics"] {
+        let answer = timeout(Duration::from_secs(5), server.get(path)).await.expect("at once");
+        assert_eq!(answer.code, 200, "{path}");
+    }
+}

@@ -140,12 +140,12 @@ fn a_guest_whose_agent_connects_is_located_at_once() {
     let mut world = World::steady(2, "service_discovery: {enabled: true}");
     world.daemon.guest(1).addresses = Reply::FailsAfter(4 * SECOND);
     for _ in 0..30 {
-        world.discover(true, 8 * SECOND).expect("an answer");
+        world.domains_within(true, 8 * SECOND).expect("an answer");
         world.advance(30 * SECOND);
     }
     assert!(world.calls_of("addresses") < 60, "{}", world.calls_of("addresses"));
     let is_located = |world: &mut World| {
-        let known = world.discover(true, 8 * SECOND).expect("an answer");
+        let known = world.domains_within(true, 8 * SECOND).expect("an answer");
         known.domains.iter().all(|domain| matches!(domain.addresses, Some(Some(_))))
     };
     assert!(!is_located(&mut world));
