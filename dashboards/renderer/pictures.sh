@@ -25,6 +25,6 @@ find_domain() {
 mkdir -p "$here/../pictures"
 real='instance=compute-[123]'
 RENDERER_MINUTES=${RENDERER_MINUTES:-4} node "$here/render.mjs" "$PROMETHEUS" "$here/../pictures" \
-  "libvirt-fleet|$real" "libvirt-host|instance=compute-1|Jobs,Limits against use,Pressure,Snapshots and checkpoints,File systems of the guests,Storage pools and networks" \
+  "libvirt-fleet|$real" "libvirt-host|instance=compute-1|Jobs over time,Limits against use,Pressure,Snapshots and checkpoints,File systems of the guests,Storage pools and networks" \
   "libvirt-domain|instance=compute-1,domain=$(find_domain store)" "libvirt-exporter|$real" \
   "libvirt-openstack|$real" "libvirt-kubevirt|$real"

@@ -54,7 +54,7 @@ pub(super) fn dashboard() -> Value {
 
 fn now() -> Vec<Panel> {
     let one = |title: &str, about: &str, unit, expression: &str| {
-        stat(title, about, unit).query(expression, "{{domain}}").size(2, 4)
+        stat(title, about, unit).query(expression, "{{domain}}").size(4, 3)
     };
     let mut panels = vec![
         one("State", "What the domain is doing.", Unit::Count, &state("domain")).words(STATE_WORDS).thresholds(plain()),
@@ -167,7 +167,7 @@ fn identity() -> Panel {
         Column::label("UUID", "uuid").width(300),
         Column::query("", rows, Unit::Count),
     ]);
-    table("Guest", "Who the guest is, from its definition.", columns, ("Guest", false)).size(24, 3)
+    table("Guest", "Who the guest is, from its definition.", columns, ("Guest", false)).size(24, 4)
 }
 
 fn processor() -> Vec<Panel> {

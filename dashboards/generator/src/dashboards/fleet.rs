@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::guests::who;
+use super::guests::{jobs, who};
 use super::problems::{self, Source};
 use super::{events, host_link};
 use crate::grafana::{
@@ -28,7 +28,7 @@ pub(super) fn dashboard() -> Value {
         )
         .row(problems::row("%host", Source::Rules))
         .row(Row::open("Capacity", capacity()))
-        .row(Row::open("Hosts", vec![hosts()]))
+        .row(Row::open("Hosts", vec![hosts(), jobs("%host")]))
         .row(Row::open("Top guests", top_guests()))
         .row(Row::closed("Hosts over time", over_time()))
         .build()
@@ -135,7 +135,8 @@ fn top_guests() -> Vec<Panel> {
     let most = |title, about, unit, series: &str, thresholds| {
         let rows = format!("topk(%top, sum by (instance, domain) ({series}))");
         let mut columns = who(&rows, "%host");
-        columns.push(Column::query(title, &rows, unit).bar(None, thresholds).width(140));
+        // Before the names, of which there may be many.
+        columns.insert(2, Column::query(title, &rows, unit).bar(None, thresholds).width(200));
         table(title, about, columns, (title, true)).size(12, 9)
     };
     vec![

@@ -1,7 +1,8 @@
 //! What the dashboards say of several guests: who they are, and which have the most of something.
 
 use super::domain_link;
-use crate::grafana::{Column, Panel, Unit};
+use crate::grafana::{Column, Panel, Unit, plain, rising, table};
+use crate::thresholds as limit;
 
 /// The labels of `libvirt_domain_info` that say who a guest is, with the headings of their columns. Grafana shows only columns
 /// of labels that some guest has.
@@ -26,7 +27,7 @@ pub(super) fn who(rows: &str, selector: &str) -> Vec<Column> {
     let guest = Column::label("Guest", "domain")
         .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}"));
     let mut columns = vec![Column::host(), guest.width(150)];
-    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(120)));
+    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(95)));
     columns.push(Column::query("", &named, Unit::Count));
     columns
 }
@@ -55,6 +56,27 @@ pub(super) const STATE_WORDS: &[(&str, &str, &str)] =
 /// Domains that are shut off have sizes with `inactive_domains: all`, but take nothing of the host.
 pub(super) const NOT_OFF: &str =
     "unless on (instance, domain, uuid) libvirt_domain_state{%host,state=\"shutoff\"} == 1";
+
+/// The jobs that guests of `selector` have now.
+pub(super) fn jobs(selector: &str) -> Panel {
+    let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_job_{metric}{{{selector}}})");
+    let rows = format!("max by (instance, domain, operation) (libvirt_domain_job_running{{{selector}}})");
+    let progress = format!("{} / ({} > 0)", by("data_processed_bytes"), by("data_bytes"));
+    let mut columns = who(&rows, selector);
+    columns.extend([
+        Column::label("Job", "operation").width(120),
+        Column::query("", &rows, Unit::Count),
+        Column::query("Running for", &by("elapsed_seconds"), Unit::Seconds).colored(rising(limit::JOB_SECONDS)),
+        Column::query("Done", &progress, Unit::Ratio).bar(Some(1.0), plain()),
+        Column::query("Left", &by("data_remaining_bytes"), Unit::Bytes),
+        Column::query("Transfer", &by("memory_bytes_per_second"), Unit::BytesPerSecond),
+        Column::query("Written by the guest", &by("memory_dirty_bytes_per_second"), Unit::BytesPerSecond).width(150),
+        Column::query("Pass", &by("memory_iteration"), Unit::Count).width(60),
+    ]);
+    let about = "Migrations, saves, dumps and backups that run. A migration whose guest writes faster than it is transferred does not end \
+        by itself. Alert LibvirtDomainMigrationStalled.";
+    table("Jobs now", about, columns, ("Running for", true)).nothing("no job runs").size(24, 4)
+}
 
 /// A number of each guest, by instance and domain: at each time, and over the whole time that is shown.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::guests::{Measure, NOT_OFF, both_ways, highest, latency, most, who};
+use super::guests::{Measure, NOT_OFF, both_ways, highest, jobs, latency, most, who};
 use super::problems::{self, Source, quota_use, throttle_use};
 use super::{STATES, host_detail, lifecycle};
 use crate::grafana::{
@@ -19,7 +19,7 @@ pub(super) fn dashboard() -> Value {
         .annotation("Lifecycle", "blue", &lifecycle(), ["{{event}}", "{{detail}} on {{instance}}"], false)
         .row(problems::row("%domain", Source::Metrics))
         .row(Row::open("Capacity", capacity()))
-        .row(Row::open("Guests", vec![guests()]))
+        .row(Row::open("Guests", vec![guests(), jobs("%domain")]))
         .row(Row::open("CPU and memory", processor_and_memory()))
         .row(Row::open("Disks and network", disks_and_network()));
     host_detail::rows().into_iter().fold(dashboard, Dashboard::row).build()
@@ -89,7 +89,8 @@ fn guests() -> Panel {
             "avg by (instance, domain) (rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate]))",
             Unit::Ratio,
         )
-        .bar(Some(1.0), rising(limit::CPU)),
+        .bar(Some(1.0), rising(limit::CPU))
+        .width(120),
         Column::query(
             "Steal",
             "avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
@@ -106,14 +107,15 @@ fn guests() -> Panel {
             &by("1 - libvirt_domain_memory_usable_bytes{%domain} / libvirt_domain_memory_available_bytes{%domain}"),
             Unit::Ratio,
         )
-        .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
+        .colored(rising(limit::MEMORY_USABLE.of_the_rest()))
+        .width(105),
         Column::query(
-            "Disk requests",
+            "Disk I/O",
             &by("rate(libvirt_domain_block_read_requests_total{%domain}[%rate]) + \
                      rate(libvirt_domain_block_write_requests_total{%domain}[%rate])"),
             Unit::Iops,
         )
-        .width(105),
+        .width(80),
         Column::query("Latency", &latency("instance, domain"), Unit::Seconds)
             .colored(rising(limit::BLOCK_LATENCY))
             .width(80),

@@ -3,14 +3,12 @@
 use super::guests::{Measure, STATE_WORDS, highest, most, state, who};
 use super::problems::{quota_use, throttle_use};
 use super::{SILENT, events};
-use crate::grafana::{
-    Column, Panel, Row, Unit, bars, falling, orange_from, plain, rising, state_timeline, table, timeseries,
-};
+use crate::grafana::{Column, Panel, Row, Unit, bars, falling, orange_from, rising, state_timeline, table, timeseries};
 use crate::thresholds as limit;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
-        Row::closed("Jobs", jobs()),
+        Row::closed("Jobs over time", jobs()),
         Row::closed("Limits against use", limits()),
         Row::closed("Pressure", pressure()),
         Row::closed("Snapshots and checkpoints", vec![snapshots()]),
@@ -31,32 +29,10 @@ fn guests(title: &str, about: &str, rows: &str, front: Vec<Column>, numbers: Vec
 }
 
 fn jobs() -> Vec<Panel> {
-    let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_job_{metric}{{%domain}})");
-    let rows = "max by (instance, domain, operation) (libvirt_domain_job_running{%domain})";
-    let progress = format!("{} / ({} > 0)", by("data_processed_bytes"), by("data_bytes"));
-    let numbers = vec![
-        Column::query("", rows, Unit::Count),
-        Column::query("Running for", &by("elapsed_seconds"), Unit::Seconds).colored(rising(limit::JOB_SECONDS)),
-        Column::query("Done", &progress, Unit::Ratio).bar(Some(1.0), plain()),
-        Column::query("Left", &by("data_remaining_bytes"), Unit::Bytes),
-        Column::query("Time left", &by("remaining_seconds"), Unit::Seconds),
-        Column::query("Transfer", &by("memory_bytes_per_second"), Unit::BytesPerSecond),
-        Column::query("Written by the guest", &by("memory_dirty_bytes_per_second"), Unit::BytesPerSecond),
-        Column::query("Pass", &by("memory_iteration"), Unit::Count).width(70),
-    ];
     vec![
-        guests(
-            "Jobs now",
-            "Migrations, saves, dumps and backups that run. A migration whose guest writes faster than it is transferred does not end \
-             by itself. Alert LibvirtDomainMigrationStalled.",
-            rows,
-            vec![Column::label("Job", "operation")],
-            numbers,
-            ("Running for", true),
-        )
-        .nothing("no job runs"),
         most(
-            timeseries("Left of the jobs", "Data that each guest's job has yet to transfer.", Unit::Bytes).nothing("no job ran"),
+            timeseries("Left of the jobs", "Data that each guest's job has yet to transfer.", Unit::Bytes)
+                .nothing("no job ran"),
             &Measure::gauge("libvirt_domain_job_data_remaining_bytes"),
         )
         .size(12, 8),

@@ -48,7 +48,7 @@ impl Problem {
             .query(&format!("count({}) or vector(0)", self.found), "count")
             .thresholds(none_is_good(color))
             .opens(list)
-            .size(2, 3)
+            .size(4, 3)
     }
 
     fn column(&self) -> Column {
@@ -77,7 +77,7 @@ fn list_of_guests(problems: &[Problem], selector: &str) -> Panel {
         .collect::<Vec<_>>()
         .join(" or ");
     let mut columns = who(&any, selector);
-    columns.extend(problems.iter().map(|problem| problem.column().width(95)));
+    columns.extend(problems.iter().map(Problem::column));
     let about = "A row for each guest that has any of the troubles counted above, and a value in each column that is too high. \
         The name of a guest leads to its dashboard.";
     table(GUESTS, about, columns, ("Steal", true)).nothing("no guest needs attention").size(18, 7)

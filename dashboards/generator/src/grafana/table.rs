@@ -30,13 +30,13 @@ impl Column {
 
     /// The value of a label.
     pub(crate) fn label(name: &'static str, label: &'static str) -> Self {
-        Self { name, from: From::Label(label), properties: Vec::new() }
+        Self { name, from: From::Label(label), properties: vec![("custom.filterable", json!(true))] }
     }
 
     /// The host, without its port.
     pub(crate) fn host() -> Self {
         let name = json!({"pattern": r"(.+?)(:\d+)?", "result": {"text": "$1", "index": 0}});
-        let mut column = Self::label("Host", "instance").width(130);
+        let mut column = Self::label("Host", "instance").width(110);
         column.properties.push(("mappings", json!([{"type": "regex", "options": name}])));
         column
     }
@@ -96,7 +96,7 @@ pub(crate) fn table(title: &str, description: &str, columns: Vec<Column>, sort: 
     defaults["color"] = json!({"mode": "thresholds"});
     defaults["noValue"] = json!("none");
     defaults["custom"] = json!({
-        "align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "filterable": true, "minWidth": 60,
+        "align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "filterable": false, "minWidth": 60,
     });
     panel.json["options"] = json!({
         "cellHeight": "sm", "frameIndex": 0, "showHeader": true,
