@@ -6,10 +6,13 @@
 # EVALUATION seconds (60, Prometheus' default). Two more hosts are broken and one guest has crashed, so that some alerts have a
 # cause and every other one has none. After MINUTES (6) it prints the figures of benches/README.md, waits for those alerts and
 # removes everything; a rule or scrape that fails and an alert without a cause are an exit code of 1.
+# BEFORE names a folder with other rules: the same Prometheus then evaluates none, and these and the shipped ones in turns, ROUNDS (2)
+# times for PHASE seconds (180) each, and prints what a minute of each costs. That is all it prints.
 # EXPORTER and FAKE name other builds, PORT (21000) the first of HOSTS + 3 ports on the loopback interface.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 hosts=${HOSTS:-100} domains=${DOMAINS:-50} interval=${INTERVAL:-15} evaluation=${EVALUATION:-60} minutes=${MINUTES:-6} port=${PORT:-21000}
+before=${BEFORE:+$(realpath "$BEFORE")} after=$(realpath "$here/../alerts") phase=${PHASE:-180} rounds=${ROUNDS:-2}
 release=$here/../target/release
 exporter=$(realpath "${EXPORTER:-$release/domstats-exporter}") fake=$(realpath "${FAKE:-$release/fake-libvirtd}")
 die() { printf 'fleet: %s\n' "$*" >&2; exit 1; }
@@ -71,9 +74,10 @@ serve() { # serve ROLE NUMBER
 for number in $(seq "$hosts"); do serve exporter "$number"; done
 serve broken $((hosts + 1))
 
+ln -s "$after" "$dir/rules"
 cat >"$dir/prometheus.yml" <<X
 global: {scrape_interval: ${interval}s, scrape_timeout: $((interval < 10 ? interval : 10))s, evaluation_interval: ${evaluation}s}
-rule_files: ['$(realpath "$here/../alerts")/*.yaml']
+rule_files: ['$dir/rules/rules.yaml', '$dir/rules/alerts.yaml']
 scrape_configs:
 - job_name: prometheus
   static_configs: [{targets: ['127.0.0.1:$port']}]
@@ -85,7 +89,7 @@ run prometheus "$dir/prometheus.log" prometheus --config.file "$dir/prometheus.y
   --web.listen-address "127.0.0.1:$port" --log.level warn
 
 # Not in the foreground, so that a signal ends this script at once.
-HOSTS=$hosts DOMAINS=$domains INTERVAL=$interval EVALUATION=$evaluation MINUTES=$minutes \
+HOSTS=$hosts DOMAINS=$domains INTERVAL=$interval EVALUATION=$evaluation MINUTES=$minutes BEFORE=$before AFTER=$after PHASE=$phase ROUNDS=$rounds \
   /usr/bin/python3 "$here/support/fleet.py" "http://127.0.0.1:$port" "$dir" "$here/../dashboards/libvirt-fleet.json" &
 if ! wait $!; then
   tail -n 20 "$dir/prometheus.log" >&2

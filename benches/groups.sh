@@ -1,8 +1,9 @@
 #!/bin/bash
 # What each group of statistics costs: series, bytes and time for N real guests, as docs/scaling.md has it: benches/groups.sh [N]
 #
+# The guests have no limits, no jobs and no snapshots, and no agent; what belongs to the host or its objects is not shown.
 # EXPORTER names another build. Needs root and some 45 MB of memory a guest.
-count=${1:-40}
+count=${1:-40} more=(pressure limits)
 # shellcheck source=benches/support/guests.sh
 . "$(dirname "$0")/support/guests.sh"
 

@@ -182,37 +182,88 @@ fn in_jobs(file: &Path, jobs: &Jobs<'_>) -> Value {
     parsed
 }
 
+/// Each alert, as each of its severities, fires for something in a test, and does not any more later in the same test; and there
+/// is a moment at which it does not fire at all.
 #[test]
-fn every_alert_is_tested_firing_and_not_firing() {
-    let (mut firing, mut silent) = (BTreeSet::new(), BTreeSet::new());
+fn every_alert_is_tested_firing_not_firing_and_ending() {
+    let (mut firing, mut ended, mut silent) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for file in tests() {
-        let text = fs::read_to_string(&file).unwrap();
-        let parsed: Value = serde_yaml::from_str(&text).unwrap();
+        let parsed: Value = serde_yaml::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         for test in parsed["tests"].as_sequence().unwrap() {
-            for check in test["alert_rule_test"].as_sequence().unwrap() {
-                let name = check["alertname"].as_str().unwrap().to_owned();
-                let expected = check["exp_alerts"].as_sequence().unwrap();
+            let mut checks: Vec<&Value> = test["alert_rule_test"].as_sequence().unwrap().iter().collect();
+            checks.sort_by_key(|check| minutes(check["eval_time"].as_str().unwrap()));
+            let mut before: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+            for check in checks {
+                let name = check["alertname"].as_str().unwrap();
+                let expected: Vec<&Value> =
+                    check["exp_alerts"].as_sequence().unwrap().iter().map(|alert| &alert["exp_labels"]).collect();
+                let severity = |labels: &Value| (name.to_owned(), labels["severity"].as_str().unwrap().to_owned());
                 if expected.is_empty() {
-                    silent.insert((name, String::new()));
+                    silent.insert(name.to_owned());
                 }
-                for alert in expected {
-                    firing.insert((
-                        check["alertname"].as_str().unwrap().to_owned(),
-                        alert["exp_labels"]["severity"].as_str().unwrap().to_owned(),
-                    ));
-                }
+                firing.extend(expected.iter().copied().map(severity));
+                let gone = before.get(name).into_iter().flatten().filter(|labels| !expected.contains(labels));
+                ended.extend(gone.copied().map(severity));
+                before.insert(name, expected);
             }
         }
     }
     for alert in alerts() {
-        let name = alert.alert.unwrap();
-        assert!(
-            firing.contains(&(name.to_owned(), alert.labels["severity"].clone())),
-            "{name}: no test in which it fires as {}",
-            alert.labels["severity"]
-        );
-        assert!(silent.contains(&(name.to_owned(), String::new())), "{name}: no test in which it does not fire");
+        let (name, severity) = (alert.alert.unwrap(), alert.labels["severity"].clone());
+        let which = (name.to_owned(), severity);
+        assert!(firing.contains(&which), "{which:?}: no test in which it fires");
+        assert!(ended.contains(&which), "{which:?}: no test in which it ends");
+        assert!(silent.contains(name), "{name}: no test in which it does not fire");
     }
+}
+
+/// The minutes of `15h30m`.
+fn minutes(time: &str) -> u64 {
+    let part = regex::Regex::new("([0-9]+)([dhm])").unwrap();
+    let parts = part.captures_iter(time).map(|found| {
+        let unit = match &found[2] {
+            "d" => 1440,
+            "h" => 60,
+            _ => 1,
+        };
+        found[1].parse::<u64>().unwrap() * unit
+    });
+    parts.sum()
+}
+
+/// What takes the reason for an alert away is there whenever the reason is, or the alert is known to say more without it.
+#[test]
+fn a_group_that_is_not_collected_makes_no_alert_fire() {
+    /// By decision: what excuses them is in another group, without which they would otherwise say nothing at all.
+    const WEIGHED: [&str; 3] =
+        ["LibvirtDomainStealHigh", "LibvirtHostCpuOvercommitted", "LibvirtHostMemoryOvercommitted"];
+    let groups: BTreeMap<String, Option<&'static str>> =
+        metrics_doc::all().into_iter().map(|metric| (metric.name, metric.group)).collect();
+    let recorded: BTreeMap<&str, String> = dashboards::rules::groups()
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .map(|rule| (rule.record.unwrap(), rule.expr))
+        .collect();
+    let mut weighed = BTreeSet::new();
+    for alert in alerts() {
+        let name = alert.alert.unwrap();
+        let mut expression = alert.expr.clone();
+        while let Some((record, made_of)) = recorded.iter().find(|(record, _)| expression.contains(**record)) {
+            expression = expression.replace(record, &format!("({made_of})"));
+        }
+        let is_absent = promql::calls(&expression).unwrap().contains("absent");
+        assert!(!is_absent || name == "LibvirtExporterAbsent", "{name} fires where a metric is not there");
+        for [kept, taken] in promql::unless(&expression).unwrap() {
+            let of = |text: &str| -> BTreeSet<&str> {
+                let selectors = promql::selectors(text).unwrap();
+                selectors.iter().filter_map(|(metric, _)| *groups.get(metric)?).collect()
+            };
+            if !of(&taken).is_subset(&of(&kept)) {
+                weighed.insert(name);
+            }
+        }
+    }
+    assert_eq!(weighed, BTreeSet::from(WEIGHED));
 }
 
 #[test]
@@ -221,6 +272,14 @@ fn alerts_have_what_one_needs_at_night() {
     let sections: BTreeSet<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let names: BTreeSet<&str> = alerts().iter().map(|alert| alert.alert.unwrap()).collect();
     assert_eq!(sections, names, "RUNBOOKS.md has a section for each alert");
+    for section in runbooks.split("\n## ").skip(1) {
+        let parts: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("- **")?.split_once("**: "))
+            .map(|(part, _)| part)
+            .collect();
+        assert_eq!(parts, ["Cause", "Check", "Cure"], "{}", section.lines().next().unwrap());
+    }
     for alert in alerts() {
         let name = alert.alert.unwrap();
         assert!(name.starts_with("Libvirt"), "{name}");
@@ -248,6 +307,64 @@ fn alerts_ask_for_existing_metrics_and_labels() {
         let labels = found.labels.unwrap();
         for label in alert.annotations.values().flat_map(|text| used.captures_iter(text)) {
             assert!(labels.contains(&label[1]), "{name}: {} is not in {labels:?}", &label[1]);
+        }
+    }
+}
+
+/// The example for Alertmanager names alerts that there are, and labels that both sides of a rule have.
+#[test]
+fn inhibition_names_alerts_and_labels_that_there_are() {
+    let metrics = metrics::with_rules();
+    let labels: BTreeMap<(&str, String), BTreeSet<String>> = alerts()
+        .iter()
+        .map(|alert| {
+            let labels = metrics.check(&alert.expr).unwrap().labels.unwrap();
+            ((alert.alert.unwrap(), alert.labels["severity"].clone()), labels)
+        })
+        .collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/alertmanager.yml");
+    let example: Value = serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let matcher = regex::Regex::new(r#"^(alertname|severity)(=|=~)"(.+)"$"#).unwrap();
+    let matched = |matchers: &Value| -> Vec<&(&str, String)> {
+        let matchers: Vec<_> = matchers.as_sequence().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        let matchers = matchers.iter().map(|one| matcher.captures(one).unwrap_or_else(|| panic!("{one}")));
+        let patterns: Vec<_> = matchers
+            .map(|found| {
+                for name in found[3]
+                    .split('|')
+                    .filter(|name| name.starts_with("Libvirt") && name.chars().all(char::is_alphanumeric))
+                {
+                    assert!(labels.keys().any(|(alert, _)| *alert == name), "there is no alert {name}");
+                }
+                (found[1].to_owned(), regex::Regex::new(&format!("^(?:{})$", &found[3])).unwrap())
+            })
+            .collect();
+        let fits = |(name, severity): &&(&str, String)| {
+            patterns.iter().all(|(label, pattern)| pattern.is_match(if label == "alertname" { name } else { severity }))
+        };
+        labels.keys().filter(fits).collect()
+    };
+    let rules = example["inhibit_rules"].as_sequence().unwrap();
+    assert!(rules.len() > 5);
+    for rule in rules {
+        let [sources, targets] = ["source_matchers", "target_matchers"].map(|side| matched(&rule[side]));
+        assert!(!sources.is_empty() && !targets.is_empty(), "{rule:?}");
+        let equal: Vec<&str> =
+            rule["equal"].as_sequence().into_iter().flatten().map(|label| label.as_str().unwrap()).collect();
+        // One rule is for the severities of each alert, with all labels that any of them has.
+        if equal.contains(&"alertname") {
+            for target in targets.iter().filter(|target| sources.iter().any(|source| source.0 == target.0)) {
+                let missing: Vec<_> = labels[*target]
+                    .iter()
+                    .filter(|label| !["domain"].contains(&label.as_str()) && !equal.contains(&label.as_str()))
+                    .collect();
+                assert!(missing.is_empty(), "{target:?}: {missing:?}");
+            }
+            continue;
+        }
+        for label in equal {
+            assert!(sources.iter().chain(&targets).any(|alert| labels[*alert].contains(label)), "{rule:?}: {label}");
+            assert!(sources.iter().all(|source| labels[*source].contains(label)), "{rule:?}: {label}");
         }
     }
 }

@@ -215,7 +215,9 @@ fn examine((name, arrange, code, part, cause, remedy): &Situation) -> Option<Str
     match faults.iter().find(fits) {
         None => fault(&format!("no fault `{part}` that says `{cause}`")),
         Some(found) if !said(found, "remedy").contains(remedy) => fault(&format!("no remedy `{remedy}`")),
-        Some(_) if faults.len() > 1 => fault("another part is said to be broken too"),
+        Some(_) if faults.iter().any(|other| said(other, "part") != *part) => {
+            fault("another part is said to be broken too")
+        }
         Some(_) => None,
     }
 }

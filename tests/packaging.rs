@@ -309,8 +309,43 @@ fn every_example_is_yaml_and_names_the_right_port() {
         let documents = serde_yaml::Deserializer::from_str(&text).map(serde_yaml::Value::deserialize);
         let documents: Vec<_> = documents.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{file:?}: {error}"));
         assert!(documents.iter().all(serde_yaml::Value::is_mapping), "{file:?}");
-        assert!(text.contains("9177"), "{file:?}");
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(
+            text.contains("9177") || !["prometheus", "otel"].iter().any(|scraper| name.starts_with(scraper)),
+            "{file:?}"
+        );
     }
+}
+
+/// What the example has Grafana load is what the packages install, in the folder that the ConfigMaps name, too.
+#[test]
+fn grafana_is_provisioned_with_the_dashboards_of_the_package() {
+    let read = |path: &str| -> serde_yaml::Value {
+        serde_yaml::from_str(&fs::read_to_string(root().join(path)).unwrap()).unwrap()
+    };
+    let provisioning = read("examples/grafana-dashboards.yaml");
+    let provider = &provisioning["providers"][0];
+    let path = provider["options"]["path"].as_str().unwrap();
+    let cargo = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(cargo.contains(&format!("[\"dashboards/*.json\", \"{}/\"", path.trim_start_matches('/'))), "{path}");
+    assert_eq!(provider["type"], "file");
+    let maps = read("dashboards/kustomization.yaml");
+    assert_eq!(provider["folder"], maps["generatorOptions"]["annotations"]["grafana_folder"]);
+    // The dashboards have a variable for it, so any name does.
+    let source = &read("examples/grafana-datasource.yaml")["datasources"][0];
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(root().join("dashboards/libvirt-fleet.json")).unwrap()).unwrap();
+    let variable = &dashboard["templating"]["list"][0];
+    assert_eq!(
+        (&variable["type"], &variable["query"]),
+        (&"datasource".into(), &source["type"].as_str().unwrap().into())
+    );
+    let slowest = read("examples/prometheus.yml")["scrape_configs"]
+        .as_sequence()
+        .unwrap()
+        .iter()
+        .find_map(|job| job["scrape_interval"].as_str().map(str::to_owned));
+    assert_eq!(source["jsonData"]["timeInterval"].as_str(), slowest.as_deref());
 }
 
 /// Links between the pages of this repository lead somewhere.

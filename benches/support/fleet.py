@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import statistics
 import sys
 import time
@@ -189,6 +190,45 @@ def alerts():
     return wrong + [f"{name} of the {label} {value} does not fire" for name, label, value, _ in set(CAUSES) - firing]
 
 
+def use(rules):
+    """Has Prometheus evaluate the rules of this folder from now on."""
+    link = f"{FOLDER}/rules"
+    os.symlink(rules, link + ".new")
+    os.rename(link + ".new", link)
+    for pid in processes("prometheus"):
+        os.kill(int(pid), signal.SIGHUP)
+
+
+def compare(before, after):
+    """What a minute of two sets of rules costs, evaluated in turns after some minutes without any."""
+    seconds, rounds = int(os.environ["PHASE"]), int(os.environ["ROUNDS"])
+    nothing = f"{FOLDER}/nothing"
+    os.mkdir(nothing)
+    found = {"none": [], "before": [], "after": []}
+    print("| rules | rounds take, a minute | Prometheus' CPU, a minute | recorded series | load |\n|---|---|---|---|---|")
+    for name, rules in [("none", nothing)] + rounds * [("before", before), ("after", after)]:
+        use(rules)
+        # The first round of a rule has nothing of the last one to build on.
+        time.sleep(EVALUATION + INTERVAL)
+        first = Moment()
+        time.sleep(seconds)
+        last = Moment()
+        minutes = (last.time - first.time) / 60
+        total = "prometheus_rule_group_duration_seconds_sum"
+        took = (last.counters[total] - first.counters[total]) / minutes
+        used = (last.cpu["prometheus"] - first.cpu["prometheus"]) / minutes
+        recorded = one("count({__name__=~%s})" % json.dumps("[a-z]+:libvirt_.+"))
+        found[name].append((took, used))
+        row(name, f"{took:.2f} s", f"{used:.2f} s", f"{recorded:,.0f}", f"{os.getloadavg()[0]:.1f}")
+        for rule, last_took in costliest():
+            print(f"    {1000 * last_took:.0f} ms {rule}", flush=True)
+    [(_, scraping)] = found.pop("none")
+    for name, phases in found.items():
+        took, used = (statistics.mean(column) for column in zip(*phases))
+        a_guest = 1000 * (used - scraping) / (HOSTS * DOMAINS)
+        print(f"{name}: rounds take {took:.2f} s a minute, and {a_guest:.2f} ms of CPU time a guest", flush=True)
+
+
 def main():
     deadline = BEGAN + 60 + 4 * INTERVAL
     while True:
@@ -202,6 +242,11 @@ def main():
             sys.exit(f"fleet: {up:.0f} of {HOSTS + 1} exporters are scraped")
         time.sleep(1)
     print(f"{HOSTS} hosts of {DOMAINS} guests, scraped every {INTERVAL} s, rules every {EVALUATION} s; all up after {time.time() - BEGAN:.0f} s", flush=True)
+    if os.environ["BEFORE"]:
+        # A rate over five minutes looks at all of them when the first rules are used.
+        wait_until(max(1, 4 - int(os.environ["PHASE"]) / 60))
+        compare(os.environ["BEFORE"], os.environ["AFTER"])
+        return
     # By then every series exists, and what its making took is past.
     wait_until(max(MINUTES / 4, (time.time() - BEGAN + INTERVAL + EVALUATION / 2) / 60))
     first = Moment()

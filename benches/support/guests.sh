@@ -7,8 +7,10 @@
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/../tests/lab/lib.sh"
 lab=$(realpath "$(dirname "$0")/../tests/lab")
+# What the sourcing script adds to libvirt's groups of statistics.
+more=("${more[@]}")
 # shellcheck disable=SC2034 # the sourcing script uses these
-groups=(state cpu_total balloon vcpu interface block perf iothread memory dirtyrate vm vcpu_kvm) url=http://127.0.0.1:9399/metrics
+groups=(state cpu_total balloon vcpu interface block perf iothread memory dirtyrate vm vcpu_kvm "${more[@]}") url=http://127.0.0.1:9399/metrics
 exporter=${EXPORTER:-$lab/../../target/release/domstats-exporter}
 [ "$EUID" = 0 ] || die "$0 needs root"
 for pair in virsh:libvirt-clients libvirtd:libvirt-daemon qemu-system-x86_64:qemu-system-x86 curl:curl python3:python3; do need "${pair%:*}" "${pair#*:}"; done

@@ -127,36 +127,36 @@ The port is the same, 9177 (vexxhost's is 9474), and so are the flags `--libvirt
 another exporter:
 
 1. **Its names from this exporter.** With `metrics.naming: tinkoff` (or `inovex`, `kumina`, `vexxhost`) in the configuration, or
-   `?naming=tinkoff` in the scrape's URL, a scrape shows the same collection under that exporter's names, labels, units and state
-   numbers. What only this exporter has keeps its native name, unless `metrics.naming_only` is set. `metrics.include` and
-   `metrics.exclude` go by native names. Pushes over OTLP always have the native names, or those of `otlp.naming`.
-2. **Both at once.** Two scrape jobs, one with `?naming=`, or two exporters on two ports (`--web.listen-address=:9178`), until
-   dashboards and alerts have moved.
-3. **The native names, and recording rules for the old ones**: alerts/compat-tinkoff.yaml and so on, which Prometheus loads as
-   `rule_files`. A metric that has the same name here keeps its own labels there; `device` in the rules for vexxhost is the name of
-   the disk.
+   `?naming=tinkoff` in the scrape's URL, a scrape shows the same data under that exporter's names, labels, units and state numbers.
+   Metrics that only this exporter has keep their native names; with `metrics.naming_only` they are omitted. `metrics.include` and
+   `metrics.exclude` match native names. Pushes over OTLP ignore `metrics.naming`; they have `otlp.naming`.
+2. **Both at once.** Two scrape jobs, one with `?naming=`, or the old exporter beside this one on another port
+   (`--web.listen-address=:9178`), until dashboards and alerts have moved.
+3. **Native names, and recording rules for the old ones**: Prometheus loads alerts/compat-tinkoff.yaml and the like as `rule_files`. Two
+   things differ from the old exporter: a metric with the same name in both has this exporter's labels, and `device` in the rules for
+   vexxhost is the name of the disk.
 
-What is different in native names:
+What differs with native names:
 
-- **Labels.** `domain` is the name, as it was; `uuid` comes with it (`domains.labels` chooses). A disk is `device`, not
+- **Labels.** `domain` is still the name; `uuid` is added (`domains.labels` selects them). A disk is `device`, not
   `target_device`; a network interface is `interface`. File names and bridges are not on every sample: they are labels of
   `libvirt_domain_block_info` and `libvirt_domain_interface_info`.
-- **States are one series each**, `libvirt_domain_state{state=\"running\"} 1`, not a number to look up.
+- **States are one series each**, `libvirt_domain_state{state=\"running\"} 1`, instead of a number.
 - **Values that libvirt does not report are absent**, where some exporters write 0.
 - **No percentages.** Divide two metrics; the result is right for any time range.
-- `libvirt_up` is there under the same name, also while libvirt is away.
+- `libvirt_up` has the same name, and is 0 while libvirt cannot be reached.
 
-In the names of another exporter, too, what is missing of a domain is absent. Where that exporter writes 0 for what a guest does not
-report, there is a 0 only while the hypervisor answers: a 0 for a counter that could not be read would look like a new start.
+With another exporter's names, too, values that could not be read are absent. If that exporter writes 0 for values that a guest does not
+report, so does this one while the hypervisor answers; while it does not, the value is absent, since a counter of 0 would look like a restart.
 
-The tables are made from those that the program translates by; a test keeps this page current.
+The tables are generated from those that the program uses; a test keeps this page current.
 ";
 
 const TAIL: &str = "
 ## collectd's virt plugin
 
-By its manual (5.12, `collectd.conf(5)`); what the names are in Prometheus depends on the output plugin. collectd counts
-CPU time in nanoseconds, here it is seconds.
+From its manual (5.12, `collectd.conf(5)`). The names in Prometheus depend on collectd's output plugin. collectd counts CPU time in
+nanoseconds; here it is seconds.
 
 | there | here |
 |---|---|

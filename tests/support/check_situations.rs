@@ -29,6 +29,32 @@ pub(super) const DOMAINS: &[Situation] = &[
         "virsh domjobinfo vm-2",
     ),
     (
+        "an error of libvirt instead of statistics",
+        |scene| {
+            let daemon = scene.daemon();
+            let fault = ReplyFault::Error { code: INTERNAL_ERROR, message: "cannot read statistics".to_owned() };
+            daemon.faults().reply(Procedure::ConnectGetAllDomainStats, fault, Times::Always);
+            scene.hold(daemon);
+        },
+        3,
+        "domains incomplete",
+        "3: vm-0, vm-1, vm-2: libvirt answered with an error",
+        "virsh domstats vm-",
+    ),
+    (
+        "so many frozen guests that others are not asked",
+        |scene| {
+            let daemon = FakeLibvirtd::start(Scenario::builder().domains(60, Template::small()).build()).unwrap();
+            (0..60).step_by(3).for_each(|number| daemon.faults().hang_domain(&format!("vm-{number}")));
+            scene.uri(daemon.uri());
+            scene.hold(daemon);
+        },
+        3,
+        "domains incomplete",
+        "too many calls wait for domains that do not respond",
+        "repair the domains that do not respond first",
+    ),
+    (
         "a guest that the user may not read",
         |scene| {
             let daemon = scene.daemon();
@@ -92,6 +118,19 @@ pub(super) const DOMAINS: &[Situation] = &[
         "service discovery",
         "0 of 3 domains",
         "install the guest agent",
+    ),
+    (
+        "definitions that are not all read by the time of /sd",
+        |scene| {
+            let daemon = FakeLibvirtd::start(Scenario::builder().domains(100, Template::small()).build()).unwrap();
+            scene.uri(daemon.uri());
+            scene.config += "service_discovery: {enabled: true}\nmetadata: {rate: 1}\ncollection: {deadline: 3s}\n";
+            scene.hold(daemon);
+        },
+        3,
+        "service discovery",
+        "the list is not complete yet",
+        "raise metadata.rate",
     ),
 ];
 

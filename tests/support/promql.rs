@@ -184,7 +184,10 @@ impl Metrics {
             }
             None => BTreeSet::new(),
         };
-        if inner.has_job() && !over_jobs && !["min", "max", "group"].contains(&operator.as_str()) {
+        // An average is the same where each thing is there once for each job, if that is said.
+        let averages_jobs = operator == "avg"
+            && matches!(&aggregate.modifier, Some(LabelModifier::Exclude(without)) if without.labels.iter().any(|label| label == "job"));
+        if inner.has_job() && !over_jobs && !averages_jobs && !["min", "max", "group"].contains(&operator.as_str()) {
             return Err(format!("{operator} has each series as often as there are jobs"));
         }
         match operator.as_str() {
@@ -202,6 +205,7 @@ impl Metrics {
         match (call.func.name, last) {
             ("time", None) => Ok(scalar(SECONDS, false)),
             ("vector", Some(_)) => Ok(Yield { labels: Some(BTreeSet::new()), ..scalar(NUMBER, true) }),
+            ("abs", Some(of)) if !of.counter => Ok(of),
             ("absent", Some(_)) => Ok(Yield { labels: Some(BTreeSet::new()), ..scalar(NUMBER, false) }),
             ("rate", Some(of)) if of.counter => {
                 Ok(Yield { dimension: minus(of.dimension, SECONDS), counter: false, ..of })
@@ -222,6 +226,10 @@ impl Metrics {
                 labels.insert(label);
                 Ok(of)
             }
+            ("predict_linear", _) => match arguments.into_iter().next() {
+                Some(of) if !of.counter => Ok(of),
+                _ => Err("a prediction of a counter".into()),
+            },
             ("histogram_quantile", Some(of)) if !of.counter => {
                 let mut labels = of.labels.ok_or("a quantile of a scalar")?;
                 if !labels.remove("le") {
@@ -329,31 +337,67 @@ fn per_range(whole: &Expr, seconds: &Expr) -> bool {
 
 /// Every vector selector of an expression, with its label matchers as `name op value`.
 pub fn selectors(expression: &str) -> Result<Vec<(String, BTreeSet<String>)>, String> {
-    fn walk(expression: &Expr, found: &mut Vec<(String, BTreeSet<String>)>) {
-        let mut add = |selector: &VectorSelector| {
-            let matchers = &selector.matchers.matchers;
-            let matchers = matchers.iter().map(|m| format!("{}{}\"{}\"", m.name, m.op, m.value)).collect();
-            found.push((selector.name.clone().unwrap_or_default(), matchers));
+    let mut found = Vec::new();
+    walk(expression, &mut |part| {
+        let selector = match part {
+            Expr::VectorSelector(selector) => selector,
+            Expr::MatrixSelector(matrix) => &matrix.vs,
+            _ => return,
         };
+        let matchers = &selector.matchers.matchers;
+        let matchers = matchers.iter().map(|m| format!("{}{}\"{}\"", m.name, m.op, m.value)).collect();
+        found.push((selector.name.clone().unwrap_or_default(), matchers));
+    })?;
+    Ok(found)
+}
+
+/// The names of the functions that an expression calls.
+pub fn calls(expression: &str) -> Result<BTreeSet<String>, String> {
+    let mut found = BTreeSet::new();
+    walk(expression, &mut |part| {
+        if let Expr::Call(call) = part {
+            found.insert(call.func.name.to_owned());
+        }
+    })?;
+    Ok(found)
+}
+
+/// Both sides of every `unless` in an expression.
+pub fn unless(expression: &str) -> Result<Vec<[String; 2]>, String> {
+    let mut found = Vec::new();
+    walk(expression, &mut |part| match part {
+        Expr::Binary(binary) if binary.op.to_string() == "unless" => {
+            found.push([&binary.lhs, &binary.rhs].map(|side| side.to_string()));
+        }
+        _ => {}
+    })?;
+    Ok(found)
+}
+
+/// Shows `visit` each part of an expression.
+fn walk(expression: &str, visit: &mut dyn FnMut(&Expr)) -> Result<(), String> {
+    fn each(expression: &Expr, visit: &mut dyn FnMut(&Expr)) {
+        visit(expression);
         match expression {
-            Expr::Paren(inner) => walk(&inner.expr, found),
-            Expr::Unary(inner) => walk(&inner.expr, found),
-            Expr::VectorSelector(selector) => add(selector),
-            Expr::MatrixSelector(matrix) => add(&matrix.vs),
-            Expr::Subquery(subquery) => walk(&subquery.expr, found),
-            Expr::Aggregate(aggregate) => walk(&aggregate.expr, found),
-            Expr::Call(call) => call.args.args.iter().for_each(|argument| walk(argument, found)),
+            Expr::Paren(inner) => each(&inner.expr, visit),
+            Expr::Unary(inner) => each(&inner.expr, visit),
+            Expr::Subquery(subquery) => each(&subquery.expr, visit),
+            Expr::Aggregate(aggregate) => each(&aggregate.expr, visit),
+            Expr::Call(call) => call.args.args.iter().for_each(|argument| each(argument, visit)),
             Expr::Binary(binary) => {
-                walk(&binary.lhs, found);
-                walk(&binary.rhs, found);
+                each(&binary.lhs, visit);
+                each(&binary.rhs, visit);
             }
-            Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
+            Expr::VectorSelector(_)
+            | Expr::MatrixSelector(_)
+            | Expr::NumberLiteral(_)
+            | Expr::StringLiteral(_)
+            | Expr::Extension(_) => {}
         }
     }
     let parsed = parse(expression).map_err(|error| format!("{expression}: {error}"))?;
-    let mut found = Vec::new();
-    walk(&parsed, &mut found);
-    Ok(found)
+    each(&parsed, visit);
+    Ok(())
 }
 
 /// The unit that the suffix of a name says.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::jobs::across_jobs;
-use crate::rules::{Group, Rule};
+use crate::jobs::{across_jobs, once};
+use crate::rules::{Group, Rule, SLOW};
 use crate::thresholds as limit;
 
 const RUNBOOKS: &str = "https://github.com/domstats-exporter/domstats-exporter/blob/main/alerts/RUNBOOKS.md";
@@ -12,12 +12,15 @@ const RUNBOOKS: &str = "https://github.com/domstats-exporter/domstats-exporter/b
 #[must_use]
 pub fn groups() -> Vec<Group> {
     vec![
-        Group { name: "libvirt-alerts-exporter", rules: exporter() },
-        Group { name: "libvirt-alerts-domains", rules: domains() },
-        Group { name: "libvirt-alerts-guests", rules: guests() },
-        Group { name: "libvirt-alerts-disks", rules: disks() },
-        Group { name: "libvirt-alerts-network", rules: network() },
-        Group { name: "libvirt-alerts-hosts", rules: hosts() },
+        Group { name: "libvirt-alerts-exporter", interval: None, rules: exporter() },
+        Group { name: "libvirt-alerts-domains", interval: None, rules: domains() },
+        Group { name: "libvirt-alerts-guests", interval: None, rules: guests() },
+        Group { name: "libvirt-alerts-disks", interval: None, rules: disks() },
+        Group { name: "libvirt-alerts-network", interval: None, rules: network() },
+        Group { name: "libvirt-alerts-hosts", interval: None, rules: hosts() },
+        Group { name: "libvirt-alerts-objects", interval: None, rules: objects() },
+        Group { name: "libvirt-alerts-limits", interval: SLOW, rules: limits() },
+        Group { name: "libvirt-alerts-upkeep", interval: SLOW, rules: upkeep() },
     ]
 }
 
@@ -41,10 +44,14 @@ fn alert(name: &'static str, severity: Severity, lasting: &'static str, expr: St
     }
 }
 
+/// Who has to do something about it, and when.
 #[derive(Debug, Clone, Copy)]
 enum Severity {
+    /// The operator of the hosts, at once: guests are down or about to be, or nothing is known of a host.
     Critical,
+    /// The operator of the hosts, in working hours.
     Warning,
+    /// The owner of the guest, or who wants to know.
     Info,
 }
 
@@ -123,8 +130,43 @@ fn exporter() -> Vec<Rule> {
             ],
         ),
         alert(
-            "LibvirtEventsLost",
+            "LibvirtExporterProbeFailing",
             Warning,
+            "5m",
+            // Each call to libvirt counts by itself: one guest that does not answer is no reason.
+            "max_over_time(libvirt_exporter_probe_success[15m]) == 0 and on (instance) libvirt_up == 1".into(),
+            [
+                "A probe of the libvirt exporter on {host} fails.",
+                "No call of the probe {{ $labels.probe }} on {host} has succeeded for 15 minutes: its metrics are missing.",
+            ],
+        ),
+        alert(
+            "LibvirtExporterProbeHangs",
+            Warning,
+            "30m",
+            "libvirt_exporter_probe_hung_calls > 0".into(),
+            [
+                "Calls of the libvirt exporter on {host} hang.",
+                "{{ $value }} calls of the probe {{ $labels.probe }} on {host} have not returned for half an hour. Each \
+                     occupies a worker of libvirt.",
+            ],
+        ),
+        alert(
+            "LibvirtStatsMissing",
+            Warning,
+            "15m",
+            // A domain that is busy or quarantined has a reason of its own, and an alert if that lasts.
+            "count without (domain, uuid) (max without (job, group, reason) \
+                 (libvirt_domain_stats_missing{reason=~\"refused|deadline|stuck_calls\"})) > 0"
+                .into(),
+            [
+                "Statistics of domains on {host} are missing.",
+                "Statistics of {{ $value }} domains on {host} have been missing for 15 minutes: their panels and alerts say nothing.",
+            ],
+        ),
+        alert(
+            "LibvirtEventsLost",
+            Info,
             "0m",
             format!("increase(libvirt_exporter_events_dropped_total[{RECENT}]) > 0"),
             [
@@ -239,6 +281,16 @@ fn domains() -> Vec<Rule> {
             ],
         ),
         alert(
+            "LibvirtBlockError",
+            Warning,
+            "1m",
+            "libvirt_domain_block_error == 1".into(),
+            [
+                "The disk {{ $labels.device }} of {domain} has an error.",
+                "{domain} is stopped by an error of {{ $labels.device }} ({{ $labels.reason }}).",
+            ],
+        ),
+        alert(
             "LibvirtDomainQuarantined",
             Critical,
             "5m",
@@ -250,32 +302,27 @@ fn domains() -> Vec<Rule> {
             ],
         ),
         alert(
-            "LibvirtAutostartDomainNotRunning",
+            "LibvirtDomainMemoryFailure",
             Warning,
-            "10m",
-            format!(
-                "libvirt_domain_autostart == 1 and on ({DOMAIN}) \
-                 libvirt_domain_state{{state=~\"shutoff|crashed\"}} == 1"
-            ),
+            "0m",
+            recent("libvirt_domain_memory_failures_total"),
             [
-                "The domain {domain} should run but does not.",
-                "{domain} is to be started with its host (autostart), but is off.",
+                "Memory of the host under {domain} is faulty.",
+                "{{ $value | humanize }} failures of the host's memory hit {domain} in the last 15 minutes ({{ \
+                     $labels.recipient }}; {{ $labels.action }}).",
             ],
         ),
         alert(
-            "LibvirtAgentLost",
-            Info,
-            "15m",
-            // One that never was is not lost.
-            format!(
-                "libvirt_domain_agent_connected == 0 and \
-                 max_over_time(libvirt_domain_agent_connected[6h:5m]) == 1 and on ({DOMAIN}) \
-                 libvirt_domain_state{{state=\"running\"}} == 1"
-            ),
+            "LibvirtAutostartDomainNotRunning",
+            Warning,
+            "10m",
+            once(&format!(
+                "libvirt_domain_autostart == 1 and on (job, {DOMAIN}) \
+                 libvirt_domain_state{{state=~\"shutoff|crashed\"}} == 1"
+            )),
             [
-                "The guest agent of {domain} is gone.",
-                "The guest agent of {domain} was connected within the last six hours and is not now: no \
-                 quiesced snapshots, no addresses.",
+                "The domain {domain} should run but does not.",
+                "{domain} is to be started with its host (autostart), but is off.",
             ],
         ),
     ]
@@ -287,7 +334,14 @@ fn guests() -> Vec<Rule> {
             "LibvirtDomainStealHigh",
             severity,
             "15m",
-            format!("domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value}"),
+            // A vCPU that its quota keeps from running counts as one that has no CPU.
+            format!(
+                "domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value} unless \
+                     (domain:libvirt_domain_cpu_quota:ratio_rate5m > {} or \
+                     domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m > {})",
+                limit::QUOTA_STEALS,
+                limit::THROTTLED
+            ),
             [
                 "The vCPUs of {domain} wait for a CPU.",
                 "The vCPUs of {domain} are ready to run but have no CPU for {{ $value | \
@@ -309,30 +363,13 @@ fn guests() -> Vec<Rule> {
         )
     };
     vec![
-        steal(Warning, limit::STEAL.warning),
-        steal(Critical, limit::STEAL.critical),
-        memory(Warning, limit::MEMORY_USABLE.warning),
-        memory(Critical, limit::MEMORY_USABLE.critical),
-        alert(
-            "LibvirtDomainAtCpuQuota",
-            Info,
-            "15m",
-            format!(
-                "max without (vcpu) (rate(libvirt_domain_vcpu_time_seconds_total[5m])) / \
-                     (libvirt_domain_vcpu_quota_seconds / libvirt_domain_vcpu_period_seconds) > {limit:?} or \
-                     rate(libvirt_domain_cpu_time_seconds_total[5m]) / \
-                     (libvirt_domain_cpu_quota_seconds / libvirt_domain_cpu_period_seconds) > {limit:?}",
-                limit = limit::AT_LIMIT
-            ),
-            [
-                "The guest {domain} is at its CPU quota.",
-                "{domain} uses {{ $value | humanizePercentage }} of the CPU time that its quota allows: it \
-                     is held back.",
-            ],
-        ),
+        steal(Info, limit::STEAL.warning),
+        steal(Warning, limit::STEAL.critical),
+        memory(Info, limit::MEMORY_USABLE.warning),
+        memory(Warning, limit::MEMORY_USABLE.critical),
         alert(
             "LibvirtDomainSwapping",
-            Warning,
+            Info,
             "15m",
             format!("domain:libvirt_domain_memory_swap_bytes:rate5m > {}", limit::SWAP.warning),
             ["The guest {domain} swaps.", "The guest {domain} swaps {{ $value | humanize1024 }}B/s in and out."],
@@ -364,11 +401,11 @@ fn disks() -> Vec<Rule> {
             lasting,
             // A file grows with what is written into it; only a device of the host has a size of its own. These are picked
             // first: where all images are files, nothing is left to compare for the ten thousand disks of a fleet.
-            format!(
+            once(&format!(
                 "libvirt_domain_block_allocation_bytes / (libvirt_domain_block_physical_bytes < \
-                 (libvirt_domain_block_capacity_bytes and on ({DOMAIN}, device) \
+                 (libvirt_domain_block_capacity_bytes and on (job, {DOMAIN}, device) \
                  libvirt_domain_block_info{{path=~\"/dev/.+\"}})) > {value}"
-            ),
+            )),
             [
                 &format!("The device behind {{{{ $labels.device }}}} of {{domain}} is {is}."),
                 "{{ $value | humanizePercentage }} of the host's device behind {{ $labels.device }} of \
@@ -383,7 +420,7 @@ fn disks() -> Vec<Rule> {
     let p99 = |name, kind: &str| {
         alert(
             name,
-            Warning,
+            Info,
             "15m",
             p99(kind),
             [
@@ -395,33 +432,9 @@ fn disks() -> Vec<Rule> {
             ],
         )
     };
-    let rate = |what: &str| format!("rate(libvirt_domain_block_{what}_total[5m])");
-    let throttled = |used: &str, what: &str| {
-        format!("{used} / libvirt_domain_block_throttle_{what}_per_second > {:?}", limit::AT_LIMIT)
-    };
-    let throttles = ["bytes", "requests"].map(|unit| {
-        let [read, write] = ["read", "write"].map(|kind| rate(&format!("{kind}_{unit}")));
-        [
-            throttled(&read, &format!("read_{unit}")),
-            throttled(&write, &format!("write_{unit}")),
-            throttled(&format!("({read} + {write})"), &format!("total_{unit}")),
-        ]
-        .join(" or ")
-    });
     vec![
-        alert(
-            "LibvirtBlockAtThrottle",
-            Info,
-            "15m",
-            throttles.join(" or "),
-            [
-                "The disk {{ $labels.device }} of {domain} is at its throttle.",
-                "The guest uses {{ $value | humanizePercentage }} of what {{ $labels.device }} of {domain} \
-                     may do: its requests wait.",
-            ],
-        ),
-        latency(Warning, limit::BLOCK_LATENCY.warning),
-        latency(Critical, limit::BLOCK_LATENCY.critical),
+        latency(Info, limit::BLOCK_LATENCY.warning),
+        latency(Warning, limit::BLOCK_LATENCY.critical),
         p99("LibvirtBlockReadLatencyP99High", "read"),
         p99("LibvirtBlockWriteLatencyP99High", "write"),
         thin("LibvirtThinImageNearlyFull", Warning, limit::THIN_IMAGE.warning, "10m", "nearly full"),
@@ -458,17 +471,17 @@ fn network() -> Vec<Rule> {
         )
     };
     vec![
-        drops(Warning, limit::DROPS.warning),
-        drops(Critical, limit::DROPS.critical),
+        drops(Info, limit::DROPS.warning),
+        drops(Warning, limit::DROPS.critical),
         alert(
             "LibvirtInterfaceErrors",
             Warning,
             "15m",
-            format!(
+            once(&format!(
                 "rate(libvirt_domain_interface_receive_errors_total[5m]) + \
                      rate(libvirt_domain_interface_transmit_errors_total[5m]) > {}",
                 limit::INTERFACE_ERRORS
-            ),
+            )),
             [
                 "Packets of {domain} have errors.",
                 "{{ $labels.interface }} of {domain} has {{ $value | humanize }} packets with errors per second.",
@@ -497,11 +510,235 @@ fn hosts() -> Vec<Rule> {
             "LibvirtHostMemoryOvercommitted",
             Warning,
             "30m",
-            format!("instance:libvirt_memory_overcommit:ratio > {:?}", limit::MEMORY_OVERCOMMIT.warning),
+            // Where much is left in spite of it, that is what overcommitment is for.
+            format!(
+                "instance:libvirt_memory_overcommit:ratio > {:?} unless {} / libvirt_host_memory_bytes > {}",
+                limit::MEMORY_OVERCOMMIT.warning,
+                once(
+                    "libvirt_host_memory_free_bytes + libvirt_host_memory_buffers_bytes + libvirt_host_memory_cached_bytes"
+                ),
+                limit::HOST_MEMORY_LEFT
+            ),
             [
                 "{host} gave its domains more memory than it has.",
-                "The domains of {host} were given {{ $value | humanizePercentage }} of its memory. If they \
-                     use it, the host swaps or kills one.",
+                "The domains of {host} were given {{ $value | humanizePercentage }} of its memory, and little of \
+                     it is left. If they use what they were given, the host swaps or kills one.",
+            ],
+        ),
+        alert(
+            "LibvirtHostBlockLatencyHigh",
+            Warning,
+            "15m",
+            format!("instance:libvirt_domain_block_latency_seconds:mean5m > {}", limit::HOST_BLOCK_LATENCY),
+            [
+                "The disks of the guests on {host} are slow.",
+                "A request to a disk of any guest on {host} takes {{ $value | humanizeDuration }} on average: \
+                     its storage is overloaded or broken.",
+            ],
+        ),
+    ]
+}
+
+/// Storage pools and networks.
+fn objects() -> Vec<Rule> {
+    // Volumes of the other types have their size from the start: such a pool may be full for years.
+    const GROWS: &str = "libvirt_pool_info{pool_type!~\"disk|iscsi|iscsi-direct|logical|mpath|scsi\"}";
+    let taken = "1 - libvirt_pool_available_bytes / libvirt_pool_capacity_bytes";
+    let filled = |name, severity, value: f64, is: &str| {
+        alert(
+            name,
+            severity,
+            "10m",
+            once(&format!("{taken} > {value} and on (job, instance, pool) {GROWS}")),
+            [
+                &format!("The storage pool {{{{ $labels.pool }}}} of {{host}} is {is}."),
+                "{{ $value | humanizePercentage }} of the storage pool {{ $labels.pool }} of {host} are taken. When it \
+                     is full, guests that write are paused.",
+            ],
+        )
+    };
+    vec![
+        filled("LibvirtPoolNearlyFull", Warning, limit::POOL.warning, "nearly full"),
+        filled("LibvirtPoolFull", Critical, limit::POOL.critical, "full"),
+        alert(
+            "LibvirtPoolFillsUp",
+            Warning,
+            "1h",
+            once(&format!(
+                "predict_linear(libvirt_pool_available_bytes[6h], {}) < 0 and on (job, instance, pool) {taken} > {} \
+                     and on (job, instance, pool) {GROWS}",
+                limit::POOL_FULL_IN,
+                limit::POOL_FILLING
+            )),
+            [
+                "The storage pool {{ $labels.pool }} of {host} fills up.",
+                "If the storage pool {{ $labels.pool }} of {host} goes on to fill as in the last six hours, it is full \
+                     within a day.",
+            ],
+        ),
+        alert(
+            "LibvirtPoolInactive",
+            Warning,
+            "10m",
+            format!(
+                "libvirt_pool_state{{state=~\"degraded|inaccessible\"}} == 1 or {}",
+                once(
+                    "libvirt_pool_state{state=\"inactive\"} == 1 and on (job, instance, pool) \
+                         libvirt_pool_autostart == 1"
+                )
+            ),
+            [
+                "The storage pool {{ $labels.pool }} of {host} is not in order.",
+                "The storage pool {{ $labels.pool }} of {host} is {{ $labels.state }}: guests with volumes in it may \
+                     not start, or lose their disks.",
+            ],
+        ),
+        alert(
+            "LibvirtNetworkInactive",
+            Warning,
+            "10m",
+            once("libvirt_network_active == 0 and on (job, instance, network) libvirt_network_autostart == 1"),
+            [
+                "The network {{ $labels.network }} of {host} is not started.",
+                "The network {{ $labels.network }} of {host} is to be started with its host (autostart), but is not \
+                     active: guests of it do not start, or are cut off.",
+            ],
+        ),
+    ]
+}
+
+/// Guests that are held back by what they may use. Every guest has to be looked at, and it lasts.
+fn limits() -> Vec<Rule> {
+    let rate = |what: &str| format!("rate(libvirt_domain_block_{what}_total[5m])");
+    let throttled = |used: &str, what: &str| {
+        format!("{used} / libvirt_domain_block_throttle_{what}_per_second > {:?}", limit::AT_LIMIT)
+    };
+    let throttles = ["bytes", "requests"].map(|unit| {
+        let [read, write] = ["read", "write"].map(|kind| rate(&format!("{kind}_{unit}")));
+        [
+            throttled(&read, &format!("read_{unit}")),
+            throttled(&write, &format!("write_{unit}")),
+            throttled(&once(&format!("{read} + {write}")), &format!("total_{unit}")),
+        ]
+        .join(" or ")
+    });
+    vec![
+        alert(
+            "LibvirtDomainAtCpuQuota",
+            Info,
+            "15m",
+            format!("domain:libvirt_domain_cpu_quota:ratio_rate5m > {:?}", limit::AT_LIMIT),
+            [
+                "The guest {domain} is at its CPU quota.",
+                "{domain} uses {{ $value | humanizePercentage }} of the CPU time that its quota allows: it \
+                     is held back.",
+            ],
+        ),
+        alert(
+            "LibvirtDomainCpuThrottled",
+            Info,
+            "15m",
+            format!("domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m > {}", limit::THROTTLED),
+            [
+                "The guest {domain} is throttled by its CPU quota.",
+                "The host stopped {domain} in {{ $value | humanizePercentage }} of the periods of its CPU quota, \
+                     though it may need less than the quota on average.",
+            ],
+        ),
+        alert(
+            "LibvirtBlockAtThrottle",
+            Info,
+            "15m",
+            throttles.join(" or "),
+            [
+                "The disk {{ $labels.device }} of {domain} is at its throttle.",
+                "The guest uses {{ $value | humanizePercentage }} of what {{ $labels.device }} of {domain} \
+                     may do: its requests wait.",
+            ],
+        ),
+        alert(
+            "LibvirtDomainMemoryThrottled",
+            Warning,
+            "15m",
+            format!("rate(libvirt_domain_pressure_memory_waiting_seconds_total[5m]) > {}", limit::MEMORY_WAITING),
+            [
+                "QEMU of {domain} waits for memory of the host.",
+                "QEMU of {domain} waits for memory of the host in {{ $value | humanizePercentage }} of the time: the \
+                     host is short of it, or the domain is at its limit.",
+            ],
+        ),
+        alert(
+            "LibvirtDomainAtMemoryLimit",
+            Warning,
+            "0m",
+            format!("increase(libvirt_domain_cgroup_memory_oom_events_total[{RECENT}]) > 0"),
+            [
+                "The domain {domain} has used up its memory limit.",
+                "{domain} needed more memory than its hard limit {{ $value | humanize }} times in the last 15 \
+                     minutes, and nothing could be reclaimed: the OOM killer ends its QEMU or a helper of it.",
+            ],
+        ),
+    ]
+}
+
+/// What is to be put in order some day.
+fn upkeep() -> Vec<Rule> {
+    let filesystem = |severity, value| {
+        alert(
+            "LibvirtGuestFilesystemNearlyFull",
+            severity,
+            "15m",
+            // Those that cannot be written to are full from the start.
+            once(&format!(
+                "libvirt_domain_guest_filesystem_used_bytes / libvirt_domain_guest_filesystem_size_bytes > {value} unless \
+                     on (job, {DOMAIN}, mountpoint) \
+                     libvirt_domain_guest_filesystem_info{{fstype=~\"(?i:iso9660|cdfs|udf|squashfs|erofs|cramfs)\"}}"
+            )),
+            [
+                "A file system of the guest {domain} is nearly full.",
+                "{{ $value | humanizePercentage }} of {{ $labels.mountpoint }} in the guest {domain} are used, as its \
+                     agent reports.",
+            ],
+        )
+    };
+    vec![
+        alert(
+            "LibvirtAgentLost",
+            Info,
+            "15m",
+            // One that never was is not lost.
+            once(&format!(
+                "libvirt_domain_agent_connected == 0 and on (job, {DOMAIN}) \
+                 max_over_time(libvirt_domain_agent_connected[6h:1h]) == 1 and on (job, {DOMAIN}) \
+                 libvirt_domain_state{{state=\"running\"}} == 1"
+            )),
+            [
+                "The guest agent of {domain} is gone.",
+                "The guest agent of {domain} was connected within the last six hours and is not now: no \
+                 quiesced snapshots, no addresses.",
+            ],
+        ),
+        alert(
+            "LibvirtSnapshotOld",
+            Info,
+            "1h",
+            format!("time() - libvirt_domain_snapshot_oldest_timestamp_seconds > {:?}", limit::SNAPSHOT_AGE),
+            [
+                "{domain} has an old snapshot.",
+                "The oldest snapshot of {domain} is {{ $value | humanizeDuration }} old: it takes space, and an external \
+                     one slows its disks down.",
+            ],
+        ),
+        filesystem(Info, limit::GUEST_FILESYSTEM.warning),
+        filesystem(Warning, limit::GUEST_FILESYSTEM.critical),
+        alert(
+            "LibvirtGuestClockOff",
+            Warning,
+            "15m",
+            format!("abs(libvirt_domain_guest_clock_offset_seconds) > {:?}", limit::GUEST_CLOCK),
+            [
+                "The clock of the guest {domain} is wrong.",
+                "The clock of the guest {domain} is {{ $value | humanizeDuration }} away from that of its host.",
             ],
         ),
     ]

@@ -2,7 +2,8 @@
 //!
 //! A host is its `instance`. Two jobs that ask one exporter for different groups (`collect[]`, `exclude[]`) both have the
 //! exporter's own series, and what one expression compares may come from different jobs. So every expression takes each series
-//! without its label `job`, before it does anything else with it.
+//! without its label `job`, before it does anything else with it. Series of one group come from one job: what is made of them alone
+//! is cheaper to compute in each job and to merge [`once`].
 
 use promql_parser::parser::{AggregateExpr, Expr, LabelModifier, parse};
 
@@ -15,6 +16,11 @@ pub(crate) fn across_jobs(expression: &str) -> String {
             parsed.to_string()
         },
     )
+}
+
+/// `expression`, of series of one group, computed in each job and merged then.
+pub(crate) fn once(expression: &str) -> String {
+    format!("max without (job) ({expression})")
 }
 
 fn merge(expression: &mut Expr) {

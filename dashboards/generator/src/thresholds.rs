@@ -36,7 +36,10 @@ pub const BLOCK_LATENCY: Limits = Limits { warning: 0.05, critical: 0.2 };
 pub const BLOCK_LATENCY_P99: Limits = Limits { warning: 0.25, critical: 1.0 };
 
 /// Requests per second below which a latency says too little to alert.
-pub const BLOCK_LATENCY_MIN_REQUESTS: f64 = 1.0;
+pub const BLOCK_LATENCY_MIN_REQUESTS: f64 = 5.0;
+
+/// Seconds that the requests of all guests of a host take on average: more is the fault of the storage, not of a guest.
+pub const HOST_BLOCK_LATENCY: f64 = 0.1;
 
 /// Share of a thin image's device on the host that is written.
 pub const THIN_IMAGE: Limits = Limits { warning: 0.85, critical: 0.95 };
@@ -50,6 +53,15 @@ pub const DROPS_MIN_PACKETS: f64 = 1.0;
 /// Share of a limit that a guest uses from which on it is at its limit.
 pub const AT_LIMIT: f64 = 0.95;
 
+/// Share of its CPU quota that a guest uses from which on its steal is that of the quota, which the host takes away on purpose.
+pub const QUOTA_STEALS: f64 = 0.8;
+
+/// Share of the periods of its CPU quota in which a guest is throttled, above which it is held back.
+pub const THROTTLED: f64 = 0.25;
+
+/// Share of the time in which a guest's QEMU waits for memory of the host.
+pub const MEMORY_WAITING: f64 = 0.1;
+
 /// Packets with errors per second.
 pub const INTERFACE_ERRORS: f64 = 0.1;
 
@@ -61,6 +73,27 @@ pub const HOST_STEAL: f64 = 0.05;
 
 /// Memory of running domains for each byte of the host's.
 pub const MEMORY_OVERCOMMIT: Limits = Limits { warning: 1.0, critical: 1.2 };
+
+/// Share of the host's memory that is free or in caches, above which overcommitment is no alert.
+pub const HOST_MEMORY_LEFT: f64 = 0.2;
+
+/// Share of a storage pool that is taken.
+pub const POOL: Limits = Limits { warning: 0.85, critical: 0.95 };
+
+/// Share of a storage pool that is taken from which on it is of interest when it will be full.
+pub const POOL_FILLING: f64 = 0.6;
+
+/// Seconds within which a storage pool is going to be full.
+pub const POOL_FULL_IN: f64 = 86_400.0;
+
+/// Seconds that a snapshot is kept: it slows its guest's disks down, and grows.
+pub const SNAPSHOT_AGE: f64 = 7.0 * 86_400.0;
+
+/// Share of a guest's file system that is used.
+pub const GUEST_FILESYSTEM: Limits = Limits { warning: 0.90, critical: 0.97 };
+
+/// Seconds that a guest's clock is off.
+pub const GUEST_CLOCK: f64 = 5.0;
 
 /// Seconds that a collection takes: `collection.deadline` is 8 s by default, Prometheus' scrape_timeout 10 s.
 pub const COLLECT_SECONDS: Limits = Limits { warning: 4.0, critical: 6.0 };
@@ -74,11 +107,5 @@ pub const MEMORY_REPORT_AGE: Limits = Limits { warning: 60.0, critical: 600.0 };
 /// What is left of a migration, for each byte that was left five minutes before, above which it makes no progress.
 pub const MIGRATION_STALLED: f64 = 0.98;
 
-/// Share of a storage pool that is taken.
-pub const POOL: Limits = Limits { warning: 0.85, critical: 0.95 };
-
 /// Seconds that a migration, save, dump or backup has been running.
 pub const JOB_SECONDS: Limits = Limits { warning: 600.0, critical: 3_600.0 };
-
-/// Seconds that a snapshot is kept: it slows its guest's disks down, and grows.
-pub const SNAPSHOT_AGE: f64 = 7.0 * 86_400.0;
