@@ -1,4 +1,4 @@
-//! Files are read on a thread of their own and with a time limit: one on a file server that is gone answers never, and a
+//! Files are read on separate threads and with a time limit: one on a file server that is gone answers never, and a
 //! thread that waits for it can do nothing else.
 
 use std::sync::{Arc, mpsc};

@@ -115,7 +115,7 @@ pub fn markdown() -> String {
     out
 }
 
-/// Metrics of the host say which group they come and go with; those of domains stand in its section.
+/// Metrics of the host say which group they come and go with; those of domains are in its section.
 fn help_of(metric: &MetricDoc) -> String {
     match metric.group {
         Some(group) if Section::of(metric) == Section::Host => format!("{}; with the group `{group}`", metric.help),

@@ -122,7 +122,7 @@ impl BodyCache {
         // Building, encoding and compressing take a while where there are many domains: not on a thread that serves.
         tokio::task::spawn_blocking(move || {
             if !done.is_closed() {
-                // Ignored: all receivers may be dropped meanwhile.
+                // Ignored: all receivers may have been dropped.
                 let _closed = done.send(Some(render(wanted)));
             }
         });

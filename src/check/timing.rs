@@ -24,7 +24,7 @@ pub(super) async fn groups(report: &mut Report, config: &Config, exporter: &Expo
     }
 }
 
-/// How many domains were asked, and the times. A call has a cost of its own, which the group that takes the least shows.
+/// How many domains were asked, and the times. The fastest group shows the fixed cost of a call.
 async fn measured(config: &Config, exporter: &Exporter, collection: &Collection) -> (u32, Vec<(Group, f64)>) {
     let complete = collection.domains.iter().filter(|domain| domain.is_complete());
     let names: Vec<String> = complete.take(TIMED).map(|domain| regex_syntax::escape(&domain.identity.name)).collect();

@@ -16,7 +16,7 @@ use crate::libvirt::{Identity, LibvirtError, Records, Versions};
 pub struct Collection {
     /// The records that arrived, a batch each.
     pub batches: Vec<Arc<Records>>,
-    /// How many parameters of each group are in them; those of no group are left out.
+    /// How many parameters of each group are in them; those of no group are not counted.
     pub parameters: BTreeMap<Group, usize>,
     /// The running and paused domains, by UUID; also those without a record.
     pub domains: Vec<DomainStatus>,

@@ -51,7 +51,7 @@ pub(super) enum Readable {
     Yes,
     /// Not its definition.
     NoDefinition,
-    /// Nothing: it has been left out of statistics, too.
+    /// Nothing: it has been excluded from statistics, too.
     Nothing,
 }
 

@@ -172,7 +172,7 @@ impl Engine {
                 }
             }
             Action::Send(id, job, task) => {
-                // A thread that has ended meanwhile has told so: the message is on its way.
+                // A thread that has ended has sent a message, which is on its way.
                 let _ended = self.workers.get(&id).map(|handle| handle.tasks.send((job, task)));
             }
             Action::Abort(id) => {

@@ -2,7 +2,7 @@
 //! must not blind the scraper.
 //!
 //! A collection happens on demand, never on a timer. The domains are listed, divided into batches (`plan`) and asked for
-//! by several workers, each a thread with a connection of its own (`worker`, `pool`), because no libvirt call can be
+//! by several workers, each a thread with its own connection (`worker`, `pool`), because no libvirt call can be
 //! cancelled and connections are best not shared. What is asked is declared in [`probes`](crate::probes).
 //!
 //! All decisions are made by the `scheduler`, which is pure: messages and time in, actions out. The `engine` is the loop
@@ -105,7 +105,7 @@ impl Collector {
         answer.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
-    /// One collection of what `selection` wants, shared with requests for the same that come meanwhile. What has not arrived
+    /// One collection of what `selection` wants, shared with requests for the same that come before it ends. What has not arrived
     /// `within` that time is missing.
     pub async fn collect(&self, within: Duration, selection: Selection) -> Arc<Collection> {
         /// What the engine may be late by.

@@ -46,7 +46,7 @@ impl ResyncCause {
     pub(super) const ALL: [Self; 6] =
         [Self::Connect, Self::Interval, Self::Events, Self::Overflow, Self::Records, Self::Check];
 
-    /// The word for it in metrics.
+    /// Its label value in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",

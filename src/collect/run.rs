@@ -81,7 +81,7 @@ pub(super) struct Run {
     pub(super) running: BTreeMap<JobId, Running>,
     /// Calls that were made.
     pub(super) calls: usize,
-    /// How often domains were added that had been started meanwhile.
+    /// How often domains were added that had started during the run.
     pub(super) extensions: u8,
     /// Domains that are asked again.
     pub(super) busy: Busy,

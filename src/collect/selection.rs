@@ -33,7 +33,7 @@ impl fmt::Display for Selection {
 }
 
 impl Selection {
-    /// Whether nothing is left out.
+    /// Whether it selects everything.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.groups.is_none() && self.domains.is_empty()

@@ -16,7 +16,7 @@ use crate::libvirt::{DomainRecord, Param, ParamValue, Records, StatsGroups};
 pub(super) struct Summaries {
     /// Each record, in their order.
     pub(super) domains: Vec<Summary>,
-    /// How many parameters each group has; those of no group are left out.
+    /// How many parameters each group has; those of no group are not counted.
     pub(super) parameters: BTreeMap<Group, usize>,
 }
 

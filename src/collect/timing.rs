@@ -64,7 +64,7 @@ impl SelectionTimings {
     }
 }
 
-/// The beginning of a selection, in memory of its own size.
+/// The beginning of a selection, in an allocation of its size.
 fn shown(selection: &Selection) -> String {
     let text = selection.to_string();
     match text.char_indices().nth(SHOWN) {

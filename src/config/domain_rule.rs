@@ -48,7 +48,7 @@ impl FromStr for DomainUuid {
 
 scalar!(DomainUuid, "a UUID");
 
-/// The mapping as it stands in YAML.
+/// The mapping as written in YAML.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Conditions {

@@ -124,14 +124,14 @@ pub(crate) fn escape_controls(text: &str) -> String {
 /// Why a text is not the value that a key or a flag holds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValueError {
-    /// None of the words that are known here.
+    /// None of the known values.
     #[error("unknown {noun} `{word}`, expected one of {known}")]
     UnknownWord {
-        /// What the words stand for.
+        /// What the values mean.
         noun: &'static str,
-        /// The word given.
+        /// The value given.
         word: String,
-        /// The words known, with backquotes and commas.
+        /// The known values, with backquotes and commas.
         known: String,
     },
     /// An empty URI would let libvirt guess which daemon is meant.

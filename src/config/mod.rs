@@ -2,7 +2,7 @@
 //!
 //! What a key may hold is decided by its type ([`Uri`], [`AnchoredRegex`], [`ListenAddress`], ...), each of which parses
 //! itself from text. The file and the command line go through the same `FromStr`, so they refuse the same values
-//! with the same words, and a `Config` that exists is valid. `config.example.yaml` explains every key.
+//! with the same messages, and a `Config` that exists is valid. `config.example.yaml` explains every key.
 
 mod consistency;
 mod count;
@@ -214,7 +214,7 @@ pub struct Metrics {
     pub unmapped: UnmappedKeys,
     /// Whose names a scrape has, unless its query says otherwise. A push has the native ones.
     pub naming: MetricNaming,
-    /// Whether metrics that the exporter of another naming does not have are left out.
+    /// Whether metrics that the exporter of another naming does not have are omitted.
     pub naming_only: bool,
 }
 

@@ -160,7 +160,7 @@ pub struct Otlp {
     pub temporality: Option<Temporality>,
     /// What metrics and attributes are called.
     pub naming: Naming,
-    /// Whether each domain is a resource of its own.
+    /// Whether each domain is a separate resource.
     pub domain_resource: bool,
     /// How connections are encrypted.
     pub tls: OtlpTls,

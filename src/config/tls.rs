@@ -1,4 +1,4 @@
-//! `tls_server_config` of the web configuration file: the exporter-toolkit's schema, as far as rustls can honour it.
+//! `tls_server_config` of the web configuration file: the exporter-toolkit's schema, without what rustls does not support.
 //!
 //! A file that serves another exporter serves this one: of a list that also has what rustls lacks (suites with CBC or RSA key
 //! exchange, the key exchange over P-521), the rest is used, with a warning by name. A file of which nothing could be used, or
@@ -154,7 +154,7 @@ fn usable<T>(key: &str, listed: Vec<Listed<T>>, warnings: &mut Vec<String>) -> R
     Ok(choices)
 }
 
-/// PEM text: in the web configuration file itself, or in a file of its own.
+/// PEM text: in the web configuration file itself, or in a separate file.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
     /// The text.

@@ -60,7 +60,7 @@ impl Uri {
         hide().unwrap_or_else(|| self.clone())
     }
 
-    /// Whether it names the daemon of the user, by no socket of its own: as root, libvirt opens the host's for it.
+    /// Whether it names the daemon of the user, by no explicit socket: as root, libvirt opens the host's for it.
     #[must_use]
     pub fn is_session(&self) -> bool {
         let Some((_, path)) = scheme_and_rest(&self.0) else { return false };

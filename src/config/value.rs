@@ -1,4 +1,4 @@
-//! Settings that have a form of their own, each parsed from text at load time.
+//! Settings with their own syntax, each parsed from text at load time.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};

@@ -136,7 +136,7 @@ impl FromStr for BcryptHash {
 scalar!(BcryptHash, "a bcrypt hash");
 
 words!(
-    /// Whether a page may stand in a frame.
+    /// Whether a page may be shown in a frame.
     FrameOptions, "X-Frame-Options" {
         /// In none.
         Deny = "deny",
@@ -153,7 +153,7 @@ words!(
     }
 );
 
-/// What may stand in a header: visible text, or nothing, and then there is none.
+/// A valid header value: visible text, or nothing, and then there is no header.
 struct HeaderText(String);
 
 impl Display for HeaderText {

@@ -7,7 +7,7 @@ use crate::domains::{Domain, Interface, Located, ScrapeTarget, Snapshot};
 
 const PREFIX: &str = "__meta_libvirt_";
 
-/// Labels by name. An empty value is the same as none to Prometheus, and left out.
+/// Labels by name. An empty value is the same as none to Prometheus, and is omitted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Labels(BTreeMap<String, String>);
 

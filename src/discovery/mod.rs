@@ -2,7 +2,7 @@
 //!
 //! Prometheus keeps the list that it has when it gets an error, and drops whatever is missing from a good answer. So there is
 //! the whole list or none: [`build_target_groups`] refuses while the definition or the addresses of a wanted domain are
-//! unknown. A domain that is known to have no address is no domain, and left out.
+//! unknown. A domain that is known to have no address is omitted.
 
 mod addresses;
 mod labels;

@@ -127,7 +127,7 @@ pub struct DomainCounts {
     pub block_thresholds: BTreeMap<String, u64>,
 }
 
-/// How long a background job took, as far as libvirt says.
+/// How long a background job took, if libvirt says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobTimes {
     /// From its beginning to its end.

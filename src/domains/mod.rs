@@ -1,7 +1,7 @@
 //! Who exists: the domains of one connection, kept current by events, with what their definitions say.
 //!
 //! Events arrive in an [`Inbox`] and are applied to the [`Registry`]; a listing replaces its picture now and then. Definitions
-//! are parsed into [`Metadata`]. Nothing here talks to libvirt or has a thread of its own: `collect` drives it.
+//! are parsed into [`Metadata`]. Nothing here calls libvirt or has a thread: `collect` drives it.
 
 mod counts;
 mod images;
@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 use crate::libvirt::{Identity, Versions};
 
-/// What a domain does, as far as a listing or a lifecycle event says.
+/// The state of a domain, as a listing or a lifecycle event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PowerState {
     /// It runs.
@@ -115,7 +115,7 @@ pub struct Domain {
 }
 
 impl PowerState {
-    /// The word for it.
+    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,7 +128,7 @@ impl PowerState {
 }
 
 impl AddressSource {
-    /// The word for it, as in the configuration.
+    /// Its name, as in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use super::metadata::{parse_xml, tree};
 pub struct SnapshotInfo {
     /// When it was made, in seconds of Unix time.
     pub created: Option<i64>,
-    /// Whether its memory or a disk is in a file of its own.
+    /// Whether its memory or a disk is in a separate file.
     pub is_external: bool,
 }
 

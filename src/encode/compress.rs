@@ -23,7 +23,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The word in `Accept-Encoding` and `Content-Encoding`.
+    /// Its name in `Accept-Encoding` and `Content-Encoding`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ pub(super) fn write_end(out: &mut String) {
 pub(super) fn describe(out: &mut String, meta: &Arc<Meta>) {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Description(Arc::clone(meta))));
-    // Writing to a String cannot fail, and the collector returns no error of its own.
+    // Writing to a String cannot fail, and the collector returns no error.
     let written = text::encode_registry(out, &registry);
     debug_assert!(written.is_ok());
 }

@@ -17,7 +17,7 @@ pub(super) fn delimited(out: &mut Vec<u8>, tag: u32, len: usize) {
     length(out, len);
 }
 
-/// A field that is a varint; zero is left out, as proto3 does.
+/// A field that is a varint; zero is omitted, as in proto3.
 pub(super) fn varint(out: &mut Vec<u8>, tag: u32, value: u64) {
     if value != 0 {
         present_varint(out, tag, value);

@@ -38,7 +38,7 @@ pub(super) enum CpuFiles {
     V1 { usage: PathBuf, stat: PathBuf },
     /// `cpu.stat` of version 2.
     V2(PathBuf),
-    /// None: QEMU is not in a group of its own, and libvirt takes what its process used.
+    /// None: QEMU has no group for itself, and libvirt takes what its process used.
     OfProcess,
 }
 

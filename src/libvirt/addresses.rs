@@ -43,7 +43,7 @@ pub struct InterfaceAddresses {
 
 impl Domain {
     /// The addresses of a running domain that one source knows, loopback and link-local ones among them; texts that are not
-    /// addresses are left out. An interface may have none.
+    /// addresses are omitted. An interface may have none.
     ///
     /// [`AddressSource::Agent`] needs a read-write connection and waits for the guest.
     ///

@@ -20,7 +20,7 @@ pub fn give_back_large_blocks() {
     #[cfg(target_env = "gnu")]
     {
         const M_MMAP_THRESHOLD: c_int = -3;
-        // SAFETY: it sets a number of the allocator, and there is no other thread yet that could read it meanwhile.
+        // SAFETY: it sets a number of the allocator, and there is no other thread yet that could read it.
         let _is_set = unsafe { mallopt(M_MMAP_THRESHOLD, LARGE) };
     }
 }

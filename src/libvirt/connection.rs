@@ -135,7 +135,7 @@ impl Connection {
         };
     }
 
-    /// Whether the connection still stands, as far as the driver knows. Asks the client library only, never the daemon.
+    /// Whether the connection is alive, by what the driver knows. Asks the client library only, never the daemon.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         // SAFETY: the pointer is an open connection that this value owns.
@@ -145,7 +145,7 @@ impl Connection {
     /// The versions of library, daemon and hypervisor, and the host. Three calls to the daemon; what it does not tell stays empty.
     ///
     /// # Errors
-    /// [`ErrorClass::Disconnected`] if the connection broke meanwhile.
+    /// [`ErrorClass::Disconnected`] if the connection broke during the call.
     pub fn versions(&self) -> Result<Versions, LibvirtError> {
         let mut library: c_ulong = 0;
         // SAFETY: the first argument is a valid out-parameter; type and its version may be null.

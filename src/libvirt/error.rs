@@ -8,7 +8,7 @@ use virt::sys;
 
 use super::connection::Access;
 
-/// Why a call failed, as far as a caller has to act differently. Also the `reason` label of
+/// Why a call failed: one variant for each way that a caller acts. Also the `reason` label of
 /// `libvirt_exporter_collect_failures_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorClass {
@@ -69,7 +69,7 @@ pub struct LibvirtError {
     pub operation: String,
     /// The class to act on.
     pub class: ErrorClass,
-    /// libvirt's own words.
+    /// libvirt's own message.
     pub message: String,
     /// How the connection was opened, or was meant to be, where the error is about one.
     pub access: Option<Access>,

@@ -34,7 +34,7 @@ fn start() -> Result<(), LibvirtError> {
     })
 }
 
-/// Without a handler of its own the library prints every error to standard error.
+/// Without an error handler the library prints every error to standard error.
 extern "C" fn ignore_error(_user_data: *mut std::ffi::c_void, _error: sys::virErrorPtr) {}
 
 fn run() {

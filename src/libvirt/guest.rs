@@ -12,7 +12,7 @@ use super::typed_params::TypedParams;
 
 impl Domain {
     /// All that the guest agent says, in one record without a name, under libvirt's own keys. What agent or daemon do not know is
-    /// left out: the call would fail for it if less than all were asked for. The guest decides the texts and numbers.
+    /// omitted: the call would fail for it if less than all were asked for. The guest decides the texts and numbers.
     ///
     /// Needs a read-write connection, takes the domain's agent job, and waits for the guest: 5 s for an agent that does not answer
     /// at all, without limit for one that stops in between.

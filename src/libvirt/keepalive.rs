@@ -2,7 +2,7 @@
 //!
 //! libvirt looks whether a connection has keepalive and then follows a pointer to it, and lets go of its lock in between
 //! (`remoteConnectSetKeepAlive` of 9.0; found by fuzzing). If the daemon leaves at that moment, the event loop ends the
-//! connection, the pointer is null, and the process is gone. On its own thread the loop does nothing else meanwhile.
+//! connection, the pointer is null, and the process is gone. On its own thread the loop does nothing else at that time.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::mpsc::{Sender, channel};
@@ -11,7 +11,7 @@ use virt::sys;
 
 /// Seconds without traffic after which libvirt sends a keepalive ping.
 const INTERVAL: c_int = 5;
-/// How many of these questions may stay unanswered; the connection breaks after 20 s in all.
+/// How many of these questions may stay unanswered; the connection breaks after a total of 20 s.
 const COUNT: c_uint = 3;
 
 /// What the event loop is to do, and whom to tell.
@@ -41,7 +41,7 @@ unsafe extern "C" fn run(timer: c_int, command: *mut c_void) {
     // SAFETY: the box of `turn_on`, which only this call takes back.
     let Command { connection, done } = *unsafe { Box::from_raw(command.cast::<Command>()) };
     // A refusal only means that this driver or this daemon has no keepalive, as test:///default.
-    // SAFETY: the caller that waits for this call owns the open connection, and does nothing with it meanwhile.
+    // SAFETY: the caller that waits for this call owns the open connection, and does nothing with it until the call returns.
     unsafe { sys::virConnectSetKeepAlive(connection, INTERVAL, COUNT) };
     // The caller that waits cannot have gone.
     let _told = done.send(());

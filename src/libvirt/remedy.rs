@@ -57,7 +57,7 @@ const REMEDIES: &[(&[&str], &str)] = &[
         "the daemon cannot look up the user of the exporter: install libnss-systemd on its host (for DynamicUser=), or run as a \
          user that the host knows; in a container as user 65534",
     ),
-    // ssh's own words, which libvirt puts behind its own.
+    // ssh's own message, which libvirt puts behind its own.
     (
         &["Host key verification failed"],
         "add the host's key to known_hosts of the exporter's user: run `ssh HOST true` once as that user",

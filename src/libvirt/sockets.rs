@@ -77,7 +77,7 @@ impl OpenGuard {
     /// of a host after the other has another socket next: call it again until the open has ended.
     #[must_use]
     pub fn abort(&self) -> bool {
-        // The lock is kept, so that the open cannot end, and its descriptor become something else, meanwhile.
+        // The lock is kept, so that the open cannot end and its descriptor become something else.
         let current = self.current.lock();
         let Some(number) = *current else { return false };
         let now = sockets();
@@ -126,7 +126,7 @@ impl Opens {
         let (served, connecting) = (served_ports(&now), connecting_to());
         for socket in now.difference(&ended.before) {
             let (fd, link) = socket;
-            // SAFETY: only asked for what it is; a descriptor that was closed meanwhile gives an error.
+            // SAFETY: only asked for what it is; a descriptor that has been closed gives an error.
             let borrowed = unsafe { BorrowedFd::borrow_raw(*fd) };
             let remote = || connecting.get(link).copied();
             if !is_to_libvirt(borrowed, &ended.peer, &served, remote).unwrap_or(false) {
@@ -207,7 +207,7 @@ enum Tcp {
     None,
     /// To this port.
     Port(u16),
-    /// To a port that the URI does not tell: that of an alias, or of a driver or transport with a default of its own.
+    /// To a port that the URI does not tell: that of an alias, or of a driver or transport with another default.
     Any,
 }
 
@@ -250,7 +250,7 @@ fn sockets() -> BTreeSet<Socket> {
 /// The TCP ports that this process listens on: connections at them are those of its own clients.
 fn served_ports(sockets: &BTreeSet<Socket>) -> BTreeSet<u16> {
     let port = |fd: RawFd| {
-        // SAFETY: only asked for what it is; a descriptor that was closed meanwhile gives an error.
+        // SAFETY: only asked for what it is; a descriptor that has been closed gives an error.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         let listens = sockopt::socket_acceptconn(socket).ok()?;
         let address = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;

@@ -159,7 +159,7 @@ impl Connection {
     }
 
     /// Asks for the statistics of `domains`, handles of this connection, and appends them to `records`. Domains that have
-    /// vanished are left out silently.
+    /// vanished are omitted silently.
     ///
     /// `complete` is called with each domain's UUID and id once its parameters are there, to add more of them.
     ///

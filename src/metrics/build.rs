@@ -265,7 +265,7 @@ impl<'a, 'r> Builder<'a, 'r> {
                 match part {
                     0 => bins.entry(found.m).or_default().start = whole(param.value),
                     1 => bins.entry(found.m).or_default().count = whole(param.value),
-                    // The number of bins: each of them comes under keys of its own.
+                    // The number of bins: each of them has its own keys.
                     _ => {}
                 }
             }

@@ -32,7 +32,7 @@ impl<'a> Filling<'a> {
         self.add(metric, [(fixed(metric), Vec::new(), value)]);
     }
 
-    /// One sample of the exporter or the host for each list of label values, which stand in the order of the row's labels.
+    /// One sample of the exporter or the host for each list of label values, which are in the order of the row's labels.
     pub(crate) fn labelled<'v>(
         &mut self,
         metric: &'static Metric,

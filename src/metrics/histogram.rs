@@ -3,7 +3,7 @@
 use super::family::Histogram;
 use super::number::seconds;
 
-/// One bin as it is read: libvirt sends start and count under keys of their own.
+/// One bin as it is read: libvirt sends start and count under separate keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bin {
     /// Lower bound in nanoseconds.

@@ -26,7 +26,7 @@ pub(super) struct Instance {
 /// What a numbered part of a key is, or lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A thing of its own.
+    /// A separate thing.
     Itself,
     /// A layer below the top image of a disk.
     Layer,

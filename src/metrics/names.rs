@@ -10,7 +10,7 @@ use super::{LabelSet, SubjectId};
 use crate::config::NameFrom;
 use crate::domains::Domain;
 
-/// Gives the domains of `built` the names that `from` says, as far as `domains` tell. A domain without one keeps its own, and so do
+/// Gives the domains of `built` the names that `from` says, if `domains` has them. A domain without one keeps its own, and so do
 /// those that would share one.
 pub fn rename<'d>(built: &mut Built, from: &NameFrom, domains: impl Iterator<Item = &'d Domain> + Clone) {
     let Some(label) = from.label() else { return };

@@ -216,7 +216,7 @@ fn add_kernel(filling: &mut Filling<'_>) {
 pub fn domains_by_state(collection: &Collection) -> Vec<(&'static str, u64)> {
     let mut counts: Vec<(&'static str, u64)> = states().iter().map(|state| (*state, 0)).collect();
     let mut seen = BTreeSet::new();
-    // A domain that was asked for twice, because it was busy or stopped meanwhile, is in several records.
+    // A domain that was asked for twice, because it was busy or stopped, is in several records.
     let records = collection.batches.iter().flat_map(|records| records.domains());
     for domain in records.filter(|domain| seen.insert(domain.uuid)) {
         let state = domain.params().find(|param| param.key == "state.state");

@@ -1,11 +1,11 @@
-//! Whether domains' hypervisors can be talked to: no probe of its own, but what the scheduler asks before it blames one.
+//! Whether domains' hypervisors respond: not a separate probe, but what the scheduler asks before it quarantines one.
 
 use uuid::Uuid;
 
 use super::Session;
 use crate::libvirt::{ControlState, ErrorClass, LibvirtError};
 
-/// A domain that has stopped has no control state, and is left out. Each part of the answer is a sign that the daemon is
+/// A domain that has stopped has no control state, and is omitted. Each part of the answer is a sign that the daemon is
 /// `alive`.
 pub(super) fn fetch(
     session: &mut Session,

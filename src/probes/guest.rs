@@ -39,7 +39,7 @@ const PLAIN: [&str; 12] = [
 /// Likewise of each file system.
 const OF_FILESYSTEM: [&str; 5] = ["mountpoint", "name", "fstype", "total-bytes", "used-bytes"];
 
-/// An agent has a job lock of its own, but a guest that stands still has none that answers.
+/// An agent has its own job lock, but the agent of a frozen guest does not answer.
 pub(super) const PROBE: Probe = Probe {
     pace: |_| PACE,
     access: |_| Access::ReadWrite,

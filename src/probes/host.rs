@@ -19,7 +19,7 @@ pub(super) const PROBE: Probe =
 /// Huge pages of one size: the size in KiB, and how many the cell has.
 type Pages = (u32, u64);
 
-/// Drivers do not have all of this: what they do not have is left out.
+/// Values that a driver does not have are omitted.
 fn fetch(session: &mut Session, _: Subject) -> Result<Records, LibvirtError> {
     let connection = &session.connection;
     let mut records = Records::default();

@@ -32,7 +32,7 @@ use crate::config::{Config, Group};
 use crate::domains::Domain;
 use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, ObjectKind, Records};
 
-/// How long a call of a probe may take that sets no limit of its own.
+/// How long a call of a probe may take unless the probe sets a limit.
 const USUAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Definitions of domains.

@@ -101,7 +101,7 @@ impl<S: Source, P: Protocol> Work<S, P> {
         self.journal.end();
     }
 
-    /// One push, and what was ordered meanwhile. New settings wait for its end, so that reloading often loses no push; an end
+    /// One push, and what was ordered during it. New settings wait for its end, so that reloading often loses no push; an end
     /// does not wait, and the push is given up.
     async fn push_until(&mut self, orders: &mut mpsc::UnboundedReceiver<Order<P>>) -> Option<Option<Order<P>>> {
         let mut settings = None;

@@ -35,7 +35,7 @@ impl Outcome {
 /// How a request or a push ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// In a word.
+    /// As one word.
     pub outcome: Outcome,
     /// Why it was not accepted, or what the receiver says of it.
     pub message: String,

@@ -5,7 +5,7 @@ use super::row::{BYTES, NUMBER, SECONDS, of, table};
 
 #[rustfmt::skip]
 table! {
-    /// What the exporter counts of its own work.
+    /// Counters of the exporter's work.
     TABLE: None, Subject::Exporter;
     BUILD = Info, NUMBER, "libvirt_exporter_build_info", "libvirt.exporter.build", ["version", "revision", "rustversion"],
         "Version of domstats-exporter, the commit that it was built from where that is known, and the Rust compiler";

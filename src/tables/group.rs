@@ -40,7 +40,7 @@ pub enum Source {
     Probe,
     /// The host's files about the domain's QEMU: its records have keys of the exporter's own.
     HostFiles,
-    /// The domains' definitions: all rows of the group are without keys, in a table of their own.
+    /// The domains' definitions: all rows of the group are without keys, in a separate table.
     Definition,
 }
 

@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The OpenMetrics word: `counter`, `gauge`, `info`, `histogram`, `unknown`.
+    /// The OpenMetrics type: `counter`, `gauge`, `info`, `histogram`, `unknown`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -97,7 +97,7 @@ pub(crate) enum Scale {
 }
 
 impl Scale {
-    /// The word in `metrics --format json`: `none`, `nano`, `micro`, `milli`, `percent`, `kilo`, `kibi`, `mebi`.
+    /// The name in `metrics --format json`: `none`, `nano`, `micro`, `milli`, `percent`, `kilo`, `kibi`, `mebi`.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -131,7 +131,7 @@ pub(crate) enum Shape {
         /// The names.
         names: &'static [&'static str],
     },
-    /// One sample labelled `state` and `reason`, for the current ones. The rows of the reasons stand in the order of
+    /// One sample labelled `state` and `reason`, for the current ones. The rows of the reasons are in the order of
     /// the states.
     Reason {
         /// The names of the states.
@@ -291,7 +291,7 @@ pub(crate) struct Metric {
     pub(crate) table: &'static Table,
 }
 
-/// A table of rows without keys, each a static of its own for the code that fills it:
+/// A table of rows without keys, each a separate static for the code that fills it:
 /// `TABLE: group, subject; NAME = kind, measure, "name", "otel.name", [labels], "help";`
 macro_rules! table {
     (

@@ -14,7 +14,7 @@ pub struct Overview {
     pub uri: String,
     /// How many domains are in which state; states that no domain is in may be missing.
     pub domains: Vec<(&'static str, u64)>,
-    /// Domains that are left out of the calls that need their QEMU.
+    /// Domains that are excluded from the calls that need their QEMU.
     pub quarantined: Vec<Quarantined>,
     /// When the last collection ended, and how long it took.
     pub last: Option<(SystemTime, Duration)>,
@@ -58,7 +58,7 @@ pub enum Connection {
     },
 }
 
-/// A domain that is left out of the calls that need its QEMU.
+/// A domain that is excluded from the calls that need its QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
     /// Its name.

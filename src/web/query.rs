@@ -104,7 +104,7 @@ pub fn parse_query(query: &str, configured: &[Group]) -> Result<Query, QueryErro
 }
 
 impl Query {
-    /// Whether nothing is left out.
+    /// Whether it selects everything.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.groups.is_none() && self.domains.is_empty()

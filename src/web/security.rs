@@ -131,7 +131,7 @@ impl Security {
     }
 }
 
-/// Reads the files again if any of them has changed. `state` is not locked meanwhile; what has been replaced by then stays so.
+/// Reads the files again if any of them has changed. `state` is not locked while they are read; what has been replaced by then stays so.
 fn look(state: &Mutex<Loaded>, logins: &Arc<Logins>) {
     let (path, stamps) = {
         let state = state.lock();

@@ -40,7 +40,7 @@ pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 const YAML: &str = "application/yaml; charset=utf-8";
 
-/// The page has a style of its own, and nothing else has any business in it.
+/// The page may use its own style and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(super) type Answer = Response<Body>;

@@ -182,7 +182,7 @@ impl State {
 }
 
 impl Turn {
-    /// What comes of `work`, which keeps the turn until it has ended: a client that hangs up meanwhile gets no other turn for it.
+    /// What comes of `work`, which keeps the turn until it has ended: a client that hangs up before that gets no other turn for it.
     pub(super) async fn keep<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let turn = self.clone();
         let done = tokio::spawn(async move {

@@ -32,7 +32,7 @@ impl Scheduler {
         self.run_control();
     }
 
-    /// Gives batches to workers, as far as there are workers and it may be risked.
+    /// Gives batches to workers while there are free ones and the risk is allowed.
     pub(super) fn dispatch(&mut self) {
         if !self.connection.is_up() {
             return;

@@ -65,7 +65,7 @@ impl Scheduler {
         }
     }
 
-    /// The domains have been listed: that is the truth, but for what has happened meanwhile.
+    /// The domains have been listed: the list is right except for what has happened since.
     pub(super) fn listed(&mut self, listing: Listing) {
         let interval = self.jitter(self.config.collection.resync_interval);
         let since = self.resync.succeeded(self.now.at, interval);

@@ -50,7 +50,7 @@ fn image_chain(disk: Node<'_, '_>) -> Option<Vec<u32>> {
     Some(chain)
 }
 
-/// What a disk is on, in the words of its type; empty for an empty drive.
+/// The source of a disk, as its type writes it; empty for an empty drive.
 fn disk_source(source_type: &str, source: Node<'_, '_>) -> String {
     match source_type {
         "file" => attribute(source, "file"),

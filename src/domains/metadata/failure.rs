@@ -48,7 +48,7 @@ impl DefinitionFailure {
         Self::Other,
     ];
 
-    /// The word for it.
+    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

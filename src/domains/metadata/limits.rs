@@ -18,7 +18,7 @@ impl Limits {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
-    /// Those of `names` that `read` finds. Zero is libvirt's word for no limit.
+    /// Those of `names` that `read` finds. Zero means no limit to libvirt.
     fn read(names: &[&'static str], read: impl Fn(&str) -> Option<u64>) -> Self {
         Self(names.iter().filter_map(|name| Some((*name, read(name).filter(|value| *value != 0)?))).collect())
     }
@@ -95,7 +95,7 @@ const NO_QUOTA: u64 = 17_592_186_044_415;
 const USUAL_PERIOD: u64 = 100_000;
 /// How long QEMU lets a burst last where a definition does not say it, in seconds.
 const USUAL_LENGTH: u64 = 1;
-/// The least size that libvirt takes for no limit, which is what cgroups of version 1 make of its own word for it.
+/// The least size that libvirt takes for no limit, which is what cgroups of version 1 make of libvirt's value for unlimited.
 const NO_LIMIT: u64 = 9_007_199_254_740_988 << 10;
 /// The highest number of a CPU that libvirt reads, and more vCPUs than any hypervisor has.
 const MOST_CPUS: u32 = 16_384;
@@ -174,7 +174,7 @@ pub(super) fn bandwidth(interface: Node<'_, '_>) -> Limits {
         .unwrap_or_default()
 }
 
-/// The CPUs of each vCPU that is there (`vcpupin`; `vcpu/@cpuset` for those without a pin of their own).
+/// The CPUs of each vCPU that is there (`vcpupin`; `vcpu/@cpuset` for those without their own pin).
 fn vcpus(domain: Node<'_, '_>) -> BTreeMap<u32, u32> {
     let of_all = cpus(&attribute_at(domain, "vcpu", "cpuset"));
     let pins = find(domain, "cputune").into_iter().flat_map(|tune| children(tune, "vcpupin"));

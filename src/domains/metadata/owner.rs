@@ -1,4 +1,4 @@
-//! What management software has written into the metadata of a domain, each in a namespace of its own.
+//! What management software has written into the metadata of a domain, each in its own namespace.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -97,7 +97,7 @@ fn image(instance: Node<'_, '_>) -> String {
 }
 
 /// Where to scrape the guest: every `<scrape xmlns="urn:domstats-exporter:scrape:1" port="..."/>` in the metadata, at any
-/// depth, as libvirt keeps only one element of a namespace at the top. One without a valid port, path and scheme is left out.
+/// depth, as libvirt keeps only one element of a namespace at the top. One without a valid port, path and scheme is ignored.
 pub(super) fn scrape_targets(domain: Node<'_, '_>) -> Vec<ScrapeTarget> {
     let mut seen = HashSet::new();
     let elements = find(domain, "metadata").into_iter().flat_map(|metadata| metadata.descendants());

@@ -170,7 +170,7 @@ pub(super) const OF_NUMBER: u32 = 7;
 /// The tag of the attributes in a histogram's point.
 pub(super) const OF_HISTOGRAM: u32 = 9;
 
-/// Label sets as they stand in a number's point, each encoded when it is first needed. Subjects of different kinds share no
+/// Label sets as encoded in a number's point, each encoded when it is first needed. Subjects of different kinds share no
 /// set but the empty one, so each set has one encoding.
 #[derive(Debug)]
 pub(super) struct Blocks {

@@ -46,7 +46,7 @@ pub struct Dialect {
     pub temporality: Temporality,
     /// Name and value of what produces the metrics, in order.
     pub resource: Vec<(String, String)>,
-    /// Whether each domain is a resource of its own.
+    /// Whether each domain is a separate resource.
     pub domain_resource: bool,
 }
 

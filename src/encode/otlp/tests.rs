@@ -82,7 +82,7 @@ fn decode(chunks: &mut Chunks) -> Vec<Vec<Metric>> {
         assert_eq!((&*resource.schema_url, &*scope.schema_url), (SCHEMA_URL, SCHEMA_URL));
         let named = scope.scope.as_ref().expect("a scope");
         assert_eq!((named.name.as_str(), named.version.as_str()), ("domstats-exporter", env!("CARGO_PKG_VERSION")));
-        // What the writer left out is what prost leaves out.
+        // The writer omits what prost omits.
         assert_eq!(request.encoded_len(), chunk.body.len());
         scope.metrics.clone()
     };

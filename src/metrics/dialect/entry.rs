@@ -6,7 +6,7 @@ use crate::tables::Kind;
 /// The metrics of another exporter.
 #[derive(Debug)]
 pub(crate) struct Dialect {
-    /// The word in the configuration.
+    /// Its name in the configuration.
     pub(crate) naming: MetricNaming,
     /// Where its source is, as `owner/name` on GitHub.
     pub(crate) repository: &'static str,
@@ -93,7 +93,7 @@ pub(crate) enum Source {
     DiskProtocol,
     /// A label of `libvirt_domain_interface_info` of the same interface.
     Interface(&'static str),
-    /// A fixed word where a label of `libvirt_domain_info` has a value.
+    /// A fixed text where a label of `libvirt_domain_info` has a value.
     IfInfo(&'static str, &'static str),
     /// What the state of the sample is called there.
     StateText(&'static [&'static str]),

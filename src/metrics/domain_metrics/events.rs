@@ -120,7 +120,7 @@ fn io_errors<'v>(subject: SubjectId, domain: &'v Domain) -> Vec<Filled<'v>> {
         let disk = disks.iter().find(|disk| !alias.is_empty() && disk.alias == alias);
         disk.map_or(alias, |disk| disk.device.as_str())
     };
-    // A disk that has no alias of its own may be counted under its domain.
+    // A disk without its own alias may be counted under its domain.
     let mut counts: BTreeMap<(&str, i32, &str), u64> = BTreeMap::new();
     for ((alias, action, reason), count) in &domain.counts.io_errors {
         *counts.entry((device_of(alias), *action, reason)).or_default() += count;

@@ -58,7 +58,7 @@ pub fn append(
 
 /// When the counters of each domain began.
 ///
-/// Records are older than the list of domains beside them: those of a domain that has started again meanwhile are of
+/// Records are older than the list of domains beside them: those of a domain that has started again since are of
 /// another incarnation, whose start is no longer known.
 fn started(shown: &[Shown<'_>], collection: &Collection) -> Vec<(SubjectId, Started)> {
     let records = collection.batches.iter().flat_map(|records| records.domains());

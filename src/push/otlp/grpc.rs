@@ -1,6 +1,6 @@
 //! As much of gRPC as a unary call needs: the frame around the message, and the status in the trailers.
 //!
-//! It is not tonic that does this: its client reports an answer that it cannot read as an error of its own and drops the
+//! It is not tonic that does this: its client reports an answer that it cannot read as a different error and drops the
 //! status that came with it. Here that status decides whether deltas are sent again.
 
 use base64::Engine as _;

@@ -25,7 +25,7 @@ pub(super) fn verdict(reply: &Reply) -> Verdict {
             let reason = format!("it answered {status} with `text/html`, which no OTLP receiver does");
             return Verdict::refused(reason);
         }
-        // Some receivers answer with JSON, or with a word.
+        // Some receivers answer with JSON, or with plain text.
         let body = if content_type.starts_with("application/x-protobuf") || reply.body.is_empty() {
             body
         } else {

@@ -63,7 +63,7 @@ fn first_line(path: &str) -> Option<String> {
     text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The semantic conventions' word for what Rust calls `arch`.
+/// The semantic conventions' name for what Rust calls `arch`.
 fn arch(arch: &str) -> &str {
     match arch {
         "x86_64" => "amd64",

@@ -189,7 +189,7 @@ impl Server {
         TcpStream::connect(self.address).await.expect("connected")
     }
 
-    /// Sends `bytes` on a connection of its own and reads until the server closes it.
+    /// Sends `bytes` on a new connection and reads until the server closes it.
     async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         let (mut reading, mut writing) = stream.split();

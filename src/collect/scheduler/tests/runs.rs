@@ -214,7 +214,7 @@ fn domains_that_the_configuration_excludes_are_not_asked_about() {
 
 #[test]
 fn idle_connections_are_given_back() {
-    // What is asked in the background keeps a connection of its own.
+    // Background calls keep their own connection.
     let groups = "groups: [state, cpu_total, balloon, vcpu, interface, block]";
     let settings = format!("collection: {{idle_timeout: 5s, {groups}}}\nmetadata: {{refresh_interval: 1h}}");
     let mut world = World::steady(50, &settings);
