@@ -241,8 +241,12 @@ pub fn settings_page(example: &str) -> String {
         if let Some(text) = text.strip_prefix('#') {
             comment.push(text.trim());
         } else if !text.is_empty() && !line.starts_with(' ') {
-            page.control("SH", [text.trim_end_matches(':').to_uppercase().as_str()]);
-            page.text([roman("Keys of the section "), bold(text.trim_end_matches(':')), roman(".")]);
+            let (section, value) = text.split_once(':').unwrap_or((text, ""));
+            page.control("SH", [section.to_uppercase().as_str()]);
+            match value.trim() {
+                "" => page.text([roman("Keys of the section "), bold(section), roman(".")]),
+                value => page.text([bold(section), roman(": "), roman(value), roman(".")]),
+            };
             section_comment(&mut page, &mut comment);
         } else if let Some((key, value)) = text.split_once(':') {
             let mut value = value.trim().to_owned();

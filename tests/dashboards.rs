@@ -347,7 +347,9 @@ fn links_lead_to_dashboards_and_take_everything_along() {
                 target["templating"]["list"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
             for parameter in query.split('&') {
                 let known = match parameter.split_once('=') {
-                    Some(("viewPanel", id)) => panels(target).iter().any(|panel| panel["id"].to_string() == id),
+                    Some(("viewPanel", id)) => {
+                        panels(target).iter().any(|panel| panel["id"].as_u64() == id.parse().ok())
+                    }
                     Some((name, _)) => names.iter().any(|known| format!("var-{known}") == name),
                     None => {
                         parameter == "${__url_time_range}"

@@ -39,9 +39,9 @@ fn expression(entry: &Entry) -> String {
     let mut expression = values(entry);
     if let Some(Zero { of, asked }) = entry.or_zero {
         let asked = match asked {
-            Asked::BySample => String::new(),
-            Asked::ByFamily(family) => format!(" and on ({DOMAIN}) {family}"),
-            Asked::ByGroup(group) => {
+            Asked::Sample => String::new(),
+            Asked::Family(family) => format!(" and on ({DOMAIN}) {family}"),
+            Asked::Group(group) => {
                 let probe = selector(PROBE_SUCCESS.row.name, &[("probe", "=", &group.to_string())]);
                 format!(" and on (instance, job) {probe}")
             }

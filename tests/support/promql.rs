@@ -57,11 +57,12 @@ impl Metrics {
         for metric in listed {
             let mut labels = set(&["job", "instance"]);
             labels.extend(metric.labels.iter().cloned());
-            for (prefix, own) in [
-                ("libvirt_domain_", &["domain", "uuid"] as &[&str]),
+            let owners: [(&str, &[&str]); 3] = [
+                ("libvirt_domain_", &["domain", "uuid"]),
                 ("libvirt_pool_", &["pool"]),
                 ("libvirt_network_", &["network"]),
-            ] {
+            ];
+            for (prefix, own) in owners {
                 if metric.name.starts_with(prefix) {
                     labels.extend(set(own));
                 }

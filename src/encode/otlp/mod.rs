@@ -78,7 +78,7 @@ impl Part {
     pub fn start_of(&self, family: usize, position: usize) -> Option<SystemTime> {
         let start = match &self.starts {
             Starts::OfFamilies => self.families.start_of(self.families.families.get(family)?, position).map(Start::at),
-            Starts::BySample(starts) => Some(*starts.get(family)?.get(position)?),
+            Starts::Sample(starts) => Some(*starts.get(family)?.get(position)?),
         };
         Some(start.unwrap_or(self.at).min(self.at))
     }
@@ -90,7 +90,7 @@ pub enum Starts {
     /// As [`Families::start_of`] has it; what that knows nothing of, since the moment of the part.
     OfFamilies,
     /// By family and sample.
-    BySample(Vec<Vec<SystemTime>>),
+    Sample(Vec<Vec<SystemTime>>),
 }
 
 /// One request.

@@ -61,11 +61,11 @@ pub(crate) struct Zero {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// The sample that the 0 goes with.
-    BySample,
+    Sample,
     /// A sample that the domain has in another family.
-    ByFamily(&'static str),
+    Family(&'static str),
     /// The group of the collection, whose probe has nothing to say of most domains.
-    ByGroup(Group),
+    Group(Group),
 }
 
 /// A label there, and where its value is.
@@ -134,7 +134,7 @@ impl Entry {
     }
 
     pub(crate) const fn or_zero(self, of: &'static str) -> Self {
-        self.or_zero_if(of, Asked::BySample)
+        self.or_zero_if(of, Asked::Sample)
     }
 
     pub(crate) const fn or_zero_if(self, of: &'static str, asked: Asked) -> Self {

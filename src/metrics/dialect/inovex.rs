@@ -77,7 +77,7 @@ const MILLISECONDS: Values = Values::Times(1e3, "milliseconds");
 
 /// What libvirt says of a domain's job: of one without a job 0.
 const fn of_job(name: &'static str, native: &'static str) -> Entry {
-    Entry::gauge(name, DOMAIN, native).or_zero_if(COMPLETE.row.name, Asked::ByGroup(Group::Job))
+    Entry::gauge(name, DOMAIN, native).or_zero_if(COMPLETE.row.name, Asked::Group(Group::Job))
 }
 
 #[rustfmt::skip]

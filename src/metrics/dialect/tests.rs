@@ -13,8 +13,8 @@ fn tables_name_metrics_and_labels_that_there_are() {
     for dialect in DIALECTS {
         for entry in dialect.all() {
             let zero = entry.or_zero.into_iter().flat_map(|Zero { of, asked }| match asked {
-                Asked::ByFamily(family) => vec![of, family],
-                Asked::BySample | Asked::ByGroup(_) => vec![of],
+                Asked::Family(family) => vec![of, family],
+                Asked::Sample | Asked::Group(_) => vec![of],
             });
             for native in entry.sources().chain(zero) {
                 assert!(listed.contains_key(native), "{}: there is no {native}", entry.name);

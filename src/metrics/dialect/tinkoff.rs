@@ -98,7 +98,7 @@ const BLOCK: &[Entry] = &[
 
 /// What `blkdeviotune` says of a disk: 0 is no limit. The last metric shows that the group `limits` was asked for.
 const fn throttle(name: &'static str, native: &'static str) -> Entry {
-    Entry::gauge(name, OF_DISK, native).or_zero_if(BLOCK_INFO.row.name, Asked::ByFamily(HUGEPAGES.row.name))
+    Entry::gauge(name, OF_DISK, native).or_zero_if(BLOCK_INFO.row.name, Asked::Family(HUGEPAGES.row.name))
 }
 
 #[rustfmt::skip]

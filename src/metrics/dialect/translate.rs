@@ -98,12 +98,12 @@ impl<'a> Translation<'a> {
         if let Some(Zero { of, asked }) = entry.or_zero {
             let subjects = |family| self.samples(family).map(|sample| sample.subject).collect::<HashSet<_>>();
             let asked: Box<dyn Fn(SubjectId) -> bool> = match asked {
-                Asked::BySample => Box::new(|_| true),
-                Asked::ByGroup(group) => {
+                Asked::Sample => Box::new(|_| true),
+                Asked::Group(group) => {
                     let collected = (self.collected)(group);
                     Box::new(move |_| collected)
                 }
-                Asked::ByFamily(family) => {
+                Asked::Family(family) => {
                     let subjects = subjects(family);
                     Box::new(move |subject| subjects.contains(&subject))
                 }

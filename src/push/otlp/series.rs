@@ -79,7 +79,7 @@ impl Series {
             None => Part { families: Arc::clone(families), starts: Starts::OfFamilies, at, ended: false },
             Some(deltas) => {
                 let (families, starts) = deltas.take(families, &prints, at, &self.hashers[0]);
-                Part { families: Arc::new(families), starts: Starts::BySample(starts), at, ended: false }
+                Part { families: Arc::new(families), starts: Starts::Sample(starts), at, ended: false }
             }
         };
         self.partly = false;
