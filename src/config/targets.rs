@@ -130,7 +130,7 @@ impl Serialize for Profile {
 }
 
 impl<'de> Deserialize<'de> for Profile {
-    /// Checks every value where it stands. The keys themselves come with [`Config::fill_profiles`]: the sections cannot tell which
+    /// Checks every value where it stands. The keys themselves come with `Config::fill_profiles`: the sections cannot tell which
     /// they were given.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
