@@ -66,7 +66,7 @@ fn a_file_that_cannot_be_read_is_named() {
 fn a_wrong_flag_is_a_usage_error() {
     for (arguments, sentence) in [
         (&["--collection.groups", "state,blok"][..], "unknown group `blok`"),
-        (&["--libvirt.uri", ""][..], "the libvirt URI is empty"),
+        (&["--libvirt.uri", ""][..], "the URI is empty and there are no targets"),
         (&["--web.listen-address", "9177"][..], "bad listen address `9177`"),
         (&["--web.telemetry-path", "metrics"][..], "bad path `metrics`"),
         (&["--log.level", "loud"][..], "unknown log level `loud`"),

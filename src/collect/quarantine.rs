@@ -257,6 +257,15 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_monitor_closes_its_domain_though_no_call_is_stuck() {
+        let mut domains = domains(1);
+        of(&mut domains, 1).answered();
+        assert!(of(&mut domains, 1).enter(Cause::MonitorError, SystemTime::UNIX_EPOCH));
+        assert!(!of(&mut domains, 1).is_proven());
+        assert!(of(&mut domains, 1).is_closed() && !of(&mut domains, 1).holds_job());
+    }
+
+    #[test]
     fn the_culprit_of_a_call_that_was_left_is_found_later() {
         let (mut stuck, mut domains) = (StuckCalls::default(), domains(4));
         stuck.add(1, &[uuid(1), uuid(2), uuid(3)], &mut domains);

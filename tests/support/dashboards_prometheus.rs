@@ -136,12 +136,12 @@ impl Prometheus {
         serde_json::from_value(data).unwrap()
     }
 
-    /// The rules that Prometheus could not evaluate, or has not.
+    /// Rules that failed. One of a group that is evaluated every few minutes may not have been evaluated yet.
     pub fn rules_in_error(&self) -> Vec<String> {
         let data = self.ask("/api/v1/rules").unwrap();
         let rules = data["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
         rules
-            .filter(|rule| rule["health"] != "ok")
+            .filter(|rule| rule["health"] == "err")
             .map(|rule| format!("the rule {}: {}", rule["name"], rule["lastError"]))
             .collect()
     }

@@ -1,17 +1,11 @@
 //! A laboratory that looks like a few hosts: guests of several sizes whose load varies, and some that are in trouble.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, Suite, qemu, signal};
-use crate::special::{full_guest, tell};
-
-/// More than a busy machine takes until its Linux guest has done what it is told.
-const SOON: Duration = Duration::from_secs(180);
+use crate::special::full_guest;
 
 /// The hosts and their guests.
 pub struct Scene {
@@ -33,7 +27,6 @@ impl Scene {
     pub fn start() -> Self {
         let [first, third] = [(); 2].map(|()| Lab::start(Suite::Machine).unwrap());
         let second = Lab::start(Suite::Debian("sid")).unwrap();
-        let linux = first.guests(&["linux"]).unwrap().remove(0);
         first.guests(&["web", "db", "old", "chain"]).unwrap();
         let of_projects = ["api", "cache", "mysql", "batch", "store", "mail"];
         let mut of_projects = first.guests(&of_projects).unwrap();
@@ -43,7 +36,6 @@ impl Scene {
         let timed = second.guests(&["timed"]).unwrap().remove(0);
         first.virsh(&["snapshot-create-as", &of_projects[1], "before-upgrade", "--disk-only"]).unwrap();
         storage_and_network(&first);
-        fill_a_disk(&first, &linux);
         Self { first, second, third, timed, mover, freezing }
     }
 
@@ -100,24 +92,4 @@ fn fill(lab: &Lab, folder: &Path) {
         .arg(folder)
         .status();
     assert!(mounted.is_ok_and(|status| status.success()), "a small file system");
-}
-
-/// Has the guest with a Linux make a file system on another disk, fill it, and its agent tell of it.
-fn fill_a_disk(lab: &Lab, guest: &str) {
-    let disk = lab.folder().join("disks/data");
-    fs::write(&disk, vec![0; 16 << 20]).unwrap();
-    fs::set_permissions(&disk, fs::Permissions::from_mode(0o666)).unwrap();
-    let began = Instant::now();
-    lab.virsh(&["attach-disk", guest, disk.to_str().unwrap(), "vdb", "--live"]).unwrap();
-    let make =
-        "grep -q /mnt /proc/mounts || { mke2fs /dev/vdb && mount /dev/vdb /mnt && head -c 14m /dev/zero >/mnt/log; }";
-    let mut told = 0;
-    while !lab.virsh(&["guestinfo", guest, "--filesystem"]).is_ok_and(|said| said.contains("/mnt")) {
-        assert!(began.elapsed() < SOON, "the guest tells of no file system");
-        // It takes no command before it has booted, and a second agent would be one too many.
-        drop(tell(lab, guest, if told == 0 { "[ -s /run/qemu-ga.pid ] || agent real" } else { make }));
-        told += 1;
-        thread::sleep(Duration::from_secs(3));
-        told %= 3;
-    }
 }

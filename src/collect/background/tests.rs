@@ -123,3 +123,13 @@ fn while_many_hang_those_are_asked_that_answered_last() {
     lane.want(b(), now, &mut domains);
     assert_eq!(lane.next_call(), None, "the daemon has no more workers for this");
 }
+
+#[test]
+fn calls_that_hang_end_with_their_connection() {
+    let (now, mut domains) = (Instant::now(), domains());
+    let mut background = Background { lanes: vec![Lane::new(&DEFINITIONS)], readings: BTreeMap::new() };
+    hang(&mut background.lanes[0], 1, a(), now, &mut domains);
+    assert_eq!(background.lanes[0].hung_calls(), 1);
+    background.disconnected();
+    assert_eq!((background.lanes[0].hung_calls(), background.ended(1).is_none()), (0, true));
+}

@@ -60,6 +60,18 @@ fn what_a_run_was_like_ends_with_it() {
 }
 
 #[test]
+fn a_transient_domain_ends_with_its_run() {
+    for persistent in [false, true] {
+        let mut registry = Registry::<()>::default();
+        let identity = Identity { name: "a".to_owned(), uuid: Uuid::nil(), id: Some(7) };
+        let domains = vec![(identity, PowerState::Running, Flags { persistent, ..Flags::default() })];
+        registry.replace(Listing { domains, host: None }, &[], SystemTime::UNIX_EPOCH);
+        registry.apply(&event(None, lifecycle::STOPPED, 1));
+        assert_eq!(registry.get(Uuid::nil()).is_some(), persistent);
+    }
+}
+
+#[test]
 fn a_tunable_that_changes_has_the_definition_read_again() {
     let mut registry = Registry::<()>::default();
     registry.apply(&event(Some(7), lifecycle::STARTED, 0));

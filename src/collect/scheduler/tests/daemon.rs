@@ -17,6 +17,8 @@ fn a_frozen_daemon_is_an_answer_and_recovers() {
     world.daemon.frozen = true;
     let first = world.scrape();
     assert_eq!((first.class(), first.took), (Some(ErrorClass::TimedOut), 4 * SECOND), "it may only be slow");
+    let closed = (0..20).filter(|number| world.scheduler.is_closed(world.daemon.identity(*number).uuid)).count();
+    assert_eq!((world.stuck_calls() > 0, closed), (true, 0), "its calls hang, and no guest is to blame");
     for _ in 0..3 {
         let later = world.scrape();
         assert_eq!((later.class(), later.took), (Some(ErrorClass::TimedOut), Duration::ZERO));
