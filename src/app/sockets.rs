@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::app::targets::Known;
 use crate::config::{CapturingRegex, Uri};
 
-/// More than one host has; what a pattern finds beyond is left out.
+/// More than one host has; a pattern yields no more.
 const MOST: usize = 10_000;
 
 /// A target whose URI has a `*` in the path of its socket.

@@ -18,6 +18,8 @@ pub enum ErrorClass {
     BadUri,
     /// The daemon or the file system refuses this user.
     PermissionDenied,
+    /// The call needs a read-write connection, and the socket behind this one is read-only (`VIR_ERR_OPERATION_DENIED`).
+    ReadOnly,
     /// An open connection broke: daemon gone, keepalive unanswered, socket shut.
     Disconnected,
     /// No answer within the deadline.
@@ -34,10 +36,11 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// The classes that stand for themselves, without [`ErrorClass::Other`].
-    pub const NAMED: [Self; 8] = [
+    pub const NAMED: [Self; 9] = [
         Self::ConnectFailed,
         Self::BadUri,
         Self::PermissionDenied,
+        Self::ReadOnly,
         Self::Disconnected,
         Self::TimedOut,
         Self::TooLarge,
@@ -52,6 +55,7 @@ impl ErrorClass {
             Self::ConnectFailed => "connect_failed",
             Self::BadUri => "bad_uri",
             Self::PermissionDenied => "permission_denied",
+            Self::ReadOnly => "read_only",
             Self::Disconnected => "disconnected",
             Self::TimedOut => "timed_out",
             Self::TooLarge => "too_large",
@@ -206,6 +210,7 @@ impl Phase {
         match self {
             // The text of an error on a dead connection says anything from "unknown" to "invalid pointer".
             Self::Dead => ErrorClass::Disconnected,
+            Self::Alive if number == sys::VIR_ERR_OPERATION_DENIED => ErrorClass::ReadOnly,
             _ if DENIED.contains(&number) => ErrorClass::PermissionDenied,
             Self::Connecting if refused_by_kernel => ErrorClass::PermissionDenied,
             Self::Connecting if code::OF_URIS.contains(&number) => ErrorClass::BadUri,

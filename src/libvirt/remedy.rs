@@ -189,6 +189,9 @@ impl LibvirtError {
             ErrorClass::BadUri => "set libvirt.uri to one that `{virsh}` can open as the exporter's user",
             // The message itself names the user and the settings.
             ErrorClass::PermissionDenied => "grant the access that the line above names, or run as a user who has it",
+            ErrorClass::ReadOnly => {
+                "set libvirt.uri to the read-write socket of the daemon, or collect no group that needs one"
+            }
             ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
             ErrorClass::TimedOut => {
                 "see whether `{virsh}` answers: if not, the daemon is frozen or at its client limit; if it does, a \

@@ -2,7 +2,7 @@
 //!
 //! A server that merely stopped accepting at its limit could be kept busy by anyone who opens connections and says nothing.
 //! Here a newcomer takes the place of the connection that is the least use: one that sends requests too fast, then one
-//! that never got as far as a good request, then one that does not take its answer, then one that is silent between two
+//! that never sent a good request, then one that does not take its answer, then one that is silent between two
 //! requests; of several the longest silent.
 //! One that has not been read from yet, or whose response is being made, stays.
 
@@ -38,7 +38,7 @@ enum Evictable {
     Idle,
     /// It does not take its answer.
     Stalled,
-    /// It never got as far as a good request.
+    /// It never sent a good request.
     NeverServed,
     /// Its requests come too fast.
     TooFast,

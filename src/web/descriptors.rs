@@ -37,8 +37,8 @@ pub fn probe_connections() -> usize {
     usize::try_from(FOR_TARGETS.load(Ordering::Relaxed) / OF_CONNECTION).unwrap_or(usize::MAX)
 }
 
-/// Raises the limit to what is wanted, `targets` connections to targets included, as far as the hard limit allows it. The usual one of 1,024 is for programs that call
-/// `select`.
+/// Raises the limit to what is wanted, with `targets` connections to targets, or to the hard limit if that is less. The usual limit of
+/// 1,024 is for programs that call `select`.
 ///
 /// # Errors
 /// If there are fewer than the exporter needs.

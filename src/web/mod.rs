@@ -90,7 +90,7 @@ pub trait Source: Send + Sync + 'static {
     /// at `address`, which is how the client has reached this server.
     fn probe_targets(&self, address: &str, coding: Coding) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
-    /// Collects from `daemon` what `selection` wants, as far as it is to be had `within` that time. That libvirt does not answer
+    /// Collects from `daemon` what `selection` wants and what arrives `within` that time. That libvirt does not answer
     /// is no error, but something to show. A scraper that hangs up does not end it.
     fn collect(
         &self,

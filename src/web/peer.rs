@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Who asks: a machine, as far as its address tells one from another. Over socket files all are one.
+/// Who asks: a machine, told by its address. Over socket files all are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Peer(Option<IpAddr>);
 

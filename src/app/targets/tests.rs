@@ -61,7 +61,7 @@ fn connections_are_limited_and_idle_targets_make_room() {
     let long_ago = Instant::now().checked_sub(LEAST_IDLE).expect("a clock");
     targets.state().open.values_mut().for_each(|open| open.probed = long_ago);
     assert_eq!(refusal(&targets, "a", Some("large")), full, "one is busy");
-    assert_eq!(targets.counts().map(|counts| counts.open), Some(2), "in vain none is closed");
+    assert_eq!(targets.counts().map(|counts| counts.open), Some(2), "none is closed where that frees too little");
     drop(busy);
     assert!(probe(&targets, "a", Some("large")).is_ok());
     let counts = targets.counts().expect("targets");

@@ -124,8 +124,9 @@ impl Scheduler {
             Err(error) if error.class == ErrorClass::VanishedDomain => {}
             // The connection broke: it is asked again over the next one.
             Err(error) if error.class == ErrorClass::Disconnected => self.want(probe, subject, self.now.at),
-            // The socket may be the read-only one, which lets everybody in and refuses each such call.
-            Err(error) if error.class == ErrorClass::PermissionDenied && probe.group == Some(Group::Guest) => {
+            // The read-only socket opens read-write connections too, and refuses each call that needs one. A permission that is
+            // missing is about one domain.
+            Err(error) if error.class == ErrorClass::ReadOnly && probe.group == Some(Group::Guest) => {
                 self.refuse_agents(&error);
             }
             Err(error) => self.background_failed(probe, subject, error.class),

@@ -94,6 +94,7 @@ impl From<ErrorClass> for DefinitionFailure {
             ErrorClass::NotSupported => Self::NotSupported,
             ErrorClass::ConnectFailed
             | ErrorClass::BadUri
+            | ErrorClass::ReadOnly
             | ErrorClass::Disconnected
             | ErrorClass::VanishedDomain
             | ErrorClass::Other(_) => Self::Other,

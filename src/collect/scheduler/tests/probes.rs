@@ -299,9 +299,18 @@ fn readings_of_very_many_domains_are_good_until_they_are_read_again() {
 }
 
 #[test]
+fn a_permission_that_one_guest_lacks_silences_no_other() {
+    let mut world = World::new(3, "collection: {groups: [state, guest]}");
+    world.daemon.guest(0).other = Reply::Fails(ErrorClass::PermissionDenied);
+    world.advance(600 * SECOND);
+    let readings = world.scrape().collection.readings.clone();
+    assert_eq!(readings.iter().filter(|reading| reading.probe == "guest").count(), 2);
+}
+
+#[test]
 fn guest_agents_are_asked_no_more_where_the_daemon_refuses_it() {
     let mut world = World::new(3, "collection: {groups: [state, guest]}");
-    (0..3).for_each(|number| world.daemon.guest(number).other = Reply::Fails(ErrorClass::PermissionDenied));
+    (0..3).for_each(|number| world.daemon.guest(number).other = Reply::Fails(ErrorClass::ReadOnly));
     world.advance(600 * SECOND);
     assert_eq!(world.calls_of("guest"), 1, "the socket is the read-only one");
     let told =
