@@ -190,7 +190,7 @@ fn every_source_has_its_own_addresses() {
 #[test]
 fn the_agent_is_asked_on_a_read_write_connection_only() {
     let daemon = start_small();
-    assert_eq!(addresses(&daemon, "vm-0", AddressSource::Agent).unwrap_err().class, ErrorClass::PermissionDenied);
+    assert_eq!(addresses(&daemon, "vm-0", AddressSource::Agent).unwrap_err().class, ErrorClass::ReadOnly);
     let uri = daemon.uri();
     let connection = within(SOON, move || Connection::open(&uri, Access::ReadWrite, || {})).unwrap();
     let error = domain(&connection, "vm-0").addresses(&connection, AddressSource::Agent).unwrap_err();

@@ -25,7 +25,7 @@ fn every_error_has_its_class_and_its_message() {
         (1, ErrorClass::Other(1)),
         (3, ErrorClass::NotSupported),
         (8, ErrorClass::Other(8)),
-        (29, ErrorClass::PermissionDenied),
+        (29, ErrorClass::ReadOnly),
         (38, ErrorClass::Other(38)),
         (39, ErrorClass::TooLarge),
         (42, ErrorClass::VanishedDomain),
