@@ -171,6 +171,13 @@ impl Run {
                 continue;
             }
             let Some(progress) = self.domains.get_mut(&record.uuid) else { continue };
+            if !batch.again {
+                progress.identity.id = record.id;
+            } else if progress.identity.id != record.id {
+                // It was started again meanwhile: what its earlier incarnation did not say stays missing.
+                self.busy.remove(record.uuid);
+                continue;
+            }
             let not_asked = progress.missing.without(batch.groups);
             progress.state = State::Answered;
             progress.asked |= batch.groups;
@@ -216,7 +223,7 @@ impl Run {
             }
         }
         let mut completed = Records::default();
-        // A domain that was started again meanwhile has a record of its earlier incarnation, which is not mixed with this one.
+        // Records of two incarnations are not mixed.
         let same_incarnation =
             |record: &DomainRecord<'_>| before.get(&record.uuid).is_none_or(|before| before.id == record.id);
         for record in again.domains().filter(same_incarnation) {

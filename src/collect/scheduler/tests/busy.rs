@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::script::uuid;
 use super::world::Life;
-use super::{Scrape, World, everything};
+use super::{Scrape, World, everything, only};
 use crate::collect::MissingReason;
 use crate::config::Group;
 use crate::probes::Task;
@@ -16,8 +16,12 @@ fn reason(scrape: &Scrape, name: &str) -> Option<MissingReason> {
     scrape.missing(name).map(|missing| missing.reason)
 }
 
+/// Whether a call waits for the job of its domain.
+fn waits(task: &Task) -> bool {
+    matches!(task, Task::Stats { request, .. } if !request.nowait)
+}
+
 fn waiting_calls(world: &World) -> usize {
-    let waits = |task: &Task| matches!(task, Task::Stats { request, .. } if !request.nowait);
     world.calls.iter().filter(|call| waits(&call.task)).count()
 }
 
@@ -59,6 +63,60 @@ fn few_calls_wait_at_a_time() {
     world.advance(2 * SECOND);
     let answer = world.answer(waiter).expect("an answer");
     assert_eq!(answer.domains.iter().filter(|domain| domain.is_complete()).count(), 10);
+}
+
+/// Such a call may get the job and hang, too.
+#[test]
+fn no_call_waits_while_the_most_calls_that_may_hang_do() {
+    for (hung, expected) in [(2, 1), (3, 0)] {
+        let mut world = World::steady(10, "");
+        (0..hung).for_each(|number| world.daemon.guest(number).hung = true);
+        assert_eq!((world.scrape().complete(), world.stuck_calls()), (10 - hung, hung));
+        world.calls.clear();
+        world.daemon.guest(5).busy_until = Some(world.now + 900 * MILLI);
+        assert_eq!((world.scrape().complete(), waiting_calls(&world)), (10 - hung, expected), "{hung} hang");
+    }
+}
+
+#[test]
+fn two_runs_do_not_wait_for_one_job_twice() {
+    let mut world = World::steady(4, "");
+    world.daemon.guest(1).busy_until = Some(world.now + 3 * SECOND);
+    let waiters = [everything(), only(&[Group::Balloon])].map(|selection| world.ask(selection, 8 * SECOND));
+    let mut most = 0;
+    for _ in 0..8 {
+        // The engine is late, and finds both due.
+        world.now += 250 * MILLI;
+        world.advance(5 * MILLI);
+        let jobs = world.workers.values().filter_map(|worker| worker.job.as_ref());
+        most = most.max(jobs.filter(|(_, task, _)| waits(task)).count());
+    }
+    assert_eq!(most, 1);
+    world.advance(3 * SECOND);
+    for waiter in waiters {
+        let answer = world.answer(waiter).expect("an answer");
+        assert_eq!(answer.domains.iter().filter(|domain| domain.is_complete()).count(), 4);
+    }
+}
+
+#[test]
+fn a_record_of_another_incarnation_completes_none() {
+    let mut world = World::steady(4, "");
+    world.daemon.guest(1).busy_until = Some(world.now + 60 * SECOND);
+    let waiter = world.ask(everything(), 4 * SECOND);
+    world.advance(5 * MILLI);
+    world.tells_events = false;
+    let old = world.daemon.identity(1).id;
+    world.live(1, Life::Started);
+    world.advance(3 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    let records = answer.batches.iter().flat_map(|records| records.domains());
+    let records: Vec<_> = records.filter(|record| record.uuid == uuid(1)).collect();
+    assert_eq!((records.len(), records[0].id), (1, old), "no record is of both");
+    let keys: Vec<&str> = records[0].params().map(|param| param.key).collect();
+    assert!(keys.contains(&"state.state") && !keys.contains(&"balloon.rss"), "{keys:?}");
+    let shown = answer.domains.iter().find(|domain| domain.identity.uuid == uuid(1)).expect("it runs");
+    assert!(shown.missing.as_ref().is_some_and(|missing| missing.groups.contains(&Group::Balloon)));
 }
 
 #[test]

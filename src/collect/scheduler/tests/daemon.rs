@@ -6,6 +6,7 @@ use super::script::{Daemon, Reply};
 use super::{World, everything};
 use crate::collect::Standing;
 use crate::collect::notice::Notice;
+use crate::collect::pool::Role;
 use crate::libvirt::{ErrorClass, EventKind};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,15 +48,31 @@ fn a_daemon_that_stalls_within_the_deadline_is_up_and_complete() {
     world.daemon.frozen = true;
     let began = world.now;
     let waiter = world.ask(everything(), 8 * SECOND);
-    world.advance(6200 * MILLI);
+    // As long as it takes for a call to be looked into, but for a moment: it is not looked into as soon as the daemon goes on.
+    world.advance(5900 * MILLI);
     // While it stood still, so did every monitor.
     world.daemon.stalled = Some((began, world.now + SECOND));
     world.revive();
-    world.advance(1800 * MILLI);
+    world.advance(2100 * MILLI);
     let answer = world.answer(waiter).expect("an answer");
     assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));
     let blamed = world.log.iter().filter(|notice| matches!(notice, Notice::Quarantined { .. })).count();
     assert_eq!((world.stuck_calls(), blamed), (0, 0));
+}
+
+#[test]
+fn the_time_that_a_daemon_stands_still_is_not_taken_from_its_busy_domains() {
+    let mut world = World::steady(10, "");
+    world.daemon.guest(1).busy_until = Some(world.now + 6 * SECOND);
+    let waiter = world.ask(everything(), 10 * SECOND);
+    world.advance(200 * MILLI);
+    world.daemon.frozen = true;
+    world.advance(5300 * MILLI);
+    assert!(matches!(world.standing(), Standing::Failed(_)));
+    world.revive();
+    world.advance(2 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));
 }
 
 #[test]
@@ -148,6 +165,31 @@ fn a_run_whose_question_was_lost_with_the_connection_starts_over() {
 }
 
 #[test]
+fn calls_that_hang_are_none_of_the_next_connection() {
+    let mut world = World::steady(10, "");
+    (0..4).for_each(|number| world.daemon.guest(number).hung = true);
+    assert_eq!((world.scrape().complete(), world.stuck_calls()), (6, 4));
+    // The threads of the old connection hang on, and come back later.
+    world.break_worker(|worker| worker.role == Role::Control);
+    world.advance(SECOND);
+    assert_eq!(world.stuck_calls(), 0);
+    (0..4).for_each(|number| world.daemon.guest(number).hung = false);
+    world.look_again();
+    world.advance(SECOND);
+    assert_eq!((world.scrape().complete(), world.stuck_calls()), (10, 0));
+}
+
+#[test]
+fn definitions_are_read_again_over_a_new_connection() {
+    let mut world = World::steady(3, "metadata: {refresh_interval: 1h}");
+    world.kill();
+    world.daemon.guest(1).title = "changed meanwhile".to_owned();
+    world.revive();
+    world.advance(2 * SECOND);
+    assert_eq!((world.title(1).as_deref(), world.calls_of("definitions")), (Some("changed meanwhile"), 3));
+}
+
+#[test]
 fn attempts_back_off_and_a_scrape_is_a_reason_to_try() {
     let mut world = World::steady(5, "");
     world.kill();
@@ -188,7 +230,7 @@ fn a_connection_of_a_worker_that_breaks_costs_a_second_try() {
     (0..10).for_each(|number| world.daemon.guest(number).takes = 50 * MILLI);
     let waiter = world.ask(everything(), 4 * SECOND);
     world.advance(10 * MILLI);
-    world.break_one();
+    world.break_worker(|worker| worker.asks("stats"));
     world.advance(3 * SECOND);
     let answer = world.answer(waiter).expect("an answer");
     assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));

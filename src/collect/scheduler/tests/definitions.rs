@@ -78,7 +78,8 @@ fn definitions_are_read_again_after_a_while_and_when_an_event_tells_of_a_change(
 fn a_definition_that_cannot_be_read_is_counted_and_tried_again() {
     let mut daemon = Daemon::new(3);
     daemon.guest(1).definition = Reply::Fails(ErrorClass::TooLarge);
-    let mut world = World::of(daemon, "");
+    // No listing leads to it before.
+    let mut world = World::of(daemon, "collection: {resync_interval: 1h}");
     world.advance(5 * SECOND);
     assert_eq!((failures(&mut world, DefinitionFailure::TooLarge), world.snapshot().metadata_pending), (1, 0));
     world.daemon.guest(1).definition = Reply::Good;
@@ -105,6 +106,33 @@ fn the_definition_of_a_domain_in_quarantine_is_left_alone_until_it_answers() {
     world.scrape();
     world.advance(5 * SECOND);
     assert!(world.title(1).is_some());
+}
+
+#[test]
+fn the_definition_of_a_domain_that_is_found_frozen_is_not_waited_for() {
+    let mut daemon = Daemon::new(3);
+    daemon.guest(1).hung = true;
+    // It is found frozen before its definition has its turn.
+    let mut world = World::of(daemon, "metadata: {rate: 1}");
+    assert_eq!(world.scrape().quarantined(), ["vm-1"]);
+    assert_eq!((world.calls_of("definitions"), failures(&mut world, DefinitionFailure::Quarantined)), (1, 1));
+    let began = world.now;
+    let known = world.domains_within(false, 8 * SECOND).expect("an answer");
+    assert!(world.now - began < 3 * SECOND, "that of the other is waited for: {:?}", world.now - began);
+    assert_eq!((known.metadata_pending, world.title(0).is_some(), world.title(2).is_some()), (0, true, true));
+}
+
+#[test]
+fn a_definition_whose_connection_breaks_is_read_over_another() {
+    let mut daemon = Daemon::new(2);
+    daemon.guest(1).definition = Reply::Hangs;
+    let mut world = World::of(daemon, "collection: {resync_interval: 1h}");
+    world.advance(SECOND);
+    world.daemon.guest(1).definition = Reply::Good;
+    world.break_worker(|worker| worker.asks("definitions"));
+    world.advance(SECOND);
+    assert!(world.title(1).is_some());
+    assert_eq!(world.scheduler.stats().reconnects, 0, "that of the daemon stands");
 }
 
 #[test]

@@ -9,7 +9,9 @@ use crate::collect::MissingReason;
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::collect::quarantine::Cause;
+use crate::collect::run::Phase;
 use crate::config::Group;
+use crate::libvirt::EventKind;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,27 @@ fn a_guest_that_thaws_while_a_run_lasts_is_complete_in_it() {
     world.daemon.guest(4).hung = false;
     world.look_again();
     world.advance(3 * SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!(answer.domains.iter().filter(|domain| domain.is_complete()).count(), 10);
+}
+
+#[test]
+fn a_run_does_not_end_while_its_guests_in_quarantine_are_looked_at_again() {
+    let mut world = World::steady(10, "");
+    world.daemon.guest(4).hung = true;
+    assert_eq!(world.scrape().complete(), 9);
+    (5..10).for_each(|number| world.daemon.guest(number).takes = SECOND / 10);
+    let waiter = world.ask(everything(), 4 * SECOND);
+    world.advance(SECOND / 20);
+    world.daemon.guest(4).hung = false;
+    world.look_again();
+    world.until(4 * SECOND, |world| world.scheduler.runs.values().any(|run| run.phase == Phase::Rechecking));
+    // Something else happens before the daemon has answered.
+    let domain = world.daemon.identity(5);
+    world.event(&domain, EventKind::RtcChange);
+    world.advance(Duration::ZERO);
+    assert!(world.answer(waiter).is_none());
+    world.advance(SECOND);
     let answer = world.answer(waiter).expect("an answer");
     assert_eq!(answer.domains.iter().filter(|domain| domain.is_complete()).count(), 10);
 }

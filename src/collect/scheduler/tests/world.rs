@@ -36,6 +36,13 @@ pub(super) struct Worker {
     pub(super) job: Option<(JobId, Task, Instant)>,
 }
 
+impl Worker {
+    /// Whether a call of this probe is under way.
+    pub(super) fn asks(&self, probe: &str) -> bool {
+        self.job.as_ref().is_some_and(|(_, task, _)| task.name() == probe)
+    }
+}
+
 /// A call that was made.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -291,14 +298,15 @@ impl World {
         }
     }
 
-    /// The connection of one worker breaks that fetches statistics.
-    pub(super) fn break_one(&mut self) {
-        let is_busy = |(_, worker): &(&WorkerId, &Worker)| worker.role == Role::Stats && worker.job.is_some();
-        let id = *self.workers.iter().find(is_busy).expect("a call under way").0;
-        let (job, ..) = self.workers[&id].job.clone().expect("a job");
-        self.pending.retain(|_, message| !matches!(message, Message::Done { job: of, .. } if *of == job));
+    /// The connection of one worker breaks, and the call with it that is under way over it.
+    pub(super) fn break_worker(&mut self, is_it: impl Fn(&Worker) -> bool) {
+        let id = *self.workers.iter().find(|(_, worker)| is_it(worker)).expect("such a worker").0;
+        let job = self.workers[&id].job.as_ref().map(|(job, ..)| *job);
+        self.pending.retain(|_, message| !matches!(message, Message::Done { job: of, .. } if Some(*of) == job));
         self.send_after(OPEN, Message::Closed(id));
-        self.send_after(OPEN, Message::Done { worker: id, job, outcome: Err(error(ErrorClass::Disconnected)) });
+        if let Some(job) = job {
+            self.send_after(OPEN, Message::Done { worker: id, job, outcome: Err(error(ErrorClass::Disconnected)) });
+        }
         self.end(id);
     }
 
