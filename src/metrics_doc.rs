@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::encode::otlp::{self, Attribute};
-use crate::metrics::{MetricDoc, metric_docs};
+use crate::metrics::{MetricDoc, metric_docs, table_of};
 use crate::tables::{Group, GroupInfo, Subject};
 
 /// All metrics, section by section.
@@ -29,7 +29,7 @@ impl Section {
     fn of(metric: &MetricDoc) -> Self {
         let group = Group::ALL.iter().find(|group| Some(group.as_str()) == metric.group);
         // What is counted of all domains goes with a group of theirs, and is the host's.
-        let group = group.filter(|group| metric.subject == group.subject());
+        let group = group.filter(|group| metric.subject == table_of(**group).subject);
         match (metric.subject, group) {
             (_, Some(group)) => Self::Group(*group),
             (Subject::Exporter, None) => Self::Exporter,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::family::Meta;
+use super::table_of;
 use crate::config::{Config, Group};
 use crate::tables::{Origin, Row, Scope, Shape, Subject, Table, WITHOUT_METRIC};
 
@@ -77,7 +78,7 @@ impl Index {
             scopes,
         };
         for &group in Group::ALL {
-            let table = &group.info().table;
+            let table = table_of(group);
             for row in table.rows {
                 let meta = Arc::new(Meta::of(row));
                 let number = index.rows.len();
@@ -143,7 +144,7 @@ impl Index {
 }
 
 fn indexed_scopes() -> Vec<IndexedScope> {
-    let all: Vec<&'static Scope> = Group::ALL.iter().flat_map(|group| group.info().table.scopes).collect();
+    let all: Vec<&'static Scope> = Group::ALL.iter().flat_map(|group| table_of(*group).scopes).collect();
     let parent_of = |scope: &Scope| {
         all.iter().position(|other| scope.prefix.strip_prefix(other.prefix).is_some_and(|rest| rest.starts_with('.')))
     };

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 
 use super::family::Meta;
 use super::index::{Index, Target, innermost};
+use super::table_of;
 use crate::config::{Config, Group};
 use crate::tables::{Kind, Origin, Rule, Scale, Unit};
 
@@ -125,7 +126,7 @@ impl Matcher {
             None if self.ruled.len() == RULED_FAMILIES => return Meaning::Unmapped,
             None => {
                 self.ruled_names.insert(family_name, self.ruled.len());
-                let (origin, scope) = (group.info().table.origin, innermost(&index.scopes, rule.prefix));
+                let (origin, scope) = (table_of(group).origin, innermost(&index.scopes, rule.prefix));
                 self.ruled.push(Arc::new(RuledFamily { meta: Arc::new(meta), origin, scale, scope, group }));
                 self.ruled.len() - 1
             }

@@ -45,6 +45,7 @@ pub use subject::{SubjectId, SubjectInfo, Subjects};
 use crate::collect::Reading;
 use crate::config::Config;
 use crate::libvirt::{DomainRecord, Records};
+pub(crate) use crate::probes::table_of;
 pub use crate::tables::{Kind, Origin, Subject, Unit};
 use build::Builder;
 use index::Index;
@@ -89,7 +90,7 @@ impl FamilyBuilder {
             matcher.limit();
             batches.iter().for_each(|records| domains.add(records, &mut matcher, &self.index));
             for reading in readings {
-                let of_kind = read.entry(reading.group.subject()).or_default();
+                let of_kind = read.entry(table_of(reading.group).subject).or_default();
                 of_kind.add(&reading.records, &mut matcher, &self.index);
             }
             matcher.ruled()

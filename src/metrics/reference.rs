@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::index::{Index, innermost};
+use super::table_of;
 use crate::config::{Config, Group};
 use crate::tables::{Row, Rule, Scale, Subject, Table, WITHOUT_KEYS};
 
@@ -39,10 +40,8 @@ pub struct MetricDoc {
 #[must_use]
 pub fn metric_docs() -> Vec<MetricDoc> {
     let index = Index::new(&Config::default());
-    let of_keys = index.rows.iter().map(|indexed| {
-        let table = &indexed.group.info().table;
-        described(table, indexed.row, index.labels(indexed))
-    });
+    let of_keys =
+        index.rows.iter().map(|indexed| described(table_of(indexed.group), indexed.row, index.labels(indexed)));
     let rules = Group::ALL.iter().filter_map(|group| Some((*group, group.info().rule.as_ref()?)));
     let by_rule = rules.flat_map(|(group, rule)| ruled(&index, group, rule));
     let rows = WITHOUT_KEYS.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
@@ -74,7 +73,7 @@ fn ruled(index: &Index, group: Group, rule: &Rule) -> [MetricDoc; 3] {
     [("sum", "_total", "", "counter"), ("cur", "", "", "gauge"), ("max", "_max", ".max", "gauge")].map(
         |(suffix, ending, otel_ending, kind)| MetricDoc {
             group: Some(group.as_str()),
-            subject: group.info().table.subject,
+            subject: table_of(group).subject,
             keys: vec![format!("{prefix}<name>.{suffix}")],
             name: format!("{name}<name>{ending}"),
             kind,

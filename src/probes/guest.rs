@@ -7,9 +7,10 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::{Probe, Scope, Session, Subject, WaitsFor};
+use super::{Probe, Scope, Session, Subject, WaitsFor, had};
 use crate::config::Group;
-use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, ParamValue, Records};
+use crate::libvirt::{Access, EventKind, LibvirtError, ParamValue, Records};
+use crate::tables::{self, BYTES, NONE, NUMBER, Origin, Row, SECONDS, Table, of};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// Ten guests a second, at most.
@@ -41,6 +42,7 @@ const OF_FILESYSTEM: [&str; 5] = ["mountpoint", "name", "fstype", "total-bytes",
 
 /// An agent has its own job lock, but the agent of a frozen guest does not answer.
 pub(super) const PROBE: Probe = Probe {
+    table: Some(&TABLE),
     pace: |_| PACE,
     access: |_| Access::ReadWrite,
     time_limit: |_| LIMIT,
@@ -48,6 +50,40 @@ pub(super) const PROBE: Probe = Probe {
     follows: |event| matches!(event, EventKind::AgentLifecycle { connected: true }),
     fetch,
     ..Probe::of_group(Group::Guest, Scope::RunningDomain, WaitsFor::Job, |_| Some(EVERY))
+};
+
+/// `guest.*`, under libvirt's names (`virDomainGetGuestInfo`, `virDomainGetTime`).
+#[rustfmt::skip]
+static TABLE: Table = Table {
+    group: Some(Group::Guest),
+    subject: tables::Subject::Domain,
+    origin: Origin::Guest,
+    // It is asked of those that run.
+    active_only: false,
+    scopes: &[tables::Scope { prefix: "guest.fs.<n>", label: "mountpoint", named_by: Some("guest.fs.<n>.mountpoint") }],
+    rows: &[
+        Row::gauge(&["guest.fs.<n>.total-bytes"], "libvirt_domain_guest_filesystem_size_bytes", BYTES, ("libvirt.domain.guest.filesystem.size", NONE),
+            "Size of a file system of the guest, as it reports"),
+        Row::gauge(&["guest.fs.<n>.used-bytes"], "libvirt_domain_guest_filesystem_used_bytes", BYTES, ("libvirt.domain.guest.filesystem.used", NONE),
+            "How much of it is used, as the guest reports"),
+        Row::info(&["guest.fs.<n>.name", "guest.fs.<n>.fstype", "guest.fs.<n>.disks"], &["guest_device", "fstype", "device"], "libvirt_domain_guest_filesystem_info", ("libvirt.domain.guest.filesystem.info", NONE),
+            "A file system of the guest: its device and type there, and the disks of the domain that it is on, parted by commas"),
+        Row::gauge(&["guest.load.1m"], "libvirt_domain_guest_load1", NUMBER, ("libvirt.domain.guest.load.1m", NONE),
+            "Load of the guest over one minute, as it reports; libvirt 11.2 or later"),
+        Row::gauge(&["guest.load.5m"], "libvirt_domain_guest_load5", NUMBER, ("libvirt.domain.guest.load.5m", NONE),
+            "Load of the guest over five minutes"),
+        Row::gauge(&["guest.load.15m"], "libvirt_domain_guest_load15", NUMBER, ("libvirt.domain.guest.load.15m", NONE),
+            "Load of the guest over fifteen minutes"),
+        Row::gauge(&["guest.user.count"], "libvirt_domain_guest_users", of("user"), ("libvirt.domain.guest.user.count", NONE),
+            "Users that are logged in to the guest, as it reports"),
+        Row::info(&["guest.hostname", "guest.os.id", "guest.os.pretty-name", "guest.os.version-id", "guest.os.kernel-release", "guest.os.machine", "guest.timezone.name"],
+            &["hostname", "os_id", "os_name", "os_version", "kernel", "arch", "timezone"], "libvirt_domain_guest_info", ("libvirt.domain.guest.info", NONE),
+            "What the guest calls itself, and its operating system"),
+        Row::gauge(&["guest.timezone.offset"], "libvirt_domain_guest_timezone_offset_seconds", SECONDS, ("libvirt.domain.guest.timezone.offset", NONE),
+            "How far the guest's time zone is ahead of UTC"),
+        Row::gauge(&["guest.clock_offset"], "libvirt_domain_guest_clock_offset_seconds", SECONDS, ("libvirt.domain.guest.clock.offset", NONE),
+            "How far the guest's clock is ahead of the exporter's; exact to the time that the guest takes to answer"),
+    ],
 };
 
 fn fetch(session: &mut Session, subject: Subject) -> Result<Records, LibvirtError> {
@@ -59,15 +95,11 @@ fn fetch(session: &mut Session, subject: Subject) -> Result<Records, LibvirtErro
     records.push_domain(&identity.name, uuid, identity.id);
     copy(&said, &mut records);
     let asked = SystemTime::now();
-    match domain.guest_time(connection) {
-        Ok(time) => {
-            // It was read between the question and the answer.
-            let ours = asked + asked.elapsed().unwrap_or_default() / 2;
-            records.push("guest.clock_offset", ParamValue::Double(seconds_between(ours, time)));
-        }
-        Err(error) if error.class == ErrorClass::Disconnected => return Err(error),
-        // An agent may not know the question.
-        Err(_) => {}
+    // An agent may not know the question.
+    if let Some(time) = had(domain.guest_time(connection))? {
+        // It was read between the question and the answer.
+        let ours = asked + asked.elapsed().unwrap_or_default() / 2;
+        records.push("guest.clock_offset", ParamValue::Double(seconds_between(ours, time)));
     }
     Ok(records)
 }

@@ -8,13 +8,56 @@ use super::{Probe, Scope, Session, Subject, WaitsFor, had};
 use crate::config::Group;
 use crate::domains::{parse_xml, tree};
 use crate::libvirt::{Cell, Connection, LibvirtError, ParamValue, Records};
+use crate::tables::{self, KIB, NONE, NUMBER, Origin, Row, Table, of};
 
 /// Most NUMA cells, and most page sizes of each.
 const MOST_CELLS: usize = 1024;
 const MOST_SIZES: usize = 16;
 
-pub(super) const PROBE: Probe =
-    Probe { fetch, ..Probe::of_group(Group::Host, Scope::Host, WaitsFor::Host, |_| Some(Duration::from_secs(30))) };
+pub(super) const PROBE: Probe = Probe {
+    table: Some(&TABLE),
+    fetch,
+    ..Probe::of_group(Group::Host, Scope::Host, WaitsFor::Host, |_| Some(Duration::from_secs(30)))
+};
+
+/// `host.*`.
+#[rustfmt::skip]
+static TABLE: Table = Table {
+    group: Some(Group::Host),
+    subject: tables::Subject::Host,
+    origin: Origin::Exporter,
+    active_only: false,
+    scopes: &[
+        tables::Scope { prefix: "host.numa.<n>", label: "node", named_by: None },
+        tables::Scope { prefix: "host.numa.<n>.pages.<m>", label: "page_size", named_by: Some("host.numa.<n>.pages.<m>.size") },
+    ],
+    rows: &[
+        Row::gauge(&["host.memory.free"], "libvirt_host_memory_free_bytes", KIB, ("libvirt.host.memory.free", NONE),
+            "Free memory of the host"),
+        Row::gauge(&["host.memory.buffers"], "libvirt_host_memory_buffers_bytes", KIB,
+            ("libvirt.host.memory.buffers", NONE), "Memory of the host in buffers"),
+        Row::gauge(&["host.memory.cached"], "libvirt_host_memory_cached_bytes", KIB,
+            ("libvirt.host.memory.cached", NONE), "Memory of the host in the page cache"),
+        Row::gauge(&["host.numa.<n>.memory.total"], "libvirt_host_numa_memory_bytes", KIB, ("libvirt.host.numa.memory", NONE),
+            "Memory of the NUMA node"),
+        Row::gauge(&["host.numa.<n>.memory.free"], "libvirt_host_numa_memory_free_bytes", KIB,
+            ("libvirt.host.numa.memory.free", NONE), "Free memory of the NUMA node"),
+        Row::gauge(&["host.numa.<n>.pages.<m>.total"], "libvirt_host_hugepages", of("page"),
+            ("libvirt.host.hugepage.count", NONE), "Huge pages of the NUMA node by size in bytes"),
+        Row::gauge(&["host.numa.<n>.pages.<m>.free"], "libvirt_host_hugepages_free", of("page"),
+            ("libvirt.host.hugepage.free", NONE), "Free huge pages of the NUMA node by size in bytes"),
+        Row::gauge(&["host.cpu.present"], "libvirt_host_cpus_present", of("cpu"), ("libvirt.host.cpu.present", NONE),
+            "Logical CPUs of the host, those that are offline included"),
+        Row::gauge(&["host.cpu.nodes"], "libvirt_host_numa_nodes", of("node"), ("libvirt.host.numa.node.count", NONE),
+            "NUMA nodes of the host; 1 where libvirt cannot express the topology"),
+        Row::gauge(&["host.cpu.sockets"], "libvirt_host_cpu_sockets_per_node", NUMBER,
+            ("libvirt.host.cpu.sockets_per_node", NONE), "CPU sockets of each NUMA node"),
+        Row::gauge(&["host.cpu.cores"], "libvirt_host_cpu_cores_per_socket", NUMBER,
+            ("libvirt.host.cpu.cores_per_socket", NONE), "Cores of each CPU socket"),
+        Row::gauge(&["host.cpu.threads"], "libvirt_host_cpu_threads_per_core", NUMBER,
+            ("libvirt.host.cpu.threads_per_core", NONE), "Threads of each core"),
+    ],
+};
 
 /// Huge pages of one size: the size in KiB, and how many the cell has.
 type Pages = (u32, u64);

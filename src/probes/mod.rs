@@ -31,6 +31,7 @@ pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
 use crate::config::{Config, Group};
 use crate::domains::Domain;
 use crate::libvirt::{Access, ErrorClass, EventKind, LibvirtError, ObjectKind, Records};
+use crate::tables::Table;
 
 /// How long a call of a probe may take unless the probe sets a limit.
 const USUAL_LIMIT: Duration = Duration::from_secs(5);
@@ -56,6 +57,12 @@ pub static BACKGROUND: &[&Probe] = &[
     &SNAPSHOT,
     &guest::PROBE,
 ];
+
+/// The metrics of a group: those of a probe are declared with it, all others with their group.
+pub(crate) fn table_of(group: Group) -> &'static Table {
+    let of_group = BACKGROUND.iter().filter(|probe| probe.group == Some(group));
+    of_group.filter_map(|probe| probe.table).next().unwrap_or_else(|| &group.info().table)
+}
 
 /// A kind of question that collections wait for, in labels and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +97,8 @@ pub struct Probe {
     /// The group of statistics that its records belong to: it is asked while that is collected. `None` where it serves
     /// something else.
     pub group: Option<Group>,
+    /// The metrics of that group; `None` where the group has them itself, as one of libvirt's.
+    pub(crate) table: Option<&'static Table>,
     /// What one call is about.
     pub scope: Scope,
     /// The time from one call about a subject to the next, which is spread; `None` where nothing but a demand leads to one.
@@ -148,6 +157,7 @@ impl Probe {
         Self {
             name,
             group: None,
+            table: None,
             scope,
             interval: |_| None,
             pace: |_| Duration::ZERO,
@@ -257,6 +267,26 @@ impl Subject {
         match self {
             Self::Host | Self::Object(_) => None,
             Self::Domain(uuid) => Some(uuid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Source;
+
+    #[test]
+    fn each_group_of_a_probe_has_its_metrics_from_one_probe() {
+        for group in Group::ALL {
+            let tables = BACKGROUND.iter().filter(|probe| probe.group == Some(*group)).filter_map(|probe| probe.table);
+            let is_of_probe = group.info().source == Source::Probe;
+            assert_eq!(tables.count(), usize::from(is_of_probe), "{group}");
+            assert!(!is_of_probe || table_of(*group).group == Some(*group), "the table of {group}");
+            for key in table_of(*group).rows.iter().flat_map(|row| row.keys) {
+                assert_eq!(Group::of_key(key), Some(*group), "{key}");
+            }
+            assert!(!is_of_probe || !table_of(*group).rows.is_empty(), "{group} has no metric");
         }
     }
 }

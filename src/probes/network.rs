@@ -6,8 +6,10 @@ use super::{Probe, Scope, Session, Subject, WaitsFor, had, supported};
 use crate::config::Group;
 use crate::domains::{parse_xml, tree};
 use crate::libvirt::{LibvirtError, ObjectKind, ParamValue, Records};
+use crate::tables::{self, NONE, NUMBER, Origin, Row, Table, of};
 
 pub(super) const PROBE: Probe = Probe {
+    table: Some(&TABLE),
     watches: Some(ObjectKind::Network),
     fetch,
     list: |session| {
@@ -15,6 +17,28 @@ pub(super) const PROBE: Probe = Probe {
         supported(session.connection.list_networks())
     },
     ..Probe::of_group(Group::Network, Scope::Object, WaitsFor::Host, |_| Some(Duration::from_secs(60)))
+};
+
+/// `network.*`.
+#[rustfmt::skip]
+static TABLE: Table = Table {
+    group: Some(Group::Network),
+    subject: tables::Subject::Network,
+    origin: Origin::Exporter,
+    active_only: false,
+    scopes: &[],
+    rows: &[
+        Row::info(&["network.bridge", "network.forward"], &["bridge", "forward_mode"], "libvirt_network_info",
+            ("libvirt.network.info", NONE), "Bridge of the network, and how it forwards; none for an isolated one"),
+        Row::gauge(&["network.active"], "libvirt_network_active", NUMBER, ("libvirt.network.active", NONE),
+            "Whether the network is started: 1 yes, 0 no"),
+        Row::gauge(&["network.autostart"], "libvirt_network_autostart", NUMBER, ("libvirt.network.autostart", NONE),
+            "Whether the network starts with the host: 1 yes, 0 no"),
+        Row::gauge(&["network.persistent"], "libvirt_network_persistent", NUMBER, ("libvirt.network.persistent", NONE),
+            "Whether the network is defined, and stays when it stops: 1 yes, 0 no"),
+        Row::gauge(&["network.leases"], "libvirt_network_dhcp_leases", of("lease"), ("libvirt.network.dhcp.leases", NONE),
+            "DHCP leases that the network has given and that have not expired"),
+    ],
 };
 
 /// One that is gone by now has no record.

@@ -6,8 +6,10 @@ use super::{Probe, Scope, Session, Subject, WaitsFor, had, supported};
 use crate::config::Group;
 use crate::domains::{parse_xml, tree};
 use crate::libvirt::{LibvirtError, ObjectKind, ParamValue, Records};
+use crate::tables::{self, BYTES, NONE, NUMBER, Origin, Row, Shape, Table, of};
 
 pub(super) const PROBE: Probe = Probe {
+    table: Some(&TABLE),
     watches: Some(ObjectKind::Pool),
     fetch,
     list: |session| {
@@ -15,6 +17,36 @@ pub(super) const PROBE: Probe = Probe {
         supported(session.connection.list_storage_pools())
     },
     ..Probe::of_group(Group::Pool, Scope::Object, WaitsFor::Host, |_| Some(Duration::from_secs(60)))
+};
+
+/// The states by number (`virStoragePoolState`).
+const STATES: &[&str] = &["inactive", "building", "running", "degraded", "inaccessible"];
+
+/// `pool.*`.
+#[rustfmt::skip]
+static TABLE: Table = Table {
+    group: Some(Group::Pool),
+    subject: tables::Subject::Pool,
+    origin: Origin::Exporter,
+    active_only: false,
+    scopes: &[],
+    rows: &[
+        Row::info(&["pool.type", "pool.path"], &["pool_type", "path"], "libvirt_pool_info", ("libvirt.pool.info", NONE),
+            "Type of the storage pool, and where its volumes are"),
+        Row::gauge(&["pool.state"], "libvirt_pool_state", of("pool"), ("libvirt.pool.status", NONE),
+            "Whether the storage pool is in this state: 1 for the current state, 0 for every other one")
+            .shaped(Shape::States { label: "state", names: STATES }),
+        Row::gauge(&["pool.capacity"], "libvirt_pool_capacity_bytes", BYTES, ("libvirt.pool.capacity", NONE),
+            "Size of the storage pool"),
+        Row::gauge(&["pool.allocation"], "libvirt_pool_allocation_bytes", BYTES, ("libvirt.pool.allocation", NONE),
+            "Space of the storage pool that is taken"),
+        Row::gauge(&["pool.available"], "libvirt_pool_available_bytes", BYTES, ("libvirt.pool.available", NONE),
+            "Space of the storage pool that is free"),
+        Row::gauge(&["pool.autostart"], "libvirt_pool_autostart", NUMBER, ("libvirt.pool.autostart", NONE),
+            "Whether the storage pool starts with the host: 1 yes, 0 no"),
+        Row::gauge(&["pool.persistent"], "libvirt_pool_persistent", NUMBER, ("libvirt.pool.persistent", NONE),
+            "Whether the storage pool is defined, and stays when it stops: 1 yes, 0 no"),
+    ],
 };
 
 /// The states in which the sizes mean something: running and degraded (`virStoragePoolState`).

@@ -9,6 +9,7 @@ use super::{Probe, Scope, Session, Subject, WaitsFor, supported};
 use crate::config::Group;
 use crate::domains::{Domain, SnapshotInfo, parse_snapshot};
 use crate::libvirt::{EventKind, Generation, LibvirtError, ParamValue, Records};
+use crate::tables::{self, NONE, NUMBER, Origin, Row, SECONDS, Table, of};
 
 /// libvirt has no event for snapshots as such.
 const EVERY: Duration = Duration::from_secs(300);
@@ -18,11 +19,38 @@ const PACE: Duration = Duration::from_millis(100);
 const MOST_READ: usize = 64;
 
 pub(super) const PROBE: Probe = Probe {
+    table: Some(&TABLE),
     pace: |_| PACE,
     applies,
     follows,
     fetch,
     ..Probe::of_group(Group::Snapshot, Scope::Domain, WaitsFor::Nothing, |_| Some(EVERY))
+};
+
+/// `snapshot.*`.
+#[rustfmt::skip]
+static TABLE: Table = Table {
+    group: Some(Group::Snapshot),
+    subject: tables::Subject::Domain,
+    origin: Origin::Process,
+    active_only: false,
+    scopes: &[],
+    rows: &[
+        Row::gauge(&["snapshot.count"], "libvirt_domain_snapshots", of("snapshot"), ("libvirt.domain.snapshot.count", NONE),
+            "Snapshots of the domain; no sample where it has neither snapshots nor checkpoints"),
+        Row::gauge(&["snapshot.oldest"], "libvirt_domain_snapshot_oldest_timestamp_seconds", SECONDS, ("libvirt.domain.snapshot.oldest_timestamp", NONE),
+            "When the oldest snapshot was made, as a Unix time"),
+        Row::gauge(&["snapshot.newest"], "libvirt_domain_snapshot_newest_timestamp_seconds", SECONDS, ("libvirt.domain.snapshot.newest_timestamp", NONE),
+            "When the newest snapshot was made, as a Unix time"),
+        Row::gauge(&["snapshot.current_external"], "libvirt_domain_snapshot_current_external", NUMBER, ("libvirt.domain.snapshot.current_external", NONE),
+            "Whether the snapshot that the disks go on from is external, in files of its own: 1 yes, 0 no"),
+        Row::gauge(&["snapshot.checkpoint.count"], "libvirt_domain_checkpoints", of("checkpoint"), ("libvirt.domain.checkpoint.count", NONE),
+            "Checkpoints of the domain, from which on incremental backups go; no sample where it has neither snapshots nor checkpoints"),
+        Row::gauge(&["snapshot.checkpoint.oldest"], "libvirt_domain_checkpoint_oldest_timestamp_seconds", SECONDS, ("libvirt.domain.checkpoint.oldest_timestamp", NONE),
+            "When the oldest checkpoint was made, as a Unix time"),
+        Row::gauge(&["snapshot.checkpoint.newest"], "libvirt_domain_checkpoint_newest_timestamp_seconds", SECONDS, ("libvirt.domain.checkpoint.newest_timestamp", NONE),
+            "When the newest checkpoint was made, as a Unix time"),
+    ],
 };
 
 fn applies(domain: &Domain) -> bool {

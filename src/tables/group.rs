@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::Group;
-use super::kind::Subject;
 use super::row::Table;
 use crate::libvirt::StatsGroups;
 
@@ -27,7 +26,7 @@ pub struct GroupInfo {
     pub fragile: bool,
     /// How keys without a row are named.
     pub(crate) rule: Option<Rule>,
-    /// The metrics of the group's keys.
+    /// The metrics of the group's keys; none for a background probe, which has them itself.
     pub(crate) table: Table,
 }
 
@@ -46,17 +45,22 @@ pub enum Source {
 
 impl GroupInfo {
     /// What a group declares beside its name, help and table: of a background probe, and on by default.
-    pub(super) const USUAL: Self = Self {
-        name: "",
-        help: "",
-        default: true,
-        source: Source::Probe,
-        prefix: "",
-        monitor: None,
-        fragile: false,
-        rule: None,
-        table: Table::EMPTY,
-    };
+    pub(super) const USUAL: Self = Self::of_probe("", "");
+
+    /// The group of a background probe, whose keys begin with the name of the group.
+    pub(super) const fn of_probe(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            default: true,
+            source: Source::Probe,
+            prefix: name,
+            monitor: None,
+            fragile: false,
+            rule: None,
+            table: Table::EMPTY,
+        }
+    }
 }
 
 /// The part of a group that libvirt gets from the domain's hypervisor process, through its monitor.
@@ -119,14 +123,14 @@ impl Rule {
     }
 }
 
-/// Defines [`Group`]: each variant with the module of its descriptor.
+/// Defines [`Group`]: each variant with its descriptor.
 macro_rules! groups {
-    ($($variant:ident = $module:ident,)+) => {
+    ($($variant:ident = $info:expr,)+) => {
         /// A group of statistics. [`Group::info`] describes it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Group {
             $(
-                #[doc = concat!("`", stringify!($module), "`")]
+                #[doc = stringify!($variant)]
                 $variant,
             )+
         }
@@ -139,7 +143,7 @@ macro_rules! groups {
             #[must_use]
             pub const fn info(self) -> &'static GroupInfo {
                 match self {
-                    $(Self::$variant => &$module::GROUP,)+
+                    $(Self::$variant => const { &$info },)+
                 }
             }
         }
@@ -162,12 +166,6 @@ impl Group {
             Source::Stats(flag) => flag,
             Source::Probe | Source::HostFiles | Source::Definition => StatsGroups::NONE,
         }
-    }
-
-    /// What its values describe.
-    #[must_use]
-    pub const fn subject(self) -> Subject {
-        self.info().table.subject
     }
 
     /// The group whose statistic `key` is; `None` if no group's keys begin so.
@@ -267,12 +265,16 @@ mod tests {
             assert_eq!(group.stats().is_empty(), !of_libvirt, "{group}: libvirt takes no flag for all groups");
             assert!(of_libvirt || (info.monitor.is_none() && !info.fragile), "{group} is not libvirt's");
             let without_keys = WITHOUT_KEYS.iter().any(|table| table.group == Some(*group));
-            assert!(!info.table.rows.is_empty() || info.rule.is_some() || without_keys, "{group} has no metric");
+            let elsewhere = without_keys || info.source == Source::Probe;
+            assert!(!info.table.rows.is_empty() || info.rule.is_some() || elsewhere, "{group} has no metric");
+            if matches!(info.source, Source::Definition | Source::Probe) {
+                assert!(info.table.rows.is_empty(), "{group}: its rows are elsewhere");
+            } else {
+                assert_eq!(info.table.group, Some(*group), "the table of {group}");
+            }
             if info.source == Source::Definition {
-                assert!(info.table.rows.is_empty(), "{group}: its rows have no keys");
                 continue;
             }
-            assert_eq!(info.table.group, Some(*group), "the table of {group}");
             for other in &Group::ALL[..number] {
                 let shares = info.prefix == other.info().prefix;
                 let same_flag = of_libvirt && info.source == other.info().source;

@@ -2,7 +2,8 @@
 //!
 //! A group is added by its file and its line below. The file says all about it ([`GroupInfo`]): its name in the
 //! configuration, where its values come from, and a row for each metric. Configuration, command line, `?collect[]`,
-//! collection, build and documentation read it from there.
+//! collection, build and documentation read it from there. A group of a background probe has no file here: its rows are
+//! declared with the probe.
 //!
 //! This module knows libvirt's flags and nothing else of the program.
 
@@ -16,20 +17,15 @@ mod dirtyrate;
 pub(crate) mod events;
 pub(crate) mod exporter;
 mod group;
-mod guest;
 pub(crate) mod host;
 mod interface;
 mod iothread;
-mod job;
 mod kind;
 pub(crate) mod limits;
 mod memory;
-mod network;
 mod perf;
-mod pool;
 mod pressure;
 mod row;
-mod snapshot;
 mod state;
 mod vcpu;
 mod vcpu_kvm;
@@ -39,32 +35,37 @@ pub(crate) use dirtyrate::WITHOUT_METRIC;
 pub(crate) use group::Rule;
 pub use group::{GroupInfo, KeyPattern, Monitor, Source};
 pub use kind::{Kind, Origin, Subject, Unit};
-pub(crate) use row::{Metric, Row, Scale, Scope, Shape, Table};
+pub(crate) use row::{
+    BYTES, BYTES_PER_SECOND, KIB, MILLIS, Metric, NONE, NUMBER, PERCENT, Row, SECONDS, Scale, Scope, Shape, Table, of,
+};
 pub(crate) use state::{REASONS, STATES};
 
 // In the order of the documentation and of the exposition.
 group::groups! {
-    State = state,
-    CpuTotal = cpu_total,
-    Balloon = balloon,
-    Vcpu = vcpu,
-    Interface = interface,
-    Block = block,
-    Perf = perf,
-    Iothread = iothread,
-    Memory = memory,
-    Dirtyrate = dirtyrate,
-    Vm = vm,
-    VcpuKvm = vcpu_kvm,
-    Pressure = pressure,
-    Limits = limits,
-    Job = job,
-    Snapshot = snapshot,
-    Guest = guest,
-    Address = address,
-    Host = host,
-    Pool = pool,
-    Network = network,
+    State = state::GROUP,
+    CpuTotal = cpu_total::GROUP,
+    Balloon = balloon::GROUP,
+    Vcpu = vcpu::GROUP,
+    Interface = interface::GROUP,
+    Block = block::GROUP,
+    Perf = perf::GROUP,
+    Iothread = iothread::GROUP,
+    Memory = memory::GROUP,
+    Dirtyrate = dirtyrate::GROUP,
+    Vm = vm::GROUP,
+    VcpuKvm = vcpu_kvm::GROUP,
+    Pressure = pressure::GROUP,
+    Limits = limits::GROUP,
+    Job = GroupInfo::of_probe("job", "The background job that a domain has now: a migration, a save, a backup and the like"),
+    Snapshot = GroupInfo::of_probe("snapshot", "Snapshots and checkpoints of domains that have any"),
+    Guest = GroupInfo {
+        default: false,
+        ..GroupInfo::of_probe("guest", "What guests with a connected agent say of themselves: file systems, load, users, operating system, clock; needs a read-write connection")
+    },
+    Address = address::GROUP,
+    Host = GroupInfo::of_probe("host", "Memory, huge pages and CPUs of the host, by NUMA node too"),
+    Pool = GroupInfo::of_probe("pool", "Storage pools, as of libvirt's last refresh of each"),
+    Network = GroupInfo::of_probe("network", "libvirt's networks"),
 }
 
 /// The tables of rows without keys, in the order of the documentation.
