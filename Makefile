@@ -4,8 +4,8 @@
 # The loop while changing code, under a minute once built: what needs no libvirtd, no QEMU and no network.
 check:
 	cargo fmt --all --check
-	cargo clippy --locked --lib --bins --test golden --test contract --test docs -- -D warnings
-	cargo test --locked --quiet --lib --test golden --test contract --test docs
+	cargo clippy --locked --lib --bins --test golden --test contract --test libvirt_keys --test docs -- -D warnings
+	cargo test --locked --quiet --lib --test golden --test contract --test libvirt_keys --test docs
 
 # Three real guests on a private libvirtd, and the exporter on it, until Ctrl-C (DEMO_ONCE=1: one scrape).
 demo:

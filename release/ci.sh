@@ -21,7 +21,7 @@ case ${1:-} in
     else
       # The laboratory is Debian's; here are the tests that need libvirt's client library and no more.
       command -v dnf >/dev/null || tests/lab/install.sh build
-      cargo test --locked --lib --bins --test golden --test contract --test properties --test fake_daemon --test collect --test web
+      cargo test --locked --lib --bins --test golden --test contract --test libvirt_keys --test properties --test fake_daemon --test collect --test web --test reload
     fi
     ;;
   make)

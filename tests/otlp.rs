@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use fake_libvirtd::{FakeLibvirtd, Scenario, Template};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use pushing::{Points, Pushing, metrics, number, points, resource};
+use pushing::{Pushing, metrics, number, points, pushing_to, resource};
 use receiver::{Behaviour, Received, Receiver};
 use server::{Authority, Server, folder, free_address};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -32,16 +32,6 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 const BOTH: [&str; 2] = ["http/protobuf", "grpc"];
-
-/// A configuration without a server that pushes often.
-fn pushing_to(url: &str, protocol: &str, more: &str) -> String {
-    let otlp = format!("endpoint: '{url}', protocol: {protocol}, interval: 1s{more}");
-    format!("libvirt: {{uri: 'test:///default'}}\nweb: {{listen_addresses: []}}\notlp: {{{otlp}}}\n")
-}
-
-fn url(receiver: &Receiver) -> String {
-    format!("http://{}", receiver.address)
-}
 
 /// The count of pushes with a result, as the last request says.
 fn exports(received: &Received, result: &str) -> Option<f64> {
@@ -56,7 +46,7 @@ fn both_transports_carry_names_units_and_resource() {
         let environment =
             [("OTEL_RESOURCE_ATTRIBUTES", "team=x,service.namespace=lab"), ("OTEL_SERVICE_NAME", "named")];
         let more = ", headers: {authorization: Bearer sesame}, resource: {team: y}";
-        let config = pushing_to(&url(&receiver), protocol, more);
+        let config = pushing_to(&receiver.url(), protocol, more);
         let exporter = Pushing::start(folder(), &config, &environment);
         let received = receiver.next();
         let path = match protocol {
@@ -101,7 +91,7 @@ fn a_push_says_what_a_scrape_says() {
     // The fake daemon's counters move with the clock: both take one collection.
     let config = format!(
         "collection: {{min_interval: 1h}}\notlp: {{endpoint: '{}', interval: 1s, naming: prometheus}}\n",
-        url(&receiver)
+        receiver.url()
     );
     let server = Server::start_on(folder(), Some(&daemon.uri()), &config, "");
     let scraped = server.get("/metrics");
@@ -119,7 +109,7 @@ fn a_push_says_what_a_scrape_says() {
     assert_eq!(of_domains, compared);
     server.wait_for_log("the receiver accepts pushes");
     let page = server.get("/");
-    assert!(page.contains("The receiver accepts pushes") && page.contains(&url(&receiver)), "{page}");
+    assert!(page.contains("The receiver accepts pushes") && page.contains(&receiver.url()), "{page}");
     let metrics = server.get("/metrics");
     assert!(metrics.contains("libvirt_exporter_otlp_exports_total{result=\"refused\"} 0"), "{metrics}");
 }
@@ -144,7 +134,7 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
     let passes = |(protocol, behaviour, pause): (&str, Behaviour, Duration)| {
         let receiver = Receiver::start(None);
         receiver.script([behaviour.clone()]);
-        let config = pushing_to(&url(&receiver), protocol, ", timeout: 1s").replace("interval: 1s", "interval: 6s");
+        let config = pushing_to(&receiver.url(), protocol, ", timeout: 1s").replace("interval: 1s", "interval: 6s");
         let mut exporter = Pushing::start(folder(), &config, &[]);
         exporter.wait_for_log("the receiver accepts pushes");
         let received = receiver.received();
@@ -169,7 +159,7 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
     let stays = |(protocol, behaviour, reason): (&str, Behaviour, &str)| {
         let receiver = Receiver::start(None);
         receiver.script([behaviour.clone(), behaviour.clone()]);
-        let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
+        let mut exporter = Pushing::start(folder(), &pushing_to(&receiver.url(), protocol, ""), &[]);
         exporter.wait_for_log(reason);
         exporter.wait_for_log("the receiver accepts pushes");
         // One line for two failures.
@@ -187,7 +177,7 @@ fn rejected_points_are_counted() {
     for protocol in BOTH {
         let receiver = Receiver::start(None);
         receiver.script([Behaviour::Partial(7, "out of\nspace"), Behaviour::Partial(2, "out of space")]);
-        let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
+        let mut exporter = Pushing::start(folder(), &pushing_to(&receiver.url(), protocol, ""), &[]);
         exporter.wait_for_log("the receiver accepts pushes");
         let next = receiver.next();
         assert_eq!(exports(&next, "partial"), Some(2.0));
@@ -205,7 +195,7 @@ fn an_answer_that_cannot_be_read_is_an_answer() {
     for protocol in BOTH {
         let receiver = Receiver::start(None);
         receiver.script([Behaviour::Garbled, Behaviour::Garbled, Behaviour::Plain]);
-        let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), protocol, ""), &[]);
+        let mut exporter = Pushing::start(folder(), &pushing_to(&receiver.url(), protocol, ""), &[]);
         exporter.wait_for_log("msg=\"the receiver accepts pushes\" ");
         assert_eq!(exports(&receiver.next(), "success"), Some(3.0));
         let log = exporter.log();
@@ -219,7 +209,7 @@ fn an_answer_that_cannot_be_read_is_an_answer() {
 fn a_path_without_a_receiver_is_explained() {
     let receiver = Receiver::start(None);
     receiver.script([Behaviour::Status(404, &[])]);
-    let mut exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), "http/protobuf", ""), &[]);
+    let mut exporter = Pushing::start(folder(), &pushing_to(&receiver.url(), "http/protobuf", ""), &[]);
     exporter.wait_for_log("push refused by the receiver");
     let log = exporter.log();
     for text in ["404 Not Found", "otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/metrics"] {
@@ -233,7 +223,7 @@ fn a_path_without_a_receiver_is_explained() {
 fn a_receiver_that_wants_peace_gets_it() {
     let receiver = Receiver::start(None);
     receiver.script([Behaviour::Status(503, &[("retry-after", "2")])]);
-    let _exporter = Pushing::start(folder(), &pushing_to(&url(&receiver), "http/protobuf", ""), &[]);
+    let _exporter = Pushing::start(folder(), &pushing_to(&receiver.url(), "http/protobuf", ""), &[]);
     let received = receiver.wait("two requests", |received| received.len() >= 2);
     let pause = received[1].at - received[0].at;
     assert!(pause >= Duration::from_millis(1950), "{pause:?}");
@@ -297,89 +287,9 @@ fn tls_trusts_the_configured_authority_alone() {
 }
 
 #[test]
-fn a_series_ends_once() {
-    let daemon = FakeLibvirtd::start(Scenario::builder().domains(3, Template::small()).build()).unwrap();
-    let receiver = Receiver::start(None);
-    let config = pushing_to(&url(&receiver), "http/protobuf", "").replace("test:///default", &daemon.uri());
-    let _exporter = Pushing::start(folder(), &config, &[]);
-    let before = points(&receiver.next().request);
-    let of_vm1 = |points: &Points| points.keys().filter(|name| name.contains("\"vm-1\"")).cloned().collect::<Vec<_>>();
-    let expected = of_vm1(&before);
-    assert!(expected.len() > 20);
-    receiver.forget();
-    daemon.domains().remove("vm-1").unwrap();
-    let is_end = |one: &Received| points(&one.request).values().any(|point| point.flags == 1);
-    receiver.wait("the end", |received| received.iter().any(is_end));
-    let more = receiver.received().len() + 3;
-    let received = receiver.wait("what comes after", |received| received.len() >= more);
-    let ends: Vec<Points> = received
-        .iter()
-        .filter(|one| is_end(one))
-        .map(|one| {
-            let mut points = points(&one.request);
-            points.retain(|_, point| point.flags == 1);
-            points
-        })
-        .collect();
-    assert_eq!(ends.len(), 1);
-    assert_eq!(of_vm1(&ends[0]), expected);
-    assert!(ends[0].values().all(|point| point.value.is_none()));
-    let last = points(&received.last().unwrap().request);
-    assert!(of_vm1(&last).is_empty());
-    // Since when a counter counts does not change from push to push.
-    let (name, first) =
-        before.iter().find(|(name, _)| name.starts_with("libvirt.domain.cpu.time{") && name.contains("vm-0")).unwrap();
-    assert!(first.start_time_unix_nano > 0 && first.start_time_unix_nano <= first.time_unix_nano);
-    assert_eq!(last[name].start_time_unix_nano, first.start_time_unix_nano);
-}
-
-/// Deltas add up to what the counters grew by, also over pushes that were not accepted and collections that a domain was not in.
-#[test]
-fn deltas_add_up() {
-    const OF_VM0: &str = "libvirt.domain.cpu.time{libvirt.domain.name=\"vm-0\"";
-    let daemon = FakeLibvirtd::start(Scenario::builder().domains(2, Template::small()).build()).unwrap();
-    let receiver = Receiver::start(None);
-    let otlp = format!("otlp: {{endpoint: '{}', interval: 1s, temporality: delta}}\n", url(&receiver));
-    let server = Server::start_on(folder(), Some(&daemon.uri()), &otlp, "");
-    let of_vm0 = |one: &Received| points(&one.request).into_iter().find(|(name, _)| name.starts_with(OF_VM0));
-    assert!(of_vm0(&receiver.next()).is_none(), "a total is no delta");
-    let is_delta = |one: &Received| of_vm0(one).is_some_and(|(_, point)| point.flags == 0);
-    receiver.wait("a delta", |received| received.iter().any(is_delta));
-    let total = || -> f64 {
-        let text = server.get("/metrics");
-        let name = "libvirt_domain_cpu_time_seconds_total{domain=\"vm-0\"";
-        text.lines().find(|line| line.starts_with(name)).unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
-    };
-    let pass = |pushes: usize| {
-        daemon.advance(Duration::from_secs(10));
-        let more = receiver.received().len() + pushes;
-        receiver.wait("pushes", |received| received.len() >= more)
-    };
-    receiver.forget();
-    let from = total();
-    receiver.script([Behaviour::Status(400, &[]), Behaviour::Status(400, &[])]);
-    pass(4);
-    let removed = daemon.domains().remove("vm-0").unwrap();
-    pass(2);
-    daemon.domains().add(removed);
-    // It is found by this event: the listings that records ask for are half a minute apart.
-    daemon.events().lifecycle("vm-0", 4, 0).unwrap();
-    let received = pass(3);
-    let grown = total() - from;
-    let taken = received.iter().filter(|one| one.taken);
-    let deltas: Vec<_> = taken.filter(|one| is_delta(one)).filter_map(of_vm0).map(|(_, point)| point).collect();
-    assert!(deltas.iter().all(|point| point.start_time_unix_nano < point.time_unix_nano));
-    let sum: f64 = deltas.iter().filter_map(number).sum();
-    assert!(grown > 0.0 && (sum - grown).abs() < 1e-6, "{sum} of {grown}");
-    let is_sum = |data: &Option<Data>| matches!(data, Some(Data::Sum(sum)) if sum.aggregation_temporality == 1);
-    let last = received.last().unwrap();
-    assert!(metrics(&last.request).any(|metric| metric.name == "libvirt.domain.cpu.time" && is_sum(&metric.data)));
-}
-
-#[test]
 fn the_last_push_comes_at_the_end() {
     let receiver = Receiver::start(None);
-    let config = pushing_to(&url(&receiver), "http/protobuf", "").replace("interval: 1s", "interval: 1h");
+    let config = pushing_to(&receiver.url(), "http/protobuf", "").replace("interval: 1s", "interval: 1h");
     let mut exporter = Pushing::start(folder(), &config, &[]);
     exporter.wait_for_log("pushing metrics");
     receiver.forget();
@@ -400,13 +310,13 @@ fn the_last_push_comes_at_the_end() {
 #[test]
 fn a_reload_changes_where_and_how() {
     let (first, second) = (Receiver::start(None), Receiver::start(None));
-    let mut exporter = Pushing::start(folder(), &pushing_to(&url(&first), "http/protobuf", ""), &[]);
+    let mut exporter = Pushing::start(folder(), &pushing_to(&first.url(), "http/protobuf", ""), &[]);
     let before = points(&first.next().request);
     let reload = |config: &str| {
         server::replace(&pushing::config_file(&exporter.folder), config);
         exporter.signal("-HUP");
     };
-    reload(&pushing_to(&url(&second), "grpc", ", naming: prometheus"));
+    reload(&pushing_to(&second.url(), "grpc", ", naming: prometheus"));
     let after = points(&second.next().request);
     assert!(before.contains_key("libvirt.up{}") && after.contains_key("libvirt_up{}"));
     first.forget();
@@ -420,7 +330,7 @@ fn a_reload_changes_where_and_how() {
 #[test]
 fn a_push_says_whether_the_web_configuration_is_good() {
     let receiver = Receiver::start(None);
-    let config = format!("otlp: {{endpoint: '{}', interval: 1s}}\n", url(&receiver));
+    let config = format!("otlp: {{endpoint: '{}', interval: 1s}}\n", receiver.url());
     let server = Server::start(folder(), &config, "rate_limit: {interval: 1ms, burst: 1000}\n");
     let says = |good: f64| {
         let name = "libvirt.exporter.config.last_reload_successful{}";
@@ -435,39 +345,12 @@ fn a_push_says_whether_the_web_configuration_is_good() {
     says(1.0);
 }
 
-/// Without an answer the receiver may have taken a delta: it is not sent again as part of a later one.
-#[test]
-fn a_delta_that_may_have_been_taken_is_not_counted_twice() {
-    const OF_VM0: &str = "libvirt.domain.cpu.time{libvirt.domain.name=\"vm-0\"";
-    let daemon = FakeLibvirtd::start(Scenario::builder().domains(1, Template::small()).build()).unwrap();
-    let receiver = Receiver::start(None);
-    let more = ", timeout: 500ms, export_timeout: 700ms, temporality: delta";
-    let config = pushing_to(&url(&receiver), "grpc", more).replace("test:///default", &daemon.uri());
-    let mut exporter = Pushing::start(folder(), &config, &[]);
-    let deltas = |received: &[Received]| -> Vec<f64> {
-        let of_vm0 = |one: &Received| points(&one.request).into_iter().find(|(name, _)| name.starts_with(OF_VM0));
-        received.iter().filter_map(|one| number(&of_vm0(one)?.1)).collect()
-    };
-    receiver.wait("a delta", |received| !deltas(received).is_empty());
-    receiver.script([Behaviour::Silent, Behaviour::Silent]);
-    daemon.advance(Duration::from_secs(10));
-    exporter.wait_for_log("it did not answer in time");
-    let is_grown = |one: &Received| deltas(std::slice::from_ref(one)).iter().any(|delta| *delta > 0.0);
-    let received = receiver.wait("the growth, and what comes after", |received| {
-        received.iter().skip_while(|one| !is_grown(one)).skip_while(|one| is_grown(one)).count() > 1
-    });
-    let of_pushes = received.iter().filter(|one| is_grown(one)).flat_map(|one| points(&one.request).into_iter());
-    let of_vm0 = of_pushes.filter(|(name, _)| name.starts_with(OF_VM0));
-    let pushes: std::collections::BTreeSet<u64> = of_vm0.map(|(_, point)| point.time_unix_nano).collect();
-    assert_eq!(pushes.len(), 1, "a push that was not answered, sent again at most");
-}
-
 #[test]
 fn reloads_that_come_faster_than_a_push_ends_lose_none() {
     let receiver = Receiver::start(None);
     receiver.script(vec![Behaviour::Slow(Duration::from_secs(1)); 100]);
     // A push may take as long as an interval.
-    let config = pushing_to(&url(&receiver), "http/protobuf", "").replace("interval: 1s", "interval: 5s");
+    let config = pushing_to(&receiver.url(), "http/protobuf", "").replace("interval: 1s", "interval: 5s");
     let mut exporter = Pushing::start(folder(), &config, &[]);
     exporter.wait_for_log("pushing metrics");
     let began = Instant::now();
@@ -486,7 +369,7 @@ fn check_shows_where_each_setting_is_from() {
     let config =
         "libvirt: {uri: 'test:///default'}\notlp: {interval: 300ms, headers: {authorization: Bearer sesame}}\n";
     fs::write(pushing::config_file(&folder), config).unwrap();
-    let url = url(&receiver);
+    let url = receiver.url();
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
         ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"),

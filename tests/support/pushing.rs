@@ -153,3 +153,9 @@ fn text(value: Option<&AnyValue>) -> String {
         other => panic!("{other:?}"),
     }
 }
+
+/// A configuration without a server that pushes often.
+pub fn pushing_to(url: &str, protocol: &str, more: &str) -> String {
+    let otlp = format!("endpoint: '{url}', protocol: {protocol}, interval: 1s{more}");
+    format!("libvirt: {{uri: 'test:///default'}}\nweb: {{listen_addresses: []}}\notlp: {{{otlp}}}\n")
+}

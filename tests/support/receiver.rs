@@ -100,6 +100,11 @@ impl Receiver {
         Self { address, state, runtime: Some(runtime) }
     }
 
+    /// Where it is reached without TLS.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// What it does with the next requests, one after the other; further ones are taken.
     pub fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.state.script.lock().unwrap().extend(behaviours);
