@@ -41,6 +41,11 @@ impl AnchoredRegex {
     pub fn is_match(&self, text: &str) -> bool {
         self.compiled.is_match(text)
     }
+
+    fn compile(text: &str, parsed: Hir, captures: WhichCaptures) -> Result<Self, ValueError> {
+        let compiled = compile(vec![parsed], CONFIGURED_BYTES, captures).map_err(|fault| bad(text, fault))?;
+        Ok(Self { source: text.to_owned(), compiled })
+    }
 }
 
 impl PartialEq for AnchoredRegex {
@@ -62,42 +67,29 @@ impl FromStr for AnchoredRegex {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (_, parsed) = parse(text, None)?;
-        let compiled =
-            compile(vec![parsed], CONFIGURED_BYTES, WhichCaptures::None).map_err(|fault| bad(text, fault))?;
-        Ok(Self { source: text.to_owned(), compiled })
+        Self::compile(text, parsed, WhichCaptures::None)
     }
 }
 
 scalar!(AnchoredRegex, "a regular expression");
 
 /// A regular expression that has to match the whole of a text, and whose first group is wanted.
-#[derive(Debug, Clone)]
-pub struct CapturingRegex {
-    source: String,
-    compiled: Regex,
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapturingRegex(AnchoredRegex);
 
 impl CapturingRegex {
     /// What the first group matches, if the whole of `text` does.
     #[must_use]
     pub fn capture<'t>(&self, text: &'t str) -> Option<&'t str> {
-        let mut captures = self.compiled.create_captures();
-        self.compiled.captures(text, &mut captures);
+        let mut captures = self.0.compiled.create_captures();
+        self.0.compiled.captures(text, &mut captures);
         captures.get_group(1).map(|group| &text[group.range()])
     }
 }
 
-impl PartialEq for CapturingRegex {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for CapturingRegex {}
-
 impl Display for CapturingRegex {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
+        self.0.fmt(f)
     }
 }
 
@@ -109,8 +101,7 @@ impl FromStr for CapturingRegex {
         if parsed.properties().explicit_captures_len() == 0 {
             return Err(ValueError::NoGroup { regex: text.to_owned() });
         }
-        let compiled = compile(vec![parsed], CONFIGURED_BYTES, WhichCaptures::All).map_err(|fault| bad(text, fault))?;
-        Ok(Self { source: text.to_owned(), compiled })
+        AnchoredRegex::compile(text, parsed, WhichCaptures::All).map(Self)
     }
 }
 

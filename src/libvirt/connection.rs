@@ -18,6 +18,9 @@ use super::text::{OwnedText, text};
 use super::watch::Registration;
 use super::{event_loop, keepalive};
 
+/// The longest definition that is copied, in bytes. libvirt's protocol ends at 4 MiB, drivers without one do not.
+const XML_MAX: usize = 8 << 20;
+
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -191,6 +194,16 @@ impl Connection {
         // SAFETY: an open connection; the result is null or a string for the caller.
         let name = OwnedText::new(unsafe { sys::virConnectGetHostname(self.as_ptr()) });
         name.map(|name| name.to_text()).ok_or_else(|| self.last_error("cannot ask for the host's name"))
+    }
+
+    /// A definition as a call has given it, which is null if the call failed.
+    pub(super) fn definition(&self, xml: Option<OwnedText>, operation: &str) -> Result<String, LibvirtError> {
+        let xml = xml.ok_or_else(|| self.last_error(operation))?;
+        if xml.len() > XML_MAX {
+            let message = format!("it has {} bytes, more than {XML_MAX}", xml.len());
+            return Err(LibvirtError::own(operation, ErrorClass::TooLarge, message));
+        }
+        Ok(xml.to_text())
     }
 
     pub(super) fn as_ptr(&self) -> sys::virConnectPtr {

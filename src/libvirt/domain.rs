@@ -7,11 +7,8 @@ use uuid::Uuid;
 use virt::sys;
 
 use super::connection::Connection;
-use super::error::{ErrorClass, LibvirtError};
+use super::error::LibvirtError;
 use super::text::{OwnedText, text};
-
-/// The longest definition that is copied, in bytes. libvirt's protocol ends at 4 MiB, drivers without one do not.
-pub(super) const XML_MAX: usize = 8 << 20;
 
 /// A domain as one connection knows it. The handle holds a reference to its connection.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ impl Domain {
     /// Whether the daemon can talk to the domain's hypervisor. Served at high priority, never waits for the hypervisor.
     ///
     /// # Errors
-    /// Of any class; [`ErrorClass::Other`] where the domain does not run.
+    /// Of any class; [`super::ErrorClass::Other`] where the domain does not run.
     pub fn control_state(&self, connection: &Connection) -> Result<ControlState, LibvirtError> {
         let mut info = sys::virDomainControlInfo { state: 0, details: 0, stateTime: 0 };
         // SAFETY: a valid domain and a valid out-parameter.
@@ -129,17 +126,11 @@ impl Domain {
     /// Served at low priority. From libvirt 11.0 on it waits for a domain that is busy, up to 30 s.
     ///
     /// # Errors
-    /// Of any class; [`ErrorClass::TooLarge`] beyond 8 MiB.
+    /// Of any class; [`super::ErrorClass::TooLarge`] beyond 8 MiB.
     pub fn xml_description(&self, connection: &Connection) -> Result<String, LibvirtError> {
-        const OPERATION: &str = "cannot read a domain's definition";
         // SAFETY: a valid domain; the result is null or a string for the caller.
         let xml = OwnedText::new(unsafe { sys::virDomainGetXMLDesc(self.as_ptr(), 0) });
-        let xml = xml.ok_or_else(|| connection.last_error(OPERATION))?;
-        if xml.len() > XML_MAX {
-            let message = format!("it has {} bytes, more than {XML_MAX}", xml.len());
-            return Err(LibvirtError::own(OPERATION, ErrorClass::TooLarge, message));
-        }
-        Ok(xml.to_text())
+        connection.definition(xml, "cannot read a domain's definition")
     }
 
     /// Takes over one reference to a domain.
@@ -163,7 +154,7 @@ impl Connection {
     /// The domain with this UUID.
     ///
     /// # Errors
-    /// [`ErrorClass::VanishedDomain`] if there is none, or any other class.
+    /// [`super::ErrorClass::VanishedDomain`] if there is none, or any other class.
     pub fn lookup_domain(&self, uuid: Uuid) -> Result<Domain, LibvirtError> {
         // SAFETY: an open connection and the 16 bytes that a UUID has.
         let pointer = unsafe { sys::virDomainLookupByUUID(self.as_ptr(), uuid.as_bytes().as_ptr()) };

@@ -20,6 +20,7 @@ mod list;
 mod messages;
 mod network;
 mod node;
+mod object;
 mod objects;
 mod param;
 mod remedy;

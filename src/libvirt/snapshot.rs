@@ -2,15 +2,15 @@
 //!
 //! Both form trees, and libvirt has the same calls for both. None of them waits for the domain's job or its hypervisor.
 
-use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use virt::sys;
 
 use super::connection::Connection;
-use super::domain::{Domain, XML_MAX};
-use super::error::{ErrorClass, LibvirtError};
-use super::text::{OwnedText, libc_free};
+use super::domain::Domain;
+use super::error::LibvirtError;
+use super::list::take_all;
+use super::text::OwnedText;
 
 /// Which nodes of a tree are listed; the flags are those of `virDomainSnapshotListFlags` and `virDomainCheckpointListFlags`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +44,15 @@ macro_rules! node {
             #[doc = concat!("Handles of the domain's ", $noun, "s. One call.")]
             ///
             /// # Errors
-            /// Of any class; [`ErrorClass::NotSupported`] where driver or daemon does not have them.
+            /// Of any class; [`super::ErrorClass::NotSupported`] where driver or daemon does not have them.
             pub fn $calls(&self, connection: &Connection, which: Generation) -> Result<Vec<$node>, LibvirtError> {
                 let mut list = std::ptr::null_mut();
                 // SAFETY: a valid domain and a valid out-parameter.
                 let count = unsafe { sys::$list(self.as_ptr(), &raw mut list, which.flags()) };
-                if count < 0 {
-                    return Err(connection.last_error(concat!("cannot list a domain's ", $noun, "s")));
-                }
-                Ok(take_all(list, count).into_iter().map($node).collect())
+                let failed = || connection.last_error(concat!("cannot list a domain's ", $noun, "s"));
+                let count = usize::try_from(count).map_err(|_| failed())?;
+                // SAFETY: a successful call leaves handles there, each with a reference for the caller, then a null pointer.
+                Ok(unsafe { take_all(list, count, $node) })
             }
         }
 
@@ -60,11 +60,11 @@ macro_rules! node {
             /// Its XML, without secrets. Bytes that are not UTF-8 become U+FFFD.
             ///
             /// # Errors
-            /// Of any class; [`ErrorClass::TooLarge`] beyond 8 MiB.
+            /// Of any class; [`super::ErrorClass::TooLarge`] beyond 8 MiB.
             pub fn xml_description(&self, connection: &Connection) -> Result<String, LibvirtError> {
                 // SAFETY: a valid handle; the result is null or a string for the caller.
                 let xml = OwnedText::new(unsafe { sys::$xml(self.0.as_ptr(), $flags) });
-                checked(xml, connection, concat!("cannot read a ", $noun))
+                connection.definition(xml, concat!("cannot read a ", $noun))
             }
         }
 
@@ -104,30 +104,4 @@ impl Domain {
         let snapshot = NonNull::new(unsafe { sys::virDomainSnapshotCurrent(self.as_ptr(), 0) });
         snapshot.map(|snapshot| Some(Snapshot(snapshot))).ok_or_else(|| connection.last_error(OPERATION))
     }
-}
-
-/// Takes over the handles of a list that ends with a null pointer, and frees the list.
-fn take_all<T>(list: *mut *mut T, count: c_int) -> Vec<NonNull<T>> {
-    if list.is_null() {
-        return Vec::new();
-    }
-    let handles = (0..usize::try_from(count).unwrap_or(0)).map_while(|place| {
-        // SAFETY: no place before this one is the list's end, so this one is within it.
-        let place = unsafe { list.add(place) };
-        // SAFETY: a successful call leaves handles there, each with a reference for the caller, then a null pointer.
-        NonNull::new(unsafe { place.read() })
-    });
-    let handles = handles.collect();
-    // SAFETY: the list itself was allocated by libvirt with malloc; the handles in it have been taken over.
-    unsafe { libc_free(list.cast()) };
-    handles
-}
-
-fn checked(xml: Option<OwnedText>, connection: &Connection, operation: &str) -> Result<String, LibvirtError> {
-    let xml = xml.ok_or_else(|| connection.last_error(operation))?;
-    if xml.len() > XML_MAX {
-        let message = format!("it has {} bytes, more than {XML_MAX}", xml.len());
-        return Err(LibvirtError::own(operation, ErrorClass::TooLarge, message));
-    }
-    Ok(xml.to_text())
 }

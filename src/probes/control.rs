@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::Session;
-use crate::libvirt::{ControlState, ErrorClass, LibvirtError};
+use super::{Session, had};
+use crate::libvirt::{ControlState, LibvirtError};
 
 /// A domain that has stopped has no control state, and is omitted. Each part of the answer is a sign that the daemon is
 /// `alive`.
@@ -20,11 +20,7 @@ pub(super) fn fetch(
             alive();
         }
         let Some(domain) = session.handles.get(uuid) else { continue };
-        match domain.control_state(&session.connection) {
-            Ok(state) => states.push((*uuid, state)),
-            Err(error) if error.class == ErrorClass::Disconnected => return Err(error),
-            Err(_) => {}
-        }
+        states.extend(had(domain.control_state(&session.connection))?.map(|state| (*uuid, state)));
     }
     Ok(states)
 }

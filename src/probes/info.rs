@@ -1,7 +1,7 @@
 //! Basic facts of domains, one after the other, for drivers without bulk statistics.
 
-use super::{DomainFilter, Session};
-use crate::libvirt::{DomainList, ErrorClass, LibvirtError, ParamValue, Records, StatsGroups};
+use super::{DomainFilter, Session, had};
+use crate::libvirt::{DomainList, LibvirtError, ParamValue, Records, StatsGroups};
 
 /// The facts of these groups, under the keys that bulk statistics have for them.
 pub(super) fn fetch(
@@ -17,11 +17,7 @@ pub(super) fn fetch(
         if !wanted(&identity.name, identity.uuid) {
             continue;
         }
-        let info = match domain.info(&session.connection) {
-            Ok(info) => info,
-            Err(error) if error.class == ErrorClass::Disconnected => return Err(error),
-            Err(_) => continue,
-        };
+        let Some(info) = had(domain.info(&session.connection))? else { continue };
         records.push_domain(&identity.name, identity.uuid, identity.id);
         for (group, key, value) in [
             (StatsGroups::STATE, "state.state", ParamValue::Int(info.state)),
