@@ -27,7 +27,7 @@ const BLOCKING_THREADS: usize = 8;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    libvirt::give_back_large_blocks();
+    libvirt::keep_memory_small();
     let mut cli = Cli::parse();
     if matches!(cli.command(), Command::Check { .. }) {
         cli = cli.or_file(Path::new(SERVICE_FILE));

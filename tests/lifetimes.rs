@@ -142,7 +142,7 @@ fn the_first_delta_of_a_guest_that_moves_in_is_none() {
     daemon.advance(Duration::from_secs(3));
     let (part, _) = asked.push(&mut series);
     let (number, position) = place(&part.families, FAULTS, "vm-1", "").expect("a delta");
-    let value = part.families.families[number].samples[position].value;
+    let value = part.families.families[number].samples[position].value();
     assert_eq!(format!("{value:?}"), "Unsigned(2700)", "900 a second");
 }
 
@@ -226,5 +226,5 @@ fn an_arrival_that_fails_is_told_from_a_crash() {
     let shown = asked.until("it has arrived", |families| place(families, CPU, "vm-1", "").is_some());
     assert!(has(&shown, "libvirt_domain_crashes_total{domain=\"vm-1\"") && has(&shown, &failed));
     let (number, position) = place(&shown, "libvirt_domain_crashes_total", "vm-1", "").expect("a count");
-    assert_eq!(format!("{:?}", shown.families[number].samples[position].value), "Unsigned(0)");
+    assert_eq!(format!("{:?}", shown.families[number].samples[position].value()), "Unsigned(0)");
 }

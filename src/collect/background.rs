@@ -158,7 +158,7 @@ impl Lane {
     fn turn_mut<'a>(&'a mut self, subject: Subject, domains: &'a mut Domains) -> Option<&'a mut Turn> {
         match subject {
             Subject::Host | Subject::Object(_) => self.own.get_mut(&subject),
-            Subject::Domain(uuid) => Some(domains.companion_mut(uuid)?.turns.entry(self.probe.name).or_default()),
+            Subject::Domain(uuid) => Some(domains.companion_mut(uuid)?.turns.or_default(self.probe.name)),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the scheduler keeps of each domain: one entry, which goes with the domain.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::background::Turn;
+use super::by_probe::ByProbe;
 use super::completeness::Answered;
 use super::quarantine::Quarantine;
 use super::reading::Reading;
@@ -25,9 +25,9 @@ pub(super) struct DomainState {
     /// When its addresses were last looked up, or asked for.
     pub(super) located: Option<Instant>,
     /// Its turns with background probes, by their names.
-    pub(super) turns: BTreeMap<&'static str, Turn>,
+    pub(super) turns: ByProbe<Turn>,
     /// What background probes found, by their names.
-    pub(super) readings: BTreeMap<&'static str, Reading>,
+    pub(super) readings: ByProbe<Reading>,
 }
 
 /// One incarnation of a domain: from a start to the stop after it. Its hypervisor process, and its id, are others in the next.

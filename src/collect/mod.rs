@@ -14,6 +14,7 @@
 mod background;
 mod batch;
 mod busy;
+mod by_probe;
 mod collection;
 mod completeness;
 mod connection;

@@ -7,7 +7,7 @@ use super::labels::Rendered;
 use super::line::write_samples;
 use super::protobuf::{self, Blocks};
 use super::{Coding, Format, openmetrics, text};
-use crate::metrics::{Families, Family};
+use crate::metrics::{Families, Family, LabelTable};
 
 /// How large a piece is, and not much more in the text formats. In protobuf a family is written as a whole.
 const PIECE: usize = 64 << 10;
@@ -54,8 +54,11 @@ impl Labels {
 impl Exposition {
     /// The exposition of `families` in `format`.
     #[must_use]
-    pub fn new(format: Format, families: Families) -> Self {
-        Self { labels: Labels::new(format, &families), families, format }
+    pub fn new(format: Format, mut families: Families) -> Self {
+        let labels = Labels::new(format, &families);
+        // Nothing reads them once the format has them.
+        families.labels = LabelTable::default();
+        Self { labels, families, format }
     }
 
     /// The next piece, and what comes after it in `at`; `None` at the end. The pieces from the default position on are what
@@ -87,9 +90,17 @@ impl Exposition {
     ///
     /// # Errors
     /// If memory runs out within a C library.
-    pub fn compress(self, coding: Coding) -> io::Result<Vec<u8>> {
+    pub fn compress(mut self, coding: Coding) -> io::Result<Vec<u8>> {
         let mut at = Position::default();
-        coding.apply_to(std::iter::from_fn(|| self.piece(&mut at)))
+        let next = || {
+            let first = at.family;
+            let piece = self.piece(&mut at);
+            // What has been written makes room for what comes of it.
+            let written = self.families.families.iter_mut().take(at.family).skip(first);
+            written.for_each(|family| family.samples = Vec::new());
+            piece
+        };
+        coding.apply_to(std::iter::from_fn(next))
     }
 }
 
@@ -177,8 +188,7 @@ mod tests {
                 otel_attributes: &[],
             };
             let value = |n| if kind == Kind::Histogram { Value::Histogram(0) } else { Value::Unsigned(n) };
-            let sample =
-                |(set, n): (&LabelSet, u64)| Sample { subject: SubjectId::HOST, labels: *set, value: value(n) };
+            let sample = |(set, n): (&LabelSet, u64)| Sample::new(SubjectId::HOST, *set, value(n));
             let samples = sets.iter().zip(0..).take(samples).map(sample).collect();
             families.families.push(Family::new(Arc::new(meta), Origin::Process, samples));
         }

@@ -8,12 +8,40 @@ use crate::metrics::{LabelSet, LabelTable};
 #[derive(Debug)]
 pub(super) struct Rendered {
     text: String,
-    sets: Vec<Range<usize>>,
+    sets: Ends,
+}
+
+/// Where each label set ends in what all of them are written into, one after the other. 32 bits hold 4 GiB, which is more than a
+/// process is given memory for.
+#[derive(Debug)]
+pub(super) struct Ends(Vec<u32>);
+
+impl Ends {
+    /// Room for those of `labels`.
+    pub(super) fn of(labels: &LabelTable) -> Self {
+        Self(Vec::with_capacity(labels.len()))
+    }
+
+    /// The next set ends at this length.
+    pub(super) fn push(&mut self, end: usize) {
+        self.0.push(u32::try_from(end).unwrap_or(u32::MAX));
+    }
+
+    /// Where a set is.
+    pub(super) fn range(&self, set: LabelSet) -> Range<usize> {
+        let end = |number: usize| usize::try_from(self.0[number]).unwrap_or(usize::MAX);
+        set.index().checked_sub(1).map_or(0, end)..end(set.index())
+    }
+
+    /// How many bytes of memory they fill.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.0)
+    }
 }
 
 impl Rendered {
     pub(super) fn new(labels: &LabelTable) -> Self {
-        let mut rendered = Self { text: String::new(), sets: Vec::with_capacity(labels.len()) };
+        let mut rendered = Self { text: String::new(), sets: Ends::of(labels) };
         for set in labels.sets() {
             rendered.add(labels.get(set));
         }
@@ -31,17 +59,17 @@ impl Rendered {
             escape(&mut self.text, value, &[('\\', "\\\\"), ('"', "\\\""), ('\n', "\\n")]);
             self.text.push('"');
         }
-        self.sets.push(start..self.text.len());
+        self.sets.push(self.text.len());
     }
 
     /// How many bytes of memory it fills.
     pub(super) fn memory(&self) -> usize {
-        self.text.len() + self.sets.len() * size_of::<Range<usize>>()
+        self.text.len() + self.sets.memory()
     }
 
     /// `a="1",b="2"`, escaped; empty for the empty set.
     pub(super) fn get(&self, set: LabelSet) -> &str {
-        &self.text[self.sets[set.index()].clone()]
+        &self.text[self.sets.range(set)]
     }
 }
 

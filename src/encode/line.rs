@@ -21,7 +21,7 @@ pub(super) fn write_samples(
     let created = format.shows_starts(families);
     for (position, sample) in family.samples.iter().enumerate().skip(first) {
         let sets = families.labels_of(sample);
-        match sample.value {
+        match sample.value() {
             Value::Histogram(number) => write_histogram(out, labels, sets, name, &families.histograms[number]),
             ref value => {
                 write_line(out, labels, sets, [full, ""], None, value);

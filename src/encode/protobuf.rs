@@ -3,9 +3,9 @@
 //! They are written field by field: `prometheus-client` has no place for start timestamps, generating messages from their
 //! `.proto` would need a compiler at build time, and building them takes six times as long (benches/README.md).
 
-use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::labels::Ends;
 use super::line::write_bound;
 use super::wire;
 use crate::metrics::{Families, Family, Histogram, Kind, LabelSet, LabelTable, Meta, Value, float};
@@ -80,7 +80,7 @@ impl Writer {
             }
             let of_sample = families.labels_of(sample).map(|set| labels.get(set));
             value.clear();
-            match sample.value {
+            match sample.value() {
                 Value::Histogram(number) => {
                     let histogram = &families.histograms[number];
                     let Some(sum) = histogram.sum else {
@@ -134,28 +134,26 @@ fn write_metric(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
 #[derive(Debug)]
 pub(super) struct Blocks {
     bytes: Vec<u8>,
-    sets: Vec<Range<usize>>,
+    sets: Ends,
 }
 
 impl Blocks {
     pub(super) fn new(labels: &LabelTable) -> Self {
-        let mut bytes = Vec::new();
-        let encode = |set| {
-            let start = bytes.len();
+        let (mut bytes, mut sets) = (Vec::new(), Ends::of(labels));
+        for set in labels.sets() {
             labels.get(set).for_each(|(name, value)| write_label(&mut bytes, name, value));
-            start..bytes.len()
-        };
-        let sets = labels.sets().map(encode).collect();
+            sets.push(bytes.len());
+        }
         Self { bytes, sets }
     }
 
     /// How many bytes of memory it fills.
     pub(super) fn memory(&self) -> usize {
-        self.bytes.len() + self.sets.len() * size_of::<Range<usize>>()
+        self.bytes.len() + self.sets.memory()
     }
 
     fn get(&self, set: LabelSet) -> &[u8] {
-        &self.bytes[self.sets[set.index()].clone()]
+        &self.bytes[self.sets.range(set)]
     }
 }
 

@@ -14,14 +14,18 @@ unsafe extern "C" {
     fn malloc_trim(pad: usize) -> c_int;
 }
 
-/// Has the memory of large blocks given back as soon as they are freed, where the C library is glibc. To be called before there
-/// are other threads.
-pub fn give_back_large_blocks() {
+/// Has the memory of large blocks given back as soon as they are freed, and all threads share one heap, where the C library is
+/// glibc: with a heap for each of a dozen threads, what one has freed is of no use to the others. They allocate seldom, and what
+/// they wait for is the daemon. To be called before there are other threads.
+pub fn keep_memory_small() {
     #[cfg(target_env = "gnu")]
     {
         const M_MMAP_THRESHOLD: c_int = -3;
-        // SAFETY: it sets a number of the allocator, and there is no other thread yet that could read it.
-        let _is_set = unsafe { mallopt(M_MMAP_THRESHOLD, LARGE) };
+        const M_ARENA_MAX: c_int = -8;
+        for (parameter, value) in [(M_MMAP_THRESHOLD, LARGE), (M_ARENA_MAX, 1)] {
+            // SAFETY: it sets a number of the allocator, and there is no other thread yet that could read it.
+            let _is_set = unsafe { mallopt(parameter, value) };
+        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! Typed parameters, owned: what one bulk statistics call returned.
 //!
 //! A reply holds hundreds of parameters a domain under nearly the same keys, so [`Records`] keeps each key once, all
-//! strings of a reply in one allocation, and every parameter in sixteen bytes; [`Param`] is the borrowed view a reader
+//! strings of a reply in one allocation, and every parameter in twelve bytes; [`Param`] is the borrowed view a reader
 //! gets. What depends on the key alone is found out once a reply, for each of [`Records::keys`].
 
 use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::keys::Keys;
+use super::keys::{KeyLists, Keys};
 use super::stats::StatsGroups;
+use super::stored::{Stored, Tag};
 
 /// The value of one typed parameter (`virTypedParameter`), in libvirt's own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,7 +95,7 @@ impl<'a> DomainRecord<'a> {
     #[must_use]
     pub fn params(&self) -> impl ExactSizeIterator<Item = Param<'a>> + use<'a> {
         let records = self.records;
-        records.params[self.first..self.end].iter().map(|stored| records.view(stored))
+        records.params[self.first..self.end].iter().map(|stored| records.view(*stored))
     }
 
     /// Whether the domain had a running QEMU (or its paused state) at the time of the reply.
@@ -131,25 +132,6 @@ struct Domain {
 struct Span {
     start: u32,
     len: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Stored {
-    key: u32,
-    tag: Tag,
-    bits: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Tag {
-    Int,
-    UInt,
-    LLong,
-    ULLong,
-    Double,
-    Boolean,
-    String,
-    Unknown,
 }
 
 impl Records {
@@ -206,7 +188,7 @@ impl Records {
             }
             ParamValue::Unknown(type_tag) => (Tag::Unknown, i64::from(type_tag).cast_unsigned()),
         };
-        self.params.push(Stored { key, tag, bits });
+        self.params.push(Stored::new(key, tag, bits));
     }
 
     /// Makes room for `params` more parameters.
@@ -262,6 +244,15 @@ impl Records {
         self.params.len()
     }
 
+    /// Gives back the memory that was there for more, and shares the keys with other records that have the same. For what is kept.
+    pub fn settle(&mut self, lists: &KeyLists) {
+        self.keys.settle(lists);
+        self.text.shrink_to_fit();
+        self.params.shrink_to_fit();
+        self.domains.shrink_to_fit();
+        self.read.shrink_to_fit();
+    }
+
     /// Keeps all memory for the next reply and forgets what it held.
     pub fn clear(&mut self) {
         self.keys.clear();
@@ -290,23 +281,23 @@ impl Records {
     }
 
     #[inline]
-    fn view(&self, stored: &Stored) -> Param<'_> {
-        let low = stored.bits & u64::from(u32::MAX);
-        let low = u32::try_from(low).unwrap_or(u32::MAX);
-        let value = match stored.tag {
+    fn view(&self, stored: Stored) -> Param<'_> {
+        let (key, bits) = (stored.key(), stored.bits());
+        let low = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        let value = match stored.tag() {
             Tag::Int => ParamValue::Int(low.cast_signed()),
             Tag::UInt => ParamValue::UInt(low),
-            Tag::LLong => ParamValue::LLong(stored.bits.cast_signed()),
-            Tag::ULLong => ParamValue::ULLong(stored.bits),
-            Tag::Double => ParamValue::Double(f64::from_bits(stored.bits)),
-            Tag::Boolean => ParamValue::Boolean(stored.bits != 0),
+            Tag::LLong => ParamValue::LLong(bits.cast_signed()),
+            Tag::ULLong => ParamValue::ULLong(bits),
+            Tag::Double => ParamValue::Double(f64::from_bits(bits)),
+            Tag::Boolean => ParamValue::Boolean(bits != 0),
             Tag::Unknown => ParamValue::Unknown(low.cast_signed()),
             Tag::String => {
-                let start = u32::try_from(stored.bits >> 32).unwrap_or(u32::MAX);
+                let start = u32::try_from(bits >> 32).unwrap_or(u32::MAX);
                 ParamValue::String(self.text(Span { start, len: low }))
             }
         };
-        Param { key: self.keys.get(stored.key), number: index(stored.key), value }
+        Param { key: self.keys.get(key), number: index(key), value }
     }
 }
 

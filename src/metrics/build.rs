@@ -107,6 +107,11 @@ impl<'a, 'r> Builder<'a, 'r> {
         }
     }
 
+    /// Makes room for the subjects that follow, so many times those that there were so far.
+    pub(super) fn foresee(&mut self, times: usize) {
+        self.columns.iter_mut().chain(&mut self.ruled).for_each(|column| column.foresee(times));
+    }
+
     /// Adds the samples of one domain, or of another subject of this kind. `matches` are what its records' keys stand for.
     pub(super) fn add(&mut self, kind: Subject, domain: &DomainRecord<'r>, matches: &[Match]) {
         (self.kind, self.subject) = (kind, self.subject_of(kind, domain));
@@ -154,9 +159,7 @@ impl<'a, 'r> Builder<'a, 'r> {
         self.layers.clear();
         for param in domain.params() {
             let found = &matches[param.number];
-            let Meaning::Mapped(target) = found.meaning else {
-                continue;
-            };
+            let Meaning::Mapped(target) = found.meaning else { continue };
             if let Some(scope) = target.names
                 && let Some(name) = text(param.value)
             {
@@ -296,9 +299,7 @@ impl<'a, 'r> Builder<'a, 'r> {
     /// The reason means something only together with the state, which may come after it.
     fn add_reason(&mut self) {
         let of_domain = std::mem::take(&mut self.states);
-        let Some((row, reason)) = self.reason.take() else {
-            return;
-        };
+        let Some((row, reason)) = self.reason.take() else { return };
         let group = self.index.rows[row].group;
         let state = of_domain.iter().find(|(row, _)| self.index.rows[*row].group == group);
         let Shape::Reason { states, reasons } = self.index.rows[row].row.shape else {
@@ -351,9 +352,7 @@ impl<'a, 'r> Builder<'a, 'r> {
     }
 
     fn add_layer_counts(&mut self) {
-        let Some(row) = self.index.backing_layers else {
-            return;
-        };
+        let Some(row) = self.index.backing_layers else { return };
         if !self.config.collection.backing_chain || !self.index.rows[row].enabled {
             return;
         }

@@ -44,11 +44,17 @@ impl Column {
 
     pub(super) fn push(&mut self, subject: SubjectId, labels: LabelSet, value: Value) {
         if let Some(last) = self.samples.last()
-            && (subject, labels) <= (last.subject, last.labels)
+            && (subject, labels) <= (last.subject(), last.labels())
         {
             self.ordered = false;
         }
-        self.samples.push(Sample { subject, labels, value });
+        self.samples.push(Sample::new(subject, labels, value));
+    }
+
+    /// Makes room for what it will have if the subjects that follow, so many times those that there were, are like them. Without
+    /// that, the columns of a large host grow into twice what they need.
+    pub(super) fn foresee(&mut self, times: usize) {
+        self.samples.reserve_exact(self.samples.len() * times);
     }
 
     /// The family, without samples that repeat the labels of an earlier one, and how many of those there were.
@@ -57,9 +63,10 @@ impl Column {
         let before = self.samples.len();
         if !self.ordered {
             let mut seen = HashSet::with_capacity(before);
-            self.samples.retain(|sample| seen.insert((sample.subject, sample.labels)));
+            self.samples.retain(|sample| seen.insert((sample.subject(), sample.labels())));
         }
         let dropped = u64::try_from(before - self.samples.len()).unwrap_or(u64::MAX);
+        self.samples.shrink_to_fit();
         let is_empty = self.samples.is_empty();
         let mut family = Family::new(self.meta, self.origin, self.samples);
         if family.is_total() {

@@ -1,7 +1,7 @@
 //! Metric families: what is built from records, definitions, events and counts, and written by the encoders.
 //!
 //! Families are columns: one [`Family`] holds the samples of all domains, so an encoder streams them in order.
-//! Label values live in one [`LabelTable`]; a [`Sample`] is 24 bytes and refers to them by number.
+//! Label values live in one [`LabelTable`]; a [`Sample`] refers to them by number.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Family {
     #[must_use]
     pub fn read_at(&self, sample: &Sample) -> Option<SystemTime> {
         let read = self.read.as_ref()?;
-        let found = read.binary_search_by_key(&sample.subject, |(subject, _)| *subject);
+        let found = read.binary_search_by_key(&sample.subject(), |(subject, _)| *subject);
         found.ok().map(|found| read[found].1)
     }
 
@@ -99,15 +99,60 @@ impl Family {
     }
 }
 
-/// One sample: what it describes, which labels it carries beyond that, and its value.
+/// One sample: what it describes, which labels it carries beyond that, and its value. A large host has millions: it takes 16
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
+    /// The number of the subject, and below it what the bits are.
+    subject_and_tag: u32,
+    labels: LabelSet,
+    bits: u64,
+}
+
+impl Sample {
+    const TAG_BITS: u32 = 2;
+
+    /// A sample of `subject` with these labels beyond those of the subject, and a value in the family's unit. Subjects are far
+    /// fewer than 2^30.
+    #[must_use]
+    pub fn new(subject: SubjectId, labels: LabelSet, value: Value) -> Self {
+        let (tag, bits) = match value {
+            Value::Unsigned(number) => (0, number),
+            Value::Signed(number) => (1, number.cast_unsigned()),
+            Value::Float(number) => (2, number.to_bits()),
+            Value::Histogram(number) => (3, u64::try_from(number).unwrap_or(u64::MAX)),
+        };
+        Self { subject_and_tag: subject.number() << Self::TAG_BITS | tag, labels, bits }
+    }
+
     /// What it describes; see [`Families::subjects`].
-    pub subject: SubjectId,
+    #[must_use]
+    pub fn subject(&self) -> SubjectId {
+        SubjectId::of(self.subject_and_tag >> Self::TAG_BITS)
+    }
+
     /// The labels beyond those of the subject, such as `device`.
-    pub labels: LabelSet,
+    #[must_use]
+    pub fn labels(&self) -> LabelSet {
+        self.labels
+    }
+
     /// The value in the family's unit.
-    pub value: Value,
+    #[must_use]
+    pub fn value(&self) -> Value {
+        match self.subject_and_tag % (1 << Self::TAG_BITS) {
+            0 => Value::Unsigned(self.bits),
+            1 => Value::Signed(self.bits.cast_signed()),
+            2 => Value::Float(f64::from_bits(self.bits)),
+            _ => Value::Histogram(usize::try_from(self.bits).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// The same with another value.
+    #[must_use]
+    pub fn with_value(&self, value: Value) -> Self {
+        Self::new(self.subject(), self.labels, value)
+    }
 }
 
 /// The value of a sample. Integers stay exact to 64 bits.
@@ -171,7 +216,7 @@ impl Families {
     /// The labels of a sample: those of its subject, and those beyond.
     #[must_use]
     pub fn labels_of(&self, sample: &Sample) -> [LabelSet; 2] {
-        [self.subjects.get(sample.subject).labels, sample.labels]
+        [self.subjects.get(sample.subject()).labels, sample.labels]
     }
 
     /// Since when the sample at `position` of `family` counts; `None` if the start of its subject is unknown.
@@ -180,7 +225,7 @@ impl Families {
         if let Ok(found) = family.starts.binary_search_by_key(&position, |(position, _)| *position) {
             return Some(family.starts[found].1);
         }
-        let started = self.subjects.get(family.samples.get(position)?.subject).started.as_ref()?;
+        let started = self.subjects.get(family.samples.get(position)?.subject()).started.as_ref()?;
         started.of(family.origin).map(Start::Known).or_else(|| started.seen.map(Start::Seen))
     }
 
@@ -216,5 +261,35 @@ impl Families {
         let samples: usize = self.families.iter().map(|family| family.samples.len()).sum();
         let of = |histogram: &Histogram| histogram.buckets.len() + if histogram.sum.is_some() { 2 } else { 0 };
         samples + self.histograms.iter().map(of).sum::<usize>() - self.histograms.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_gives_back_what_it_was_made_of() {
+        let mut families = Families::default();
+        let mut subjects = vec![SubjectId::EXPORTER, SubjectId::HOST];
+        subjects.extend((0..1000).map(|_| families.push_subject(Subject::Domain, [("domain", "a")])));
+        let values = [
+            Value::Unsigned(u64::MAX),
+            Value::Signed(i64::MIN),
+            Value::Signed(-1),
+            Value::Float(f64::MIN_POSITIVE),
+            Value::Float(f64::NEG_INFINITY),
+            Value::Histogram(usize::MAX),
+        ];
+        for subject in subjects {
+            let labels = families.subjects.get(subject).labels;
+            for value in values {
+                let sample = Sample::new(subject, labels, value);
+                assert_eq!((sample.subject(), sample.labels(), sample.value()), (subject, labels, value));
+                let other = sample.with_value(Value::Unsigned(1));
+                assert_eq!((other.subject(), other.labels(), other.value()), (subject, labels, Value::Unsigned(1)));
+            }
+        }
+        assert_eq!(size_of::<Sample>(), 16);
     }
 }

@@ -80,7 +80,7 @@ impl<'a> Filling<'a> {
             pairs.retain(|(_, value)| !value.is_empty());
             let pairs = pairs.iter().map(|(name, value)| (*name, value.as_ref()));
             let labels = if pairs.len() == 0 { LabelSet::EMPTY } else { labels.push(pairs) };
-            Sample { subject, labels, value }
+            Sample::new(subject, labels, value)
         };
         let samples: Vec<Sample> = samples.into_iter().map(sample).collect();
         if !samples.is_empty() {

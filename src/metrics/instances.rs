@@ -156,7 +156,7 @@ mod tests {
         };
         shown
             .flat_map(|family| family.samples.iter().map(move |sample| (family, sample)))
-            .map(|(family, sample)| line(&family.meta.name, sample.labels, sample.value))
+            .map(|(family, sample)| line(&family.meta.name, sample.labels(), sample.value()))
             .collect()
     }
 

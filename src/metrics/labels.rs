@@ -11,16 +11,27 @@ impl LabelSet {
     /// The position in the table, from 0 (the empty set) to [`LabelTable::len`].
     #[must_use]
     pub fn index(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+        index(self.0)
     }
 }
 
-/// All label sets of one collection.
+/// A place in one of the vectors, as they keep it.
+fn offset(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+fn index(offset: u32) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+/// All label sets of one collection. Offsets have 32 bits: 4 GiB of label values are more than a process is given memory for.
 #[derive(Debug, Clone)]
 pub struct LabelTable {
     text: String,
-    pairs: Vec<[usize; 3]>,
-    sets: Vec<usize>,
+    /// The start, the middle and the end of each label in the text.
+    pairs: Vec<[u32; 3]>,
+    /// The end of each set in the pairs.
+    sets: Vec<u32>,
 }
 
 impl Default for LabelTable {
@@ -33,14 +44,14 @@ impl LabelTable {
     /// Adds a set of labels, names and values in the order in which they are to be printed.
     pub fn push<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSet {
         for (name, value) in labels {
-            let start = self.text.len();
+            let start = offset(self.text.len());
             self.text.push_str(name);
-            let middle = self.text.len();
+            let middle = offset(self.text.len());
             self.text.push_str(value);
-            self.pairs.push([start, middle, self.text.len()]);
+            self.pairs.push([start, middle, offset(self.text.len())]);
         }
         let number = self.sets.len();
-        self.sets.push(self.pairs.len());
+        self.sets.push(offset(self.pairs.len()));
         // More than 2^32 label sets would need more memory than the kernel gives a process its size.
         LabelSet(u32::try_from(number).unwrap_or(0))
     }
@@ -55,10 +66,11 @@ impl LabelTable {
 
     /// The labels of a set, name and unescaped value.
     pub fn get(&self, set: LabelSet) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        let index = set.index();
-        let end = self.sets[index];
-        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
-        self.pairs[start..end].iter().map(|&[start, middle, end]| (&self.text[start..middle], &self.text[middle..end]))
+        let (start, end) = self.bounds(set);
+        self.pairs[start..end].iter().map(|pair| {
+            let [start, middle, end] = pair.map(index);
+            (&self.text[start..middle], &self.text[middle..end])
+        })
     }
 
     /// All sets, from the empty one on.
@@ -67,14 +79,14 @@ impl LabelTable {
     }
 
     fn bounds(&self, set: LabelSet) -> (usize, usize) {
-        let index = set.index();
-        let start = index.checked_sub(1).map_or(0, |previous| self.sets[previous]);
-        (start, self.sets[index])
+        let number = set.index();
+        let start = number.checked_sub(1).map_or(0, |previous| self.sets[previous]);
+        (index(start), index(self.sets[number]))
     }
 
     /// How many bytes of memory it fills.
     pub(super) fn memory(&self) -> usize {
-        self.text.len() + self.pairs.len() * size_of::<[usize; 3]>() + self.sets.len() * size_of::<usize>()
+        self.text.len() + size_of_val(&*self.pairs) + size_of_val(&*self.sets)
     }
 
     /// How many sets there are, the empty one included.

@@ -93,13 +93,13 @@ impl Lifetimes {
             let name = self.hasher.hash_one(&*family.meta.name);
             family.starts.clear();
             for (position, sample) in family.samples.iter().enumerate() {
-                let Some(walk) = walks.get_mut(sample.subject.index()).and_then(Option::as_mut) else { continue };
-                let total = match sample.value {
+                let Some(walk) = walks.get_mut(sample.subject().index()).and_then(Option::as_mut) else { continue };
+                let total = match sample.value() {
                     Value::Histogram(number) => float(Value::Unsigned(histograms[number].count())),
                     value => float(value),
                 };
-                let key = name ^ prints[sample.labels.index()].rotate_left(1);
-                let rule = walk.rule(family.origin, labels, sample.labels);
+                let key = name ^ prints[sample.labels().index()].rotate_left(1);
+                let rule = walk.rule(family.origin, labels, sample.labels());
                 if let Some(start) = walk.step(key, total, rule) {
                     family.starts.push((position, start));
                 }

@@ -53,6 +53,9 @@ use matcher::{Match, Matcher};
 use parking_lot::Mutex;
 use subject::push_domain;
 
+/// After this part of the domains it is foreseen how many samples there will be.
+const SAMPLED: usize = 8;
+
 /// Builds families from records as the configuration wants it: which groups, which families, which labels.
 pub struct FamilyBuilder {
     config: Config,
@@ -100,9 +103,14 @@ impl FamilyBuilder {
         domains.sort();
         read.values_mut().for_each(Matched::sort);
         let mut builder = Builder::new(&self.index, &ruled_families, &self.config, chains);
-        let of_domains = std::iter::once((Subject::Domain, &domains));
-        for (kind, records) in of_domains.chain(read.iter().map(|(kind, records)| (*kind, records))) {
-            records.0.iter().for_each(|(record, matches)| builder.add(kind, record, matches));
+        for (position, (record, matches)) in domains.0.iter().enumerate() {
+            if position > 0 && position == domains.0.len() / SAMPLED {
+                builder.foresee(SAMPLED);
+            }
+            builder.add(Subject::Domain, record, matches);
+        }
+        for (kind, records) in &read {
+            records.0.iter().for_each(|(record, matches)| builder.add(*kind, record, matches));
         }
         builder.finish()
     }

@@ -23,6 +23,14 @@ impl SubjectId {
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn of(number: u32) -> Self {
+        Self(number)
+    }
 }
 
 /// One subject of a collection.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::config::{Group, Intervals};
-use crate::libvirt::{DomainRecord, ParamValue, Records, StatsGroups};
+use crate::libvirt::{DomainRecord, KeyLists, ParamValue, Records, StatsGroups};
 
 /// For how many intervals a value is repeated that could not be asked for again.
 const LASTS: u32 = 3;
@@ -22,6 +22,7 @@ const STATUS_UNSTARTED: ParamValue<'static> = ParamValue::Int(0);
 #[derive(Debug, Default)]
 pub(super) struct Paced {
     said: Mutex<Said>,
+    keys: KeyLists,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +92,7 @@ impl Paced {
         for (group, interval) in paced(asked, intervals) {
             let key = (uuid, group);
             if !rest.contains(group.stats()) {
-                let params = params_of(&records.domain(last), group);
+                let params = self.params_of(&records.domain(last), group);
                 if had_job || params.param_count() > 0 {
                     let answer = Answer::new(id, now, interval, params);
                     records.note_read(group.stats(), answer.wall);
@@ -117,6 +118,16 @@ impl Paced {
             answer.iter().for_each(|(_, wall)| records.note_read(group, *wall));
             records.note_elsewhere(group, answer.is_some());
         }
+    }
+
+    fn params_of(&self, record: &DomainRecord<'_>, group: Group) -> Records {
+        let mut own = Records::default();
+        own.push_domain("", record.uuid, record.id);
+        for param in record.params().filter(|param| Group::of_key(param.key) == Some(group)) {
+            own.push(param.key, param.value);
+        }
+        own.settle(&self.keys);
+        own
     }
 }
 
@@ -150,15 +161,6 @@ fn shows_job(record: &DomainRecord<'_>) -> bool {
         let monitor = Group::of_key(param.key).and_then(|group| group.info().monitor.as_ref());
         monitor.is_some_and(|monitor| monitor.shows_job && monitor.answers.matches(param.key))
     })
-}
-
-fn params_of(record: &DomainRecord<'_>, group: Group) -> Records {
-    let mut own = Records::default();
-    own.push_domain("", record.uuid, record.id);
-    for param in record.params().filter(|param| Group::of_key(param.key) == Some(group)) {
-        own.push(param.key, param.value);
-    }
-    own
 }
 
 #[cfg(test)]

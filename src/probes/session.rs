@@ -15,8 +15,8 @@ use crate::config::{Intervals, MetadataLabels};
 use crate::domains::{Addresses, DefinitionError, DefinitionFailure, Listing, Metadata};
 use crate::hypervisor::{FromHost, HostFiles};
 use crate::libvirt::{
-    AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, LibvirtError, ObjectKind, ObjectSink,
-    Records, StatsGroups, StatsRequest, Versions,
+    AddressSource, Connection, ControlState, Domain, DomainList, ErrorClass, KeyLists, LibvirtError, ObjectKind,
+    ObjectSink, Records, StatsGroups, StatsRequest, Versions,
 };
 
 /// Which domains of a bulk reply are wanted.
@@ -153,6 +153,7 @@ pub struct ConnectInfo {
 pub struct Shared {
     pub(super) host: HostFiles,
     pub(super) paced: Paced,
+    keys: KeyLists,
 }
 
 impl Shared {
@@ -210,6 +211,14 @@ impl Session {
     /// # Errors
     /// Of any class.
     pub fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
+        let mut outcome = self.answer(task, alive)?;
+        if let Outcome::Records(records) = &mut outcome {
+            records.settle(&self.shared.keys);
+        }
+        Ok(outcome)
+    }
+
+    fn answer(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
         match task {
             Task::List => listing::fetch(self, alive).map(Outcome::Listed),
             Task::Ping => self.connection.ping().map(|()| Outcome::Nothing),

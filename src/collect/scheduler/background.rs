@@ -201,7 +201,13 @@ impl Scheduler {
                 self.background.readings.insert((probe.name, subject), reading);
             }
             Subject::Domain(uuid) => {
-                self.domains.companion_mut(uuid).map(|state| state.readings.insert(probe.name, reading));
+                let Some(state) = self.domains.companion_mut(uuid) else { return };
+                // Nothing is what most domains have to tell of a job.
+                if reading.records.is_empty() {
+                    state.readings.remove(probe.name);
+                } else {
+                    state.readings.insert(probe.name, reading);
+                }
             }
         }
     }

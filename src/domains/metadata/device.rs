@@ -14,7 +14,14 @@ const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 pub(super) fn disks(devices: Node<'_, '_>) -> Vec<Disk> {
     let mut seen = HashSet::new();
     let disks = children(devices, "disk").map(disk);
-    disks.filter(|disk| !disk.device.is_empty() && seen.insert(disk.device.clone())).collect()
+    exactly(disks.filter(|disk| !disk.device.is_empty() && seen.insert(disk.device.clone())))
+}
+
+/// In no more memory than they need: a large host has tens of thousands, and a vector begins with room for four.
+fn exactly<T>(devices: impl Iterator<Item = T>) -> Vec<T> {
+    let mut devices: Vec<T> = devices.collect();
+    devices.shrink_to_fit();
+    devices
 }
 
 fn disk(node: Node<'_, '_>) -> Disk {
@@ -82,7 +89,7 @@ fn network_image(source: Node<'_, '_>) -> String {
 pub(super) fn interfaces(devices: Node<'_, '_>) -> Vec<Interface> {
     let mut seen = HashSet::new();
     let interfaces = children(devices, "interface").map(interface);
-    interfaces.filter(|interface| seen.insert((interface.device.clone(), interface.mac.clone()))).collect()
+    exactly(interfaces.filter(|interface| seen.insert((interface.device.clone(), interface.mac.clone()))))
 }
 
 fn interface(node: Node<'_, '_>) -> Interface {

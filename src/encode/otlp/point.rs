@@ -33,11 +33,11 @@ impl PointWriter<'_> {
     pub(super) fn number(&mut self, out: &mut Vec<u8>, sample: &Sample, times: Times) {
         self.attributes(out, sample, OF_NUMBER);
         write_times(out, times);
-        match sample.value {
+        match sample.value() {
             _ if self.ended => wire::varint(out, 8, NO_RECORDED_VALUE),
             Value::Unsigned(value) => match i64::try_from(value) {
                 Ok(value) => wire::fixed(out, 6, value.to_le_bytes()),
-                Err(_) => wire::fixed(out, 4, float(sample.value).to_le_bytes()),
+                Err(_) => wire::fixed(out, 4, float(sample.value()).to_le_bytes()),
             },
             Value::Signed(value) => wire::fixed(out, 6, value.to_le_bytes()),
             value => wire::fixed(out, 4, float(value).to_le_bytes()),
@@ -48,7 +48,7 @@ impl PointWriter<'_> {
     pub(super) fn histogram(&mut self, out: &mut Vec<u8>, sample: &Sample, times: Times) {
         self.attributes(out, sample, OF_HISTOGRAM);
         write_times(out, times);
-        let Value::Histogram(number) = sample.value else { return };
+        let Value::Histogram(number) = sample.value() else { return };
         let Histogram { buckets, sum } = &self.families.histograms[number];
         // Prometheus and its like keep sum and buckets as series, and end those that the point has: it has all, at zero.
         let unless_ended = |count| if self.ended { 0 } else { count };
@@ -69,9 +69,9 @@ impl PointWriter<'_> {
     }
 
     fn attributes(&mut self, out: &mut Vec<u8>, sample: &Sample, tag: u32) {
-        let subject = self.families.subjects.get(sample.subject);
+        let subject = self.families.subjects.get(sample.subject());
         let of_subject = self.with_subject.then_some(subject.labels);
-        for set in of_subject.into_iter().chain([sample.labels]) {
+        for set in of_subject.into_iter().chain([sample.labels()]) {
             if tag == OF_HISTOGRAM {
                 self.blocks.append_to_histogram(out, &self.families.labels, set, subject.kind);
             } else {

@@ -59,9 +59,9 @@ fn by_metric(naming: Naming, families: &Families) -> Vec<(usize, bool)> {
 /// The same steps cut up by resource. That of the exporter, which has what is about no domain, comes first: pools and
 /// networks are the host's.
 fn by_domain(steps: impl Iterator<Item = Step>, families: &Families) -> Vec<Step> {
-    let resource_of = |sample: &Sample| match families.subjects.get(sample.subject).kind {
+    let resource_of = |sample: &Sample| match families.subjects.get(sample.subject()).kind {
         Subject::Exporter | Subject::Host | Subject::Pool | Subject::Network => None,
-        Subject::Domain => Some(sample.subject),
+        Subject::Domain => Some(sample.subject()),
     };
     let mut by_resource: BTreeMap<Option<SubjectId>, Vec<(usize, Step)>> = BTreeMap::new();
     let mut metric = 0;

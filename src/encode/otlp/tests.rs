@@ -47,7 +47,7 @@ fn families() -> Families {
     let odd = families.labels.push([("oddity", "1")]);
     families.histograms.push(Histogram { buckets: vec![(0.5, 2), (1.0, 2), (f64::INFINITY, 7)], sum: Some(1.5) });
     let none = LabelSet::EMPTY;
-    let sample = |subject, labels, value| vec![Sample { subject, labels, value }];
+    let sample = |subject, labels, value| vec![Sample::new(subject, labels, value)];
     families.families = vec![
         family("read", "libvirt.io", Kind::Counter, Unit::Bytes, sample(subject, disk, Value::Unsigned(7))),
         family("mem", "libvirt.mem", Kind::Gauge, Unit::Bytes, sample(subject, none, Value::Unsigned(u64::MAX))),
@@ -201,7 +201,7 @@ fn a_domain_is_a_resource_where_that_is_wanted() {
         let mut families = families();
         let other = families.push_subject(Subject::Domain, [("domain", "b"), ("uuid", "v")]);
         for family in &mut families.families[..3] {
-            let more = Sample { subject: other, ..family.samples[0] };
+            let more = Sample::new(other, family.samples[0].labels(), family.samples[0].value());
             family.samples.push(more);
         }
         let chunk = Chunks::new(dialect, vec![part(families, false)]).next_chunk().expect("a chunk");
@@ -259,7 +259,7 @@ fn chunks_add_up_to_the_whole() {
         let subject = families.push_subject(Subject::Domain, [("domain", "c")]);
         for family in &mut families.families[..4] {
             let first = family.samples[0];
-            let more = (0..300).map(|number| Sample { subject, value: Value::Unsigned(number), ..first });
+            let more = (0..300).map(|number| Sample::new(subject, first.labels(), Value::Unsigned(number)));
             family.samples.extend(more);
         }
         vec![part(families, false), part(self::families(), true)]

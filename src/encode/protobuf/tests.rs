@@ -121,7 +121,7 @@ fn each_kind_is_its_message() {
     let started = Started { process: Some(run), exporter: Some(first_seen), ..Started::default() };
     families.subjects.get_mut(subject).started = Some(started);
     let unknown = families.subjects.push(Subject::Domain, labels);
-    let sample = |value| Sample { subject, labels, value };
+    let sample = |value| Sample::new(subject, labels, value);
     families.families = vec![
         family("a_seconds_total", Kind::Counter, Unit::Seconds, sample(Value::Float(0.25))),
         family("b", Kind::Gauge, Unit::None, sample(Value::Signed(-1))),
@@ -129,7 +129,7 @@ fn each_kind_is_its_message() {
         family("d", Kind::Unknown, Unit::None, sample(Value::Unsigned(u64::MAX))),
         family("e", Kind::Histogram, Unit::None, sample(Value::Histogram(0))),
         family("f_total", Kind::Counter, Unit::None, sample(Value::Unsigned(1))),
-        family("g_total", Kind::Counter, Unit::None, Sample { subject: unknown, ..sample(Value::Unsigned(1)) }),
+        family("g_total", Kind::Counter, Unit::None, Sample::new(unknown, labels, Value::Unsigned(1))),
     ];
     families.families[5].origin = Origin::Exporter;
     let bytes = Format::Protobuf.encode(&families);
@@ -189,7 +189,7 @@ fn a_histogram_without_a_sum_has_the_series_of_the_text_formats() {
     let buckets = vec![(1e-5, 1), (1.0, 2), (2e6, 2), (f64::INFINITY, 3)];
     families.histograms.push(Histogram { buckets: buckets.clone(), sum: None });
     families.histograms.push(Histogram { buckets, sum: Some(1.5) });
-    let sample = |labels, number| Sample { subject, labels, value: Value::Histogram(number) };
+    let sample = |labels, number| Sample::new(subject, labels, Value::Histogram(number));
     let mut family = family("e_seconds", Kind::Histogram, Unit::Seconds, sample(vda, 0));
     family.samples.push(sample(vdb, 1));
     families.families = vec![family];

@@ -11,7 +11,7 @@ fn of_two_states_the_first_counts() {
     }
     let built = FamilyBuilder::new(&Config::default()).build(&[&records]);
     let family = built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_state").unwrap();
-    let values: Vec<Value> = family.samples.iter().map(|sample| sample.value).collect();
+    let values: Vec<Value> = family.samples.iter().map(|sample| sample.value()).collect();
     let (unknown, known) = values.split_last().unwrap();
     assert_eq!((*unknown, known.len(), built.duplicates), (Value::Unsigned(1), crate::metrics::states().len(), 2));
     assert!(known.iter().all(|value| *value == Value::Unsigned(0)));
@@ -28,7 +28,7 @@ fn a_domain_that_was_renamed_between_two_calls_counts_once() {
     let family =
         built.families.families.iter().find(|family| family.meta.name == "libvirt_domain_vcpus_current").unwrap();
     let label = |sample: &Sample| {
-        let labels = built.families.subjects.get(sample.subject).labels;
+        let labels = built.families.subjects.get(sample.subject()).labels;
         built.families.labels.get(labels).next().map(|(_, name)| name.to_owned())
     };
     let names: Vec<_> = family.samples.iter().filter_map(label).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::{Config, Group};
 use crate::libvirt::{ParamValue, Records};
-use crate::metrics::{Families, Family, FamilyBuilder, Kind, Meta, Sample, Start, Value, metric_docs};
+use crate::metrics::{Families, Family, FamilyBuilder, Kind, Meta, Start, Value, metric_docs};
 
 /// A change of a native name, or of its labels, has to be made in the tables too.
 #[test]
@@ -165,7 +165,7 @@ fn a_domain_without_a_job_has_zeros_where_jobs_are_collected() {
     let of_web = of_web.expect("it was built").clone();
     let mut add = |name: &str, value: Value| {
         let meta = Meta { name: name.to_owned().into(), ..(*of_web.meta).clone() };
-        let samples = of_web.samples.iter().map(|sample| Sample { value, ..*sample }).collect();
+        let samples = of_web.samples.iter().map(|sample| sample.with_value(value)).collect();
         native.families.push(Family { meta: Arc::new(meta), samples, ..of_web.clone() });
     };
     add(crate::tables::collection::COMPLETE.row.name, Value::Unsigned(1));
@@ -220,11 +220,7 @@ fn samples_keep_their_starts_and_no_two_share_their_labels() {
     let device = native.labels.push([("device", "vda")]);
     let reads =
         native.families.iter_mut().find(|family| family.meta.name == "libvirt_domain_block_read_requests_total");
-    reads.expect("it was built").samples.push(crate::metrics::Sample {
-        subject: twin,
-        labels: device,
-        value: Value::Unsigned(9),
-    });
+    reads.expect("it was built").samples.push(crate::metrics::Sample::new(twin, device, Value::Unsigned(9)));
     let families = translate(native, MetricNaming::Tinkoff, true, &|_| true);
     let named = |name: &str| families.families.iter().find(|family| family.meta.name == name).expect("a family");
     let reads = named("libvirt_domain_block_stats_read_requests_total");

@@ -27,19 +27,19 @@ impl Things {
         let mut last = None;
         for family in native {
             for sample in &family.samples {
-                let named = |label| (sample.subject, label_of(labels, sample.labels, label).to_owned());
+                let named = |label| (sample.subject(), label_of(labels, sample.labels(), label).to_owned());
                 if family.meta.name == INFO.row.name {
-                    things.domains.insert(sample.subject, sample.labels);
+                    things.domains.insert(sample.subject(), sample.labels());
                 } else if family.meta.name == INTERFACE_INFO.row.name {
-                    things.interfaces.insert(named("interface"), sample.labels);
+                    things.interfaces.insert(named("interface"), sample.labels());
                 } else if family.meta.name == BLOCK_INFO.row.name {
                     // The samples of one domain stand next to each other, in the order of its definition.
                     let number = match last {
-                        Some((subject, number)) if subject == sample.subject => number + 1,
+                        Some((subject, number)) if subject == sample.subject() => number + 1,
                         _ => 0,
                     };
-                    last = Some((sample.subject, number));
-                    things.disks.insert(named("device"), (sample.labels, number));
+                    last = Some((sample.subject(), number));
+                    things.disks.insert(named("device"), (sample.labels(), number));
                 }
             }
         }

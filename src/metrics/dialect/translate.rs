@@ -81,8 +81,8 @@ impl<'a> Translation<'a> {
                 let counted = native
                     .samples
                     .iter()
-                    .filter(|sample| !without.contains(&label_of(&self.families.labels, sample.labels, label)));
-                let sum = counted.map(|sample| float(sample.value)).sum();
+                    .filter(|sample| !without.contains(&label_of(&self.families.labels, sample.labels(), label)));
+                let sum = counted.map(|sample| float(sample.value())).sum();
                 self.add(&mut built, SubjectId::HOST, LabelSet::EMPTY, Value::Float(sum), None);
             }
             (_, Some(native)) => {
@@ -90,13 +90,13 @@ impl<'a> Translation<'a> {
                     let start = native.starts.binary_search_by_key(&position, |(at, _)| *at);
                     let start = start.ok().map(|found| native.starts[found].1);
                     if let Some(value) = self.value(entry, sample, &others) {
-                        self.add(&mut built, sample.subject, sample.labels, value, start);
+                        self.add(&mut built, sample.subject(), sample.labels(), value, start);
                     }
                 }
             }
         }
         if let Some(Zero { of, asked }) = entry.or_zero {
-            let subjects = |family| self.samples(family).map(|sample| sample.subject).collect::<HashSet<_>>();
+            let subjects = |family| self.samples(family).map(|sample| sample.subject()).collect::<HashSet<_>>();
             let asked: Box<dyn Fn(SubjectId) -> bool> = match asked {
                 Asked::Sample => Box::new(|_| true),
                 Asked::Group(group) => {
@@ -108,8 +108,8 @@ impl<'a> Translation<'a> {
                     Box::new(move |subject| subjects.contains(&subject))
                 }
             };
-            for sample in self.samples(of).filter(|sample| asked(sample.subject)) {
-                self.add(&mut built, sample.subject, sample.labels, Value::Unsigned(0), None);
+            for sample in self.samples(of).filter(|sample| asked(sample.subject())) {
+                self.add(&mut built, sample.subject(), sample.labels(), Value::Unsigned(0), None);
             }
         }
         (!built.samples.is_empty()).then(|| built.finish())
@@ -117,7 +117,7 @@ impl<'a> Translation<'a> {
 
     /// The value of one sample there; `None` if it has no place.
     fn value(&self, entry: &Entry, sample: &Sample, others: &Numbers) -> Option<Value> {
-        let Sample { subject, labels, value } = *sample;
+        let (subject, labels, value) = (sample.subject(), sample.labels(), sample.value());
         if let Some((source, values)) = entry.without
             && values.contains(&&*self.things.value(self.families, source, subject, labels))
         {
@@ -150,7 +150,7 @@ impl<'a> Translation<'a> {
             return;
         }
         built.starts.extend(start.map(|start| (built.samples.len(), start)));
-        built.samples.push(Sample { subject: self.bare(subject), labels, value });
+        built.samples.push(Sample::new(self.bare(subject), labels, value));
     }
 
     /// The labels of a sample there. One without a value stands there with an empty text, as clients in Go print it.
@@ -192,7 +192,7 @@ impl<'a> Translation<'a> {
 
     /// The samples of a native family by what they are of.
     fn numbers(&self, native: &str) -> Numbers {
-        self.samples(native).map(|sample| ((sample.subject, sample.labels), float(sample.value))).collect()
+        self.samples(native).map(|sample| ((sample.subject(), sample.labels()), float(sample.value()))).collect()
     }
 }
 

@@ -36,7 +36,7 @@ impl Followed {
         for (origin, device, value) in counters {
             let name = format!("{origin:?}");
             let labels = families.labels.push([("device", *device)]);
-            let sample = Sample { subject, labels, value: Value::Unsigned(*value) };
+            let sample = Sample::new(subject, labels, Value::Unsigned(*value));
             if let Some(family) = families.families.iter_mut().find(|family| family.meta.name == name) {
                 family.samples.push(sample);
                 continue;
@@ -56,7 +56,7 @@ impl Followed {
         let of = |(origin, device, _): &(Origin, &str, u64)| {
             let name = format!("{origin:?}");
             let family = families.families.iter().find(|family| family.meta.name == name)?;
-            let is_it = |sample: &Sample| families.labels.get(sample.labels).any(|(_, value)| value == *device);
+            let is_it = |sample: &Sample| families.labels.get(sample.labels()).any(|(_, value)| value == *device);
             families.start_of(family, family.samples.iter().position(is_it)?)
         };
         counters.iter().map(of).collect()

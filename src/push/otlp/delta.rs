@@ -79,7 +79,7 @@ impl Deltas {
                 let total = total(sample, families);
                 let read = family.read_at(sample).unwrap_or(at);
                 let new = Baseline { value: total, at: read, seen: at };
-                let kind = families.subjects.get(sample.subject).kind;
+                let kind = families.subjects.get(sample.subject()).kind;
                 let began = self.first.and_then(|first| match (kind, family.origin) {
                     // What the exporter counts of itself and of the host begins at zero, when it is first needed.
                     (Subject::Exporter | Subject::Host | Subject::Pool | Subject::Network, Origin::Exporter) => {
@@ -110,7 +110,7 @@ impl Deltas {
                                 Value::Histogram(out.histograms.len() - 1)
                             }
                         };
-                        samples.push(Sample { value, ..*sample });
+                        samples.push(sample.with_value(value));
                         since.push(start);
                         pending.push(Some((key, new)));
                     }
@@ -138,7 +138,7 @@ impl Deltas {
 }
 
 fn total(sample: &Sample, families: &Families) -> Total {
-    match sample.value {
+    match sample.value() {
         Value::Histogram(number) => Total::Histogram(families.histograms[number].clone()),
         value => Total::Number(value),
     }

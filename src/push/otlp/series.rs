@@ -32,7 +32,7 @@ pub(super) struct Prints {
 impl Prints {
     /// Subject and labels of a sample.
     pub(super) fn of(&self, sample: &Sample) -> (Fingerprint, Fingerprint) {
-        (self.subjects[sample.subject.index()], self.labels[sample.labels.index()])
+        (self.subjects[sample.subject().index()], self.labels[sample.labels().index()])
     }
 }
 
@@ -184,7 +184,7 @@ impl Told {
 
 /// The sample with its histogram in `families`, if it has one.
 fn move_to(families: &mut Families, sample: &Sample, from: &Families) -> Sample {
-    let Value::Histogram(number) = sample.value else { return *sample };
+    let Value::Histogram(number) = sample.value() else { return *sample };
     families.histograms.push(from.histograms[number].clone());
-    Sample { value: Value::Histogram(families.histograms.len() - 1), ..*sample }
+    sample.with_value(Value::Histogram(families.histograms.len() - 1))
 }

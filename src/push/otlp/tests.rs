@@ -55,7 +55,7 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
     for domain in domains {
         let subject = families.push_subject(Subject::Domain, [("domain", domain.name)]);
         let labels = families.labels.push([("device", "vda")]);
-        let sample = |labels, value| Sample { subject, labels, value };
+        let sample = |labels, value| Sample::new(subject, labels, value);
         if domain.running {
             complete.push(sample(LabelSet::EMPTY, Value::Unsigned(1)));
         }
@@ -73,7 +73,7 @@ fn batch(seconds: u64, domains: &[Domain]) -> Batch {
         };
         families.subjects.get_mut(subject).started = Some(started);
     }
-    let own = Sample { subject: SubjectId::EXPORTER, labels: LabelSet::EMPTY, value: Value::Unsigned(seconds) };
+    let own = Sample::new(SubjectId::EXPORTER, LabelSet::EMPTY, Value::Unsigned(seconds));
     let all = [
         family("complete", Kind::Gauge, complete),
         family("own", Kind::Counter, vec![own]),
@@ -117,10 +117,10 @@ fn samples(part: &Part) -> Vec<(Named, Value, u64)> {
             let start = start.duration_since(UNIX_EPOCH).expect("later").as_secs();
             let domain = families
                 .labels
-                .get(families.subjects.get(sample.subject).labels)
+                .get(families.subjects.get(sample.subject()).labels)
                 .next()
                 .map(|label| label.1.to_owned());
-            found.push(((family.meta.name.to_string(), domain), sample.value, start));
+            found.push(((family.meta.name.to_string(), domain), sample.value(), start));
         }
     }
     found
@@ -189,10 +189,11 @@ fn ends_are_sent_until_they_are_accepted() {
     assert!(ended(&parts) == of_a && parts[1].ended);
     // All buckets that it had are told to have ended.
     let of_ended = &parts[1].families;
-    let numbers = of_ended.families.iter().flat_map(|family| &family.samples).filter_map(|sample| match sample.value {
-        Value::Histogram(number) => Some(number),
-        _ => None,
-    });
+    let numbers =
+        of_ended.families.iter().flat_map(|family| &family.samples).filter_map(|sample| match sample.value() {
+            Value::Histogram(number) => Some(number),
+            _ => None,
+        });
     assert_eq!(numbers.map(|number| of_ended.histograms[number].buckets.len()).collect::<Vec<_>>(), [2]);
     arrive(&mut series, cumulative, &one, parts);
     assert_eq!(series.parts(&mut batch(30, &[running("b", 2)])).len(), 1);
@@ -316,7 +317,7 @@ fn read_at(read: u64, seconds: u64, domain: Domain) -> Batch {
     let mut batch = batch(seconds, &[domain]);
     let families = Arc::make_mut(&mut batch.families);
     let counter = families.families.iter_mut().find(|family| family.meta.name == "count").expect("a counter");
-    counter.read = Some(Arc::new(vec![(counter.samples[0].subject, at(read))]));
+    counter.read = Some(Arc::new(vec![(counter.samples[0].subject(), at(read))]));
     batch
 }
 
