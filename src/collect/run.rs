@@ -87,6 +87,8 @@ pub(super) struct Run {
     pub(super) busy: Busy,
     /// How its probes do.
     pub(super) rounds: Rounds,
+    /// Until when it waits for what is read in the background, where that was not done for long.
+    pub(super) readings_until: Option<Instant>,
     /// When the last answer came to a call that did not ask again.
     last_first_answer: Instant,
     domains: BTreeMap<Uuid, Progress>,
@@ -113,6 +115,7 @@ impl Run {
             extensions: 0,
             busy: Busy::default(),
             rounds: Rounds::default(),
+            readings_until: None,
             last_first_answer: now,
             domains: BTreeMap::new(),
             batches: Vec::new(),
@@ -123,9 +126,9 @@ impl Run {
     /// Forgets everything but the requests: the connection broke, and there will be another.
     pub(super) fn start_over(&mut self) {
         let waiters = std::mem::take(&mut self.waiters);
-        let Self { from_host, pressure, started, .. } = *self;
+        let Self { from_host, pressure, started, readings_until, .. } = *self;
         let new = Self::new(self.id, self.selection.clone(), self.wanted.clone(), started);
-        *self = Self { waiters, from_host, pressure, ..new };
+        *self = Self { waiters, from_host, pressure, readings_until, ..new };
     }
 
     /// What of its groups, these at most, is taken from the host's files. KVM's statistics of vCPUs are libvirt's, and come with

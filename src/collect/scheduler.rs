@@ -18,6 +18,7 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,6 +85,8 @@ pub(super) struct Scheduler {
     last: Option<(Selection, Instant, Arc<Collection>)>,
 
     background: Background,
+    /// When somebody last asked for something; at first when it began.
+    asked: Instant,
     /// When another background worker may be tried, after one could not connect.
     background_after: Option<Instant>,
     definition_failures: BTreeMap<DefinitionFailure, u64>,
@@ -132,6 +135,7 @@ impl Scheduler {
             inactive_job: None,
             last: None,
             background: Background::default(),
+            asked: now.at,
             background_after: None,
             definition_failures: BTreeMap::new(),
             domain_requests: Vec::new(),
@@ -146,6 +150,7 @@ impl Scheduler {
         match message {
             Message::Collect { waiter, selection, deadline } => self.request(waiter, selection, deadline),
             Message::Domains { waiter, addresses, deadline } => {
+                self.watch();
                 self.domain_requests.push(DomainRequest { waiter, addresses, deadline });
             }
             Message::Status { waiter } => {
@@ -199,7 +204,7 @@ impl Scheduler {
         if old.collection.groups != self.config.collection.groups {
             self.daemon.read_write_refused = false;
             // Probes of a group that is new have asked nothing yet.
-            self.want_all(&[]);
+            self.want_all(&[], false);
         }
         if old.domains != self.config.domains {
             self.domains.select(self.config.domains.clone());

@@ -17,7 +17,7 @@ use crate::libvirt::{ErrorClass, LibvirtError, StatsGroups};
 impl Scheduler {
     /// Answers at once where nothing can be had, or a young collection is good enough; else joins or begins a run.
     pub(super) fn request(&mut self, waiter: WaiterId, selection: Selection, deadline: Instant) {
-        let now = self.now.at;
+        let (now, slept) = (self.now.at, self.watch());
         if self.connection.demand(now) {
             self.connect();
         }
@@ -45,6 +45,9 @@ impl Scheduler {
         let by_host = local && self.config.collection.cpu_source != CpuSource::Libvirt;
         run.take_from_host(if by_host { hypervisor::GROUPS } else { StatsGroups::NONE }, local);
         run.waiters.push(waiter);
+        if slept {
+            self.await_readings(&mut run);
+        }
         self.runs.insert(run.id, run);
     }
 
@@ -103,7 +106,8 @@ impl Scheduler {
 
     /// Ends the runs that have all that they asked for.
     pub(super) fn finish(&mut self) {
-        let done: Vec<RunId> = self.runs.values().filter(|run| run.is_done()).map(|run| run.id).collect();
+        let is_done = |run: &&Run| run.is_done() && !self.awaits_readings(run);
+        let done: Vec<RunId> = self.runs.values().filter(is_done).map(|run| run.id).collect();
         for id in done {
             if !self.ask_for_late(id) && !self.recheck(id) {
                 self.end_run(id, None);

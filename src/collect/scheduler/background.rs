@@ -187,8 +187,8 @@ impl Scheduler {
 
     fn has_read(&mut self, probe: &'static Probe, subject: Subject, records: Records) {
         match (probe.meanwhile)(&records) {
-            Some(soon) => self.want(probe, subject, self.now.at + soon),
-            None => self.want_again(probe, subject),
+            Some(soon) if self.is_watched() => self.want(probe, subject, self.now.at + soon),
+            _ => self.want_again(probe, subject),
         }
         let Some(group) = probe.group else { return };
         // While it is asked about more often than usual it is shown no longer.
@@ -259,6 +259,9 @@ impl Scheduler {
     /// Some changes have no event and show in no record, so each subject is asked about again now and then. Where there are
     /// very many, that takes half of the pace, so that what has changed is not kept waiting.
     fn want_again(&mut self, probe: &'static Probe, subject: Subject) {
+        if !self.is_watched() {
+            return;
+        }
         let Some(usual) = self.usual_interval(probe, subject) else { return };
         let at = self.now.at + self.jitter(usual);
         self.want(probe, subject, at);
@@ -289,9 +292,11 @@ impl Scheduler {
     }
 
     /// After a listing: has everything asked about that is not expected yet. A domain that is `changed` has its definition
-    /// read at once; those that run come first.
-    pub(super) fn want_all(&mut self, changed: &[Uuid]) {
+    /// read at once; those that run come first. What is only shown is spread, unless it is wanted `at_once`, and not asked about
+    /// while nobody looks.
+    pub(super) fn want_all(&mut self, changed: &[Uuid], at_once: bool) {
         let (now, changed) = (self.now.at, changed.iter().collect::<HashSet<_>>());
+        let is_watched = self.is_watched();
         let subjects: Vec<(Uuid, bool)> =
             self.domains.iter().map(|domain| (domain.identity.uuid, domain.is_active())).collect();
         for lane in &mut self.background.lanes {
@@ -299,22 +304,22 @@ impl Scheduler {
                 continue;
             }
             if matches!(lane.probe.scope, Scope::Host | Scope::Object) {
-                if !lane.expects(Subject::Host, &self.domains) {
+                if is_watched && !lane.expects(Subject::Host, &self.domains) {
                     lane.want(Subject::Host, now, &mut self.domains);
                 }
                 continue;
             }
             // What is read to be shown is not read of all at once: a domain of which an event tells would wait for that.
             let spread = match lane.probe.group {
-                Some(_) => {
+                Some(_) if !at_once => {
                     let pace = (lane.probe.pace)(&self.config);
                     pace.saturating_mul(u32::try_from(2 * subjects.len()).unwrap_or(u32::MAX))
                 }
-                None => Duration::ZERO,
+                _ => Duration::ZERO,
             };
             for (uuid, is_active) in &subjects {
                 let is_meant = *is_active || lane.probe.scope == Scope::Domain;
-                let is_expected = lane.expects(Subject::Domain(*uuid), &self.domains);
+                let is_expected = !is_watched || lane.expects(Subject::Domain(*uuid), &self.domains);
                 if is_meant && (changed.contains(uuid) || !is_expected) {
                     let later = if *is_active { Duration::ZERO } else { Duration::from_secs(1) };
                     let later = later + spread.mul_f64(self.chance.f64());

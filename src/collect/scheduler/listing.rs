@@ -73,7 +73,7 @@ impl Scheduler {
             versions.host = Some(host);
         }
         let changed = self.domains.replace(listing, &since, self.now.wall);
-        self.want_all(&changed);
+        self.want_all(&changed, false);
     }
 
     /// The daemon refused to list the domains: without them nothing can be asked.

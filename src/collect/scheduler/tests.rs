@@ -11,6 +11,7 @@ mod replies;
 mod runs;
 mod scrape;
 mod script;
+mod watching;
 mod world;
 
 use scrape::{Scrape, everything, only};

@@ -38,6 +38,8 @@ pub(super) enum Timer {
     BusyEnd(RunId),
     /// Ask the busy domains of a run that are due.
     Busy(RunId),
+    /// Have a run wait no longer for what is read in the background.
+    Readings(RunId),
     /// Leave a background call alone, by its lane.
     BackgroundLimit(usize),
     /// Begin a background call.
@@ -98,6 +100,7 @@ impl Scheduler {
     fn timers_of(&self, run: &Run, timers: &mut Vec<(Timer, Instant)>) {
         let soft_deadline = run.soft_deadline(self.usual_call());
         timers.extend(run.deadline().map(|at| (Timer::Deadline(run.id), at)));
+        timers.extend(run.readings_until.map(|at| (Timer::Readings(run.id), at)));
         // A call that waits for a job is expected to take long.
         for (job, running) in run.running.iter().filter(|(_, running)| running.batch.kind != Kind::Wait) {
             let at = running.since + soft_deadline * (running.checks + 1);
@@ -121,6 +124,7 @@ impl Scheduler {
             Timer::SlowCall(run, job) => self.look_into(run, job),
             Timer::BusyEnd(run) => self.give_up_busy(run),
             Timer::Busy(run) => self.ask_busy_again(run),
+            Timer::Readings(run) => self.do_without_readings(run),
             Timer::BackgroundLimit(lane) => self.leave_background_call(lane),
             Timer::Background(lane) => self.begin_background_call(lane),
             Timer::DomainRequest(waiter) => self.answer_late_domain_request(waiter),
