@@ -1,4 +1,4 @@
-//! The host, its storage pools and its networks beside virsh, on a real libvirtd.
+//! The host, its storage pools and its networks beside virsh, on a real libvirtd: this machine's, and the newest packaged one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -76,6 +76,20 @@ impl Shown {
 #[test]
 fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
     let lab = Lab::start(Suite::Machine).unwrap();
+    compare(&lab);
+    follow_leases(&lab);
+}
+
+#[test]
+fn the_host_its_pools_and_its_networks_are_as_the_newest_virsh_says() {
+    let lab = Lab::start(Suite::Debian("sid")).unwrap();
+    println!("{}", lab.virsh(&["version"]).unwrap());
+    compare(&lab);
+    follow_leases(&lab);
+}
+
+/// The host, pools that are started or not, and a network.
+fn compare(lab: &Lab) {
     for (pool, started) in [("images", true), ("spare", false)] {
         let folder = lab.folder().join(pool);
         fs::create_dir(&folder).unwrap();
@@ -91,7 +105,7 @@ fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
     fs::write(&xml, format!("<network><name>quiet</name><bridge name='{bridge}'/></network>")).unwrap();
     lab.virsh(&["net-define", xml.to_str().unwrap()]).unwrap();
     // A machine may not let this user make a bridge: then it stays inactive, and so it is compared.
-    let _network = Network::start(&lab, "quiet");
+    let _network = Network::start(lab, "quiet");
     let scraped = run_exporter(&["scrape", "--libvirt.uri", &lab.uri_ro, "--format", "openmetrics"]).unwrap();
     let shown = Shown(parse_exposition(&scraped).unwrap());
 
@@ -222,9 +236,8 @@ impl Drop for Client {
     }
 }
 
-#[test]
-fn leases_and_the_addresses_of_guests_are_as_virsh_says() {
-    let lab = Lab::start(Suite::Machine).unwrap();
+/// Leases, the addresses of guests, and what happens to networks and pools.
+fn follow_leases(lab: &Lab) {
     let bridge = format!("labbr{}", std::process::id());
     // A range for documentation; no machine has it.
     let dhcp = "<dhcp><range start='198.51.100.10' end='198.51.100.20'/></dhcp>";
@@ -235,7 +248,7 @@ fn leases_and_the_addresses_of_guests_are_as_virsh_says() {
     for (program, package) in [("dnsmasq", "dnsmasq-base"), ("udhcpc", "udhcpc"), ("ip", "iproute2")] {
         need(program, package).unwrap();
     }
-    let Some(network) = Network::start(&lab, "leased") else {
+    let Some(network) = Network::start(lab, "leased") else {
         eprintln!("SKIPPED: this machine lets no network be started");
         return;
     };
@@ -243,7 +256,7 @@ fn leases_and_the_addresses_of_guests_are_as_virsh_says() {
     let mac = "52:54:00:00:5e:01";
     let nic = ["attach-interface", &guest, "network", "leased", "--mac", mac, "--model", "virtio", "--live"];
     lab.virsh(&nic).unwrap();
-    let groups = ["--collection.groups", "state,interface,network,address"];
+    let groups = ["--collection.groups", "state,interface,network,address,pool"];
     let exporter = Exporter::serve(&lab.uri_ro, &groups).unwrap();
     let leases = |shown: &Shown| shown.get("libvirt_network_dhcp_leases", &[("network", "leased")]);
     let until = |what: &str, good: &dyn Fn(&Shown) -> bool| {
@@ -285,4 +298,13 @@ fn leases_and_the_addresses_of_guests_are_as_virsh_says() {
     drop(client);
     drop(network);
     until("it is stopped", &|shown| shown.get("libvirt_network_active", &[("network", "leased")]) == Some(0.0));
+    lab.virsh(&["pool-refresh", "images"]).unwrap();
+    lab.virsh(&["pool-destroy", "images"]).unwrap();
+    lab.virsh(&["pool-undefine", "spare"]).unwrap();
+    let (pools, networks) = ("libvirt_host_pool_events_total", "libvirt_host_network_events_total");
+    let told = [(pools, "refreshed"), (pools, "stopped"), (pools, "undefined"), (networks, "stopped")];
+    let shown = until("all events are counted", &|shown| {
+        told.iter().all(|(name, event)| shown.get(name, &[("event", event)]) == Some(1.0))
+    });
+    assert_eq!(shown.0.iter().filter(|sample| sample.name == pools || sample.name == networks).count(), told.len());
 }

@@ -11,7 +11,8 @@
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")
-packages=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
+packages=(dnsmasq-base libvirt-daemon libvirt-daemon-driver-network libvirt-daemon-driver-qemu libvirt-daemon-driver-storage
+  qemu-system-x86 qemu-utils)
 
 # Makes the chroot $1 of suite $2 with packages $3... Runs in a mount namespace of its own: what it mounts ends with it.
 build() {
@@ -77,7 +78,8 @@ case "${1:-} $#" in
     fi
     [ "$1" = start ] || exec "$here/libvirtd.sh" stop "$2"
     can_mount || die "a libvirt of another suite runs in a chroot, which needs the right to mount: give the container CAP_SYS_ADMIN"
-    chroot=$(chroot_of "$2" "$2" "${packages[@]}")
+    # A tree that was made with other packages is not this one.
+    chroot=$(chroot_of "$2-$(echo "${packages[@]}" | cksum | cut -d' ' -f1)" "$2" "${packages[@]}")
     exec "$here/libvirtd.sh" start "$3" "$chroot"
     ;;
   chroot\ *) shift; chroot_of "$@" ;;
