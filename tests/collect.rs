@@ -7,7 +7,7 @@ mod scraper;
 use std::time::Duration;
 
 use domstats_exporter::libvirt::ErrorClass;
-use fake_libvirtd::{Change, Procedure, ReplyFault, Times};
+use fake_libvirtd::{Change, DomainState, Procedure, ReplyFault, Times};
 use scraper::{Scrape, Scraper, daemon};
 
 const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
@@ -215,4 +215,33 @@ fn a_flag_or_a_driver_that_the_daemon_lacks_is_remembered() {
     };
     let scrape = scraper.until("it is shut off", |scrape| !shut_off(scrape).is_empty());
     assert_eq!(shut_off(&scrape), ["state.state"]);
+}
+
+#[test]
+fn a_hook_of_one_guest_costs_no_other() {
+    let daemon = daemon(10);
+    daemon.domains().change("vm-9", Change::Destroy).unwrap();
+    let scraper = Scraper::configured(&daemon, "collection: {deadline: 30s}\n");
+    scraper.until("all answer", |scrape| scrape.complete() == 9 && scrape.known("vm-9").is_some());
+    // One that is being started, and one that is being stopped: libvirt holds their locks.
+    for (guest, complete) in [("vm-9", 9), ("vm-4", 8)] {
+        daemon.faults().lock_domain(guest);
+        for _ in 0..3 {
+            let scrape = scraper.scrape();
+            assert_eq!((scrape.class(), scrape.complete()), (None, complete), "{guest}");
+            assert!(scrape.took < Duration::from_secs(20), "{guest}: {:?}", scrape.took);
+        }
+        daemon.faults().unlock_domain(guest);
+        scraper.until("it is over", |scrape| scrape.complete() == 9 && scrape.quarantined().is_empty());
+    }
+}
+
+#[test]
+fn a_guest_that_has_started_before_its_event_is_in_the_scrape() {
+    let daemon = daemon(3);
+    daemon.domains().change("vm-2", Change::Destroy).unwrap();
+    let scraper = Scraper::new(&daemon, "");
+    scraper.until("two run", |scrape| scrape.complete() == 2 && scrape.known("vm-2").is_some());
+    daemon.domains().update("vm-2", |domain| (domain.state, domain.id) = (DomainState::Running, Some(77))).unwrap();
+    assert_eq!(scraper.scrape().complete(), 3);
 }

@@ -4,13 +4,15 @@
 #[path = "support/scraper.rs"]
 mod scraper;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use domstats_exporter::libvirt::ParamValue;
-use fake_libvirtd::domain::{Interface, Job};
+use domstats_exporter::libvirt::{self, ParamValue};
+use fake_libvirtd::domain::{Agent, Interface, Job};
 use fake_libvirtd::params::Value;
 use fake_libvirtd::{
-    Change, DomainState, FakeLibvirtd, Host, Network, ObjectEvent, Pool, Procedure, Scenario, Template, Times,
+    Change, Domain, DomainState, Event, FakeLibvirtd, Host, Network, ObjectEvent, Pool, Procedure, Scenario, Template,
+    Times,
 };
 use scraper::{Scrape, Scraper};
 
@@ -149,4 +151,80 @@ fn what_changes_of_pools_and_networks_is_read_at_once() {
     (0..500).for_each(|_| _ = daemon.events().object("images", ObjectEvent::PoolRefresh));
     std::thread::sleep(Duration::from_secs(1));
     assert!(calls(Procedure::StoragePoolGetInfo) <= 3 + 20, "{}", calls(Procedure::StoragePoolGetInfo));
+    // Each of them is counted, also after another daemon has taken the place of this one.
+    let (pool, network) = (libvirt::ObjectKind::Pool, libvirt::ObjectKind::Network);
+    let lifecycle = libvirt::ObjectEvent::Lifecycle;
+    let mut counts = BTreeMap::from([
+        ((pool, lifecycle(0)), 1),
+        ((pool, lifecycle(3)), 1),
+        ((pool, libvirt::ObjectEvent::Refreshed), 501),
+        ((network, lifecycle(3)), 1),
+    ]);
+    let counted = |scrape: &Scrape| scrape.collection.snapshot.counts.objects.clone();
+    let shown = until(&scraper, "all are counted", |scrape| counted(scrape).values().sum::<u64>() == 504);
+    assert_eq!(counted(&shown), counts);
+    let before = all.map(calls);
+    daemon.kill();
+    daemon.revive().unwrap();
+    until(&scraper, "both are read again", |_| all.map(calls).iter().zip(before).all(|(now, before)| *now > before));
+    daemon.events().object("images", ObjectEvent::Pool(5));
+    counts.insert((pool, lifecycle(5)), 1);
+    until(&scraper, "and those of the next one", |scrape| counted(scrape) == counts);
+}
+
+/// A daemon of guests `vm-0`, `vm-1` and so on, whose agents are connected and say their guests' names.
+fn with_agents(guests: usize) -> FakeLibvirtd {
+    let guest = |number: usize| {
+        let mut domain = Domain::new(&format!("vm-{number}"), Template { agent: true, ..Template::small() });
+        let info = vec![("hostname".to_owned(), Value::String(domain.name.clone()))];
+        domain.agent = Some(Agent { info, ..Agent::default() });
+        domain
+    };
+    let scenario = (0..guests).map(guest).fold(Scenario::builder(), fake_libvirtd::ScenarioBuilder::domain);
+    FakeLibvirtd::start(scenario.build()).unwrap()
+}
+
+/// Over a connection that may ask agents.
+fn asking_agents(daemon: &FakeLibvirtd) -> Scraper {
+    Scraper::new(daemon, ", groups: [state, guest]")
+}
+
+#[test]
+fn agents_that_say_nothing_keep_no_other_guest_waiting() {
+    let daemon = with_agents(50);
+    // One after the other they would take three minutes.
+    (0..20).for_each(|number| daemon.faults().silence_agent(&format!("vm-{number}"), Duration::from_secs(9)));
+    let scraper = asking_agents(&daemon);
+    let began = Instant::now();
+    let shown = loop {
+        let scrape = scraper.scrape();
+        if told(&scrape, "guest").len() == 30 {
+            break scrape;
+        }
+        assert!(began.elapsed() < Duration::from_secs(90), "{:?}", told(&scrape, "guest"));
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert!(!told(&shown, "guest").iter().any(|name| name[3..].parse::<u8>().unwrap() < 20));
+    assert_eq!((shown.complete(), scraper.collector.stats().hung_calls["guest"]), (50, 0));
+}
+
+#[test]
+fn what_a_guest_said_ends_when_its_agent_disconnects() {
+    let daemon = with_agents(2);
+    let scraper = asking_agents(&daemon);
+    until(&scraper, "both are told", |scrape| told(scrape, "guest") == ["vm-0", "vm-1"]);
+    let calls = || daemon.counters().calls(Procedure::DomainGetGuestInfo);
+    let before = calls();
+    daemon.faults().silence_agent("vm-1", Duration::from_millis(1));
+    for state in [2, 1] {
+        daemon.events().send("vm-1", Event::AgentLifecycle { state, reason: 2 }).unwrap();
+    }
+    // It is asked at once, and says nothing.
+    until(&scraper, "it is asked", |_| calls() > before);
+    until(&scraper, "what it said has ended", |scrape| told(scrape, "guest").len() == 1);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(told(&scraper.scrape(), "guest"), ["vm-0"]);
+    daemon.faults().clear_domain("vm-1");
+    daemon.events().send("vm-1", Event::AgentLifecycle { state: 1, reason: 2 }).unwrap();
+    until(&scraper, "what it says now", |scrape| told(scrape, "guest") == ["vm-0", "vm-1"]);
 }

@@ -126,6 +126,8 @@ const NOWHERE: &[(&str, &str)] = &[
     ("_hugepages", "no huge pages are set aside"),
     ("_guest_", "needs a guest with an agent"),
     ("_dhcp_leases", "needs a network that is active"),
+    ("_pool_events_", "needs a storage pool that changes"),
+    ("_network_events_", "needs a network that changes"),
     (
         "_memory_usable:ratio{instance=~\"($instance)(:.*)?\"}) * on (instance, domain) group_left (kubevirt_namespace)",
         "a boot sector has no balloon driver",

@@ -96,7 +96,8 @@ fn a_guest_agent_says_what_it_likes() {
         ("hostname".to_owned(), Value::String("in\u{1b}side".to_owned())),
         ("fs.0.total-bytes".to_owned(), Value::ULLong(4096)),
     ];
-    guest.agent = Some(Agent { info, seconds: -5 });
+    let vcpus = vec![("vcpus".to_owned(), Value::String("0-1".to_owned()))];
+    guest.agent = Some(Agent { info, vcpus, seconds: -5 });
     let daemon = start(Scenario::builder().domain(guest).domain(domain("bare")));
     let connection = Connection::open(&daemon.uri(), Access::ReadWrite, || {}).unwrap();
     let guest = connection.lookup_domain(uuid_of("guest")).unwrap();
@@ -109,11 +110,14 @@ fn a_guest_agent_says_what_it_likes() {
     assert_eq!(params(&said), expected);
     assert_eq!(guest.guest_time(&connection).unwrap(), UNIX_EPOCH - Duration::from_secs(5));
 
+    assert_eq!(params(&guest.guest_vcpus(&connection).unwrap()), [("vcpus", ParamValue::String("0-1"))]);
+
     let bare = connection.lookup_domain(uuid_of("bare")).unwrap();
     assert!(matches!(bare.guest_info(&connection).unwrap_err().class, ErrorClass::Other(74 | 86)));
     daemon.faults().silence_agent("guest", Duration::from_millis(50));
     assert_eq!(guest.guest_info(&connection).unwrap_err().class, ErrorClass::Other(86));
     assert_eq!(guest.guest_time(&connection).unwrap_err().class, ErrorClass::Other(86));
+    assert_eq!(guest.guest_vcpus(&connection).unwrap_err().class, ErrorClass::Other(86));
     let looking = open(&daemon);
     let guest = looking.lookup_domain(uuid_of("guest")).unwrap();
     assert_eq!(guest.guest_info(&looking).unwrap_err().class, ErrorClass::ReadOnly);

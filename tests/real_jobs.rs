@@ -250,6 +250,14 @@ fn ask_the_guest(suite: Suite) {
     assert_eq!(shown[size], number("fs.0.total-bytes"));
     assert_eq!(shown["guest_filesystem_used_bytes{mountpoint=\"/mnt\"}"], number("fs.0.used-bytes"));
     assert_eq!(shown["guest_users"], number("user.count"));
+    assert_eq!(shown.get("guest_disks").copied(), said.get("disk.count").map(|count| count.parse().unwrap()));
+    let vcpus = lab.virsh(&["guestvcpus", guest]).unwrap();
+    println!("{vcpus}");
+    // It has two of four.
+    for (of_virsh, name) in [("vcpus", "guest_vcpus"), ("online", "guest_vcpus_online")] {
+        let list = vcpus.lines().find_map(|line| line.strip_prefix(of_virsh)?.trim_start().strip_prefix(':'));
+        assert_eq!((list.unwrap().trim(), shown[name]), ("0-1", 2.0), "{of_virsh}");
+    }
     // From libvirt 11.2 and QEMU's agent 10.0 on.
     assert_eq!(shown.contains_key("guest_load1"), said.contains_key("load.1m"));
     let has = |name: &str, labels: &[&str]| {

@@ -1,10 +1,11 @@
 //! The probes that are asked beside the collections: what is due, and how many calls hang. Pure: the clock is an argument.
 //!
-//! No collection waits for them. Each probe has one call at a time and a pace. A call that takes longer than its limit is
-//! left alone: its subject rests, for longer each time, and the others are asked as before. A call that hangs occupies a
-//! worker of the daemon. So while several do, only subjects are asked that answered last.
+//! No collection waits for them. Each probe has a pace, and one call at a time while calls are quick. One that takes long does
+//! not hold up the others: the next begins beside it. One that takes longer than its limit is left alone, and its subject
+//! rests, for longer each time. Calls that take long or hang occupy workers of the daemon, so their number is bounded, and the
+//! more there are, the better a subject must have answered to be asked about.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -16,10 +17,14 @@ use crate::backoff;
 use crate::config::Config;
 use crate::probes::{BACKGROUND, Probe, Scope, Subject, WaitsFor};
 
-/// Calls of a probe that may hang before it asks only about subjects that answered last.
-const MOST_HUNG: usize = 4;
-/// Calls of a probe that may hang before it asks nothing more: by default a daemon has twenty workers, for all of its clients.
-const MOST_HUNG_EVER: usize = 2 * MOST_HUNG;
+/// How long a call keeps the next one of its probe waiting.
+const SLOW: Duration = Duration::from_secs(1);
+/// Calls of a probe that may take long or hang before it asks no more about subjects whose last call hung.
+const MOST_FOR_HUNG: usize = 4;
+/// Likewise about those that have never answered. The place beyond is for subjects that answered last.
+const MOST_FOR_UNKNOWN: usize = MOST - 1;
+/// Likewise about any: by default a daemon has twenty workers, for all of its clients.
+const MOST: usize = 8;
 /// For how long a subject rests whose call hung; doubled for each that follows.
 const FIRST_REST: Duration = Duration::from_secs(60);
 /// The longest rest.
@@ -46,12 +51,20 @@ pub(super) struct Turn {
     hung: u32,
     /// The last call was answered.
     answered: bool,
+    /// The call under way is about it as it is now.
+    current: bool,
 }
 
 impl Turn {
-    /// How its calls went says nothing any more: it has been started again, or may be another one.
+    /// How its calls went, and what one under way brings, says nothing any more: it has been started again, or may be another
+    /// one.
     pub(super) fn forget_calls(&mut self) {
         *self = Self { due: self.due, ..Self::default() };
+    }
+
+    /// What a call under way brings is out of date.
+    pub(super) fn outdate(&mut self) {
+        self.current = false;
     }
 }
 
@@ -66,7 +79,8 @@ pub(super) struct Lane {
     own: BTreeMap<Subject, Turn>,
     /// The end of the pause after the last call.
     not_before: Option<Instant>,
-    current: Option<Call>,
+    /// Calls under way in the order of their beginning: all but the last take long.
+    calls: VecDeque<Call>,
     /// Calls that hang, and what they are about: that is not asked about again before they return.
     hung: BTreeMap<JobId, Subject>,
 }
@@ -94,7 +108,7 @@ pub(super) enum Allowed {
 impl Lane {
     pub(super) fn new(probe: &'static Probe) -> Self {
         let own = BTreeMap::from([(Subject::Host, Turn::default())]);
-        Self { probe, due: BTreeSet::new(), own, not_before: None, current: None, hung: BTreeMap::new() }
+        Self { probe, due: BTreeSet::new(), own, not_before: None, calls: VecDeque::new(), hung: BTreeMap::new() }
     }
 
     /// The objects of the host have been listed: those that are gone are due no more. Gives those that are new.
@@ -169,8 +183,17 @@ impl Lane {
 
     /// Whether the subject is being asked about, or will be.
     pub(super) fn expects(&self, subject: Subject, domains: &Domains) -> bool {
-        let is_current = self.current.is_some_and(|call| call.subject == subject);
-        is_current || self.due_at(subject, domains).is_some() || self.hung.values().any(|hung| *hung == subject)
+        self.due_at(subject, domains).is_some() || self.is_asking(subject)
+    }
+
+    /// Whether a call about the subject has not returned.
+    fn is_asking(&self, subject: Subject) -> bool {
+        self.calls.iter().any(|call| call.subject == subject) || self.hung.values().any(|hung| *hung == subject)
+    }
+
+    /// Whether the call under way about the subject is about it as it is now.
+    pub(super) fn is_current(&self, subject: Subject, domains: &Domains) -> bool {
+        self.turn(subject, domains).is_some_and(|turn| turn.current)
     }
 
     /// The first subject that is due now, taken off the list.
@@ -184,11 +207,13 @@ impl Lane {
             self.due.remove(&(at, subject));
             let Some(turn) = self.turn(subject, domains).filter(|turn| turn.due == Some(at)) else { continue };
             self.turn_mut(subject, domains).into_iter().for_each(|turn| turn.due = None);
-            let hangs = self.hung.values().any(|hung| *hung == subject);
             let rests = turn.rests_until.is_some_and(|until| until > now);
-            let is_risk = self.is_wary() && !turn.answered && !self.is_listing(subject);
-            match if hangs || rests || is_risk { Allowed::Later } else { allowed(subject, domains) } {
-                Allowed::Now => return Some(subject),
+            let must_wait = self.is_asking(subject) || rests || self.is_risk(subject, turn);
+            match if must_wait { Allowed::Later } else { allowed(subject, domains) } {
+                Allowed::Now => {
+                    self.turn_mut(subject, domains).into_iter().for_each(|turn| turn.current = true);
+                    return Some(subject);
+                }
                 Allowed::Later => self.want(subject, now + LATER, domains),
                 Allowed::Never => {}
             }
@@ -199,38 +224,50 @@ impl Lane {
     /// The call has begun; the next comes `pace` later at the earliest.
     pub(super) fn began(&mut self, call: Call, pace: Duration) {
         self.not_before = Some(call.since + pace);
-        self.current = Some(call);
+        self.calls.push_back(call);
     }
 
-    /// When the next call may begin; `None` while one is under way, too many hang or nothing is wanted.
+    /// When the next call may begin; `None` while too many take long or hang, or nothing is wanted.
     pub(super) fn next_call(&self) -> Option<Instant> {
-        if self.current.is_some() || self.hung_calls() >= MOST_HUNG_EVER {
+        if self.places_taken() >= MOST {
             return None;
         }
         let (at, _) = self.due.first()?;
-        Some(self.not_before.map_or(*at, |pause| pause.max(*at)))
+        let beside = self.calls.back().map(|call| call.since + SLOW);
+        Some([self.not_before, beside].into_iter().flatten().fold(*at, Instant::max))
     }
 
-    /// When the call under way will have taken too long.
+    /// When the call that has been under way for the longest will have taken too long.
     pub(super) fn limit(&self, config: &Config) -> Option<Instant> {
-        self.current.map(|call| call.since + (self.probe.time_limit)(config))
+        self.calls.front().map(|call| call.since + (self.probe.time_limit)(config))
     }
 
-    /// Leaves the call under way alone: it hangs.
+    /// Leaves that call alone: it hangs.
     pub(super) fn take_hung(&mut self) -> Option<Call> {
-        let hung = self.current.take()?;
+        let hung = self.calls.pop_front()?;
         self.hung.insert(hung.job, hung.subject);
         Some(hung)
     }
 
-    /// Whether so many calls hang that nothing is asked about a subject that has not answered yet.
+    /// Whether so many calls take long or hang that nothing is asked about a subject that has not answered yet.
     pub(super) fn is_wary(&self) -> bool {
-        self.hung_calls() >= MOST_HUNG
+        self.places_taken() >= MOST_FOR_UNKNOWN
     }
 
-    /// Calls that hang. A listing of objects waits for each of them: it hangs with the first, and does not count.
-    pub(super) fn hung_calls(&self) -> usize {
-        self.hung.values().filter(|subject| !self.is_listing(**subject)).count()
+    /// Whether so many calls take long or hang that the one about this subject may not be another.
+    fn is_risk(&self, subject: Subject, turn: Turn) -> bool {
+        let most = match turn {
+            Turn { answered: true, .. } => MOST,
+            Turn { hung: 0, .. } => MOST_FOR_UNKNOWN,
+            _ => MOST_FOR_HUNG,
+        };
+        self.places_taken() >= most && !self.is_listing(subject)
+    }
+
+    /// Calls that have not returned. A listing of objects waits for each of them: it hangs with the first, and does not count.
+    fn places_taken(&self) -> usize {
+        let subjects = self.calls.iter().map(|call| &call.subject).chain(self.hung.values());
+        subjects.filter(|subject| !self.is_listing(**subject)).count()
     }
 
     fn is_listing(&self, subject: Subject) -> bool {
@@ -266,13 +303,14 @@ impl Background {
     /// Whether a reading is under way or due that nothing keeps from being taken.
     pub(super) fn is_reading(&self, now: Instant) -> bool {
         let is_due = |lane: &Lane| lane.next_call().is_some_and(|at| at <= now);
-        self.lanes.iter().filter(|lane| lane.probe.group.is_some()).any(|lane| lane.current.is_some() || is_due(lane))
+        self.lanes.iter().filter(|lane| lane.probe.group.is_some()).any(|lane| !lane.calls.is_empty() || is_due(lane))
     }
 
     /// The job has ended: whose it was.
     pub(super) fn ended(&mut self, job: JobId) -> Option<(&'static Probe, Ended)> {
         let of_job = |lane: &mut Lane| {
-            let ended = match lane.current.take_if(|call| call.job == job) {
+            let place = lane.calls.iter().position(|call| call.job == job);
+            let ended = match place.and_then(|place| lane.calls.remove(place)) {
                 Some(call) => Ended::InTime(call),
                 None => Ended::AfterAll(lane.hung.remove(&job)?),
             };
@@ -288,15 +326,11 @@ impl Background {
         hung.find(|(_, subject)| subject.domain() == Some(uuid)).map(|(job, _)| *job)
     }
 
-    /// The connection is gone, and all that was under way with it.
+    /// The connection is gone, and all that was under way with it. What was read over it is not shown any more, so everything
+    /// is asked again over the next one as if it never had been.
     pub(super) fn disconnected(&mut self) {
         self.readings.clear();
-        for lane in &mut self.lanes {
-            lane.current = None;
-            lane.hung.clear();
-            lane.list(&BTreeSet::new());
-            lane.own.values_mut().for_each(Turn::forget_calls);
-        }
+        self.lanes.iter_mut().for_each(|lane| *lane = Lane::new(lane.probe));
     }
 }
 

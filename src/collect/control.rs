@@ -1,11 +1,14 @@
 //! The control worker: its queue of questions that the daemon answers without waiting for any hypervisor.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::pool::{JobId, WorkerId};
 use super::run::RunId;
-use crate::probes::Task;
+use crate::libvirt::ControlState;
+use crate::probes::{Part, Task};
 
 /// What a task of the control worker is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl ControlTask {
 }
 
 /// A task under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Current {
     pub(super) job: JobId,
     pub(super) task: ControlTask,
@@ -44,6 +47,14 @@ pub(super) struct Current {
     pinged: Option<Instant>,
     /// Whether the daemon stood still meanwhile: what its answer says of a domain's monitor is worth nothing then.
     pub(super) outdated: bool,
+    /// Domains whose control states are asked for and have not come, in their order.
+    awaited: VecDeque<Uuid>,
+    /// Control states that have come.
+    states: Vec<(Uuid, ControlState)>,
+    /// When the daemon answered something over another connection first, since the last part of this answer came.
+    heard: Option<Instant>,
+    /// Whether it waits for the lock of a domain, and nothing waits for it any more.
+    pub(super) left: bool,
 }
 
 /// The control worker, with what it does and is to do.
@@ -74,9 +85,60 @@ impl Control {
         None
     }
 
-    /// The task has been given to the worker.
-    pub(super) fn began(&mut self, job: JobId, task: ControlTask, now: Instant) {
-        self.current = Some(Current { job, task, began: now, alive: now, pinged: None, outdated: false });
+    /// The task has been given to the worker, which asks for the control states of these domains.
+    pub(super) fn began(&mut self, job: JobId, task: ControlTask, awaited: VecDeque<Uuid>, now: Instant) {
+        self.current = Some(Current {
+            job,
+            task,
+            began: now,
+            alive: now,
+            pinged: None,
+            outdated: false,
+            awaited,
+            states: Vec::new(),
+            heard: None,
+            left: false,
+        });
+    }
+
+    /// A part of its answer has come.
+    pub(super) fn told(&mut self, part: Part, now: Instant) {
+        self.alive(now);
+        let Some(current) = &mut self.current else { return };
+        current.heard = None;
+        if let Part::State(uuid, state) = part {
+            current.awaited.retain(|awaited| *awaited != uuid);
+            current.states.extend(state.map(|state| (uuid, state)));
+        }
+    }
+
+    /// The daemon has answered over another connection.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.alive(now);
+        self.current.iter_mut().for_each(|current| _ = current.heard.get_or_insert(now));
+    }
+
+    /// Whether the daemon has answered others all the time for `long`, and not this: it waits for the lock of a domain.
+    pub(super) fn waits(&self, long: Duration, now: Instant) -> bool {
+        let heard = self.current.as_ref().and_then(|current| current.heard);
+        heard.is_some_and(|heard| heard + long <= now)
+    }
+
+    /// The domain whose control state comes next.
+    pub(super) fn awaited(&self) -> Option<Uuid> {
+        self.current.as_ref().filter(|current| !current.left)?.awaited.front().copied()
+    }
+
+    /// Nothing waits for the task any more. Gives what it was for, and what has come of it.
+    pub(super) fn leave(&mut self) -> Option<(ControlTask, Vec<(Uuid, ControlState)>)> {
+        let current = self.current.as_mut()?;
+        current.left = true;
+        Some((current.task, std::mem::take(&mut current.states)))
+    }
+
+    /// Whether it waits for the lock of a domain: until that is free it does nothing else.
+    pub(super) fn is_held(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.left)
     }
 
     /// The job has ended; `Some` if it is the task under way.
@@ -91,12 +153,12 @@ impl Control {
 
     /// When the daemon last responded, if a call is under way.
     pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.current.map(|current| current.alive)
+        self.current.as_ref().map(|current| current.alive)
     }
 
     /// When the daemon last responded, or was last asked whether it does, if a call is under way.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
-        self.current.map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
+        self.current.as_ref().map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
     }
 
     /// The daemon is asked over another connection whether it answers.

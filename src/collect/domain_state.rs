@@ -71,7 +71,8 @@ impl DomainState {
         self.incarnation.long_busy = false;
         self.reply_size = None;
         self.readable = Readable::Yes;
+        self.located = None;
         self.readings.clear();
-        self.turns.values_mut().for_each(Turn::forget_calls);
+        self.turns.clear();
     }
 }

@@ -11,7 +11,7 @@ use super::{Collection, Selection};
 use crate::config::Config;
 use crate::domains::{Arrived, Snapshot};
 use crate::libvirt::LibvirtError;
-use crate::probes::{ConnectInfo, Outcome, Task};
+use crate::probes::{ConnectInfo, Outcome, Part, Task};
 
 /// The number of a request that waits for its answer; never used twice.
 pub(super) type WaiterId = u64;
@@ -46,7 +46,7 @@ pub(super) enum Message {
     /// A worker's connection broke.
     Closed(WorkerId),
     /// A worker goes on with a task of several calls.
-    Alive(WorkerId),
+    Part(WorkerId, Part),
     /// A worker has done its task.
     Done { worker: WorkerId, job: JobId, outcome: Answer },
     /// A worker's thread has ended.

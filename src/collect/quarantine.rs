@@ -25,6 +25,8 @@ pub enum Cause {
     Frozen,
     /// Its monitor is broken.
     MonitorError,
+    /// libvirt holds its lock: whatever is asked about it waits.
+    Locked,
 }
 
 impl Cause {
@@ -34,6 +36,7 @@ impl Cause {
         match self {
             Self::Frozen => "the hypervisor process does not answer",
             Self::MonitorError => "the monitor connection is broken",
+            Self::Locked => "libvirt holds its lock, as while a hook runs or storage hangs",
         }
     }
 }
@@ -77,6 +80,11 @@ impl Quarantine {
     /// Whether the domain must not be asked for what needs its hypervisor.
     pub(super) fn is_closed(&self) -> bool {
         self.entered.is_some() || !self.suspect_of.is_empty()
+    }
+
+    /// Whether nothing can be had about the domain.
+    pub(super) fn is_locked(&self) -> bool {
+        self.entered.is_some_and(|quarantined| quarantined.cause == Cause::Locked)
     }
 
     /// Whether a call of ours that hangs in its monitor holds the domain's job.

@@ -165,6 +165,11 @@ impl Resync {
         *self = Self { counts, ..Self::default() };
     }
 
+    /// How long the last one took.
+    pub(super) fn usual(&self) -> Duration {
+        self.took.unwrap_or_default()
+    }
+
     /// Whether the domains are known.
     pub(super) fn is_listed(&self) -> bool {
         self.listed.is_some()

@@ -11,6 +11,7 @@ mod busy;
 mod connecting;
 mod dispatch;
 mod domain_requests;
+mod events;
 mod listing;
 mod outcomes;
 mod planning;
@@ -162,8 +163,8 @@ impl Scheduler {
             Message::Opened(worker, opened) => self.opened(worker, opened),
             Message::NotAborted(worker) => self.not_aborted(worker),
             Message::Closed(worker) => self.closed(worker),
-            Message::Alive(worker) if Some(worker) == self.control.worker => self.control.alive(now.at),
-            Message::Alive(_) => {}
+            Message::Part(worker, part) if Some(worker) == self.control.worker => self.control.told(part, now.at),
+            Message::Part(..) => {}
             Message::Done { worker, job, outcome } => self.done(worker, job, outcome),
             Message::Ended(worker) => self.ended(worker),
         }

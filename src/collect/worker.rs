@@ -29,7 +29,7 @@ impl Worker {
     /// Connects, then works until the tasks end or the connection breaks. What happens is told by messages; sending one
     /// fails only while the process ends, so that is ignored.
     pub(super) fn run(self) {
-        let _exit = ExitNotice { id: self.id, messages: self.messages.clone() };
+        let _exit = ExitNotice { id: self.id, inbox: Arc::clone(&self.inbox), messages: self.messages.clone() };
         let (messages, id) = (self.messages.clone(), self.id);
         let on_close = move || drop(messages.send(Incoming::Tell(Message::Closed(id))));
         let opened = Connection::open_guarded(&self.uri, self.role.access(), &self.guard, on_close);
@@ -43,7 +43,7 @@ impl Worker {
         };
         let mut session = Session::new(connection, Arc::clone(&self.shared), self.objects());
         while let Ok((job, task)) = self.tasks.recv() {
-            let outcome = session.perform(task, &|| self.tell(Message::Alive(id)));
+            let outcome = session.perform(task, &|part| self.tell(Message::Part(id, part)));
             let broken = !session.is_alive();
             let outcome = outcome.map(|outcome| {
                 let summaries = summarize(&outcome);
@@ -75,9 +75,9 @@ impl Worker {
     }
 
     fn objects(&self) -> ObjectSink {
-        let (inbox, messages) = (Arc::clone(&self.inbox), self.messages.clone());
-        Arc::new(move |kind, uuid| {
-            if inbox.note(kind, uuid) {
+        let (id, inbox, messages) = (self.id, Arc::clone(&self.inbox), self.messages.clone());
+        Arc::new(move |kind, uuid, event| {
+            if inbox.note(id, kind, uuid, event) {
                 let _ending = messages.send(Incoming::EventsWaiting);
             }
         })
@@ -99,11 +99,13 @@ fn summarize(outcome: &Outcome) -> Summaries {
 /// Tells that a thread has ended, even if it panicked.
 struct ExitNotice {
     id: WorkerId,
+    inbox: Arc<Inbox>,
     messages: mpsc::Sender<Incoming>,
 }
 
 impl Drop for ExitNotice {
     fn drop(&mut self) {
+        self.inbox.ended(self.id);
         let _ending = self.messages.send(Incoming::Tell(Message::Ended(self.id)));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::lifecycle::{
     CRASHED, RESUMED, STARTED, STARTED_MIGRATED, STOPPED, STOPPED_ARRIVING, STOPPED_CRASHED, STOPPED_FAILED, SUSPENDED,
 };
-use crate::libvirt::{EventKind, JobOutcome};
+use crate::libvirt::{EventKind, JobOutcome, ObjectEvent, ObjectKind};
 
 /// Most different keys that a domain's events are told apart by. Names in events come from outside; what goes beyond this is
 /// counted host-wide only.
@@ -16,6 +16,16 @@ const MOST_NAME_BYTES: usize = 256;
 
 /// Resets that follow one another within this time are one reboot: the firmware of a guest that is reset may reset it again.
 const ONE_REBOOT: Duration = Duration::from_secs(1);
+
+/// Events of storage pools and of networks.
+pub type ObjectCounts = BTreeMap<(ObjectKind, ObjectEvent), u64>;
+
+/// Adds `number` events of a kind.
+pub(super) fn count_object(counts: &mut ObjectCounts, kind: ObjectKind, event: ObjectEvent, number: u64) {
+    if let Some(count) = place(counts, (kind, event)) {
+        *count += number;
+    }
+}
 
 /// Events of all domains that are or were, so that the crash of a transient domain is not lost with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +37,8 @@ pub struct HostCounts {
     pub others: BTreeMap<&'static str, u64>,
     /// Background jobs by operation and success. A domain that migrates away, and is undefined here, takes its own counts with it.
     pub jobs: BTreeMap<(i32, Option<bool>), JobCounts>,
+    /// Events of storage pools and networks, while these are watched.
+    pub objects: ObjectCounts,
 }
 
 /// Background jobs of one kind.

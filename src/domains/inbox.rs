@@ -1,11 +1,12 @@
 //! Events on their way from libvirt's event loop to the engine: bounded, and never waited for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::libvirt::{Event, EventKind, ObjectKind};
+use super::counts::{ObjectCounts, count_object};
+use crate::libvirt::{Event, EventKind, ObjectEvent, ObjectKind};
 
 /// Most events held; some 3 MB. A host's storm of ten thousand events is applied before the next one comes.
 const CAPACITY: usize = 16_384;
@@ -27,6 +28,9 @@ struct Queue {
     bytes: usize,
     dropped: u64,
     objects: BTreeSet<(ObjectKind, Uuid)>,
+    object_events: ObjectCounts,
+    /// Which connection counts for each kind of object: several may watch, and each is told of every event.
+    counts_for: BTreeMap<ObjectKind, u64>,
 }
 
 /// What has arrived.
@@ -38,6 +42,8 @@ pub struct Arrived {
     pub dropped: u64,
     /// The storage pools and networks that have changed, come or gone.
     pub objects: BTreeSet<(ObjectKind, Uuid)>,
+    /// What has happened to them, counted.
+    pub object_events: ObjectCounts,
 }
 
 impl Inbox {
@@ -55,27 +61,37 @@ impl Inbox {
         was_empty
     }
 
-    /// Notes that an object of the host has changed; `true` as [`Inbox::push`].
-    pub fn note(&self, kind: ObjectKind, uuid: Uuid) -> bool {
+    /// Notes what the connection with this number was told of an object of the host; `true` as [`Inbox::push`].
+    pub fn note(&self, connection: u64, kind: ObjectKind, uuid: Uuid, event: ObjectEvent) -> bool {
         let mut queue = self.queue.lock();
         let was_empty = queue.is_empty();
+        if *queue.counts_for.entry(kind).or_insert(connection) == connection {
+            count_object(&mut queue.object_events, kind, event, 1);
+        }
         if queue.objects.len() < MOST_OBJECTS {
             queue.objects.insert((kind, uuid));
         }
         was_empty
     }
 
+    /// The connection with this number has ended: another one counts from here on.
+    pub fn ended(&self, connection: u64) {
+        self.queue.lock().counts_for.retain(|_, counts| *counts != connection);
+    }
+
     /// Takes out everything.
     pub fn take(&self) -> Arrived {
         let mut queue = self.queue.lock();
-        let Queue { events, dropped, objects, .. } = std::mem::take(&mut *queue);
-        Arrived { events, dropped, objects }
+        let counts_for = std::mem::take(&mut queue.counts_for);
+        let Queue { events, dropped, objects, object_events, .. } =
+            std::mem::replace(&mut *queue, Queue { counts_for, ..Queue::default() });
+        Arrived { events, dropped, objects, object_events }
     }
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.objects.is_empty()
+        self.events.is_empty() && self.objects.is_empty() && self.object_events.is_empty()
     }
 }
 
@@ -113,11 +129,31 @@ mod tests {
     #[test]
     fn an_object_that_changes_often_is_noted_once() {
         let inbox = Inbox::default();
-        let woken = (0..9).filter(|number| inbox.note(ObjectKind::Pool, Uuid::from_u128(number % 3))).count();
-        let objects = inbox.take().objects;
-        assert_eq!((woken, objects.len()), (1, 3));
-        (0..5000).for_each(|number| _ = inbox.note(ObjectKind::Network, Uuid::from_u128(number)));
-        assert_eq!(inbox.take().objects.len(), MOST_OBJECTS);
+        let refreshed =
+            |number: u128| inbox.note(1, ObjectKind::Pool, Uuid::from_u128(number % 3), ObjectEvent::Refreshed);
+        let woken = (0..9).filter(|number| refreshed(*number)).count();
+        let arrived = inbox.take();
+        assert_eq!((woken, arrived.objects.len()), (1, 3));
+        assert_eq!(arrived.object_events, [((ObjectKind::Pool, ObjectEvent::Refreshed), 9)].into());
+        let stopped = |number| inbox.note(1, ObjectKind::Network, Uuid::from_u128(number), ObjectEvent::Lifecycle(3));
+        (0..5000).for_each(|number| _ = stopped(number));
+        let arrived = inbox.take();
+        assert_eq!(arrived.objects.len(), MOST_OBJECTS);
+        assert_eq!(arrived.object_events, [((ObjectKind::Network, ObjectEvent::Lifecycle(3)), 5000)].into());
+    }
+
+    #[test]
+    fn an_event_that_two_connections_tell_of_is_counted_once() {
+        let inbox = Inbox::default();
+        let counted = || inbox.take().object_events.into_values().sum::<u64>();
+        let started = |connection| inbox.note(connection, ObjectKind::Pool, Uuid::nil(), ObjectEvent::Lifecycle(2));
+        [1, 2, 2, 1].into_iter().for_each(|connection| _ = started(connection));
+        assert_eq!(counted(), 2);
+        [2, 1].into_iter().for_each(|connection| _ = started(connection));
+        assert_eq!(counted(), 1, "also after the inbox was emptied");
+        inbox.ended(1);
+        started(2);
+        assert_eq!(counted(), 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, Times};
+pub use counts::{DomainCounts, HostCounts, JobCounts, JobTimes, ObjectCounts, Times};
 pub use images::{ImageKeys, TopImage};
 pub use inbox::{Arrived, Inbox};
 pub use lifecycle::STOPPED_ARRIVING;
@@ -26,7 +26,7 @@ pub use metadata::{
     Agent, Allowance, DefinitionError, DefinitionFailure, Disk, Interface, Limits, Metadata, ScrapeTarget, fingerprint,
     parse_definition,
 };
-pub(crate) use metadata::{parse_xml, tree};
+pub(crate) use metadata::{count_cpus, parse_xml, tree};
 pub use registry::{Companion, Consequences, Listing, Registry};
 pub use snapshot::{SnapshotInfo, parse_snapshot};
 

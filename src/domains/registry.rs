@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::counts::{ObjectCounts, count_object};
 use super::selection::is_wanted;
 use super::{Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, PowerState, Snapshot, lifecycle};
 use crate::config::Domains;
@@ -145,6 +146,14 @@ impl<C: Companion> Registry<C> {
             }
         }
         consequences
+    }
+
+    /// Counts events of storage pools and networks.
+    pub fn count_objects(&mut self, events: ObjectCounts) {
+        if !events.is_empty() {
+            let counts = &mut Arc::make_mut(&mut self.counts).objects;
+            events.into_iter().for_each(|((kind, event), number)| count_object(counts, kind, event, number));
+        }
     }
 
     fn id_of(&self, uuid: Uuid) -> Option<Option<u32>> {

@@ -1,4 +1,4 @@
-//! What a guest says of itself through its agent (`virDomainGetGuestInfo`, `virDomainGetTime`).
+//! What a guest says of itself through its agent (`virDomainGetGuestInfo`, `virDomainGetGuestVcpus`, `virDomainGetTime`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,22 @@ impl Domain {
             return Err(connection.last_error("cannot ask a guest agent"));
         }
         Ok(params.to_records())
+    }
+
+    /// The vCPUs that the guest has (`vcpus`) and uses (`online`): lists of their numbers, such as `0-3,6`. Waits as
+    /// [`Domain::guest_info`] does.
+    ///
+    /// # Errors
+    /// As [`Domain::guest_info`].
+    pub fn guest_vcpus(&self, connection: &Connection) -> Result<Records, LibvirtError> {
+        let (mut list, mut count) = (std::ptr::null_mut(), 0);
+        // SAFETY: a valid domain and two valid out-parameters.
+        let done = unsafe { sys::virDomainGetGuestVcpus(self.as_ptr(), &raw mut list, &raw mut count, 0) };
+        if done < 0 {
+            return Err(connection.last_error("cannot ask for a guest's vCPUs"));
+        }
+        // What libvirt has allocated is freed with this.
+        Ok(TypedParams { list, count: count.cast_signed() }.to_records())
     }
 
     /// The guest's clock. Waits as [`Domain::guest_info`] does.

@@ -47,7 +47,7 @@ pub use list::DomainList;
 pub use messages::Messages;
 pub use network::Network;
 pub use node::{Cell, Host, Topology};
-pub use objects::{ObjectKind, ObjectSink};
+pub use objects::{ObjectEvent, ObjectKind, ObjectSink};
 pub use param::{DomainRecord, Param, ParamValue, Records};
 #[doc(hidden)]
 pub use reply::Reply;

@@ -12,9 +12,9 @@ use super::error::LibvirtError;
 use super::watch::{Registration, Sink, call, forget, new_key, release};
 use super::{network, storage_pool};
 
-/// What is called with the UUID of an object that was defined, started, refreshed, stopped and the like. As
-/// [`EventSink`](super::EventSink) it must be quick, must not call libvirt and must not drop a connection.
-pub type ObjectSink = Arc<dyn Fn(ObjectKind, Uuid) + Send + Sync>;
+/// What is called with the UUID of an object and what has happened to it. As [`EventSink`](super::EventSink) it must be quick,
+/// must not call libvirt and must not drop a connection.
+pub type ObjectSink = Arc<dyn Fn(ObjectKind, Uuid, ObjectEvent) + Send + Sync>;
 
 /// A kind of object whose changes can be watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +23,15 @@ pub enum ObjectKind {
     Pool,
     /// Networks.
     Network,
+}
+
+/// What has happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectEvent {
+    /// It was defined, started, stopped and the like: `virStoragePoolEventLifecycleType`, `virNetworkEventLifecycleType`.
+    Lifecycle(i32),
+    /// A storage pool was refreshed.
+    Refreshed,
 }
 
 impl Connection {
@@ -106,10 +115,10 @@ pub(super) fn deregister(connection: &Connection, kind: ObjectKind, id: c_int) {
     };
 }
 
-fn tell(opaque: *mut c_void, kind: ObjectKind, uuid: impl FnOnce() -> Uuid) {
+fn tell(opaque: *mut c_void, kind: ObjectKind, event: ObjectEvent, uuid: impl FnOnce() -> Uuid) {
     call(opaque, |sink| {
         if let Sink::Objects(sink) = sink {
-            sink(kind, uuid());
+            sink(kind, uuid(), event);
         }
     });
 }
@@ -119,11 +128,11 @@ fn pool_lifecycle() -> sys::virConnectStoragePoolEventGenericCallback {
     unsafe extern "C" fn changed(
         _connection: sys::virConnectPtr,
         pool: sys::virStoragePoolPtr,
-        _event: c_int,
+        event: c_int,
         _detail: c_int,
         opaque: *mut c_void,
     ) {
-        tell(opaque, ObjectKind::Pool, || storage_pool::uuid_of(pool));
+        tell(opaque, ObjectKind::Pool, ObjectEvent::Lifecycle(event), || storage_pool::uuid_of(pool));
     }
     let function: sys::virConnectStoragePoolEventLifecycleCallback = Some(changed);
     // SAFETY: both are nullable pointers to C functions; libvirt casts it back before it calls it.
@@ -135,7 +144,7 @@ unsafe extern "C" fn pool_refreshed(
     pool: sys::virStoragePoolPtr,
     opaque: *mut c_void,
 ) {
-    tell(opaque, ObjectKind::Pool, || storage_pool::uuid_of(pool));
+    tell(opaque, ObjectKind::Pool, ObjectEvent::Refreshed, || storage_pool::uuid_of(pool));
 }
 
 /// Likewise for networks.
@@ -143,11 +152,11 @@ fn network_lifecycle() -> sys::virConnectNetworkEventGenericCallback {
     unsafe extern "C" fn changed(
         _connection: sys::virConnectPtr,
         network: sys::virNetworkPtr,
-        _event: c_int,
+        event: c_int,
         _detail: c_int,
         opaque: *mut c_void,
     ) {
-        tell(opaque, ObjectKind::Network, || network::uuid_of(network));
+        tell(opaque, ObjectKind::Network, ObjectEvent::Lifecycle(event), || network::uuid_of(network));
     }
     let function: sys::virConnectNetworkEventLifecycleCallback = Some(changed);
     // SAFETY: as for pools.

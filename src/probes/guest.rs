@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Probe, Scope, Session, Subject, WaitsFor, had};
 use crate::config::Group;
+use crate::domains::count_cpus;
 use crate::libvirt::{Access, EventKind, LibvirtError, ParamValue, Records};
 use crate::tables::{self, BYTES, NONE, NUMBER, Origin, Row, SECONDS, Table, of};
 
@@ -23,9 +24,10 @@ const MOST_DISKS: usize = 8;
 /// Longest text, in bytes.
 const MOST_TEXT: usize = 256;
 /// What is taken as it is, under `guest.`.
-const PLAIN: [&str; 12] = [
+const PLAIN: [&str; 13] = [
     "hostname",
     "user.count",
+    "disk.count",
     "load.1m",
     "load.5m",
     "load.15m",
@@ -52,7 +54,7 @@ pub(super) const PROBE: Probe = Probe {
     ..Probe::of_group(Group::Guest, Scope::RunningDomain, WaitsFor::Job, |_| Some(EVERY))
 };
 
-/// `guest.*`, under libvirt's names (`virDomainGetGuestInfo`, `virDomainGetTime`).
+/// `guest.*`, under libvirt's names (`virDomainGetGuestInfo`, `virDomainGetGuestVcpus`, `virDomainGetTime`).
 #[rustfmt::skip]
 static TABLE: Table = Table {
     group: Some(Group::Guest),
@@ -76,6 +78,12 @@ static TABLE: Table = Table {
             "Load of the guest over fifteen minutes"),
         Row::gauge(&["guest.user.count"], "libvirt_domain_guest_users", of("user"), ("libvirt.domain.guest.user.count", NONE),
             "Users that are logged in to the guest, as it reports"),
+        Row::gauge(&["guest.vcpu.count"], "libvirt_domain_guest_vcpus", of("cpu"), ("libvirt.domain.guest.vcpu.count", NONE),
+            "vCPUs that the guest has found, as it reports"),
+        Row::gauge(&["guest.vcpu.online"], "libvirt_domain_guest_vcpus_online", of("cpu"), ("libvirt.domain.guest.vcpu.online", NONE),
+            "vCPUs that the guest uses, as it reports"),
+        Row::gauge(&["guest.disk.count"], "libvirt_domain_guest_disks", of("disk"), ("libvirt.domain.guest.disk.count", NONE),
+            "Disks that the guest has found, partitions included, as it reports; libvirt 7.0 or later"),
         Row::info(&["guest.hostname", "guest.os.id", "guest.os.pretty-name", "guest.os.version-id", "guest.os.kernel-release", "guest.os.machine", "guest.timezone.name"],
             &["hostname", "os_id", "os_name", "os_version", "kernel", "arch", "timezone"], "libvirt_domain_guest_info", ("libvirt.domain.guest.info", NONE),
             "What the guest calls itself, and its operating system"),
@@ -94,14 +102,30 @@ fn fetch(session: &mut Session, subject: Subject) -> Result<Records, LibvirtErro
     let identity = domain.identity();
     records.push_domain(&identity.name, uuid, identity.id);
     copy(&said, &mut records);
+    // An agent may not know a question.
+    if let Some(vcpus) = had(domain.guest_vcpus(connection))? {
+        count_vcpus(&vcpus, &mut records);
+    }
     let asked = SystemTime::now();
-    // An agent may not know the question.
     if let Some(time) = had(domain.guest_time(connection))? {
         // It was read between the question and the answer.
         let ours = asked + asked.elapsed().unwrap_or_default() / 2;
         records.push("guest.clock_offset", ParamValue::Double(seconds_between(ours, time)));
     }
     Ok(records)
+}
+
+/// How many vCPUs the guest has, and how many of them it uses.
+fn count_vcpus(said: &Records, records: &mut Records) {
+    for param in said.domain(0).params() {
+        let ParamValue::String(list) = param.value else { continue };
+        let Some(count) = count_cpus(list).map(ParamValue::UInt) else { continue };
+        match param.key {
+            "vcpus" => records.push("guest.vcpu.count", count),
+            "online" => records.push("guest.vcpu.online", count),
+            _ => {}
+        }
+    }
 }
 
 /// How far `later` is ahead of `earlier`, which may be negative.
@@ -206,6 +230,19 @@ mod tests {
             ("guest.fs.0.disks", "String(\"vda,vdb\")".to_owned()),
         ];
         assert_eq!(copied(&said), expected.map(|(key, value)| (key.to_owned(), value)));
+    }
+
+    #[test]
+    fn the_vcpus_of_a_guest_are_counted() {
+        let (mut said, mut records) = (Records::default(), Records::default());
+        said.push_domain("", Uuid::nil(), None);
+        [("vcpus", "0-3"), ("online", "0-2"), ("offlinable", "1-3")]
+            .into_iter()
+            .for_each(|(key, list)| said.push(key, ParamValue::String(list)));
+        records.push_domain("guest", Uuid::nil(), Some(1));
+        count_vcpus(&said, &mut records);
+        let params: Vec<_> = records.domain(0).params().map(|param| (param.key, param.value)).collect();
+        assert_eq!(params, [("guest.vcpu.count", ParamValue::UInt(4)), ("guest.vcpu.online", ParamValue::UInt(3))]);
     }
 
     #[test]

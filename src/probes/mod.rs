@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-pub use session::{ConnectInfo, DomainFilter, Outcome, Session, Shared, Task};
+pub use session::{ConnectInfo, DomainFilter, Outcome, Part, Session, Shared, Task};
 
 use crate::config::{Config, Group};
 use crate::domains::Domain;

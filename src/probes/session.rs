@@ -137,6 +137,15 @@ pub enum Outcome {
     Nothing,
 }
 
+/// What has been answered of a task of several calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// One more call.
+    Call,
+    /// The control state of a domain, if it has one: the next of [`Task::Control`].
+    State(Uuid, Option<ControlState>),
+}
+
 /// What the daemon says of itself once connected; what only the control connection asks for is empty for others.
 #[derive(Debug, Default)]
 pub struct ConnectInfo {
@@ -206,23 +215,23 @@ impl Session {
         self.connection.is_alive()
     }
 
-    /// Does a task; may take any time. `alive` is called whenever one of several calls has ended.
+    /// Does a task; may take any time. `told` is called whenever one of several calls has ended.
     ///
     /// # Errors
     /// Of any class.
-    pub fn perform(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
-        let mut outcome = self.answer(task, alive)?;
+    pub fn perform(&mut self, task: Task, told: &dyn Fn(Part)) -> Result<Outcome, LibvirtError> {
+        let mut outcome = self.answer(task, told)?;
         if let Outcome::Records(records) = &mut outcome {
             records.settle(&self.shared.keys);
         }
         Ok(outcome)
     }
 
-    fn answer(&mut self, task: Task, alive: &dyn Fn()) -> Result<Outcome, LibvirtError> {
+    fn answer(&mut self, task: Task, told: &dyn Fn(Part)) -> Result<Outcome, LibvirtError> {
         match task {
-            Task::List => listing::fetch(self, alive).map(Outcome::Listed),
+            Task::List => listing::fetch(self, &|| told(Part::Call)).map(Outcome::Listed),
             Task::Ping => self.connection.ping().map(|()| Outcome::Nothing),
-            Task::Control(domains) => control::fetch(self, &domains, alive).map(Outcome::Controlled),
+            Task::Control(domains) => control::fetch(self, &domains, told).map(Outcome::Controlled),
             Task::Stats { domains, request, from_host, intervals } => {
                 stats::fetch(self, &domains, request, from_host, intervals).map(Outcome::Records)
             }
@@ -264,14 +273,18 @@ impl Session {
         if many_stale || domains.iter().filter(|uuid| is_missing(self, uuid)).count() > FEW {
             self.refresh()?;
         }
-        for uuid in domains {
-            if is_missing(self, uuid) {
-                match self.connection.lookup_domain(*uuid) {
-                    Ok(domain) => drop(self.handles.insert(*uuid, domain)),
-                    Err(error) if error.class == ErrorClass::VanishedDomain => {}
-                    Err(error) => return Err(error),
-                }
-            }
+        domains.iter().try_for_each(|uuid| self.look_up(*uuid))
+    }
+
+    /// Makes sure of the handle of one domain, and looks at no other.
+    pub(super) fn look_up(&mut self, uuid: Uuid) -> Result<(), LibvirtError> {
+        if self.handles.contains_key(&uuid) {
+            return Ok(());
+        }
+        match self.connection.lookup_domain(uuid) {
+            Ok(domain) => drop(self.handles.insert(uuid, domain)),
+            Err(error) if error.class == ErrorClass::VanishedDomain => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -22,6 +22,22 @@ table! {
 
 #[rustfmt::skip]
 table! {
+    /// Counts over all storage pools.
+    POOLS: Some(Group::Pool), Subject::Host;
+    POOL_EVENTS = Counter, of("event"), "libvirt_host_pool_events_total", "libvirt.host.pool.events", ["event"],
+        "Events of all storage pools, including those that no longer exist: defined, started, refreshed, stopped and the like";
+}
+
+#[rustfmt::skip]
+table! {
+    /// Counts over all networks.
+    NETWORKS: Some(Group::Network), Subject::Host;
+    NETWORK_EVENTS = Counter, of("event"), "libvirt_host_network_events_total", "libvirt.host.network.events", ["event"],
+        "Events of all networks of libvirt, including those that no longer exist: defined, started, stopped and the like";
+}
+
+#[rustfmt::skip]
+table! {
     /// Counts of each domain that come and go with the group `state`.
     STATE: Some(Group::State), Subject::Domain;
     REBOOTS = Counter, of("reboot"), "libvirt_domain_reboots_total", "libvirt.domain.reboots", [],

@@ -60,7 +60,7 @@ group::groups! {
     Snapshot = GroupInfo::of_probe("snapshot", "Snapshots and checkpoints of domains that have any"),
     Guest = GroupInfo {
         default: false,
-        ..GroupInfo::of_probe("guest", "What guests with a connected agent say of themselves: file systems, load, users, operating system, clock; needs a read-write connection")
+        ..GroupInfo::of_probe("guest", "What guests with a connected agent say of themselves: file systems, load, users, vCPUs, operating system, clock; needs a read-write connection")
     },
     Address = address::GROUP,
     Host = GroupInfo::of_probe("host", "Memory, huge pages and CPUs of the host, by NUMA node too"),
@@ -69,7 +69,7 @@ group::groups! {
 }
 
 /// The tables of rows without keys, in the order of the documentation.
-pub(crate) static WITHOUT_KEYS: [&Table; 12] = [
+pub(crate) static WITHOUT_KEYS: [&Table; 14] = [
     &collection::TABLE,
     &definition::STATE,
     &definition::BLOCK,
@@ -78,6 +78,8 @@ pub(crate) static WITHOUT_KEYS: [&Table; 12] = [
     &limits::OTHERS,
     &address::TABLE,
     &events::HOST,
+    &events::POOLS,
+    &events::NETWORKS,
     &events::STATE,
     &events::BLOCK,
     &host::TABLE,

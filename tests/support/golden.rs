@@ -13,7 +13,9 @@ use domstats_exporter::domains::{
     AddressSource, Addresses, Definition, Domain, DomainCounts, Flags, HostCounts, InterfaceAddresses, Metadata,
     PowerState, Snapshot, parse_definition,
 };
-use domstats_exporter::libvirt::{EventKind, Identity, JobOutcome, Messages, ParamValue, Records};
+use domstats_exporter::libvirt::{
+    EventKind, Identity, JobOutcome, Messages, ObjectEvent, ObjectKind, ParamValue, Records,
+};
 use domstats_exporter::metrics::{Families, FamilyBuilder, domain_metrics};
 use domstats_exporter::tables::Source;
 use fake_libvirtd::params::{self, Value};
@@ -129,6 +131,12 @@ fn snapshot(config: &Config) -> Snapshot {
         host.count(&event, false);
         counts.count(&event, started() + Duration::from_secs(2 * number));
     }
+    host.objects = [
+        ((ObjectKind::Pool, ObjectEvent::Lifecycle(2)), 1),
+        ((ObjectKind::Pool, ObjectEvent::Refreshed), 3),
+        ((ObjectKind::Network, ObjectEvent::Lifecycle(3)), 1),
+    ]
+    .into();
     let web = Domain {
         flags: Some(Flags {
             autostart: true,

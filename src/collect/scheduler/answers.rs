@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
-use crate::collect::batch::Kind;
+use crate::collect::batch::{Kind, Running};
 use crate::collect::message::{Action, WaiterId};
 use crate::collect::run::{Run, RunId, Waiter};
 use crate::collect::{Collection, Selection};
@@ -70,6 +70,21 @@ impl Scheduler {
             self.leave_behind(run);
         } else {
             self.runs.insert(id, run);
+        }
+    }
+
+    /// Calls about all domains that are shut off have waited for `long`, as the control worker has, for the lock of a domain: runs
+    /// end without what they bring.
+    pub(super) fn leave_inactive(&mut self, long: Duration) {
+        let now = self.now.at;
+        let waits = |running: &Running| {
+            matches!(running.batch.kind, Kind::Inactive | Kind::Info { inactive: true }) && running.since + long <= now
+        };
+        for run in self.runs.values_mut() {
+            for (job, running) in run.running.extract_if(.., |_, running| waits(running)) {
+                run.rounds.end(running.batch.kind.probe().as_str(), now, false);
+                self.inactive_job = Some(job);
+            }
         }
     }
 

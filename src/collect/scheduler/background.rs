@@ -15,8 +15,8 @@ use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
 use crate::config::{Group, InactiveDomains};
 use crate::domains::{Definition, DefinitionFailure, Domain};
-use crate::libvirt::{Access, ErrorClass, Event, LibvirtError, ObjectKind, Records};
-use crate::probes::{ADDRESSES, Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
+use crate::libvirt::{Access, ErrorClass, LibvirtError, Records};
+use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
 
 /// When a domain is asked about again of which nothing could be had.
 const RETRY: Duration = Duration::from_secs(60);
@@ -24,8 +24,6 @@ const RETRY: Duration = Duration::from_secs(60);
 const CONNECT_AGAIN: Duration = Duration::from_secs(5);
 /// A call that fails after this long has kept the others of its probe waiting for nothing.
 const SLOW: Duration = Duration::from_secs(1);
-/// After how long an object that has changed is asked about: changes of one come together, and a client may make very many.
-const SETTLED: Duration = Duration::from_millis(200);
 /// How many times as old as the time between two calls a reading may become.
 const READINGS: u32 = 3;
 
@@ -114,6 +112,7 @@ impl Scheduler {
         };
         let subject = call.subject;
         self.note_status(probe.name, call.since, outcome.is_ok());
+        let is_current = self.background.of(probe).is_some_and(|lane| lane.is_current(subject, &self.domains));
         match &outcome {
             Err(error) if error.class == ErrorClass::Disconnected => {}
             Err(_) if self.now.at >= call.since + SLOW => self.rest(probe, subject),
@@ -130,6 +129,7 @@ impl Scheduler {
                 self.refuse_agents(&error);
             }
             Err(error) => self.background_failed(probe, subject, error.class),
+            Ok(Outcome::Records(_)) if !is_current => self.want(probe, subject, self.now.at),
             Ok(Outcome::Records(records)) => self.has_read(probe, subject, records),
             Ok(Outcome::Objects(objects)) => self.has_listed(probe, objects),
             Ok(outcome) => self.has_found(probe, subject, outcome),
@@ -181,6 +181,7 @@ impl Scheduler {
     }
 
     fn defined(&mut self, uuid: Uuid) {
+        self.drop_outdated(uuid);
         self.domains.companion_mut(uuid).into_iter().for_each(|state| state.readable = Readable::Yes);
         self.want_again(&DEFINITIONS, Subject::Domain(uuid));
     }
@@ -223,18 +224,6 @@ impl Scheduler {
         self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = Some(now));
         if self.domains.get(uuid).is_some_and(|domain| domain.addresses.is_none()) {
             self.domains.locate(uuid, None);
-        }
-    }
-
-    /// A domain may have other addresses, and may tell of them by now.
-    pub(super) fn moved(&mut self, uuid: Uuid) {
-        self.domains.companion_mut(uuid).into_iter().for_each(|state| state.located = None);
-        match ADDRESSES.every(&self.config) {
-            Some(_) => self.wake(&ADDRESSES, Subject::Domain(uuid)),
-            None => {
-                let lane = self.background.of(&ADDRESSES).into_iter();
-                lane.for_each(|lane| lane.rouse(Subject::Domain(uuid), &mut self.domains));
-            }
         }
     }
 
@@ -325,26 +314,6 @@ impl Scheduler {
                     let later = later + spread.mul_f64(self.chance.f64());
                     lane.want(Subject::Domain(*uuid), now + later, &mut self.domains);
                 }
-            }
-        }
-    }
-
-    /// Has the probes that follow such an event ask about its domain.
-    pub(super) fn follow(&mut self, event: &Event) {
-        for lane in &mut self.background.lanes {
-            if (lane.probe.follows)(&event.kind) && lane.probe.every(&self.config).is_some() {
-                lane.wake(Subject::Domain(event.domain.uuid), self.now.at, &mut self.domains);
-            }
-        }
-    }
-
-    /// Has the probe of a storage pool or a network ask about it, and list them: it may have come or gone.
-    pub(super) fn object_changed(&mut self, kind: ObjectKind, uuid: Uuid) {
-        let at = self.now.at + SETTLED;
-        for lane in self.background.lanes.iter_mut().filter(|lane| lane.probe.watches == Some(kind)) {
-            if lane.probe.every(&self.config).is_some() {
-                lane.want(Subject::Host, at, &mut self.domains);
-                lane.wake(Subject::Object(uuid), at, &mut self.domains);
             }
         }
     }

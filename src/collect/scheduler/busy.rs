@@ -54,7 +54,12 @@ impl Scheduler {
     pub(super) fn check_busy(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let unchecked = run.busy.take_unchecked(self.now.at);
-        if !unchecked.is_empty() {
+        if unchecked.is_empty() {
+            return;
+        }
+        if self.control.is_held() {
+            self.busy_checked(id, &[]);
+        } else {
             self.control.push(ControlTask::Busy(id), Task::Control(unchecked));
             self.run_control();
         }

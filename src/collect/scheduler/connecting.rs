@@ -1,5 +1,6 @@
 //! Connections that stand, break, or say nothing.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::probes::{ConnectInfo, Task};
 
 /// When another worker is tried after one could not connect.
 const WORKERS_AGAIN: Duration = Duration::from_secs(1);
+/// A listing, or a control state, that takes longer while the daemon answers waits for the lock of a domain.
+const LONG: Duration = Duration::from_secs(1);
 /// What the log says of a daemon that cannot be reached.
 const NO_CONNECTION: &str = "no connection to libvirt";
 /// What the log says of a daemon that takes no further connection.
@@ -157,8 +160,10 @@ impl Scheduler {
         let Some(worker) = self.control.worker.filter(|worker| self.pool.is_idle(*worker)) else { return };
         let runs = &self.runs;
         if let Some((task, call)) = self.control.next(|run| runs.contains_key(&run)) {
+            let asked =
+                if let Task::Control(domains) = &call { domains.iter().copied().collect() } else { VecDeque::new() };
             let job = self.send(worker, call);
-            self.control.began(job, task, self.now.at);
+            self.control.began(job, task, asked, self.now.at);
         }
     }
 
@@ -175,9 +180,14 @@ impl Scheduler {
 
     /// The daemon has answered something, over whatever connection.
     pub(super) fn heard(&mut self) {
-        self.control.alive(self.now.at);
+        self.control.heard(self.now.at);
         if self.connection.is_silent() {
             self.resumed();
+        }
+        let long = LONG.max(self.resync.usual() * 4);
+        if self.control.waits(long, self.now.at) {
+            self.leave_inactive(long);
+            self.control.awaited().into_iter().for_each(|uuid| self.leave_locked(uuid));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The set of domains is kept current: by events at once, by listings now and then, by what records show.
+//! The set of domains is kept current: by listings now and then, by what records show; by events at once, see `events`.
 
 use std::collections::HashSet;
 
@@ -12,44 +12,14 @@ use crate::collect::notice::Notice;
 use crate::collect::resync::ResyncCause;
 use crate::collect::run::RunId;
 use crate::collect::summary::{Summary, contradicts};
-use crate::domains::{Arrived, Domain, ImageKeys, Listing};
+use crate::domains::{Domain, ImageKeys, Listing};
 use crate::libvirt::{LibvirtError, Records};
-use crate::probes::{DEFINITIONS, Subject, Task};
+use crate::probes::Task;
 
 /// Most domains that are named in the log because they may not be read.
 const NAMED: usize = 10;
 
 impl Scheduler {
-    /// Applies events.
-    pub(super) fn apply(&mut self, arrived: Arrived) {
-        let Arrived { events, dropped, objects } = arrived;
-        if !events.is_empty() {
-            // In a storm of events, answers come late.
-            self.control.alive(self.now.at);
-        }
-        for event in events {
-            self.resync.note(&event);
-            let consequences = self.domains.apply(&event);
-            self.follow(&event);
-            let uuid = event.domain.uuid;
-            if consequences.redefined {
-                self.wake(&DEFINITIONS, Subject::Domain(uuid));
-            }
-            if consequences.moved {
-                self.moved(uuid);
-            }
-            if consequences.resync {
-                self.resync.want(ResyncCause::Events, self.now.at);
-            }
-        }
-        objects.into_iter().for_each(|(kind, uuid)| self.object_changed(kind, uuid));
-        if dropped > 0 {
-            self.log(Notice::EventsLost(dropped));
-            self.events_dropped += dropped;
-            self.resync.want(ResyncCause::Overflow, self.now.at);
-        }
-    }
-
     /// Has the domains listed.
     pub(super) fn list(&mut self) {
         if self.resync.begin(self.now.at) {
@@ -73,6 +43,7 @@ impl Scheduler {
             versions.host = Some(host);
         }
         let changed = self.domains.replace(listing, &since, self.now.wall);
+        changed.iter().for_each(|uuid| self.drop_outdated(*uuid));
         self.want_all(&changed, false);
     }
 
@@ -88,12 +59,13 @@ impl Scheduler {
     }
 
     /// Records are the truth about the moment that they were made in. Where they do not agree with the registry, an event is
-    /// on its way or was lost: a listing will tell. Only domains whose name is `wanted` have been asked for.
-    pub(super) fn compare(&mut self, batch: &Batch, records: &Records, wanted: impl Fn(&str) -> bool) {
+    /// on its way or was lost: a listing will tell. Only domains whose name is `wanted` have been asked for. Gives those without
+    /// a record that should have one.
+    pub(super) fn compare(&mut self, batch: &Batch, records: &Records, wanted: impl Fn(&str) -> bool) -> Vec<Uuid> {
         let disagrees = |uuid: Uuid, name: &str, id: Option<u32>| {
             self.domains.get(uuid).is_none_or(|known| known.identity.id != id || known.identity.name != name)
         };
-        let mut disagree = records.domains().any(|record| disagrees(record.uuid, record.name, record.id));
+        let disagree = records.domains().any(|record| disagrees(record.uuid, record.name, record.id));
         let answered: HashSet<Uuid> = records.domains().map(|record| record.uuid).collect();
         let silent = |uuid: &Uuid| !answered.contains(uuid);
         let silent: Vec<Uuid> = match batch.kind {
@@ -109,12 +81,11 @@ impl Scheduler {
             }
             Kind::Info { inactive: false } => Vec::new(),
         };
-        for uuid in silent {
-            disagree |= !self.must_not_be_read(uuid);
-        }
-        if disagree {
+        let silent: Vec<Uuid> = silent.into_iter().filter(|uuid| !self.must_not_be_read(*uuid)).collect();
+        if disagree || !silent.is_empty() {
             self.resync.want(ResyncCause::Records, self.now.at);
         }
+        silent
     }
 
     /// Whether a domain is missing from an answer because this user must not read it. That is logged once.

@@ -55,7 +55,10 @@ impl Scheduler {
     fn answered(&mut self, id: RunId, running: &Running, records: Records, summaries: Summaries) {
         let (batch, now) = (&running.batch, self.now.at);
         let Some(selection) = self.runs.get(&id).map(|run| run.selection.clone()) else { return };
-        self.compare(batch, &records, |name| selection.selects(name));
+        let silent = self.compare(batch, &records, |name| selection.selects(name));
+        if batch.kind == Kind::Inactive {
+            self.ask_for_started(id, silent);
+        }
         if !batch.again {
             self.learn(&records, &summaries.domains);
         }
@@ -91,7 +94,7 @@ impl Scheduler {
         if was_silent {
             self.resumed();
         }
-        if was_silent || (current.outdated && !disconnected) {
+        if !current.left && (was_silent || (current.outdated && !disconnected)) {
             match task {
                 ControlTask::Suspects(..) => return,
                 ControlTask::Busy(run) => return self.busy_checked(run, &[]),
@@ -99,6 +102,8 @@ impl Scheduler {
             }
         }
         match (task, outcome) {
+            (_, Ok(Outcome::Controlled(states))) if current.left => self.unlocked(&states),
+            (_, Err(_)) if current.left => {}
             (ControlTask::List, Ok(Outcome::Listed(listing))) => self.listed(listing),
             (ControlTask::Release(run), Ok(Outcome::Controlled(states))) => self.release_and_plan(run, &states),
             (ControlTask::Suspects(run, job), Ok(Outcome::Controlled(states))) => self.judge(run, job, &states),

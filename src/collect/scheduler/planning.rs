@@ -30,7 +30,7 @@ impl Scheduler {
         let waiting = self.runs.values().filter(|run| run.phase == Phase::Waiting);
         for id in waiting.map(|run| run.id).collect::<Vec<RunId>>() {
             let closed: Vec<Uuid> = in_question(&self.domains).into_iter().collect();
-            if closed.is_empty() {
+            if closed.is_empty() || self.control.is_held() {
                 self.plan(id);
             } else if let Some(run) = self.runs.get_mut(&id) {
                 run.phase = Phase::Releasing;
@@ -73,6 +73,16 @@ impl Scheduler {
         self.runs.get(&id).is_some_and(|run| !run.queue.is_empty())
     }
 
+    /// Of `domains`, which were shut off, the daemon does not say so any more: they have just been started, of which no event has
+    /// told yet, or are gone.
+    pub(super) fn ask_for_started(&mut self, id: RunId, domains: Vec<Uuid>) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.add(domains.iter().filter_map(|uuid| Some(self.domains.get(*uuid)?.identity.clone())).collect());
+        for batch in self.planner.plan(&domains, |_| None) {
+            run.queue.push_back(Batch::new(Kind::Full, run.groups, batch));
+        }
+    }
+
     /// Queues batches of the running domains that the run does not know yet.
     fn ask_for_running(&mut self, id: RunId) {
         let Some(run) = self.runs.get_mut(&id) else { return };
@@ -83,9 +93,11 @@ impl Scheduler {
         let new = wanted.filter(|(domain, _)| !run.knows(domain.identity.uuid));
         let (mut open, mut held, mut closed): (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>) = Default::default();
         let mut domains: Vec<Identity> = Vec::new();
+        let mut locked = Vec::new();
         let holds_back = !self.daemon.shortcomings.no_nowait && !self.daemon.shortcomings.no_bulk;
         for (domain, state) in new {
             let group = match &state.incarnation.quarantine {
+                quarantine if quarantine.is_locked() => &mut locked,
                 quarantine if !quarantine.is_closed() => &mut open,
                 quarantine if quarantine.holds_job() && holds_back => &mut held,
                 _ => &mut closed,
@@ -95,6 +107,7 @@ impl Scheduler {
         }
         run.add(domains);
         let groups = run.groups;
+        run.give_up(&Batch::new(Kind::WithoutMonitor, groups, locked), MissingReason::Quarantined);
         if self.daemon.shortcomings.no_bulk {
             run.queue.push_back(Batch::new(Kind::Info { inactive: false }, groups, open));
             return;

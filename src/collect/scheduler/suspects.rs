@@ -27,6 +27,37 @@ impl Scheduler {
         }
     }
 
+    /// The control worker waits for the lock of a domain. What waits for the control worker goes on with what has come.
+    pub(super) fn leave_locked(&mut self, uuid: Uuid) {
+        let Some((task, states)) = self.control.leave() else { return };
+        self.quarantine(uuid, Cause::Locked);
+        match task {
+            ControlTask::Suspects(run, job) => self.leave_to(run, job, uuid),
+            ControlTask::Release(run) => self.release_and_plan(run, &states),
+            ControlTask::Recheck(run) => self.admit(run, &states),
+            ControlTask::Busy(run) => self.busy_checked(run, &states),
+            ControlTask::List => {}
+        }
+    }
+
+    /// The lock of a domain is free again, for which the control worker has waited: these are the states that it has found.
+    pub(super) fn unlocked(&mut self, states: &[(Uuid, ControlState)]) {
+        states.iter().for_each(|(uuid, state)| _ = self.release(*uuid, *state));
+    }
+
+    /// A batch waits for the lock of one of its domains: the call is left to it, and the others are asked again.
+    fn leave_to(&mut self, id: RunId, job: JobId, locked: Uuid) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(Running { batch, .. }) = run.running.remove(&job) else { return };
+        run.rounds.end(batch.kind.probe().as_str(), self.now.at, false);
+        self.stuck.add(job, &[locked], &mut self.domains);
+        let others: Vec<Uuid> = batch.domains.iter().copied().filter(|uuid| *uuid != locked).collect();
+        run.give_up(&Batch { domains: vec![locked], ..batch.clone() }, MissingReason::Quarantined);
+        if !others.is_empty() {
+            run.queue.push_front(Batch { domains: others, ..batch });
+        }
+    }
+
     /// Puts a domain into quarantine.
     pub(super) fn quarantine(&mut self, uuid: Uuid, cause: Cause) {
         let now = self.now.wall;
@@ -52,6 +83,7 @@ impl Scheduler {
     /// A domain that thawed while the run lasted is to be complete in it: looked at once, at the end, and only if there are
     /// domains in quarantine. Whether any is looked at.
     pub(super) fn recheck(&mut self, id: RunId) -> bool {
+        let is_held = self.control.is_held();
         let Some(run) = self.runs.get_mut(&id) else { return false };
         let needs_monitor = !run.groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
         let is_first = std::mem::replace(&mut run.phase, Phase::Ending) == Phase::Asking;
@@ -60,7 +92,7 @@ impl Scheduler {
             domains.companion(*uuid).is_some_and(|state| state.incarnation.quarantine.entered().is_some())
         };
         let closed: Vec<Uuid> = run.uuids().filter(is_in).collect();
-        if closed.is_empty() || !needs_monitor || !is_first {
+        if closed.is_empty() || !needs_monitor || !is_first || is_held {
             return false;
         }
         run.phase = Phase::Rechecking;

@@ -1,10 +1,12 @@
 //! The scheduler in virtual time, against a scripted daemon: no thread, no libvirt, no waiting.
 
+mod agents;
 mod busy;
 mod daemon;
 mod definitions;
 mod domains;
 mod guests;
+mod hooks;
 mod jobs;
 mod probes;
 mod replies;

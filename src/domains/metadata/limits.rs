@@ -176,9 +176,9 @@ pub(super) fn bandwidth(interface: Node<'_, '_>) -> Limits {
 
 /// The CPUs of each vCPU that is there (`vcpupin`; `vcpu/@cpuset` for those without their own pin).
 fn vcpus(domain: Node<'_, '_>) -> BTreeMap<u32, u32> {
-    let of_all = cpus(&attribute_at(domain, "vcpu", "cpuset"));
+    let of_all = count_cpus(&attribute_at(domain, "vcpu", "cpuset"));
     let pins = find(domain, "cputune").into_iter().flat_map(|tune| children(tune, "vcpupin"));
-    let pin = |pin: Node<'_, '_>| Some((attribute(pin, "vcpu").parse().ok()?, cpus(&attribute(pin, "cpuset"))?));
+    let pin = |pin: Node<'_, '_>| Some((attribute(pin, "vcpu").parse().ok()?, count_cpus(&attribute(pin, "cpuset"))?));
     let pinned: BTreeMap<u32, u32> = pins.filter_map(pin).collect();
     if of_all.is_none() && pinned.is_empty() {
         return BTreeMap::new();
@@ -202,7 +202,7 @@ fn online(domain: Node<'_, '_>) -> BTreeSet<u32> {
 }
 
 /// How many CPUs a list such as `0-3,^2,8` has; `None` if it is empty or no list.
-fn cpus(list: &str) -> Option<u32> {
+pub(crate) fn count_cpus(list: &str) -> Option<u32> {
     let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number < MOST_CPUS);
     let (mut ranges, mut without) = (Vec::new(), HashSet::new());
     for part in list.split(',').map(str::trim) {
@@ -334,7 +334,7 @@ mod tests {
             ("0,", None),
             ("^", None),
         ] {
-            assert_eq!(cpus(list), expected, "{list}");
+            assert_eq!(count_cpus(list), expected, "{list}");
         }
     }
 }

@@ -23,6 +23,7 @@ use thiserror::Error;
 use crate::config::{MetadataLabels, escape_controls};
 use crate::libvirt::Messages;
 pub use failure::DefinitionFailure;
+pub(crate) use limits::count_cpus;
 pub use limits::{Allowance, Limits};
 use tree::{attribute_at, find, text_at, value_of};
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use crate::domains::STOPPED_ARRIVING;
+use crate::libvirt::ObjectEvent;
 
 /// `virDomainEventType`, each with the details of that type.
 const LIFECYCLE: &[(&str, &[&str])] = &[
@@ -38,6 +39,16 @@ pub(super) fn lifecycle(event: i32, detail: i32) -> (Cow<'static, str>, Cow<'sta
         Some((name, _)) if detail == STOPPED_ARRIVING => (Cow::Borrowed(name), Cow::Borrowed("arrival_failed")),
         Some((name, details)) => (Cow::Borrowed(name), label(details, detail, "detail")),
         None => (format!("event_{event}").into(), format!("detail_{detail}").into()),
+    }
+}
+
+/// `virStoragePoolEventLifecycleType`, of which `virNetworkEventLifecycleType` is the beginning; and a refresh.
+pub(super) fn object(event: ObjectEvent) -> Cow<'static, str> {
+    match event {
+        ObjectEvent::Lifecycle(event) => {
+            label(&["defined", "undefined", "started", "stopped", "created", "deleted"], event, "event")
+        }
+        ObjectEvent::Refreshed => Cow::Borrowed("refreshed"),
     }
 }
 
@@ -117,10 +128,31 @@ mod tests {
     }
 
     #[test]
+    fn pools_and_networks_have_the_names_of_libvirts_constants() {
+        let events = [
+            (sys::VIR_STORAGE_POOL_EVENT_DEFINED, "defined"),
+            (sys::VIR_STORAGE_POOL_EVENT_UNDEFINED, "undefined"),
+            (sys::VIR_STORAGE_POOL_EVENT_STARTED, "started"),
+            (sys::VIR_STORAGE_POOL_EVENT_STOPPED, "stopped"),
+            (sys::VIR_STORAGE_POOL_EVENT_CREATED, "created"),
+            (sys::VIR_STORAGE_POOL_EVENT_DELETED, "deleted"),
+            (sys::VIR_NETWORK_EVENT_DEFINED, "defined"),
+            (sys::VIR_NETWORK_EVENT_UNDEFINED, "undefined"),
+            (sys::VIR_NETWORK_EVENT_STARTED, "started"),
+            (sys::VIR_NETWORK_EVENT_STOPPED, "stopped"),
+        ];
+        for (event, name) in events {
+            assert_eq!(object(ObjectEvent::Lifecycle(event.cast_signed())), name);
+        }
+        assert_eq!(object(ObjectEvent::Refreshed), "refreshed");
+    }
+
+    #[test]
     fn an_unknown_number_stays_one_and_no_two_share_a_label() {
         assert_eq!(lifecycle(2, 99), ("started".into(), "detail_99".into()));
         assert_eq!(lifecycle(-1, 0), ("event_-1".into(), "detail_0".into()));
-        let all: [fn(i32) -> Cow<'static, str>; 7] = [
+        let all: [fn(i32) -> Cow<'static, str>; 8] = [
+            |event| object(ObjectEvent::Lifecycle(event)),
             watchdog_action,
             io_error_action,
             block_job,

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use super::{Shown, each, enum_labels};
 use crate::domains::{Definition, Domain, DomainCounts, HostCounts, Times};
-use crate::libvirt::job_operation;
+use crate::libvirt::{ObjectKind, job_operation};
 use crate::metrics::fill::{Filled, Filling, Labels};
 use crate::metrics::{Histogram, SubjectId, Value};
 use crate::tables::Metric;
 use crate::tables::events::{
     BLOCK_JOBS, BLOCK_THRESHOLDS, CONTROL_ERRORS, CRASHES, EVENTS, HOST_JOB_DOWNTIME, HOST_JOB_DURATION, HOST_JOBS,
-    IO_ERRORS, JOBS, LAST_JOB_DOWNTIME, LAST_JOB_DURATION, LIFECYCLE, MEMORY_FAILURES, MIGRATION_ITERATION, REBOOTS,
-    REMOVAL_FAILURES, WATCHDOGS,
+    IO_ERRORS, JOBS, LAST_JOB_DOWNTIME, LAST_JOB_DURATION, LIFECYCLE, MEMORY_FAILURES, MIGRATION_ITERATION,
+    NETWORK_EVENTS, POOL_EVENTS, REBOOTS, REMOVAL_FAILURES, WATCHDOGS,
 };
 
 pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], host: &HostCounts) {
@@ -33,6 +33,11 @@ pub(super) fn fill(filling: &mut Filling<'_>, domains: &[Shown<'_>], host: &Host
         &HOST_JOB_DOWNTIME,
         labelled().filter_map(|(labels, jobs)| Some((labels, histogram(&jobs.downtimes)?))),
     );
+    for (row, kind) in [(&POOL_EVENTS, ObjectKind::Pool), (&NETWORK_EVENTS, ObjectKind::Network)] {
+        let of_kind = host.objects.iter().filter(|((of, _), _)| *of == kind);
+        let counts = of_kind.map(|((_, event), count)| of_host(vec![("event", enum_labels::object(*event))], *count));
+        filling.add(row, counts);
+    }
     let plain = |filling: &mut Filling<'_>, row: &'static Metric, count: fn(&DomainCounts) -> u64| {
         filling.of_domains(row, each(domains, |domain| Some(Value::Unsigned(count(&domain.counts)))));
     };

@@ -250,7 +250,8 @@ impl Connection {
             payload,
         };
         let has_worker = procedure.has_priority() || shared.try_take_worker();
-        if has_worker && faults.is_empty() && !serve::may_block(procedure) {
+        let may_block = serve::may_block(procedure) || shared.state().faults.has_locks();
+        if has_worker && faults.is_empty() && !may_block {
             call.run(&faults);
             return;
         }

@@ -8,6 +8,7 @@
 //! | `hang D`, `release D` | freezes the QEMU of domain D, and lets it go on |
 //! | `busy D N`, `busy D all`, `busy D off` | lets another client hold D's job when it is asked for N times, or always |
 //! | `silence D GROUPS` | lets the monitor commands of these groups (a number, `virDomainStatsTypes`) of D fail |
+//! | `lock D`, `unlock D` | holds D's lock, as while a hook runs: every call that looks at D waits |
 //! | `silence-agent D TIME` | lets calls for D's guest agent wait so long in vain |
 //! | `delay D TIME` | lets D's monitor take so long |
 //! | `die D` | lets D's QEMU die in the next bulk call |
@@ -122,6 +123,8 @@ fn run_fault(daemon: &FakeLibvirtd, command: &str, words: &mut Words<'_>) -> Res
             }
         }
         "silence" => faults.silence_groups(&words.domain(daemon)?, words.number("a number")?),
+        "lock" => faults.lock_domain(&words.domain(daemon)?),
+        "unlock" => faults.unlock_domain(&words.domain(daemon)?),
         "silence-agent" => faults.silence_agent(&words.domain(daemon)?, words.time()?),
         "delay" => faults.delay_domain(&words.domain(daemon)?, words.time()?),
         "die" => faults.die_mid_call(&words.domain(daemon)?),

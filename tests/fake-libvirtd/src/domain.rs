@@ -121,6 +121,8 @@ impl Node {
 pub struct Agent {
     /// What `virDomainGetGuestInfo` answers, all types of it.
     pub info: Vec<(String, Value)>,
+    /// What `virDomainGetGuestVcpus` answers; the agent does not know the question where it is empty.
+    pub vcpus: Vec<(String, Value)>,
     /// The guest's clock, in seconds of Unix time.
     pub seconds: i64,
 }

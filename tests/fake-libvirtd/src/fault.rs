@@ -119,6 +119,8 @@ pub(crate) struct DomainFaults {
     /// Groups (`virDomainStatsTypes`) that lack what their monitor command would say.
     pub(crate) silent: u32,
     pub(crate) dies: bool,
+    /// The daemon holds its lock.
+    pub(crate) locked: bool,
     /// Its guest agent answers nothing; how long libvirt waits for it.
     pub(crate) agent_silence: Option<Duration>,
     pub(crate) record: Option<RecordFault>,
@@ -161,6 +163,14 @@ impl FaultState {
 
     pub(crate) fn agent_silence(&self, domain: &str) -> Option<Duration> {
         self.domains.get(domain)?.agent_silence
+    }
+
+    pub(crate) fn is_locked(&self, domain: &str) -> bool {
+        self.domains.get(domain).is_some_and(|faults| faults.locked)
+    }
+
+    pub(crate) fn has_locks(&self) -> bool {
+        self.domains.values().any(|faults| faults.locked)
     }
 
     pub(crate) fn loses_event(&mut self) -> bool {
@@ -256,6 +266,17 @@ impl<'a> Faults<'a> {
     /// Ends [`Faults::hang_domain`]; blocked calls complete.
     pub fn release_domain(self, name: &str) {
         self.set_domain(name, |faults| faults.hung = false);
+    }
+
+    /// Holds a domain's lock, as libvirt does while a hook runs: every call that looks at it waits, listings among them, until
+    /// [`Faults::unlock_domain`].
+    pub fn lock_domain(self, name: &str) {
+        self.set_domain(name, |faults| faults.locked = true);
+    }
+
+    /// Ends [`Faults::lock_domain`]; calls that wait go on.
+    pub fn unlock_domain(self, name: &str) {
+        self.set_domain(name, |faults| faults.locked = false);
     }
 
     /// Keeps a domain's guest agent, which is connected, from answering: a call gets an error after this time (libvirt's own is 5 s

@@ -206,6 +206,8 @@ procedures! {
     ConnectUnregisterCloseCallback = 361, "connect_unregister_close_callback", high;
     /// Registers for a storage pool event.
     ConnectStoragePoolEventRegisterAny = 368, "connect_storage_pool_event_register_any", high;
+    /// The vCPUs of a guest, as its agent sees them.
+    DomainGetGuestVcpus = 371, "domain_get_guest_vcpus", low;
     /// Ends a registration for storage pool events.
     ConnectStoragePoolEventDeregisterAny = 369, "connect_storage_pool_event_deregister_any", high;
     /// The XML of a checkpoint.

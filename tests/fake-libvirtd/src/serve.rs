@@ -18,6 +18,7 @@ mod bulk;
 mod connect;
 mod domain;
 mod lifecycle;
+mod locks;
 mod monitor;
 mod node;
 mod objects;
@@ -104,6 +105,7 @@ pub(crate) fn may_block(procedure: Procedure) -> bool {
             | Procedure::DomainResume
             | Procedure::DomainReboot
             | Procedure::DomainGetGuestInfo
+            | Procedure::DomainGetGuestVcpus
             | Procedure::DomainGetTime
     )
 }
@@ -244,6 +246,7 @@ impl Call {
                 self.header.program, self.header.version
             )));
         }
+        self.wait_for_locks()?;
         match self.procedure {
             P::ConnectGetAllDomainStats => self.get_all_domain_stats(),
             P::ConnectOpen | P::ConnectClose | P::ConnectGetType | P::ConnectGetVersion => self.serve_connect(),
@@ -265,7 +268,7 @@ impl Call {
             P::DomainGetControlInfo | P::DomainGetJobStats | P::DomainGetJobInfo => self.serve_monitor(),
             P::DomainBlockStats | P::DomainBlockStatsFlags => self.serve_monitor(),
             P::DomainInterfaceStats | P::DomainMemoryStats | P::DomainGetDiskErrors => self.serve_monitor(),
-            P::DomainGetGuestInfo | P::DomainGetTime => self.serve_agent(),
+            P::DomainGetGuestInfo | P::DomainGetGuestVcpus | P::DomainGetTime => self.serve_agent(),
             P::DomainListAllSnapshots | P::DomainListAllCheckpoints => self.serve_tree(),
             P::DomainSnapshotGetXmlDesc | P::DomainCheckpointGetXmlDesc => self.serve_tree(),
             P::DomainHasCurrentSnapshot | P::DomainSnapshotCurrent => self.serve_tree(),

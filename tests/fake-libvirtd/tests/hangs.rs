@@ -29,6 +29,28 @@ fn a_delayed_domain_slows_only_what_asks_its_monitor() {
 }
 
 #[test]
+fn a_locked_domain_keeps_every_call_waiting_that_looks_at_it() {
+    let daemon = start_small();
+    daemon.faults().lock_domain("vm-1");
+    let waiting = [&["list", "--all"][..], &["domcontrol", "vm-1"], &["domstats", "vm-1"], &["domstats", "--nowait"]];
+    let waiting = waiting.map(|arguments| start_virsh(&daemon, arguments));
+    virsh(&daemon, &["domstate", "vm-0"]).ok();
+    virsh(&daemon, &["domstats", "vm-2"]).ok();
+    let expected = [
+        (Procedure::ConnectListAllDomains, 1),
+        (Procedure::DomainLookupByName, 2),
+        (Procedure::ConnectGetAllDomainStats, 1),
+    ];
+    assert!(daemon.counters().wait_until(SOON, |counters| {
+        let waits = |procedure| counters.calls(procedure) - counters.answered(procedure);
+        expected.iter().all(|(procedure, number)| waits(*procedure) == *number)
+    }));
+    daemon.faults().unlock_domain("vm-1");
+    waiting.into_iter().for_each(|waiting| drop(waiting.wait(SOON).ok()));
+    assert_recovered(&daemon);
+}
+
+#[test]
 fn a_busy_domain_gives_what_needs_no_monitor_and_a_silenced_group_what_it_has() {
     let daemon = start_small();
     let mut client = RawClient::open(&daemon, false);

@@ -354,13 +354,15 @@ fn a_guest_agent_answers_what_it_is_asked_for_or_nothing() {
         ("os.id".to_owned(), Value::String("debian".to_owned())),
         ("hostname".to_owned(), Value::String("inside".to_owned())),
     ];
-    domain.agent = Some(Agent { info, seconds: 1_700_000_000 });
+    let vcpus = vec![("vcpus".to_owned(), Value::String("0-3".to_owned()))];
+    domain.agent = Some(Agent { info, vcpus, seconds: 1_700_000_000 });
     let daemon = FakeLibvirtd::start(Scenario::builder().domain(domain).build()).unwrap();
     let all = virsh(&daemon, &["guestinfo", "vm"]).ok();
     assert!(all.contains("debian") && all.contains("inside"), "{all}");
     let os = virsh(&daemon, &["guestinfo", "vm", "--os"]).ok();
     assert!(os.contains("debian") && !os.contains("inside"), "{os}");
     assert!(virsh(&daemon, &["domtime", "vm"]).ok().contains("1700000000"));
+    assert!(virsh(&daemon, &["guestvcpus", "vm"]).ok().contains("0-3"));
     daemon.faults().silence_agent("vm", Duration::from_millis(300));
     let failed = virsh(&daemon, &["guestinfo", "vm"]).failed();
     assert!(failed.contains("Guest agent is not responding"), "{failed}");

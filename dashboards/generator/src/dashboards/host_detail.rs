@@ -319,8 +319,13 @@ fn happenings() -> Vec<Panel> {
                 "{{event}}: {{detail}}",
             )
             .size(12, 8),
-        bars("Other events", "Every other event of libvirt by its name.")
+        bars("Other events", "Every other event of libvirt by its name, and those of storage pools and networks.")
             .query(&format!("sum by (event) {}", events("libvirt_host_events_total{%host}")), "{{event}}")
+            .query(&format!("sum by (event) {}", events("libvirt_host_pool_events_total{%host}")), "pool: {{event}}")
+            .query(
+                &format!("sum by (event) {}", events("libvirt_host_network_events_total{%host}")),
+                "network: {{event}}",
+            )
             .size(12, 8),
     ]
 }

@@ -42,17 +42,17 @@ fn definitions_are_read_at_their_rate_and_running_domains_come_first() {
 
 #[test]
 fn definitions_that_hang_are_given_up_and_read_again_when_one_returns() {
-    let mut daemon = Daemon::new(8);
-    (0..5).for_each(|number| daemon.guest(number).definition = Reply::Hangs);
+    let mut daemon = Daemon::new(12);
+    (0..9).for_each(|number| daemon.guest(number).definition = Reply::Hangs);
     let mut world = World::of(daemon, "metadata: {timeout: 2s}");
     world.advance(20 * SECOND);
-    // Four hang, and then nothing more is read of domains that have not answered yet.
-    assert_eq!(failures(&mut world, DefinitionFailure::TimedOut), 4);
-    assert_eq!(world.scrape().complete(), 8, "no collection waits for them");
+    // Seven hang, and then nothing more is read of domains that have not answered yet.
+    assert_eq!(failures(&mut world, DefinitionFailure::TimedOut), 7);
+    assert_eq!(world.scrape().complete(), 12, "no collection waits for them");
     let known = world.domains_within(false, 4 * SECOND).expect("an answer at once");
     assert_eq!(known.metadata_pending, 0);
     assert!(failures(&mut world, DefinitionFailure::OthersHang) > 0);
-    (0..5).for_each(|number| world.daemon.guest(number).definition = Reply::Good);
+    (0..9).for_each(|number| world.daemon.guest(number).definition = Reply::Good);
     world.look_again();
     world.advance(120 * SECOND);
     let snapshot = world.snapshot();

@@ -88,7 +88,7 @@ fn asked(world: &World, number: usize) -> usize {
 #[test]
 fn domains_that_hang_keep_no_other_from_being_asked() {
     // Before they have ever answered, and after.
-    for (hung, first) in [(3, true), (3, false), (7, false)] {
+    for (hung, first) in [(3, true), (6, true), (3, false), (7, false)] {
         let mut world = World::new(20, "");
         world.scheduler.background.lanes.push(Lane::new(&JOBS));
         if !first {

@@ -46,6 +46,8 @@ pub(super) struct Guest {
     pub(super) id: Option<u32>,
     /// Its hypervisor does not answer.
     pub(super) hung: bool,
+    /// Whether the daemon holds its lock, as it does while a hook runs: whatever looks at it waits.
+    pub(super) locked: bool,
     /// Its monitor is broken.
     pub(super) broken: bool,
     /// Another client holds its job until then.
@@ -141,6 +143,7 @@ impl Daemon {
             name: format!("vm-{number}"),
             id: Some(id),
             hung: false,
+            locked: false,
             broken: false,
             busy_until: None,
             occupied_since: None,
@@ -180,7 +183,7 @@ impl Daemon {
         began: Instant,
         now: Instant,
     ) -> Result<(Duration, Answer), Option<Instant>> {
-        if self.frozen {
+        if self.frozen || self.waits_for_lock(task) {
             return Err(None);
         }
         let soon = Duration::from_millis(1);
@@ -312,7 +315,7 @@ impl Daemon {
         Ok((takes, Ok(of_records(records))))
     }
 
-    fn control_states(&self, domains: &[Uuid], now: Instant) -> Vec<(Uuid, ControlState)> {
+    pub(super) fn control_states(&self, domains: &[Uuid], now: Instant) -> Vec<(Uuid, ControlState)> {
         let state = |guest: &Guest| {
             let stalled = self.stalled.filter(|(_, until)| now < *until).map(|(since, _)| since);
             let since = guest.held.map(|(_, since)| since).filter(|_| guest.hung).or(guest.occupied_since).or(stalled);

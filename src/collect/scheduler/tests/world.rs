@@ -197,6 +197,10 @@ impl World {
                     worker.is_open && worker.job.is_none() && !worker.dismissed,
                     "{task:?} for a worker that is not idle"
                 );
+                for part in self.daemon.parts(&task, self.now) {
+                    self.send_after(Duration::ZERO, Message::Part(id, part));
+                }
+                let worker = self.workers.get_mut(&id).expect("a worker");
                 worker.job = Some((job, task, self.now));
                 self.look_at(id);
             }

@@ -35,6 +35,7 @@ impl Call {
         let domain = &entry.domain;
         let operation = match self.procedure {
             P::DomainGetTime => "virDomainGetTime",
+            P::DomainGetGuestVcpus => "virDomainGetGuestVcpus",
             _ => "virDomainGetGuestInfo",
         };
         self.refuse_read_only(operation)?;
@@ -46,6 +47,13 @@ impl Call {
         let mut out = payload();
         if self.procedure == P::DomainGetTime {
             out.i64(agent.seconds).u32(0);
+            return Ok(out);
+        }
+        if self.procedure == P::DomainGetGuestVcpus {
+            if agent.vcpus.is_empty() {
+                return Err(unresponsive("unable to execute QEMU agent command 'guest-get-vcpus'"));
+            }
+            out.params(&agent.vcpus);
             return Ok(out);
         }
         let types = arguments.u32()?;
