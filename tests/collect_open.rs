@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use domstats_exporter::config;
 use domstats_exporter::libvirt::ErrorClass;
+use fake_libvirtd::{Procedure, ReplyFault, Times};
 use proxy::Proxy;
 use scraper::{Scrape, Scraper, daemon};
 
@@ -87,6 +88,23 @@ fn a_connection_that_froze_is_replaced_although_the_next_ones_freeze_too() {
     until(&scraper, "keepalive has ended the connection, and the next attempt hangs", |_| proxy.held() >= 1);
     proxy.thaw();
     assert_eq!(until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()).complete(), 5);
+}
+
+/// Connections to one host are opened one after the other: the last of many begins when an open that hangs would have been ended.
+#[test]
+fn connections_over_a_long_way_are_opened_although_they_wait_for_each_other() {
+    let _alone = alone();
+    let daemon = daemon(400);
+    let proxy = Proxy::start(daemon.socket());
+    proxy.delay(Duration::from_millis(60));
+    let slow = ReplyFault::Delay(Duration::from_secs(1));
+    daemon.faults().reply(Procedure::ConnectGetAllDomainStats, slow, Times::Always);
+    let uri = format!("qemu+tcp://{}/system", proxy.address);
+    let text = format!("libvirt: {{uri: '{uri}'}}\ncollection: {{deadline: 4s, workers: 16}}\n");
+    let scraper = Scraper::start(&config::parse(&text, "test").expect("a valid configuration"));
+    until(&scraper, "all connections are open", |_| daemon.counters().open_connections() >= 14);
+    let (opened, open) = (daemon.counters().connections().len(), daemon.counters().open_connections());
+    assert_eq!(opened, open, "none was ended");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::connection::Standing;
 use super::message::{Action, Message, Now, WaiterId};
-use super::pool::{JobId, Role, WorkerId};
+use super::pool::{ABORT_AGAIN, JobId, OPEN_TIMEOUT, Role, WorkerId};
 use super::scheduler::Scheduler;
 use super::worker::Worker;
 use super::{Collection, CollectorStats, Selection};
@@ -54,6 +54,14 @@ struct Handle {
     guard: OpenGuard,
 }
 
+impl Handle {
+    /// The thread has nothing more to do; what is left to end is its open.
+    fn forsake(self) -> OpenGuard {
+        self.guard.cancel();
+        self.guard
+    }
+}
+
 /// The loop, and what it owns.
 pub(super) struct Engine {
     scheduler: Scheduler,
@@ -67,6 +75,8 @@ pub(super) struct Engine {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     workers: HashMap<WorkerId, Handle>,
+    /// Opens that hang, of workers that were dismissed: others that open the same wait for their end.
+    forsaken: Vec<OpenGuard>,
     replies: Replies,
     stats: Arc<Mutex<CollectorStats>>,
 }
@@ -84,16 +94,27 @@ impl Engine {
         let scheduler = Scheduler::new(config, fastrand::Rng::new(), now());
         let target = target.map(str::to_owned);
         let shared = Arc::new(Shared::of(target.clone()));
-        let (inbox, workers, replies) = (Arc::default(), HashMap::new(), Replies::default());
-        Self { scheduler, shown_uri, uri, target, incoming, messages, inbox, shared, workers, replies, stats }
+        let (inbox, workers, forsaken) = (Arc::default(), HashMap::new(), Vec::new());
+        let replies = Replies::default();
+        Self { scheduler, shown_uri, uri, target, incoming, messages, inbox, shared, workers, forsaken, replies, stats }
     }
 
-    /// Works until it is told to stop. Sleeps whenever nothing is under way.
+    /// Works until it is told to stop, and no open of its own hangs any more. Sleeps whenever nothing is under way.
     pub(super) fn run(mut self) {
+        self.work();
+        self.forsaken.extend(self.workers.drain().map(|(_, handle)| handle.forsake()));
+        while self.end_forsaken() {
+            thread::sleep(ABORT_AGAIN);
+        }
+    }
+
+    fn work(&mut self) {
         loop {
             self.scheduler.tick(now());
             self.act();
             let wait = self.scheduler.next_wake().map(|at| at.saturating_duration_since(Instant::now()));
+            let wait =
+                if self.end_forsaken() { Some(wait.map_or(ABORT_AGAIN, |wait| wait.min(ABORT_AGAIN))) } else { wait };
             let first = match wait {
                 Some(wait) => self.incoming.recv_timeout(wait),
                 None => self.incoming.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
@@ -114,6 +135,15 @@ impl Engine {
             // What has happened by now is part of what is answered now.
             self.hear(Incoming::EventsWaiting);
         }
+    }
+
+    /// Ends the opens that nobody waits for; `false` if none is left.
+    fn end_forsaken(&mut self) -> bool {
+        self.forsaken.retain(|guard| {
+            let _again = guard.abort();
+            guard.is_under_way()
+        });
+        !self.forsaken.is_empty()
     }
 
     fn hear(&mut self, incoming: Incoming) {
@@ -176,11 +206,17 @@ impl Engine {
                 let _ended = self.workers.get(&id).map(|handle| handle.tasks.send((job, task)));
             }
             Action::Abort(id) => {
-                if self.workers.get(&id).is_some_and(|handle| !handle.guard.abort()) {
+                let Some(Handle { guard, .. }) = self.workers.get(&id) else { return Vec::new() };
+                // While another connection to there is opened it waits, which is no silence of the daemon.
+                let due = guard.began().map_or_else(|| Instant::now() + ABORT_AGAIN, |began| began + OPEN_TIMEOUT);
+                if due > Instant::now() {
+                    return vec![Message::OpenNotDue(id, due)];
+                }
+                if !guard.abort() {
                     return vec![Message::NotAborted(id)];
                 }
             }
-            Action::Dismiss(id) => drop(self.workers.remove(&id)),
+            Action::Dismiss(id) => self.forsaken.extend(self.workers.remove(&id).map(Handle::forsake)),
             Action::Answer(waiters, collection) => {
                 let replies = waiters.iter().filter_map(|waiter| self.replies.collections.remove(waiter));
                 replies.for_each(|reply| drop(reply.send(Arc::clone(&collection))));

@@ -41,6 +41,8 @@ pub(super) enum Message {
     Events(Arrived),
     /// A worker has its connection, or could not have it.
     Opened(WorkerId, Result<ConnectInfo, LibvirtError>),
+    /// The open of a worker has not taken too long before then: it began late.
+    OpenNotDue(WorkerId, Instant),
     /// There was nothing by which the open of a worker could be ended.
     NotAborted(WorkerId),
     /// A worker's connection broke.

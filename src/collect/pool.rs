@@ -9,7 +9,7 @@ use crate::libvirt::Access;
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// When it is tried again to end an open that goes on: a helper of its transport may still be starting, or libvirt has
 /// turned to the next address of the host.
-const ABORT_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const ABORT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The number of a worker; never used twice.
 pub(super) type WorkerId = u64;
@@ -96,6 +96,13 @@ impl Pool {
     pub(super) fn overdue(&mut self, id: WorkerId, now: Instant) {
         if let Some(Entry { state: State::Opening { abort_at, overdue }, .. }) = self.workers.get_mut(&id) {
             (*abort_at, *overdue) = (now + ABORT_AGAIN, true);
+        }
+    }
+
+    /// The open of the worker has not taken too long before then.
+    pub(super) fn not_due(&mut self, id: WorkerId, at: Instant) {
+        if let Some(Entry { state: State::Opening { abort_at, overdue }, .. }) = self.workers.get_mut(&id) {
+            (*abort_at, *overdue) = (at, false);
         }
     }
 

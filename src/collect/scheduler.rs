@@ -161,6 +161,7 @@ impl Scheduler {
             Message::Reconfigure(config) => self.reconfigure(*config),
             Message::Events(arrived) => self.apply(arrived),
             Message::Opened(worker, opened) => self.opened(worker, opened),
+            Message::OpenNotDue(worker, at) => self.pool.not_due(worker, at),
             Message::NotAborted(worker) => self.not_aborted(worker),
             Message::Closed(worker) => self.closed(worker),
             Message::Part(worker, part) if Some(worker) == self.control.worker => self.control.told(part, now.at),

@@ -13,6 +13,7 @@ use virt::sys;
 
 use super::error::{ErrorClass, LibvirtError, Phase};
 use super::node::Host;
+use super::peer::without_user;
 use super::sockets::OpenGuard;
 use super::text::{OwnedText, text};
 use super::watch::Registration;
@@ -96,12 +97,12 @@ impl Connection {
         on_close: impl Fn() + Send + 'static,
     ) -> Result<Self, LibvirtError> {
         event_loop::ensure_started()?;
-        let operation = || format!("cannot open {uri} {access}");
+        let operation = || format!("cannot open {} {access}", without_user(uri));
         let failure = |message| LibvirtError::own(operation(), ErrorClass::ConnectFailed, message).with_access(access);
         let c_uri = CString::new(uri)
             .map_err(|_| LibvirtError::own(operation(), ErrorClass::BadUri, "the URI has a NUL byte"))?;
         // All calls to the daemon are within reach of the guard.
-        guard.watch(uri, || {
+        let opened = guard.watch(uri, || {
             let pointer = match access {
                 // SAFETY: `c_uri` is a NUL-terminated string that outlives the call; the library is initialised.
                 Access::ReadOnly => unsafe { sys::virConnectOpenReadOnly(c_uri.as_ptr()) },
@@ -121,7 +122,8 @@ impl Connection {
                 return Err(failure("the connection to the daemon broke at once"));
             }
             Ok(connection)
-        })
+        });
+        opened.unwrap_or_else(|| Err(failure("the connection is not needed any more")))
     }
 
     /// A refusal only means that this daemon does not tell.

@@ -1,12 +1,13 @@
-//! A TCP proxy in front of a fake daemon, which can freeze: it goes on to accept connections and forwards nothing.
+//! A TCP proxy in front of a fake daemon, which can be slow, and can freeze: it goes on to accept connections and forwards nothing.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// It ends with the test program.
 pub(crate) struct Proxy {
@@ -21,6 +22,8 @@ struct State {
     era: AtomicUsize,
     /// Connections that were accepted while it was frozen.
     held: AtomicUsize,
+    /// How many milliseconds each way takes.
+    delay: AtomicU64,
 }
 
 impl Proxy {
@@ -38,6 +41,11 @@ impl Proxy {
     pub(crate) fn freeze(&self) {
         self.state.era.fetch_add(1, Ordering::SeqCst);
         self.state.frozen.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on each way takes so long.
+    pub(crate) fn delay(&self, time: Duration) {
+        self.state.delay.store(time.as_millis().try_into().unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// New connections are forwarded again.
@@ -82,6 +90,7 @@ fn forward(mut from: impl Read, to: &mut impl Write, state: &State, era: usize) 
         while state.era.load(Ordering::SeqCst) != era {
             thread::park();
         }
+        thread::sleep(Duration::from_millis(state.delay.load(Ordering::SeqCst)));
         if to.write_all(&buffer[..read]).is_err() {
             return;
         }

@@ -111,7 +111,7 @@ impl Scheduler {
         if connections > 0 {
             let _infallible = write!(message, "; this exporter has {connections} other connections");
         }
-        let operation = format!("cannot open {} read-only", self.config.libvirt.uri.as_str());
+        let operation = format!("cannot open {} read-only", self.config.libvirt.uri.redacted().as_str());
         LibvirtError::own(operation, ErrorClass::TimedOut, message)
     }
 
