@@ -105,7 +105,7 @@ impl State {
         self.running.retain(|name, pusher| {
             let stays = name.is_empty() || configs.contains_key(name);
             if !stays {
-                pusher.end();
+                pusher.end_series();
             }
             stays
         });

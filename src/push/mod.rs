@@ -21,6 +21,7 @@ mod verdict;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 pub use journal::{Journal, LastPush, PushStats};
 pub use protocol::{Protocol, PushRequest, Requests, Series};
@@ -38,6 +39,14 @@ pub struct Batch {
     pub families: Arc<Families>,
     /// When they were collected.
     pub taken: Taken,
+}
+
+impl Batch {
+    /// Nothing is there any more.
+    fn empty() -> Self {
+        let now = Instant::now();
+        Self { families: Arc::default(), taken: Taken { span: now..now, at: SystemTime::now() } }
+    }
 }
 
 /// Where the metrics come from.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 use super::delivery::Delivery;
 use super::protocol::Protocol;
-use super::{Journal, Settings, Source};
+use super::{Batch, Journal, Settings, Source};
 use crate::errors::one_line;
 
 /// How long the last push may take, which is on its way while the program ends.
@@ -18,7 +18,17 @@ const LAST_PUSH: Duration = Duration::from_secs(5);
 
 enum Order<P> {
     Settings(Box<Settings<P>>),
-    Stop { push: bool },
+    Stop(Last),
+}
+
+/// What is pushed before the end.
+#[derive(Debug, Clone, Copy)]
+enum Last {
+    Nothing,
+    /// That all series have ended.
+    Ends,
+    /// One more collection.
+    Collection,
 }
 
 /// A task that pushes until it is stopped.
@@ -47,12 +57,17 @@ impl<P: Protocol> Pusher<P> {
 
     /// Has it end without another push; that under way is given up.
     pub fn end(&self) {
-        let _ended = self.orders.send(Order::Stop { push: false });
+        let _ended = self.orders.send(Order::Stop(Last::Nothing));
+    }
+
+    /// Has it end after it has told that all its series have ended: there is nothing any more that they are about.
+    pub fn end_series(&self) {
+        let _ended = self.orders.send(Order::Stop(Last::Ends));
     }
 
     /// Ends it after one more push, which takes five seconds at most.
     pub async fn stop(self) {
-        let _ended = self.orders.send(Order::Stop { push: true });
+        let _ended = self.orders.send(Order::Stop(Last::Collection));
         let _in_time = timeout(LAST_PUSH, self.task).await;
     }
 }
@@ -89,9 +104,12 @@ impl<S: Source, P: Protocol> Work<S, P> {
                     self.settings = *settings;
                     self.quiet_until = None;
                 }
-                Some(Order::Stop { push }) => {
-                    if push {
-                        self.push(LAST_PUSH.min(self.settings.export_timeout)).await;
+                Some(Order::Stop(last)) => {
+                    let limit = LAST_PUSH.min(self.settings.export_timeout);
+                    match last {
+                        Last::Nothing => {}
+                        Last::Ends => self.send(Batch::empty(), Instant::now(), limit).await,
+                        Last::Collection => self.push(limit).await,
                     }
                     break;
                 }
@@ -123,13 +141,17 @@ impl<S: Source, P: Protocol> Work<S, P> {
         if self.quiet_until.is_some_and(|until| began < until) {
             return self.journal.note_unsent();
         }
-        let mut batch = match self.source.batch().await {
-            Ok(batch) => batch,
+        match self.source.batch().await {
+            Ok(batch) => self.send(batch, began, limit).await,
             Err(error) => {
                 tracing::error!(error = one_line(&error), "there is nothing to push");
-                return self.journal.note_unsent();
+                self.journal.note_unsent();
             }
-        };
+        }
+    }
+
+    /// Sends what was begun then.
+    async fn send(&mut self, mut batch: Batch, began: Instant, limit: Duration) {
         let delivery = Delivery { settings: &self.settings, deadline: began + limit };
         let verdict = delivery.deliver(&mut self.series, &mut batch).await;
         self.quiet_until = verdict.retry_after.map(|after| Instant::now() + after);
