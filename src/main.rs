@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use domstats_exporter::app::{Collected, Exporter, Service, Systemd, config_of_target, target_names};
+use domstats_exporter::app::{Collected, Exporter, Service, Systemd, config_of_target, configs_of_targets};
 use domstats_exporter::check::{self, Report};
 use domstats_exporter::cli::{Cli, Command, ReferenceFormat, ReportFormat, SERVICE_FILE, ScrapeFormat};
 use domstats_exporter::collect::Selection;
@@ -202,16 +202,15 @@ async fn run_check(
     if let Err(error) = push::settings(config) {
         return Ok(refuse(cli.command(), &error));
     }
-    let others = if all { target_names(config) } else { target.iter().cloned().collect() };
-    let mut targets = Vec::new();
-    for name in others {
-        match config_of_target(config, &name) {
-            Ok(config) => targets.push((name, config)),
+    let (mut targets, patterns) = if all { configs_of_targets(config) } else { Default::default() };
+    if let Some(name) = &target {
+        match config_of_target(config, name) {
+            Ok(config) => _ = targets.insert(name.clone(), config),
             Err(error) => return Ok(refuse(cli.command(), &error)),
         }
     }
     let local = target.is_none().then_some(config);
-    let report = check::run(&cli.used(), config, local, targets).await?;
+    let report = check::run(&cli.used(), config, local, (targets, patterns)).await?;
     print_report(&report, output)
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations)]
 
+#[path = "support/many.rs"]
+mod many;
 #[path = "support/pushing.rs"]
 mod pushing;
 #[path = "support/receiver.rs"]
@@ -13,87 +15,16 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use fake_libvirtd::{FakeLibvirtd, Scenario, Template};
-use pushing::{metrics, resource};
+use many::{DOMAINS, Held, config, daemon, held, listed, own, probe, serve, until, whole};
+use pushing::{metrics, points, resource};
 use receiver::{Received, Receiver};
 use serde_json::Value;
-use server::{Server, folder};
-
-/// More than enough on a busy machine for what does not wait for anything.
-const SOON: Duration = Duration::from_secs(120);
-/// Guests of each daemon.
-const DOMAINS: usize = 4;
-
-fn daemon(domains: usize) -> FakeLibvirtd {
-    FakeLibvirtd::start(Scenario::builder().domains(domains, Template::small()).build()).unwrap()
-}
-
-/// A configuration without a local daemon, and with these targets.
-fn config(targets: &[(String, &FakeLibvirtd)], more: &str) -> String {
-    let targets: String =
-        targets.iter().map(|(name, daemon)| format!("  {name}: {{uri: '{}'}}\n", daemon.uri())).collect();
-    format!("libvirt: {{uri: ''}}\ntargets:\n{targets}{more}\n")
-}
-
-fn serve(config: &str) -> Server {
-    Server::start_on(folder(), None, config, "")
-}
-
-/// Waits until something holds.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// Status and body of a probe.
-fn probe(server: &Server, query: &str) -> (u16, String) {
-    let answer =
-        server.request(None, "GET", &format!("/probe?target={query}"), "X-Prometheus-Scrape-Timeout-Seconds: 10\r\n");
-    answer.map(|answer| (answer.code, answer.body)).unwrap()
-}
-
-/// How many domains a probe has whole; `None` if the daemon did not answer.
-fn whole(body: &str) -> Option<usize> {
-    let whole = body.lines().filter(|line| line.starts_with("libvirt_domain_stats_complete{") && line.ends_with(" 1"));
-    body.contains("\nlibvirt_up 1\n").then_some(whole.count())
-}
-
-/// The value of a series of the exporter itself.
-fn own(server: &Server, series: &str) -> f64 {
-    let body = server.get("/metrics");
-    let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or_else(|| panic!("{series} is not in {body}"))
-}
-
-/// What the process holds.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    threads: usize,
-    files: usize,
-    rss: u64,
-}
-
-fn held(server: &Server) -> Held {
-    let process = Path::new("/proc").join(server.process.id().to_string());
-    let count = |what: &str| fs::read_dir(process.join(what)).unwrap().count();
-    let status = fs::read_to_string(process.join("status")).unwrap();
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    Held { threads: count("task"), files: count("fd"), rss: rss.unwrap() }
-}
-
-/// The names that are listed for Prometheus.
-fn listed(server: &Server) -> Vec<String> {
-    let groups: Vec<Value> = serde_json::from_str(&server.get("/probe-targets")).unwrap();
-    groups.iter().map(|group| group["labels"]["__param_target"].as_str().unwrap().to_owned()).collect()
-}
+use server::folder;
 
 #[test]
 fn frozen_and_restarting_daemons_cost_the_others_nothing() {
@@ -345,6 +276,11 @@ fn each_target_is_pushed_as_a_resource_of_its_own() {
     server.signal("-HUP");
     server.wait_for_log("configuration reloaded");
     until("b is closed", || b.counters().open_connections() == 0);
+    let is_end = |received: &Received| {
+        let of_b = resource(&received.request)["service.instance.id"].ends_with("/b");
+        of_b && points(&received.request).values().any(|point| point.flags == 1)
+    };
+    receiver.wait("the ends of what b had", |received| received.iter().any(is_end));
     receiver.forget();
     let later = receiver.wait("later pushes", |received| instances(received).len() == 2);
     assert!(!ends(&instances(&later), "/b"));

@@ -19,6 +19,7 @@ pub use body_cache::RenderError;
 pub use exporter::{Collected, Exporter};
 pub use reload::{ReadConfig, ReloadError};
 pub use service::{Service, ServiceError};
+pub use sockets::Search;
 pub use status::Summary;
 pub use systemd::Systemd;
-pub use targets::{config_of_target, target_names};
+pub use targets::{config_of_target, configs_of_targets};

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};
 
 use crate::collect::{Collection, Quarantined};
-use crate::config::Group;
+use crate::config::{Group, uri_key};
 use crate::libvirt::{Identity, LibvirtError, Versions};
 use crate::push::{Journal, LastPush};
 use crate::web::{self, Connection, Overview};
@@ -45,7 +45,9 @@ impl Summary {
     /// Shows the collection on the landing page.
     pub(super) fn show(&self, overview: &mut Overview) {
         overview.connection = match (&self.error, &self.versions) {
-            (Some(error), _) => Connection::Bad { error: error.to_string(), remedy: error.remedy(&overview.uri) },
+            (Some(error), _) => {
+                Connection::Bad { error: error.to_string(), remedy: error.remedy(&overview.uri, &uri_key(None)) }
+            }
             (None, Some(versions)) => Connection::Good {
                 daemon: versions.libvirt.clone(),
                 hypervisor: format!("{} {}", versions.driver, versions.hypervisor),

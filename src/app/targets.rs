@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::app::exporter::Exporter;
-use crate::app::sockets::{Pattern, find};
-use crate::config::{Config, TargetName, Uri};
+use crate::app::sockets::{Found, Pattern, Search, Socket, find};
+use crate::config::{Config, TargetName, Uri, uri_key};
 use crate::discovery::TargetGroup;
 use crate::metrics::self_metrics::TargetCounts;
 use crate::web::{self, Daemon, ProbeError, ProbeRequest, TargetState};
@@ -28,6 +28,15 @@ const LEAST_IDLE: Duration = Duration::from_secs(60);
 pub(super) struct Known {
     pub(super) uri: Uri,
     pub(super) profile: String,
+    /// That which a pattern has found.
+    pub(super) socket: Option<Socket>,
+}
+
+impl Known {
+    /// Whether both are the same daemon, whatever is asked of it.
+    fn is_same_daemon(&self, other: &Self) -> bool {
+        self.uri == other.uri && self.socket == other.socket
+    }
 }
 
 /// The daemons of `/probe`.
@@ -39,8 +48,8 @@ struct State {
     config: Arc<Config>,
     /// The connections that the process has descriptors for.
     most: usize,
-    /// The sockets that patterns have found, by the names of their targets.
-    found: BTreeMap<String, Known>,
+    /// What patterns have found.
+    found: Found,
     /// By target and profile.
     open: BTreeMap<(String, String), Open>,
     refused: u64,
@@ -49,6 +58,7 @@ struct State {
 #[derive(Debug)]
 struct Open {
     exporter: Arc<Exporter>,
+    known: Known,
     probed: Instant,
 }
 
@@ -73,18 +83,16 @@ fn connections(config: &Config) -> usize {
 /// # Errors
 /// If there is no such target.
 pub fn config_of_target(config: &Config, name: &str) -> Result<Config, ProbeError> {
-    let found = find(&patterns(config));
-    let state = State { config: Arc::new(config.clone()), most: 0, found, open: BTreeMap::new(), refused: 0 };
+    let state = State::searched(config);
     let known = state.resolve(name)?;
     state.config_of(&known.uri, &known.profile)
 }
 
-/// The names of all targets, for a command.
+/// The settings for each target by name, and what the patterns of sockets match, for a command.
 #[must_use]
-pub fn target_names(config: &Config) -> Vec<String> {
-    let found = find(&patterns(config));
-    let state = State { config: Arc::new(config.clone()), most: 0, found, open: BTreeMap::new(), refused: 0 };
-    state.known().into_keys().collect()
+pub fn configs_of_targets(config: &Config) -> (BTreeMap<String, Config>, Vec<Search>) {
+    let state = State::searched(config);
+    (state.configs(), state.found.searches)
 }
 
 fn patterns(config: &Config) -> Vec<Pattern> {
@@ -99,8 +107,7 @@ fn patterns(config: &Config) -> Vec<Pattern> {
 impl Targets {
     /// Those of `config`. The process has descriptors for `most` connections.
     pub(super) fn new(config: Arc<Config>, most: usize) -> Self {
-        let (found, open) = (BTreeMap::new(), BTreeMap::new());
-        Self(Mutex::new(State { config, most, found, open, refused: 0 }))
+        Self(Mutex::new(State::new(config, most)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,8 +121,8 @@ impl Targets {
     pub(super) fn probe(&self, request: &ProbeRequest) -> Result<Daemon<Exporter>, ProbeError> {
         let mut state = self.state();
         let known = state.resolve(&request.target)?;
-        let profile = request.profile.clone().unwrap_or(known.profile);
-        let exporter = state.open(&request.target, &known.uri, &profile)?;
+        let profile = request.profile.clone().unwrap_or_else(|| known.profile.clone());
+        let exporter = state.open(&request.target, known, &profile)?;
         Ok(Daemon { key: format!("{}\n{profile}", request.target), config: exporter.config(), handle: exporter })
     }
 
@@ -123,9 +130,8 @@ impl Targets {
     pub(super) fn reload(&self, config: Arc<Config>, most: usize) {
         let mut state = self.state();
         state.most = most;
-        let names: BTreeSet<String> = patterns(&config).into_iter().map(|pattern| pattern.name).collect();
         state.config = config;
-        state.found.retain(|name, _| name.split_once('/').is_some_and(|(pattern, _)| names.contains(pattern)));
+        state.drop_old_patterns();
         state.close_others();
     }
 
@@ -136,11 +142,14 @@ impl Targets {
 
     /// These are the sockets that there are now. Connections to others are closed.
     /// `false` if they are as before.
-    pub(super) fn found(&self, found: BTreeMap<String, Known>) -> bool {
+    pub(super) fn found(&self, found: Found) -> bool {
         let mut state = self.state();
-        let changed = state.found != found;
+        let before = std::mem::replace(&mut state.found, found);
+        // A search may end after a reload.
+        state.drop_old_patterns();
+        let changed = state.found != before;
         if changed {
-            state.found = found;
+            state.report(&before.searches);
             state.close_others();
         }
         changed
@@ -161,9 +170,7 @@ impl Targets {
 
     /// The settings of each target with its own profile, by name.
     pub(super) fn configs(&self) -> BTreeMap<String, Config> {
-        let state = self.state();
-        let config = |(name, known): (String, Known)| Some((name, state.config_of(&known.uri, &known.profile).ok()?));
-        state.known().into_iter().filter_map(config).collect()
+        self.state().configs()
     }
 
     /// Counts for metrics; `None` if there are no targets.
@@ -216,39 +223,82 @@ fn state_of(exporter: &Exporter) -> TargetState {
     match exporter.last() {
         None => TargetState::Opening,
         Some(last) => match &last.error {
-            Some(error) => TargetState::Bad(error.to_string()),
+            Some(error) => {
+                let (config, target) = (exporter.config(), exporter.target());
+                let remedy = error.remedy(config.libvirt.uri.redacted().as_str(), &uri_key(target));
+                TargetState::Bad { error: error.to_string(), remedy }
+            }
             None => TargetState::Good(last.domains.iter().map(|(_, count)| count).sum()),
         },
     }
 }
 
 impl State {
+    fn new(config: Arc<Config>, most: usize) -> Self {
+        Self { config, most, found: Found::default(), open: BTreeMap::new(), refused: 0 }
+    }
+
+    /// For a command: sockets are looked for once, and nothing is opened.
+    fn searched(config: &Config) -> Self {
+        Self { found: find(&patterns(config)), ..Self::new(Arc::new(config.clone()), 0) }
+    }
+
+    /// Forgets what patterns have found that there are no more.
+    fn drop_old_patterns(&mut self) {
+        let names: BTreeSet<String> = patterns(&self.config).into_iter().map(|pattern| pattern.name).collect();
+        let Found { targets, searches } = &mut self.found;
+        targets.retain(|name, _| name.split_once('/').is_some_and(|(pattern, _)| names.contains(pattern)));
+        searches.retain(|search| names.contains(&search.name));
+    }
+
+    /// Tells the log what is wrong with a pattern, once.
+    fn report(&self, before: &[Search]) {
+        for Search { name: target, nameless, unreadable, .. } in &self.found.searches {
+            let old = before.iter().find(|old| old.name == *target);
+            let (count, first) = (nameless.len(), nameless.first());
+            if let Some(path) = first.filter(|_| old.is_none_or(|old| old.nameless != *nameless)) {
+                tracing::warn!(target = target, count, path, "sockets without a name of their own");
+            }
+            let (count, first) = (unreadable.len(), unreadable.first());
+            if let Some(error) = first.filter(|_| old.is_none_or(|old| old.unreadable != *unreadable)) {
+                tracing::warn!(target = target, count, error, "sockets of the pattern cannot be looked for");
+            }
+        }
+    }
+
     /// All targets with names.
     fn known(&self) -> BTreeMap<String, Known> {
         let named = self.config.targets.iter().filter(|(_, target)| target.pattern().is_none());
         let known = |(name, target): (&TargetName, &crate::config::Target)| {
-            let known = Known { uri: target.uri.clone(), profile: target.profile().to_owned() };
+            let known = Known { uri: target.uri.clone(), profile: target.profile().to_owned(), socket: None };
             (name.to_string(), known)
         };
-        named.map(known).chain(self.found.clone()).collect()
+        named.map(known).chain(self.found.targets.clone()).collect()
+    }
+
+    fn configs(&self) -> BTreeMap<String, Config> {
+        let config = |(name, known): (String, Known)| Some((name, self.config_of(&known.uri, &known.profile).ok()?));
+        self.known().into_iter().filter_map(config).collect()
     }
 
     /// What `name` stands for: a target, or a URI that may be named.
     fn resolve(&self, name: &str) -> Result<Known, ProbeError> {
         let named = self.config.targets.get(name).filter(|target| target.pattern().is_none());
         if let Some(target) = named {
-            return Ok(Known { uri: target.uri.clone(), profile: target.profile().to_owned() });
+            return Ok(Known { uri: target.uri.clone(), profile: target.profile().to_owned(), socket: None });
         }
-        if let Some(known) = self.found.get(name) {
+        if let Some(known) = self.found.targets.get(name) {
             return Ok(known.clone());
         }
         if !name.contains(":/") {
             return Err(ProbeError::UnknownTarget { target: name.to_owned() });
         }
-        let is_allowed = self.config.probe.allow.iter().any(|regex| regex.is_match(name));
-        let uri: Option<Uri> = name.parse().ok().filter(|_| is_allowed);
-        match uri.filter(|uri| self.config.libvirt.allow_programs || !uri.runs_program()) {
-            Some(uri) => Ok(Known { uri, profile: crate::config::DEFAULT_PROFILE.to_owned() }),
+        let is_allowed = |uri: &Uri| {
+            let runs_none = self.config.libvirt.allow_programs || !uri.runs_program();
+            runs_none && uri.as_str() == name && self.config.probe.allows(uri)
+        };
+        match name.parse().ok().filter(is_allowed) {
+            Some(uri) => Ok(Known { uri, profile: crate::config::DEFAULT_PROFILE.to_owned(), socket: None }),
             None => Err(ProbeError::NotAllowed { target: name.to_owned() }),
         }
     }
@@ -263,18 +313,18 @@ impl State {
         Ok(config)
     }
 
-    fn open(&mut self, name: &str, uri: &Uri, profile: &str) -> Result<Arc<Exporter>, ProbeError> {
+    fn open(&mut self, name: &str, known: Known, profile: &str) -> Result<Arc<Exporter>, ProbeError> {
         let (key, now) = ((name.to_owned(), profile.to_owned()), Instant::now());
         if let Some(open) = self.open.get_mut(&key) {
             open.probed = now;
             return Ok(Arc::clone(&open.exporter));
         }
-        let config = self.config_of(uri, profile)?;
+        let config = self.config_of(&known.uri, profile)?;
         self.make_room(connections(&config), now)?;
         let exporter =
             Exporter::start_target(&config, name).map_err(|error: io::Error| ProbeError::NotStarted(error))?;
         tracing::debug!(target = name, profile, "target opened");
-        self.open.insert(key, Open { exporter: Arc::clone(&exporter), probed: now });
+        self.open.insert(key, Open { exporter: Arc::clone(&exporter), known, probed: now });
         Ok(exporter)
     }
 
@@ -300,11 +350,11 @@ impl State {
         Ok(())
     }
 
-    /// Closes what the settings have no more, or not at this URI, and takes new settings to the others.
+    /// Closes what is no target any more, or that of another daemon, and takes new settings to the others.
     fn close_others(&mut self) {
         let mut settings = BTreeMap::new();
         for ((name, profile), open) in &self.open {
-            let known = self.resolve(name).ok().filter(|known| known.uri == open.exporter.config().libvirt.uri);
+            let known = self.resolve(name).ok().filter(|known| known.is_same_daemon(&open.known));
             let config = known.and_then(|known| self.config_of(&known.uri, profile).ok());
             config.map(|config| settings.insert((name.clone(), profile.clone()), config));
         }

@@ -10,6 +10,7 @@ use crate::collect::{Collection, DomainStatus, MissingReason};
 use crate::config::{Config, Group};
 use crate::discovery::build_target_groups;
 use crate::domains::{Definition, DefinitionFailure, Domain, Snapshot};
+use crate::libvirt::Identity;
 
 /// How many domains a line names.
 const NAMED: usize = 10;
@@ -70,9 +71,10 @@ pub(super) fn incomplete(report: &mut Report, collection: &Collection) {
         let missing = domains.iter().filter_map(|domain| domain.missing.as_ref());
         let groups: BTreeSet<&str> = missing.flat_map(|missing| &missing.groups).map(|group| group.as_str()).collect();
         let names: Vec<&str> = domains.iter().map(|domain| domain.identity.name.as_str()).collect();
-        let (count, first) = (names.len(), names.first().copied().unwrap_or_default().to_owned());
-        let text = format!("{count}: {}: {cause}", listed(names));
-        report.fault("domains incomplete", Status::Incomplete, text, remedy.replace("NAME", &first));
+        // The first of those that are listed.
+        let first = domains.iter().map(|domain| &domain.identity).min_by_key(|identity| &identity.name);
+        let (count, remedy) = (names.len(), remedy.replace("NAME", &first.map(word).unwrap_or_default()));
+        report.fault("domains incomplete", Status::Incomplete, format!("{count}: {}: {cause}", listed(names)), remedy);
         if !groups.is_empty() {
             report.detail(format!("missing: {}", groups.into_iter().collect::<Vec<_>>().join(", ")));
         }
@@ -81,7 +83,7 @@ pub(super) fn incomplete(report: &mut Report, collection: &Collection) {
 
 /// `NAME` stands for a domain.
 fn cause_and_remedy(status: &DomainStatus) -> Option<(String, String)> {
-    let frozen = "see whether `virsh domcontrol NAME` says ok, and what /var/log/libvirt/qemu/NAME.log and the storage of its \
+    let frozen = "see whether `virsh domcontrol NAME` says ok, and what its log in /var/log/libvirt/qemu and the storage of its \
                   disks say; a QEMU that stays frozen ends with `virsh destroy NAME`";
     let (cause, remedy) = match (&status.quarantined, status.missing.as_ref()?.reason) {
         (Some(quarantined), _) => (quarantined.cause.as_str(), frozen),
@@ -111,6 +113,12 @@ fn listed(mut names: Vec<&str>) -> String {
     let more = if count > names.len() { ", ..." } else { "" };
     // The names are those of guests' owners: no control character reaches the terminal.
     format!("{}{more}", names.join(", ")).escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
+}
+
+/// The domain in a command: its name is its owner's, who is not to say what the command does.
+fn word(Identity { name, uuid, .. }: &Identity) -> String {
+    let is_plain = name.chars().all(|character| character.is_alphanumeric() || "-._".contains(character));
+    if is_plain && !name.starts_with('-') { name.clone() } else { uuid.to_string() }
 }
 
 /// Which of the wanted groups the running domains report. Without a running domain nothing can be said.
@@ -164,5 +172,34 @@ pub(super) fn discovery(report: &mut Report, config: &Config, snapshot: &Snapsho
             format!("{domains}, {incomplete}"),
             "wait until all domains have been read; raise metadata.rate if this takes too long",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use super::*;
+    use crate::collect::Missing;
+
+    #[test]
+    fn a_remedy_names_the_first_domain_that_is_listed() {
+        let mut collection = Collection::empty(SystemTime::now(), Instant::now());
+        let busy = |(number, name): (u128, &str)| DomainStatus {
+            identity: Identity { name: name.to_owned(), uuid: Uuid::from_u128(number), id: None },
+            missing: Some(Missing { groups: BTreeSet::new(), reason: MissingReason::Busy }),
+            quarantined: None,
+        };
+        let remedy = |collection: &Collection| {
+            let mut report = Report::default();
+            incomplete(&mut report, collection);
+            report.text()
+        };
+        collection.domains = [(1, "vm-b"), (2, "vm-a"), (3, "vm-c")].map(busy).to_vec();
+        let text = remedy(&collection);
+        assert!(text.contains("3: vm-a, vm-b, vm-c:") && text.contains("`virsh domjobinfo vm-a`"), "{text}");
+        collection.domains.push(busy((4, "`reboot`")));
+        let text = remedy(&collection);
+        assert!(text.contains("`virsh domjobinfo 00000000-0000-0000-0000-000000000004`"), "{text}");
     }
 }

@@ -9,19 +9,20 @@ mod report;
 mod settings;
 mod timing;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 pub use report::{Finding, Report, Status};
 
-use crate::app::Exporter;
+use crate::app::{Exporter, Search};
 use crate::cli::Used;
 use crate::collect::{Selection, Shortcomings};
-use crate::config::Config;
+use crate::config::{Config, uri_key};
 use crate::libvirt::{ErrorClass, LibvirtError, Versions};
 
-/// Examines everything once: the settings, the `local` daemon, if it is to be, and `targets` by name. The settings are valid, and
-/// the files that they name have been read.
+/// Examines everything once: the settings, the `local` daemon, if it is to be, what `patterns` of sockets match, and `targets` by
+/// name. The settings are valid, and the files that they name have been read.
 ///
 /// # Errors
 /// If the operating system has no thread left.
@@ -29,7 +30,7 @@ pub async fn run(
     used: &Used,
     config: &Config,
     local: Option<&Config>,
-    targets: Vec<(String, Config)>,
+    (targets, patterns): (BTreeMap<String, Config>, Vec<Search>),
 ) -> io::Result<Report> {
     let mut report = Report::default();
     settings::look(&mut report, used, config);
@@ -40,12 +41,33 @@ pub async fn run(
         Some(local) => daemon(&mut report, local, Exporter::start(local, None)?).await,
         None => {}
     }
+    patterns.iter().for_each(|search| pattern(&mut report, search));
     for (name, config) in targets {
         report.fact("target", &name);
         let exporter = Exporter::start_target(&config, &name)?;
         daemon(&mut report, &config, exporter).await;
     }
     Ok(report)
+}
+
+/// The sockets of a target whose URI has a `*`.
+fn pattern(report: &mut Report, Search { name, path, targets, nameless, unreadable }: &Search) {
+    const PART: &str = "pattern";
+    let found = format!("{name}: sockets that match {path}: {targets}");
+    if nameless.is_empty() && unreadable.is_empty() {
+        return report.fact(PART, found);
+    }
+    if let Some(first) = nameless.first() {
+        let text = format!("{found}, {} without a name of their own, as {first}", nameless.len());
+        let remedy = format!(
+            "correct targets.{name}.name_regex: it has to match the whole path, and its group to tell sockets apart"
+        );
+        report.fault(PART, Status::Incomplete, text, remedy);
+    }
+    if let Some(first) = unreadable.first() {
+        let text = format!("{found}, {} folders cannot be looked into: {first}", unreadable.len());
+        report.fault(PART, Status::Incomplete, text, "let the exporter's user read them, or run as a user who may");
+    }
 }
 
 /// One daemon, and its domains.
@@ -55,7 +77,7 @@ async fn daemon(report: &mut Report, config: &Config, exporter: Arc<Exporter>) {
     report.fact("libvirt URI", config.libvirt.uri.redacted().as_str());
     versions(report, collection.versions.as_ref());
     if let Some(error) = &collection.error {
-        return no_connection(report, config, error);
+        return no_connection(report, config, exporter.target(), error);
     }
     report.fact("connection", "ok");
     let snapshot = exporter.discover(None).await.ok();
@@ -83,8 +105,8 @@ fn versions(report: &mut Report, versions: Option<&Versions>) {
     }
 }
 
-fn no_connection(report: &mut Report, config: &Config, error: &LibvirtError) {
-    let remedy = error.remedy(config.libvirt.uri.redacted().as_str());
+fn no_connection(report: &mut Report, config: &Config, target: Option<&str>, error: &LibvirtError) {
+    let remedy = error.remedy(config.libvirt.uri.redacted().as_str(), &uri_key(target));
     let is_bad_uri = error.class == ErrorClass::BadUri;
     let status = if is_bad_uri { Status::Misconfigured } else { Status::Failed };
     report.fault("connection", status, error.to_string(), remedy);

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::quarantine::Cause;
+use crate::config::uri_key;
 use crate::libvirt::{LibvirtError, Versions};
 
 /// A change of state that is logged.
@@ -35,7 +36,7 @@ impl Notice {
                 tracing::info!(target = target, uri, libvirt, hypervisor, "connected");
             }
             Self::Failed { what, error } => {
-                let remedy = error.remedy(uri);
+                let remedy = error.remedy(uri, &uri_key(target));
                 tracing::warn!(target = target, %error, reason = error.class.as_str(), remedy, "{what}");
             }
             Self::AnswersAgain => tracing::info!(target = target, "libvirt responds again"),

@@ -53,7 +53,7 @@ pub use otlp::{
 };
 pub use regex::{AnchoredRegex, CapturingRegex, NamePatterns};
 use strict::Nulls;
-pub use targets::{DEFAULT_PROFILE, Probe, Profile, Profiles, Target, TargetName};
+pub use targets::{DEFAULT_PROFILE, Probe, Profile, Profiles, Target, TargetName, uri_key};
 pub use tls::{CipherSuite, ClientAuth, Curve, Pem, Tls, TlsVersion};
 pub use uri::Uri;
 pub use value::PagePath;

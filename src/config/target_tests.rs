@@ -156,3 +156,31 @@ fn programs_and_the_lack_of_any_daemon_are_told() {
     let nothing = faults("libvirt: {uri: ''}").expect("nothing to export");
     assert_eq!(nothing, "libvirt.uri: the URI is empty and there are no targets: there would be nothing to export");
 }
+
+#[test]
+fn an_expression_admits_users_and_parameters_only_if_it_names_them() {
+    let allowed = |expression: &str, uri: &str| {
+        let probe = Probe { allow: vec![expression.parse().expect(expression)], ..Probe::default() };
+        probe.allows(&uri.parse().expect(uri))
+    };
+    for (expression, uri) in [
+        ("qemu[+]tls://hv-[0-9]+[.]example(:16514)?/system", "qemu+tls://hv-1.example/system"),
+        (".*", "qemu+tls://hv-1.example/system"),
+        ("qemu[+]ssh://metrics@.*/system[?]no_tty=1", "qemu+ssh://metrics@h/system?no_tty=1"),
+        ("qemu[+]unix:///session[?]socket=/run/user/[0-9]+/s", "qemu+unix:///session?socket=/run/user/7/s"),
+    ] {
+        assert!(allowed(expression, uri), "{expression} {uri}");
+    }
+    for (expression, uri) in [
+        (".*", "qemu+tls://h/system?pkipath=/tmp"),
+        (".*", "qemu+tls://h/system?no_verify=1"),
+        (".*", "qemu+ssh://root@h/system"),
+        ("qemu[+]ssh://.*[.]example/system", "qemu+ssh://h/?keyfile=/x;.example/system"),
+        ("qemu[+]unix:///system[?]socket=.*", "qemu+unix:///system?socket=/a&name=test:///x"),
+        ("qemu[+]unix:///system[?]socket=.*", "qemu+unix:///system?socket=/a;mode=direct"),
+        ("qemu[+]unix:///system[?]socket=.*", "qemu+unix:///system?%73ocket=/a"),
+        ("qemu[+]tls://hv-[0-9]+[.]example/system", "qemu+tls://hv-1.example/system/x"),
+    ] {
+        assert!(!allowed(expression, uri), "{expression} {uri}");
+    }
+}

@@ -181,11 +181,22 @@ fn merge(value: &mut Value, over: &Value) {
     }
 }
 
+/// The setting that has the URI of the daemon: the local one, or the target of this name. For texts.
+#[must_use]
+pub fn uri_key(target: Option<&str>) -> String {
+    match target {
+        None => "libvirt.uri".to_owned(),
+        Some(uri) if uri.parse::<Uri>().is_ok() => "the parameter target".to_owned(),
+        // What stands behind the slash comes from the path of a socket.
+        Some(name) => format!("targets.{}.uri", name.split('/').next().unwrap_or_default()),
+    }
+}
+
 /// How targets are probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `probe`")]
 pub struct Probe {
-    /// URIs that a request may name as its target.
+    /// URIs that a request may name as its target, with a user or parameters only if an expression spells them out.
     pub allow: Vec<AnchoredRegex>,
     /// After how long without a probe the connections to a target are closed.
     #[serde(deserialize_with = "duration::from_ms::<_, 1_000>", serialize_with = "duration::serialize")]
@@ -206,6 +217,14 @@ impl Default for Probe {
             max_connections: 1024,
             rescan_interval: Duration::from_secs(15),
         }
+    }
+}
+
+impl Probe {
+    /// Whether a request may name this URI.
+    #[must_use]
+    pub fn allows(&self, uri: &Uri) -> bool {
+        self.allow.iter().any(|regex| regex.is_match(uri.as_str()) && uri.is_spelled_out_in(&regex.to_string()))
     }
 }
 

@@ -48,6 +48,16 @@ impl Uri {
         query.split('#').next().unwrap_or_default().split(['&', ';'])
     }
 
+    /// Whether the text of an expression itself has all that this URI names beside driver, host and path: `@` for a user, and the
+    /// name of each parameter. Whoever writes `.*` for a host does not think of key files.
+    pub(super) fn is_spelled_out_in(&self, expression: &str) -> bool {
+        let authority = self.0.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+        let has_user = authority.is_some_and(|authority| authority.contains('@'));
+        let name = |pair: &str| pair.split_once('=').map_or(pair, |(name, _)| name).to_owned() + "=";
+        let mut parameters = self.parameters().filter(|pair| !pair.is_empty());
+        (!has_user || expression.contains('@')) && parameters.all(|pair| expression.contains(&name(pair)))
+    }
+
     /// The same without user and password, for pages that others may read.
     #[must_use]
     pub fn redacted(&self) -> Self {

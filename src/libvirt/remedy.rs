@@ -12,11 +12,11 @@ const CLIENT_CERTIFICATE: &str = "the daemon does not accept this host's client 
     clientcert.pem and clientkey.pem, signed by the daemon's CA, into the folder of pkipath= (default: /etc/pki/libvirt)";
 
 /// Of a daemon that closes the connection. What the client library says of it depends on how far it was.
-const CLOSED: &str = "the daemon closed the connection before it answered: a TLS port (16514) needs qemu+tls in libvirt.uri; \
+const CLOSED: &str = "the daemon closed the connection before it answered: a TLS port (16514) needs qemu+tls in {key}; \
     otherwise see the daemon's log, and max_clients in its configuration";
 
 /// All of these are in the message, and then this is the remedy; `{virsh}` is a command that makes the same connection,
-/// `{daemon}` the modular daemon of the URI's driver.
+/// `{daemon}` the modular daemon of the URI's driver, `{key}` the setting that has the URI.
 const REMEDIES: &[(&[&str], &str)] = &[
     (
         &["Cannot read CA certificate"],
@@ -35,7 +35,7 @@ const REMEDIES: &[(&[&str], &str)] = &[
     (
         &["Failed to verify peer's certificate"],
         "the daemon's certificate has to be signed by the CA of cacert.pem (in /etc/pki/CA, or the folder of pkipath=) and to \
-         name the host as libvirt.uri does; libvirt's warning before this line says which does not hold",
+         name the host as {key} does; libvirt's warning before this line says which does not hold",
     ),
     (
         &["TLS handshake failed"],
@@ -64,23 +64,31 @@ const REMEDIES: &[(&[&str], &str)] = &[
     ),
     (
         &["Permission denied (publickey"],
-        "give the exporter's user a key that the host accepts, by keyfile= in libvirt.uri, and try `ssh -i KEY HOST true`",
+        "give the exporter's user a key that the host accepts, by keyfile= in {key}, and try `ssh -i KEY HOST true`",
     ),
-    (&["Could not resolve hostname"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
+    (&["Could not resolve hostname"], "correct the host in {key}, or have its name resolved (getent hosts NAME)"),
     (
         &["ssh: connect to host"],
-        "see whether sshd runs on the host in libvirt.uri, and whether a firewall is between it and this one",
+        "see whether sshd runs on the host in {key}, and whether a firewall is between it and this one",
     ),
-    (&["Cannot find 'ssh' in path"], "install the ssh client (openssh-client), or use qemu+tls in libvirt.uri"),
+    (&["Cannot find 'ssh' in path"], "install the ssh client (openssh-client), or use qemu+tls in {key}"),
+    (
+        &["virt-ssh-helper: cannot connect"],
+        "ssh works, but the daemon of the host in {key} does not: see whether `virsh -r list` works for the user there",
+    ),
+    (
+        &["virt-ssh-helper", "not found"],
+        "install virt-ssh-helper on the host in {key} (libvirt-daemon, libvirt-client), or leave proxy=native out",
+    ),
     (&["Cannot recv data"], CLOSED),
     (&["Cannot write data"], CLOSED),
     (&["End of file while reading data"], CLOSED),
     (&["client socket is closed"], CLOSED),
-    (&["Unable to resolve address"], "correct the host in libvirt.uri, or have its name resolved (getent hosts NAME)"),
+    (&["Unable to resolve address"], "correct the host in {key}, or have its name resolved (getent hosts NAME)"),
     (
         &["unable to connect to server", "Connection refused"],
         "nothing listens at that port: start the daemon's socket there (libvirtd-tls.socket or libvirtd-tcp.socket, or \
-         that of virtproxyd), or correct the port in libvirt.uri",
+         that of virtproxyd), or correct the port in {key}",
     ),
     (&["unable to connect to server"], "see whether the host is up, and whether a firewall is between it and this one"),
     (
@@ -98,11 +106,11 @@ const REMEDIES: &[(&[&str], &str)] = &[
     ),
     (
         &["no connection driver available"],
-        "this libvirt has no such driver: correct the scheme of libvirt.uri (qemu, lxc, xen), or install the driver's \
+        "this libvirt has no such driver: correct the scheme of {key} (qemu, lxc, xen), or install the driver's \
          package and its daemon",
     ),
-    (&["was built without"], "this libvirt has no such driver: correct the scheme of libvirt.uri (qemu, lxc, xen)"),
-    (&["URI"], "correct libvirt.uri, as in qemu:///system"),
+    (&["was built without"], "this libvirt has no such driver: correct the scheme of {key} (qemu, lxc, xen)"),
+    (&["URI"], "correct {key}, as in qemu:///system"),
     (
         &["Failed to connect socket to", "Connection refused"],
         "no daemon listens at the socket above, which one has left behind: start its socket unit again (systemctl restart \
@@ -110,7 +118,7 @@ const REMEDIES: &[(&[&str], &str)] = &[
     ),
     (
         &["Failed to connect socket to", "No such file or directory"],
-        "enable the daemon's socket (systemctl enable --now {daemon}-ro.socket, or libvirtd-ro.socket), or set libvirt.uri \
+        "enable the daemon's socket (systemctl enable --now {daemon}-ro.socket, or libvirtd-ro.socket), or set {key} \
          to where it listens",
     ),
 ];
@@ -137,9 +145,9 @@ const DRIVERS: [&str; 17] = [
 ];
 
 impl LibvirtError {
-    /// What an operator can do about it. `uri` is that of the connection, without a password.
+    /// What an operator can do about it. `uri` is that of the connection, without a password, and `key` the setting that has it.
     #[must_use]
-    pub fn remedy(&self, uri: &str) -> String {
+    pub fn remedy(&self, uri: &str, key: &str) -> String {
         let virsh = format!("virsh -r -c '{uri}' list");
         if self.is_refused_by_module() {
             return "the permissions of the socket admit this user, so that a security module (SELinux, AppArmor) refuses it: \
@@ -153,13 +161,13 @@ impl LibvirtError {
         if let Some(socket) = self.abandoned_modular_socket() {
             return format!(
                 "{} is left of a modular daemon that does not run, and libvirtd has a socket beside it: remove it, or \
-                 add ?mode=legacy to libvirt.uri",
+                 add ?mode=legacy to {key}",
                 socket.display()
             );
         }
         let driver = uri.split([':', '+']).next().unwrap_or_default().to_ascii_lowercase();
         if self.class == ErrorClass::ConnectFailed && !DRIVERS.contains(&driver.as_str()) {
-            return format!("libvirt has no driver {driver}: correct the scheme of libvirt.uri (qemu, lxc, xen, ch)");
+            return format!("libvirt has no driver {driver}: correct the scheme of {key} (qemu, lxc, xen, ch)");
         }
         let fits = |marks: &[&str]| marks.iter().all(|mark| self.message.contains(mark));
         // How a connection over ssh breaks says little where ssh has said nothing.
@@ -176,21 +184,21 @@ impl LibvirtError {
             "xen" => "virtxend",
             _ => "virtqemud",
         };
-        remedy.replace("{virsh}", &virsh).replace("{daemon}", daemon)
+        remedy.replace("{virsh}", &virsh).replace("{daemon}", daemon).replace("{key}", key)
     }
 
     fn class_remedy(&self) -> &'static str {
         match self.class {
             ErrorClass::ConnectFailed => {
                 "enable the daemon's socket (systemctl enable --now {daemon}-ro.socket, or libvirtd-ro.socket), or set \
-                 libvirt.uri to where it listens; \
+                 {key} to where it listens; \
                  `{virsh}` makes the same connection"
             }
-            ErrorClass::BadUri => "set libvirt.uri to one that `{virsh}` can open as the exporter's user",
+            ErrorClass::BadUri => "set {key} to one that `{virsh}` can open as the exporter's user",
             // The message itself names the user and the settings.
             ErrorClass::PermissionDenied => "grant the access that the line above names, or run as a user who has it",
             ErrorClass::ReadOnly => {
-                "set libvirt.uri to the read-write socket of the daemon, or collect no group that needs one"
+                "set {key} to the read-write socket of the daemon, or collect no group that needs one"
             }
             ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
             ErrorClass::TimedOut => {
@@ -247,7 +255,7 @@ mod tests {
     use super::*;
 
     fn remedy(class: ErrorClass, message: &str) -> String {
-        LibvirtError::own("cannot open x read-only", class, message).remedy("qemu+tls://h/system")
+        LibvirtError::own("cannot open x read-only", class, message).remedy("qemu+tls://h/system", "libvirt.uri")
     }
 
     /// The messages are libvirt's own, of 9.0.
@@ -287,6 +295,16 @@ mod tests {
             (ConnectFailed, "Cannot recv data: ssh: Could not resolve hostname h: Name or service", "getent"),
             (ConnectFailed, "Cannot recv data: ssh: connect to host h port 22: Connection refused", "sshd"),
             (ConnectFailed, "Cannot find 'ssh' in path: No such file or directory", "openssh-client"),
+            (
+                ConnectFailed,
+                "End of file while reading data: virt-ssh-helper: cannot connect to '/run/x': No such file",
+                "virsh -r list",
+            ),
+            (
+                ConnectFailed,
+                "End of file while reading data: bash: line 1: virt-ssh-helper: command not found",
+                "install virt-ssh-helper",
+            ),
             (ConnectFailed, "Cannot recv data: Connection reset by peer", "max_clients"),
             (ConnectFailed, "Unable to resolve address 'nohost' service '16514': Name or service not known", "getent"),
             (ConnectFailed, "unable to connect to server at 'h:16514': Connection refused", "virtproxyd"),
@@ -316,12 +334,12 @@ mod tests {
         }
         let missing = "Failed to connect socket to '/run/a': No such file or directory";
         let error = LibvirtError::own("cannot open x read-only", ConnectFailed, missing);
-        assert!(error.remedy("lxc:///system").contains("virtlxcd-ro.socket"));
-        assert!(error.remedy("xen+unix:///system").contains("virtxend-ro.socket"));
+        assert!(error.remedy("lxc:///system", "libvirt.uri").contains("virtlxcd-ro.socket"));
+        assert!(error.remedy("xen+unix:///system", "libvirt.uri").contains("virtxend-ro.socket"));
         let error = LibvirtError::own("cannot open x read-only", ConnectFailed, "Cannot write data: Broken pipe");
-        assert!(error.remedy("qemu+ssh://h/system").contains("`ssh HOST true`"));
+        assert!(error.remedy("qemu+ssh://h/system", "libvirt.uri").contains("`ssh HOST true`"));
         let error = LibvirtError::own("cannot open x read-only", ConnectFailed, "No such file or directory");
-        assert!(error.remedy("nosuch:///system").contains("no driver nosuch"));
+        assert!(error.remedy("nosuch:///system", "libvirt.uri").contains("no driver nosuch"));
     }
 
     /// As root every file admits; then too it is the module that refused.

@@ -87,8 +87,13 @@ pub enum TargetState {
     Closed,
     /// The last collection was good, and found so many domains.
     Good(u64),
-    /// It was not, for this reason.
-    Bad(String),
+    /// It was not.
+    Bad {
+        /// One sentence why.
+        error: String,
+        /// What an operator can do about it.
+        remedy: String,
+    },
     /// The first collection is under way.
     Opening,
 }

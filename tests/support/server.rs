@@ -35,19 +35,27 @@ impl Server {
 
     /// Likewise, on the libvirt at `uri`, or the one that the configuration names.
     pub fn start_on(folder: TempDir, uri: Option<&str>, config: &str, web: &str) -> Self {
+        let web_file = folder.path().join("web.yaml");
+        Self::start_with(folder, config, |command| {
+            if let Some(uri) = uri {
+                command.args(["--libvirt.uri", uri]);
+            }
+            if !web.is_empty() {
+                fs::write(&web_file, web).unwrap();
+                command.arg("--web.config.file").arg(&web_file);
+            }
+        })
+    }
+
+    /// Likewise, with a command that `prepare` completes.
+    pub fn start_with(folder: TempDir, config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let address = free_address();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("config.yaml"), config).unwrap();
         let mut command = program();
         command.arg("--config.file").arg(path("config.yaml"));
-        if let Some(uri) = uri {
-            command.args(["--libvirt.uri", uri]);
-        }
         command.arg("--web.listen-address").arg(address.to_string());
-        if !web.is_empty() {
-            fs::write(path("web.yaml"), web).unwrap();
-            command.arg("--web.config.file").arg(path("web.yaml"));
-        }
+        prepare(&mut command);
         let log = fs::File::create(path("log")).unwrap();
         let process = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         let mut server = Self { process, address, folder };

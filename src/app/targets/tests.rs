@@ -101,3 +101,21 @@ fn targets_are_listed_for_prometheus_without_secrets() {
          \"__metrics_path__\":\"/probe\",\"__param_target\":\"hv\",\"instance\":\"hv\"}}]"
     );
 }
+
+#[test]
+fn a_search_that_ends_after_a_reload_brings_no_pattern_back() {
+    let text =
+        "targets: {pods: {uri: 'qemu+unix:///s?socket=/pods/*/s', name_regex: '/(.*)/s'}, a: {uri: 'test:///default'}}";
+    let targets = Targets::new(parsed(text), 10);
+    let found = || {
+        let known =
+            Known { uri: "test:///default".parse().expect("a URI"), profile: "default".to_owned(), socket: None };
+        let search = Search { name: "pods".to_owned(), ..Search::default() };
+        Found { targets: [("pods/x".to_owned(), known)].into(), searches: vec![search] }
+    };
+    assert!(targets.found(found()) && !targets.found(found()));
+    assert!(probe(&targets, "pods/x", None).is_ok());
+    targets.reload(parsed("targets: {a: {uri: 'test:///default'}}"), 10);
+    assert!(!targets.found(found()), "nothing is new");
+    assert_eq!(refusal(&targets, "pods/x", None), "unknown target \"pods/x\", /probe-targets lists the known ones");
+}
