@@ -18,30 +18,30 @@ Examples:
   domstats-exporter --config.file=/etc/domstats-exporter/config.yaml --web.listen-address=127.0.0.1:9177
           Read a configuration file, but listen on the loopback interface only
   domstats-exporter check
-          Check the settings of the service, libvirt and the domains, and say how to fix what does not work
+          Check the configuration of the service, libvirt and the domains, and suggest fixes
   domstats-exporter scrape --libvirt.uri=test:///default
           Collect once from libvirt's built-in test driver and print the metrics
   domstats-exporter scrape --format=params > bug-report.params
-          Print what libvirt sent, as it sent it
+          Print what libvirt sent, unchanged
   domstats-exporter targets | jq -r '.[] | select(.id) | .name'
-          Print the names of the domains that run or are paused
+          Print the names of running and paused domains
 
 Environment:
   OTEL_EXPORTER_OTLP_ENDPOINT
-          Where to push metrics over OTLP; nothing is pushed without it and without otlp.endpoint in the file
+          Where to push metrics over OTLP; without it and without otlp.endpoint in the file, nothing is pushed
   OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_COMPRESSION, \
 OTEL_EXPORTER_OTLP_INSECURE, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, \
 OTEL_EXPORTER_OTLP_CLIENT_KEY
-          How to push; each of these, and the endpoint, may be for metrics alone: OTEL_EXPORTER_OTLP_METRICS_...
+          How to push. Each of these, and the endpoint, has a form for metrics only: OTEL_EXPORTER_OTLP_METRICS_...
   OTEL_METRIC_EXPORT_INTERVAL, OTEL_METRIC_EXPORT_TIMEOUT, OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE
           How often to push, for how long to try, and whether counters are sent as deltas
   OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME
-          Attributes of what is pushed
+          Resource attributes
   OTEL_SDK_DISABLED
           Push nothing
-The section otlp of the configuration file overrides them.
+The section otlp of the configuration file overrides these variables.
 
-Exit codes: 0 done, 1 failed, 2 bad flag or configuration, 3 (check) works, but not all of it.";
+Exit codes: 0 done, 1 failed, 2 bad flag or configuration, 3 (check only) works in part.";
 
 /// The configuration file of the service in every package.
 pub const SERVICE_FILE: &str = "/etc/domstats-exporter/config.yaml";
@@ -79,38 +79,38 @@ pub enum Command {
     Serve,
     /// Collect once and print the result
     Scrape {
-        /// How to print it
+        /// Output format
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ScrapeFormat::Text)]
         format: ScrapeFormat,
-        /// The target to collect from, instead of the local libvirt
+        /// Collect from the target with this name, instead of the local libvirt
         #[arg(long, value_name = "NAME")]
         target: Option<String>,
     },
-    /// Check settings, connection and domains, say what would be exported, and how to fix what does not work
+    /// Check configuration, connection and domains, show what would be exported, and suggest fixes
     ///
-    /// Without --config.file it reads the file of the service, /etc/domstats-exporter/config.yaml, if there is one.
+    /// Without --config.file it reads the configuration of the service, /etc/domstats-exporter/config.yaml, if that exists.
     Check {
-        /// How to print it
+        /// Output format
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
         output: ReportFormat,
-        /// Check the target of this name, instead of the local libvirt
+        /// Check the target with this name, instead of the local libvirt
         #[arg(long, value_name = "NAME")]
         target: Option<String>,
         /// Check all targets as well
         #[arg(long, conflicts_with = "target")]
         all: bool,
     },
-    /// Check whether the exporter that runs with the same settings responds, for the health check of a container
+    /// Check whether the running exporter with the same settings responds, for the health check of a container
     Healthy,
     /// Print everything known about the domains, as JSON
     Targets {
-        /// The target whose domains are printed, instead of those of the local libvirt
+        /// Print the domains of the target with this name, instead of those of the local libvirt
         #[arg(long, value_name = "NAME")]
         target: Option<String>,
     },
     /// Print the reference of all metrics
     Metrics {
-        /// How to print it
+        /// Output format
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReferenceFormat::Markdown)]
         format: ReferenceFormat,
     },
@@ -125,7 +125,7 @@ pub enum ScrapeFormat {
     Text,
     /// libvirt's typed parameters, for bug reports
     Params,
-    /// What a push over OTLP would send, as JSON
+    /// What an OTLP push would send, as JSON
     OtlpJson,
 }
 

@@ -46,9 +46,9 @@ impl Section {
                 let off = if *default { "" } else { "; off by default" };
                 (group.as_str(), format!("{help}{off}."))
             }
-            Self::AnyGroup => ("any group", "Of each domain, whatever the groups are.".to_owned()),
-            Self::Host => ("the host", "Of the host, its libvirt, and all domains together.".to_owned()),
-            Self::Exporter => ("the exporter itself", "Of the exporter's own work, and of its process.".to_owned()),
+            Self::AnyGroup => ("any group", "Metrics of each domain that do not depend on the groups.".to_owned()),
+            Self::Host => ("the host", "Metrics of the host, its libvirt, and all domains together.".to_owned()),
+            Self::Exporter => ("the exporter itself", "Metrics of the exporter and its process.".to_owned()),
         };
         format!("\n## {title}\n\n{text}\n\n")
     }
@@ -134,9 +134,8 @@ In a push over OTLP (`otlp.naming: otel`) a counter is a monotonic Sum, a gauge 
 ";
 
 const TRANSLATED: &str = "
-Where such a metric ends up in Prometheus (through its own OTLP receiver, or a Prometheus exporter of the OpenTelemetry
-Collector), it is translated: dots become underscores, the unit is appended, `_total` marks a counter. With
-`otlp.naming: prometheus` the names are those of `/metrics` and stay as they are.
+Prometheus' OTLP receiver and the Collector's Prometheus exporter translate these names: dots become underscores, the unit is appended,
+and counters get `_total`. With `otlp.naming: prometheus` the names are those of `/metrics` and are not changed.
 
 | OpenTelemetry | translated for Prometheus |
 |---|---|
@@ -145,13 +144,14 @@ Collector), it is translated: dots become underscores, the unit is appended, `_t
 const HEAD: &str = "\
 # Metrics
 
-This page is the output of `domstats-exporter metrics`; a test keeps it current. Every metric of a domain also carries
-`domain` (its name) and `uuid`, or one of them, as `domains.labels` in the configuration says; those of a storage pool carry
-`pool` and those of a network `network`, which is its name; those of the host and of the exporter carry none of these. A section
-is a group of `collection.groups`, and has what comes from domain XML, events and other calls as well as from libvirt's keys. A
-key that libvirt does not send yields no sample, never a zero. Of one key there is no metric: `dirtyrate.calc_start_time` is a
-Unix time with some versions of QEMU, and the host's monotonic clock with others.
+This page is the output of `domstats-exporter metrics`; a test keeps it current.
 
-`<n>` and `<m>` are numbers in a key; labels say what they stand for: `device`, `interface` and the like come from the
-`.name` key of the same number, or are the number itself where libvirt sends no name.
+- **Sections** are the groups of `collection.groups`. Metrics from domain XML, events and other libvirt calls are in the group that they
+  belong to.
+- **Labels that are not listed**: metrics of a domain have `domain` (its name) and `uuid`, or one of them (`domains.labels`); metrics of
+  a storage pool have `pool`, metrics of a network `network`, each with the name.
+- **Absent values**: a key that libvirt does not send has no sample, never a zero.
+- **Numbers in keys**: `<n>` and `<m>` become the labels. `device`, `interface` and the like have the value of the `.name` key with the
+  same number, or the number if libvirt sends no name.
+- **One key has no metric**: `dirtyrate.calc_start_time`, because versions of QEMU disagree on its clock.
 ";

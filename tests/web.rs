@@ -138,7 +138,7 @@ fn certificates_are_rotated_under_load() {
         }
         drop(ending);
     });
-    // The last one is in effect: its authority is another.
+    // The last one is in effect: its CA is another.
     let new = Authority::new();
     let (certificate, key) = new.sign(&["localhost"]);
     server.replace("server.crt", &certificate);

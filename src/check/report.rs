@@ -33,7 +33,7 @@ impl Status {
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "works",
-            Self::Incomplete => "works, but not all of it",
+            Self::Incomplete => "works in part",
             Self::Failed => "does not work",
             Self::Misconfigured => "the settings are wrong",
         }
@@ -43,7 +43,7 @@ impl Status {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The part that was checked.
     pub part: &'static str,
     /// How it is.
     pub status: Status,

@@ -31,7 +31,7 @@ pub struct TargetGroup {
 /// Why there is no list: it would be a partial one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "the list is not complete yet (domains without a definition: {definitions}, without a look at their addresses: {addresses})"
+    "the list is not complete yet (domains whose XML was not read yet: {definitions}, whose addresses were not: {addresses})"
 )]
 pub struct Incomplete {
     /// How many of the wanted domains have a definition that has not been read.

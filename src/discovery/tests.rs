@@ -213,7 +213,7 @@ fn there_is_the_whole_list_or_none() {
     assert_eq!(refusal, Incomplete { definitions: 1, addresses: 2 });
     assert_eq!(
         refusal.to_string(),
-        "the list is not complete yet (domains without a definition: 1, without a look at their addresses: 2)"
+        "the list is not complete yet (domains whose XML was not read yet: 1, whose addresses were not: 2)"
     );
     // Domains that are no targets are not waited for, nor those without an address.
     let paused = Domain { state: PowerState::Paused, ..unknown(2) };

@@ -21,7 +21,7 @@ pub fn markdown() -> String {
     out + TAIL
 }
 
-/// How many metrics an exporter has: the same here, the same with a note, and those that cannot be had.
+/// How many metrics an exporter has: the same here, the same with a note, and those that are not available.
 fn counts(dialect: &Dialect) -> [usize; 3] {
     let noted = dialect.all().filter(|entry| !entry.note.is_empty()).count();
     [dialect.all().count() - noted, noted, dialect.missing.len()]
@@ -33,7 +33,7 @@ fn add_dialect(out: &mut String, dialect: &Dialect) {
     let all = same + noted + missing;
     let head = format!(
         "\n## {repository}\n\n`metrics.naming: {naming}`. The table was made from [{repository}](https://github.com/{repository}) at \
-         commit {commit}. Of its {all} metrics {same} are the same, {noted} the same with a note, and {missing} cannot be had. \
+         commit {commit}. Of its {all} metrics {same} are the same; with a note: {noted}; not available: {missing}. \
          {about}\n\n| there | here | labels there | |\n|---|---|---|---|\n"
     );
     out.push_str(&head);
@@ -49,7 +49,7 @@ fn add_dialect(out: &mut String, dialect: &Dialect) {
         debug_assert!(line.is_ok());
     }
     for missing in dialect.missing {
-        out.push_str(&format!("| `{}` | cannot be had | | {} |\n", missing.name, missing.reason));
+        out.push_str(&format!("| `{}` | not available | | {} |\n", missing.name, missing.reason));
     }
 }
 
@@ -90,7 +90,7 @@ fn label(Label(name, source): &Label) -> Option<String> {
         Source::DiskProtocol => "the protocol in `source`".to_owned(),
         Source::Interface(of_info) => format!("`{of_info}` of `libvirt_domain_interface_info`"),
         Source::IfInfo(known, word) => format!("`{word}` where there is `{known}`"),
-        Source::StateText(_) => "the state in its words".to_owned(),
+        Source::StateText(_) => "the state as text".to_owned(),
     };
     Some(format!("`{name}`: {what}"))
 }
@@ -132,24 +132,24 @@ another exporter:
    `metrics.exclude` match native names. Pushes over OTLP ignore `metrics.naming`; they have `otlp.naming`.
 2. **Both at once.** Two scrape jobs, one with `?naming=`, or the old exporter beside this one on another port
    (`--web.listen-address=:9178`), until dashboards and alerts have moved.
-3. **Native names, and recording rules for the old ones**: Prometheus loads alerts/compat-tinkoff.yaml and the like as `rule_files`. Two
-   things differ from the old exporter: a metric with the same name in both has this exporter's labels, and `device` in the rules for
-   vexxhost is the name of the disk.
+3. **Native names, and recording rules for the old ones**: load alerts/compat-tinkoff.yaml (or `-inovex`, `-kumina`, `-vexxhost`) in
+   `rule_files` of Prometheus. Two things differ from the old exporter: a metric with the same name in both has this exporter's labels,
+   and `device` in the rules for vexxhost is the name of the disk.
 
 What differs with native names:
 
 - **Labels.** `domain` is still the name; `uuid` is added (`domains.labels` selects them). A disk is `device`, not
-  `target_device`; a network interface is `interface`. File names and bridges are not on every sample: they are labels of
+  `target_device`; a network interface is `interface`. Samples do not have file names and bridges: these are labels of
   `libvirt_domain_block_info` and `libvirt_domain_interface_info`.
 - **States are one series each**, `libvirt_domain_state{state=\"running\"} 1`, instead of a number.
 - **Values that libvirt does not report are absent**, where some exporters write 0.
 - **No percentages.** Divide two metrics; the result is right for any time range.
 - `libvirt_up` has the same name, and is 0 while libvirt cannot be reached.
 
-With another exporter's names, too, values that could not be read are absent. If that exporter writes 0 for values that a guest does not
-report, so does this one while the hypervisor answers; while it does not, the value is absent, since a counter of 0 would look like a restart.
+Values that could not be read are absent under another exporter's names, too. If that exporter writes 0 for values that a guest does not
+report, so does this one, but only while QEMU responds: a counter that falls to 0 would look like a restart.
 
-The tables are generated from those that the program uses; a test keeps this page current.
+This page is generated from the tables of the program; a test keeps it current.
 ";
 
 const TAIL: &str = "

@@ -16,8 +16,8 @@ pub(super) const GROUP: GroupInfo = GroupInfo {
 
 #[rustfmt::skip]
 table! {
-    /// What has been looked up of a domain that runs.
+    /// Addresses of running domains.
     TABLE: Some(Group::Address), Subject::Domain;
     ADDRESS_INFO = Info, NUMBER, "libvirt_domain_interface_address_info", "libvirt.domain.network.interface.address.info", ["interface", "mac", "address", "address_source"],
-        "An address of a network interface, without loopback and link-local ones, and where it was seen: lease, arp or agent; of an interface that the definition does not have, the guest's own name";
+        "Address of a network interface, loopback and link-local ones excluded, and its source: lease, arp or agent; an interface that is not in the domain XML has the name that the guest gives it";
 }

@@ -55,7 +55,7 @@ const TABLE: Table = Table {
         Row::counter(&["block.<n>.errors"], "libvirt_domain_block_errors_total", of("error"), ("libvirt.domain.disk.errors", NONE),
             "I/O errors of the device; only the Xen driver reports them"),
         Row::presence(&["block.<n>.error"], &["reason"], "libvirt_domain_block_error", ("libvirt.domain.disk.error", NONE),
-            "The block device has an I/O error for which the domain has stopped (virsh domblkerror): always 1, no sample without one; nospace or unspecified")
+            "I/O error of a block device that stopped the domain (virsh domblkerror), by reason, nospace or unspecified: always 1, no sample without an error")
             .of_probe(),
         Row::gauge(&["block.<n>.allocation"], "libvirt_domain_block_allocation_bytes", BYTES, ("libvirt.domain.disk.allocation", NONE),
             "Highest offset written in the image since the domain started; of a domain that is shut off, the space the image takes"),
@@ -177,15 +177,15 @@ const TABLE: Table = Table {
             "Average number of zone append requests in flight in the last interval"),
         Row::histogram(&["block.<n>.latency_histogram.read.bin.<m>.start", "block.<n>.latency_histogram.read.bin.<m>.value", "block.<n>.latency_histogram.read.bin.count"], Some("block.<n>.rd.times"),
             "libvirt_domain_block_read_latency_seconds", ("libvirt.domain.disk.latency", READ),
-            "Latency of read requests, by the bins of the domain's definition"),
+            "Latency of read requests, by the bins of the domain XML"),
         Row::histogram(&["block.<n>.latency_histogram.write.bin.<m>.start", "block.<n>.latency_histogram.write.bin.<m>.value", "block.<n>.latency_histogram.write.bin.count"], Some("block.<n>.wr.times"),
             "libvirt_domain_block_write_latency_seconds", ("libvirt.domain.disk.latency", WRITE),
-            "Latency of write requests, by the bins of the domain's definition"),
+            "Latency of write requests, by the bins of the domain XML"),
         Row::histogram(&["block.<n>.latency_histogram.zone_append.bin.<m>.start", "block.<n>.latency_histogram.zone_append.bin.<m>.value", "block.<n>.latency_histogram.zone_append.bin.count"], None,
             "libvirt_domain_block_zone_append_latency_seconds", ("libvirt.domain.disk.latency", ZONE_APPEND),
-            "Latency of zone append requests, by the bins of the domain's definition"),
+            "Latency of zone append requests, by the bins of the domain XML"),
         Row::histogram(&["block.<n>.latency_histogram.flush.bin.<m>.start", "block.<n>.latency_histogram.flush.bin.<m>.value", "block.<n>.latency_histogram.flush.bin.count"], Some("block.<n>.fl.times"),
             "libvirt_domain_block_flush_latency_seconds", ("libvirt.domain.disk.latency", FLUSH),
-            "Latency of flush requests, by the bins of the domain's definition"),
+            "Latency of flush requests, by the bins of the domain XML"),
     ],
 };

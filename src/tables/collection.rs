@@ -5,7 +5,7 @@ use super::row::{NUMBER, table};
 
 #[rustfmt::skip]
 table! {
-    /// What is there whatever the groups are.
+    /// Metrics that do not depend on the groups.
     TABLE: None, Subject::Domain;
     UNMAPPED = Unknown, NUMBER, "libvirt_domain_unmapped_stat", "libvirt.domain.unmapped_stat", ["key"],
         "A statistic that this version has no metric for, by its key in libvirt";

@@ -23,7 +23,7 @@ table! {
     AGENT_CONNECTED = Gauge, NUMBER, "libvirt_domain_agent_connected", "libvirt.domain.agent.connected", [],
         "Whether the guest agent is connected, where the domain has a channel for one: 1 yes, 0 no";
     MESSAGES = Gauge, of("message"), "libvirt_domain_messages", "libvirt.domain.messages", ["kind"],
-        "What libvirt warns of the domain (virsh dominfo), by kind: tainting for what it does not support, deprecation for what will be removed";
+        "Warnings of libvirt about the domain (virsh dominfo), by kind: tainting (unsupported use) or deprecation (a feature that will be removed)";
     START_TIME = Gauge, SECONDS, "libvirt_domain_start_timestamp_seconds", "libvirt.domain.start_timestamp", [],
         "When the domain started, as a Unix time, if the exporter saw it start";
 }

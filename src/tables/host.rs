@@ -5,7 +5,7 @@ use super::row::{BYTES, NUMBER, of, table};
 
 #[rustfmt::skip]
 table! {
-    /// What is there whatever the groups are.
+    /// Metrics that do not depend on the groups.
     TABLE: None, Subject::Host;
     UP = Gauge, NUMBER, "libvirt_up", "libvirt.up", [],
         "Whether the last collection reached libvirt: 1 yes, 0 no";

@@ -16,7 +16,7 @@ const TRANSMIT: Attributes = &[("network.io.direction", "transmit")];
 
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "limits",
-    help: "What the domain may use of its host, as its definition says; what is not limited has no sample",
+    help: "Limits from the domain XML: CPU, memory, disks and network; a limit that is not set has no sample",
     source: Source::Definition,
     prefix: "limits",
     ..GroupInfo::USUAL
@@ -91,7 +91,7 @@ limits! {
         "hard_limit": BYTES, "libvirt_domain_memory_hard_limit_bytes", ("libvirt.domain.memory.hard_limit", NONE),
             "Most memory of the host that the domain's hypervisor process may use";
         "soft_limit": BYTES, "libvirt_domain_memory_soft_limit_bytes", ("libvirt.domain.memory.soft_limit", NONE),
-            "Memory that the domain is brought down to while the host is short of it";
+            "Memory limit of the domain while the host is short of memory";
         "swap_hard_limit": BYTES, "libvirt_domain_memory_swap_hard_limit_bytes", ("libvirt.domain.memory.swap_hard_limit", NONE),
             "Most memory and swap space of the host together that the domain may use";
         "min_guarantee": BYTES, "libvirt_domain_memory_min_guarantee_bytes", ("libvirt.domain.memory.min_guarantee", NONE),
@@ -162,7 +162,7 @@ limits! {
         "inbound.burst": KIB, "libvirt_domain_interface_receive_bandwidth_burst_bytes", ("libvirt.domain.network.bandwidth.burst", RECEIVE),
             "Bytes that the guest may receive in one burst (inbound)";
         "inbound.floor": KB_PER_SECOND, "libvirt_domain_interface_receive_bandwidth_floor_bytes_per_second", ("libvirt.domain.network.bandwidth.floor", RECEIVE),
-            "Bytes that the guest can receive in a second whatever others do (inbound)";
+            "Bytes per second that the guest is guaranteed to receive (inbound)";
         "outbound.average": KB_PER_SECOND, "libvirt_domain_interface_transmit_bandwidth_average_bytes_per_second", ("libvirt.domain.network.bandwidth.average", TRANSMIT),
             "Bytes that the guest may send in a second on average (outbound)";
         "outbound.peak": KB_PER_SECOND, "libvirt_domain_interface_transmit_bandwidth_peak_bytes_per_second", ("libvirt.domain.network.bandwidth.peak", TRANSMIT),

@@ -7,7 +7,7 @@ use super::row::{BYTES, NANOS, NONE, Row, Scope, Table, of};
 
 pub(super) const GROUP: GroupInfo = GroupInfo {
     name: "pressure",
-    help: "what the domain's QEMU lacks on the host: pressure, throttling, memory and I/O of its control group",
+    help: "Pressure (PSI), CPU throttling, memory and I/O from the control group of each domain's QEMU",
     source: Source::HostFiles,
     prefix: "pressure",
     table: TABLE,
@@ -45,11 +45,11 @@ const TABLE: Table = Table {
         Row::gauge(&["pressure.memory.peak"], "libvirt_domain_cgroup_memory_peak_bytes", BYTES, ("libvirt.domain.cgroup.memory.peak", NONE),
             "Most memory of the host that was charged to the domain since its start"),
         Row::counter(&["pressure.memory.events.high"], "libvirt_domain_cgroup_memory_high_events_total", of("event"), ("libvirt.domain.cgroup.memory.high_events", NONE),
-            "Times that the domain was slowed down for more memory than its soft limit"),
+            "Times that the domain was slowed down because its memory was above its soft limit"),
         Row::counter(&["pressure.memory.events.max"], "libvirt_domain_cgroup_memory_max_events_total", of("event"), ("libvirt.domain.cgroup.memory.max_events", NONE),
             "Times that the domain reached its hard limit of memory"),
         Row::counter(&["pressure.memory.events.oom"], "libvirt_domain_cgroup_memory_oom_events_total", of("event"), ("libvirt.domain.cgroup.memory.oom_events", NONE),
-            "Times that the domain's hard limit left no memory to reclaim"),
+            "Times that the domain was at its hard limit and no memory could be reclaimed"),
         Row::counter(&["pressure.memory.events.oom_kill"], "libvirt_domain_cgroup_memory_oom_kills_total", of("kill"), ("libvirt.domain.cgroup.memory.oom_kills", NONE),
             "Processes of the domain that the host's OOM killer ended"),
         Row::counter(&["pressure.io.<n>.rbytes"], "libvirt_domain_cgroup_io_read_bytes_total", BYTES, ("libvirt.domain.cgroup.io.read", NONE),

@@ -1,4 +1,4 @@
-//! The page at `/`: how it stands, and where to go from here. Plain HTML, readable without style or script.
+//! The status page at `/`. Plain HTML, readable without style or script.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime};
@@ -50,11 +50,11 @@ fn render_at(overview: &Overview, config: &Config, now: SystemTime) -> String {
 </header>
 <main>
 {connection}{push}{domains}{targets}{quarantined}{timings}{probes}{groups}<section class="wide">
-<h2>Pages</h2>
+<h2>Endpoints</h2>
 <ul class="links">
 <li><a href="{path}">Metrics</a> <small>filter with <code>?collect[]=group</code>, <code>?exclude[]=group</code>, <code>?domain[]=regex</code></small></li>
-{probe}{guests}<li><a href="/-/ready">Ready</a> <small>connected, and collected once</small></li>
-<li><a href="/-/healthy">Healthy</a> <small>the process answers</small></li>
+{probe}{guests}<li><a href="/-/ready">Ready</a> <small>the last collection succeeded</small></li>
+<li><a href="/-/healthy">Healthy</a> <small>the server responds</small></li>
 <li><a href="/-/config">Configuration</a> <small>in effect, without secrets</small></li>
 </ul>
 </section>
@@ -203,7 +203,7 @@ fn probes(probes: &[Probe]) -> String {
         format!("<li><b>{took}</b> <span>{}{failed}</span></li>\n", Escaped(probe.name))
     };
     let rows: String = probes.iter().map(row).collect();
-    format!("<section>\n<h2>Last round of each probe</h2>\n<ul class=\"times\">\n{rows}</ul>\n</section>\n")
+    format!("<section>\n<h2>Last call of each probe</h2>\n<ul class=\"times\">\n{rows}</ul>\n</section>\n")
 }
 
 /// Which groups bring the most.

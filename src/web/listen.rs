@@ -66,7 +66,7 @@ pub enum WebError {
     },
     /// Started without socket activation.
     #[error(
-        "systemd has passed no socket: start the .socket unit instead of the service, or leave web.systemd_socket out"
+        "systemd has passed no socket: start the .socket unit instead of the service, or remove web.systemd_socket"
     )]
     NothingPassed,
     /// A datagram socket, or the like.
@@ -74,7 +74,7 @@ pub enum WebError {
     Passed {
         /// Its place among the passed ones, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The fault.
         #[source]
         source: io::Error,
     },
@@ -290,7 +290,7 @@ mod tests {
         let error = from_systemd(&mut ListenFd::empty()).expect_err("nothing");
         assert_eq!(
             error.to_string(),
-            "systemd has passed no socket: start the .socket unit instead of the service, or leave web.systemd_socket out"
+            "systemd has passed no socket: start the .socket unit instead of the service, or remove web.systemd_socket"
         );
     }
 

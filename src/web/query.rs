@@ -13,7 +13,7 @@ use crate::config::{Group, MetricNaming, NamePatterns, ValueError, escape_contro
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum QueryError {
     /// Two ways to say which groups.
-    #[error("collect[] and exclude[] do not go together, use one of them")]
+    #[error("collect[] and exclude[] cannot be combined, use one of them")]
     CollectAndExclude,
     /// No group has this name.
     #[error("{parameter}: unknown group {name:?}, expected one of {known}")]
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn each_bad_query_gets_one_sentence() {
         for (query, expected) in [
-            ("collect[]=state&exclude[]=vcpu", "collect[] and exclude[] do not go together, use one of them"),
+            ("collect[]=state&exclude[]=vcpu", "collect[] and exclude[] cannot be combined, use one of them"),
             ("collect[]=blok", "collect[]: unknown group \"blok\", expected one of `state`, `block`, `vcpu`"),
             ("exclude[]=", "exclude[]: unknown group \"\", expected one of `state`, `block`, `vcpu`"),
             (

@@ -12,15 +12,15 @@ pub(crate) struct Dialect {
     pub(crate) repository: &'static str,
     /// The commit that the table was made from.
     pub(crate) commit: &'static str,
-    /// What is to be said of it as a whole; in Markdown.
+    /// Remarks about the exporter, in Markdown.
     pub(crate) about: &'static str,
     /// What can be had, in the order of the exposition.
     pub(crate) entries: &'static [&'static [Entry]],
-    /// What cannot be had.
+    /// Metrics that are not available.
     pub(crate) missing: &'static [Missing],
 }
 
-/// A metric that cannot be had, and why.
+/// A metric that is not available, and why.
 #[derive(Debug)]
 pub(crate) struct Missing {
     pub(crate) name: &'static str,
@@ -32,7 +32,7 @@ pub(crate) struct Missing {
 pub(crate) struct Entry {
     /// Its full name there.
     pub(crate) name: &'static str,
-    /// What it declares it to be: a counter or a gauge.
+    /// Its declared type: counter or gauge.
     pub(crate) kind: Kind,
     /// All labels that it has there.
     pub(crate) labels: &'static [Label],
@@ -44,7 +44,7 @@ pub(crate) struct Entry {
     pub(crate) without: Option<(Source, &'static [&'static str])>,
     /// Where there is a 0 if this metric has no sample.
     pub(crate) or_zero: Option<Zero>,
-    /// What is different all the same; empty where nothing is.
+    /// The difference that remains; empty if there is none.
     pub(crate) note: &'static str,
 }
 

@@ -11,8 +11,9 @@ pub(super) static DIALECT: Dialect = Dialect {
     naming: MetricNaming::Inovex,
     repository: "inovex/prometheus-libvirt-exporter",
     commit: "8dbcadd",
-    about: "A domain that is shut off has its state; the rest of `libvirt_domain_info_*` only with \
-            `collection.inactive_domains: all`, as far as libvirt reports it.",
+    about: "A domain that is shut off has its state and what its XML defines: metadata, disks, interfaces. With \
+            `collection.inactive_domains: all` it also has its memory, its number of vCPUs and the sizes of its disks. Its \
+            `libvirt_domain_info_cpu_time_seconds_total` is absent: libvirt reports libvirtd's own CPU time there.",
     entries: &[HOST, DOMAIN_INFO, JOB, MEMORY, BLOCK, INTERFACE, INTERFACE_STATS, VCPU, POOL],
     missing: MISSING,
 };
@@ -23,7 +24,7 @@ const OF_VCPU: &[Label] = &[Label("domain", Source::Name), Label("vcpu", Source:
 const OF_DISK: &[Label] = &[Label("domain", Source::Name), Label("target_device", Source::Own("device"))];
 const OF_INTERFACE: &[Label] = &[Label("domain", Source::Name), Label("target_device", Source::Own("interface"))];
 
-/// What it calls the states, by number.
+/// Its names of the states, by number.
 const STATE_TEXTS: &[&str] = &[
     "no state",
     "the domain is running",
@@ -41,7 +42,7 @@ const HOST: &[Entry] = &[
     Entry::gauge("libvirt_domains", NONE, DOMAINS.row.name).of(Values::Sum("state", &[]))
         .noted("those that are exported: with `collection.inactive_domains: none` only active ones"),
     Entry::gauge("libvirt_domain_timed_out", DOMAIN, COMPLETE.row.name).of(Values::Not)
-        .noted("of running domains; 1 for whatever reason something is missing, which `libvirt_domain_stats_missing` names"),
+        .noted("of running domains; 1 whatever the reason is, which `libvirt_domain_stats_missing` names"),
 ];
 
 #[rustfmt::skip]

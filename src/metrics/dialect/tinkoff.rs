@@ -11,8 +11,10 @@ pub(super) static DIALECT: Dialect = Dialect {
     naming: MetricNaming::Tinkoff,
     repository: "Tinkoff/libvirt-exporter",
     commit: "a9612be",
-    about: "Guests that are paused have metrics here; there they have none. A domain that is shut off has its state, and the rest with `collection.inactive_domains: all` as far as libvirt \
-            reports it; there it has zeros. CD-ROM drives of any name have samples; there `hda` and `hdc` have none.",
+    about: "Guests that are paused have metrics here; there they have none. A domain that is shut off has its state and \
+            what its XML defines: metadata, devices, throttles. With `collection.inactive_domains: all` it also has its memory, its \
+            number of vCPUs and the sizes of its disks. CPU times, I/O counters and memory inside the guest are absent, since \
+            libvirt does not report them; there they are zeros. CD-ROM drives of any name have samples; there `hda` and `hdc` have none.",
     entries: &[HOST, DOMAIN_INFO, VCPU, BLOCK, THROTTLE, INTERFACE, INTERFACE_STATS, MEMORY],
     missing: MISSING,
 };
@@ -157,5 +159,5 @@ const MEMORY: &[Entry] = &[
 
 const MISSING: &[Missing] = &[Missing {
     name: "libvirt_domain_vcpu_cpu",
-    reason: "on which host CPU each vCPU is at the moment is not among libvirt's bulk statistics",
+    reason: "libvirt's bulk statistics do not have the host CPU on which each vCPU runs",
 }];

@@ -9,8 +9,9 @@ pub(super) static DIALECT: Dialect = Dialect {
     naming: MetricNaming::Vexxhost,
     repository: "vexxhost/libvirtd_exporter",
     commit: "d41b13e",
-    about: "Its port is 9474. A domain that is shut off has its state, and the rest with `collection.inactive_domains: all` as far \
-            as libvirt reports it.",
+    about: "Its port is 9474. A domain that is shut off has its state and, with \
+            `collection.inactive_domains: all`, its balloon (`current`, `maximum`) and the sizes of its disks. CPU times, states \
+            of vCPUs, interfaces and I/O counters are absent, since libvirt does not report them.",
     entries: &[HOST, DOMAIN_STATE, CPU, BALLOON, VCPU, NET, BLOCK],
     missing: MISSING,
 };

@@ -1,4 +1,4 @@
-//! What is at each path, and what a scraper can ask for.
+//! The endpoint at each path, and the parameters of a scrape.
 
 use super::*;
 
@@ -105,7 +105,7 @@ async fn the_query_selects_and_a_bad_one_is_refused() {
     assert_eq!(selection.groups.expect("groups").len(), 2);
     assert!(selection.domains.is_match("web-7") && !selection.domains.is_match("web-77"));
     for (query, part) in [
-        ("collect[]=state&exclude[]=vm", "do not go together"),
+        ("collect[]=state&exclude[]=vm", "cannot be combined"),
         ("collect[]=blok", "unknown group \"blok\", expected one of `state`, `cpu_total`,"),
         ("exclude[]=vcpu_kvm", "`vcpu_kvm` is not in the configuration's collection.groups"),
         ("domain[]=%28", "bad regular expression `(`: unclosed group"),
