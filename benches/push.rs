@@ -1,5 +1,5 @@
 //! What a push takes of the exporter as a program: CPU time and memory, collection included, on a fake daemon, and its
-//! memory while nobody takes it. `cargo bench --bench push`
+//! memory while the receiver is down. `cargo bench --bench push`
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

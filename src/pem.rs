@@ -26,7 +26,7 @@ pub enum PemError {
     Absent {
         /// The configuration key, and the file if it is one.
         place: String,
-        /// What was looked for.
+        /// The expected kind of PEM block.
         what: &'static str,
         /// What the parser says, if it found something to parse.
         #[source]

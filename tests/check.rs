@@ -180,7 +180,7 @@ fn port_that(treats: impl Fn(std::net::TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// Accepts TLS with a certificate of this authority.
+/// Accepts TLS with a certificate of this CA.
 fn tls_server(of: &Authority) -> Receiver {
     use tokio_rustls::rustls::pki_types::pem::PemObject as _;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};

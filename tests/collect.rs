@@ -15,7 +15,7 @@ const STATS: Procedure = Procedure::ConnectGetAllDomainStats;
 #[test]
 fn a_steady_scrape_is_a_few_calls_for_statistics_and_nothing_else() {
     let daemon = daemon(100);
-    // Probes of the background have a time of their own.
+    // Background probes have their own schedule.
     let groups = "state, cpu_total, balloon, vcpu, interface, block, perf, iothread, memory, dirtyrate, vm";
     let scraper = Scraper::new(&daemon, &format!(", groups: [{groups}]"));
     scraper.start_all_workers(&daemon);

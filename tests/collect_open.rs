@@ -1,4 +1,4 @@
-//! Opens that hang. A test binary of its own, whose tests run one at a time: they are about the sockets of the process.
+//! Opens that hang. A separate test binary, whose tests run one at a time: they are about the sockets of the process.
 #![allow(clippy::expect_used)]
 
 #[path = "support/proxy.rs"]

@@ -72,7 +72,7 @@ fn no_two_metrics_are_one_family() {
         let other = families.insert(family_name(&metric).to_owned(), metric.name.clone());
         assert_eq!(other, None, "{} has the family of another metric", metric.name);
     }
-    // What the formats append to a histogram must not be a metric of its own.
+    // What the formats append to a histogram must not be a separate metric.
     for metric in metrics_doc::all().iter().filter(|metric| metric.kind == "histogram") {
         for suffix in ["_bucket", "_count", "_sum"] {
             assert!(!families.contains_key(&format!("{}{suffix}", metric.name)), "{}", metric.name);

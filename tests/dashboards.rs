@@ -110,7 +110,7 @@ fn the_schema_refuses_a_typing_error() {
     assert!(!options.is_valid(&json!({"legend": {"showLegend": "yes"}, "tooltip": {}})));
 }
 
-/// The rules of Grafana's dashboard-linter, and some of our own.
+/// The rules of Grafana's dashboard-linter, and those of this project.
 #[test]
 fn dashboards_follow_the_linters_rules() {
     let units = fixture("units.txt");

@@ -8,7 +8,7 @@
 //! Each exporter is scraped twice, by one job and by the two of examples/prometheus.yml, as two hosts: every expression of the
 //! dashboards, rules and alerts has to have the same result for both.
 //!
-//! `make dashboards-png` has a command of its own run (DASHBOARDS_THEN) while this Prometheus is there.
+//! `make dashboards-png` runs a command (DASHBOARDS_THEN) while this Prometheus runs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, in any order, and nothing left behind. A test binary of its own: it counts what the process
+//! Everything that can go wrong, in any order, and nothing left behind. A separate test binary: it counts what the process
 //! holds.
 #![allow(clippy::expect_used, clippy::print_stdout)]
 

@@ -95,7 +95,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { sources(&path) } else { slice::from_ref(&path).to_vec() })
         .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
         .filter(|path| !path.components().any(|part| part.as_os_str().to_string_lossy().contains("tests")))
-        // Its calls are those of its own tests.
+        // Only its tests call these.
         .filter(|path| !path.ends_with("src/log.rs"))
         .collect()
 }

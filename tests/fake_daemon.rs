@@ -233,7 +233,7 @@ fn versions_identities_and_basic_facts() {
         assert_eq!(error.class, ErrorClass::VanishedDomain, "{error}");
         assert!(error.message.starts_with("Domain not found"), "{error}");
     }
-    // Named domains that have vanished are left out.
+    // Named domains that have vanished are omitted.
     let mut records = Records::default();
     connection.fetch_stats_of([&domain], everything(), &mut records).unwrap();
     assert!(records.is_empty());

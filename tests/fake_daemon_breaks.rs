@@ -141,7 +141,7 @@ fn a_call_without_answer_waits_while_keepalive_is_answered() {
     assert_recovered(&daemon);
 }
 
-/// A daemon that sends no pings of its own: to libvirt's client they are signs of life as good as a pong.
+/// A daemon that sends no pings: for libvirt's client they are as good as a pong.
 fn start_silent() -> FakeLibvirtd {
     start(small().limits(Limits { keepalive_interval: Duration::ZERO, ..Limits::default() }))
 }

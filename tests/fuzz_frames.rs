@@ -1,4 +1,4 @@
-//! The fuzz target of hostile daemons, in a process of its own: what it opens may hang, and opens run one at a time.
+//! The fuzz target of hostile daemons, in a separate process: what it opens may hang, and opens run one at a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../fuzz/targets/frames.rs"]

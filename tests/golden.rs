@@ -1,6 +1,6 @@
 //! Golden tests: the typed parameters of `tests/golden/<case>.params` give the expositions beside them.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test golden` writes them anew.
+//! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "support/golden.rs"]

@@ -79,7 +79,7 @@ fn a_pool_that_hangs_costs_only_itself() {
     let good = |scrape: &Scrape| {
         (readings(scrape, Group::Pool), readings(scrape, Group::Network), readings(scrape, Group::Host)) == (2, 2, 1)
     };
-    // The call is left alone after five seconds, and the next one begins.
+    // The call is abandoned after five seconds, and the next one begins.
     scraper.until("all but one have been read", good);
     let failed = || scraper.collector.stats().probes.get("pool").is_some_and(|status| !status.success);
     let scrape = scraper.scrape();

@@ -110,7 +110,7 @@ fn answers_that_are_not_read_have_a_budget() {
     let lab = Lab::start(config, "");
     let taken = AtomicUsize::new(0);
     let deaf = |client, round| {
-        // With next to no buffer of its own, the client leaves nearly all of the answer to the server.
+        // With nearly no buffer, the client leaves nearly all of the answer to the server.
         let Ok(mut stream) = connect([127, 0, 0, 1], lab.address(), Some(2048)) else { return };
         let _ = write!(stream, "GET /metrics?domain[]=.*&domain[]={client}x{round} HTTP/1.1\r\nHost: h\r\n\r\n");
         let mut head = [0; 12];

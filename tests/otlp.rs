@@ -249,7 +249,7 @@ fn a_receiver_that_comes_back_gets_the_first_push() {
     }
 }
 
-/// A receiver's TLS with a certificate from `authority`, and client certificates from there.
+/// A receiver's TLS with a certificate of `authority`, and client certificates of the same CA.
 fn tls(authority: &Authority, h2: bool) -> Arc<ServerConfig> {
     let (certificate, key) = authority.sign(&["localhost", "127.0.0.1"]);
     let parse = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();

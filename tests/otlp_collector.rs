@@ -40,7 +40,7 @@ struct Collector {
     http: SocketAddr,
     grpc: SocketAddr,
     prometheus: SocketAddr,
-    /// What it says of itself.
+    /// Its own metrics.
     telemetry: SocketAddr,
     folder: TempDir,
     process: Option<Running>,

@@ -19,7 +19,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The manual and the completions in a folder of their own.
+/// The manual and the completions in their own folder.
 fn written() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     manual::write_all(folder.path()).unwrap();

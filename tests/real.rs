@@ -146,7 +146,7 @@ fn check_sample(domain: &str, key: &str, values: &Values, range: Range, samples:
     assert!(range.holds(found[0].value, scale), "{domain}: {key}: {:?} is not in {range:?} x {scale}", found[0]);
 }
 
-/// libvirt's bins are counts of their own, from a start on; a Prometheus bucket counts all up to an end.
+/// Each bin of libvirt counts from its start on; a Prometheus bucket counts everything up to its end.
 fn check_histograms(domain: &str, values: &Values, samples: &[Sample]) {
     for (key, _) in values.iter().filter(|(key, _)| key.ends_with(".bin.count")) {
         let parts: Vec<&str> = key.split('.').collect();

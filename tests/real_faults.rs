@@ -82,7 +82,7 @@ fn beside_daemon(lab: &Lab, program: &[&str]) -> Command {
     command
 }
 
-/// A folder behind a file system in user space, which can be stopped; `None` where there is none to be had.
+/// A folder behind a file system in user space, which can be stopped; `None` if that is not available.
 fn mount_in_user_space(lab: &Lab, real: &Path, mounted: &Path) -> Option<Running> {
     if lab.uri.contains(":///session") {
         eprintln!("SKIPPED: a mount beside libvirtd needs root and the right to mount");

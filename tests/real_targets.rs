@@ -1,6 +1,6 @@
 //! The target set on real libvirt with a real QEMU: after each thing that can happen to a domain, registry and metrics are right.
 //!
-//! Addresses cannot be had here: DHCP leases and neighbours need a network of libvirt's, which a laboratory must not make.
+//! Addresses are not tested here: DHCP leases and neighbours need a network of libvirt's, which a laboratory must not make.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 #![allow(unreachable_pub, missing_docs, dead_code, missing_debug_implementations)]
 

@@ -1,4 +1,4 @@
-//! What a release says of itself is the same everywhere, and what the workflows do is what can be run here.
+//! Version and names of a release are the same everywhere, and the workflows only call scripts that can be run here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::fs;

@@ -155,7 +155,7 @@ fn churn(daemon: &FakeLibvirtd, domains: usize, turn: usize) {
     };
 }
 
-/// A scrape on a connection of its own, as of one more Prometheus each time.
+/// A scrape on its own connection, as of one more Prometheus each time.
 fn scrape(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -1,4 +1,4 @@
-//! The Debian package, and the rpm on Debian, under real systemd, with a real libvirtd: each script of `tests/systemd` in a container of its own.
+//! The Debian package, and the rpm on Debian, under real systemd, with a real libvirtd: each script of `tests/systemd` in its own container.
 //!
 //! Where no container can be booted, each test says so by its name and why, and is passed over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, dead_code, unreachable_pub)]

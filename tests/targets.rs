@@ -70,7 +70,7 @@ fn resyncs(scrape: &Scrape, cause: &str) -> u64 {
     scrape.collection.snapshot.resyncs[cause]
 }
 
-/// Changes some domains of its own until it is told to stop: everything that can happen to one, again and again.
+/// Changes its own domains until it is told to stop: everything that can happen to a domain, repeatedly.
 fn churn(daemon: &FakeLibvirtd, stop: &AtomicBool) -> usize {
     let domains = daemon.domains();
     let mut rounds = 0;

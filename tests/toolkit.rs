@@ -132,7 +132,7 @@ fn every_key_and_value_of_the_toolkit_is_taken_or_refused_with_a_reason() {
     }
 }
 
-/// A machine that trusts no authority has none to offer.
+/// A machine without a CA bundle has no CAs.
 #[test]
 fn the_authorities_of_the_system_serve_where_none_is_named() {
     let folder = folder();
@@ -165,7 +165,7 @@ fn plain_http_on_a_tls_port_gets_a_sentence() {
     assert!(server.log().contains("curve_preferences: CurveP521 is not supported"), "{}", server.log());
 }
 
-/// What `openssl req -x509` makes: signed by itself, and marked as an authority.
+/// What `openssl req -x509` makes: self-signed, and marked as a CA.
 #[test]
 fn a_self_signed_certificate_is_let_in_where_it_is_named() {
     let folder = folder();

@@ -26,7 +26,7 @@ fn insert(samples: &mut Samples, name: String, mut labels: Vec<(String, String)>
     assert!(twice.is_none(), "a series twice: {name} {labels:?}");
 }
 
-/// Prometheus' text format, or OpenMetrics, of which the start timestamps are left out.
+/// Prometheus' text format, or OpenMetrics, without the start timestamps.
 pub(crate) fn read_text(text: &str) -> Samples {
     let mut samples = Samples::new();
     let mut types = BTreeSet::new();

@@ -103,7 +103,7 @@ impl Proxy {
     }
 }
 
-/// Passes on what either side says, until one of them has gone or the client waits in vain.
+/// Forwards bytes in both directions until one side disconnects or the client's wait times out.
 fn serve(client: UnixStream, socket: &PathBuf, script: Vec<u8>) {
     let daemon = UnixStream::connect(socket).unwrap();
     client.set_read_timeout(Some(PATIENCE[usize::from(script.is_empty())])).unwrap();

@@ -20,9 +20,9 @@ use crate::web::{Content, Form};
 /// What decides about a body. The selection is that of the collection.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    /// What was collected, and the settings that it is shown by.
+    /// The collection, and the settings for its families.
     pub(super) collected: Collected,
-    /// What it looks like.
+    /// Format, naming and coding.
     pub(super) form: Form,
 }
 

@@ -61,9 +61,9 @@ fn push_counts(stats: PushStats) -> PushCounts {
 /// A collection on its way to a format.
 #[derive(Debug, Clone)]
 pub struct Collected {
-    /// What was collected.
+    /// The collection.
     pub collection: Arc<Collection>,
-    /// What was asked for.
+    /// The selection of the request.
     pub selection: Selection,
     /// What the landing page shows of it.
     pub summary: Arc<Summary>,

@@ -1,4 +1,4 @@
-//! What is pushed: a resource for the local daemon and the process, and one for each target.
+//! Push sources: a resource for the local daemon and the process, and one for each target.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -81,7 +81,7 @@ pub struct DomainStatus {
     pub identity: Identity,
     /// What has not arrived of all that was asked for.
     pub missing: Option<Missing>,
-    /// Since when and why its hypervisor is left alone.
+    /// Since when and why it is quarantined.
     pub quarantined: Option<Quarantined>,
 }
 

@@ -51,7 +51,7 @@ impl Selection {
         self.domains.is_match(name)
     }
 
-    /// What is wanted of `records`.
+    /// The wanted part of `records`.
     #[must_use]
     pub fn of(&self, records: &Records) -> Records {
         // A key of no group is one that this version does not know: it goes with everything.

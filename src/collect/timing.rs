@@ -19,7 +19,7 @@ const SHOWN: usize = 120;
 /// How long the collections of one selection took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectionTiming {
-    /// What was asked for, as it is shown.
+    /// The selection, for display.
     pub selection: String,
     /// When the last one ended.
     pub at: SystemTime,

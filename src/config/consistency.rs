@@ -10,7 +10,7 @@ use super::{Config, place, read_text};
 pub const PROBE_PATHS: [&str; 2] = ["/probe", "/probe-targets"];
 
 impl Config {
-    /// Whether each page has a path of its own.
+    /// Whether each page has its own path.
     ///
     /// # Errors
     /// The key of a path that another page has, and which.

@@ -17,7 +17,7 @@ pub(super) fn zero_up_to<'de, D: Deserializer<'de>, const MAX: usize>(deserializ
     deserializer.deserialize_i64(CountVisitor::<0, MAX>)
 }
 
-/// It is checked inside the visitor, which is what gives an error its line and column.
+/// The visitor checks it, so that an error has line and column.
 struct CountVisitor<const MIN: usize, const MAX: usize>;
 
 impl<const MIN: usize, const MAX: usize> CountVisitor<MIN, MAX> {

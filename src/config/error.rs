@@ -51,7 +51,7 @@ pub enum ConfigError {
     Flag {
         /// The flag, dashes included.
         flag: &'static str,
-        /// What is wrong.
+        /// The fault.
         #[source]
         source: ValueError,
     },
@@ -60,7 +60,7 @@ pub enum ConfigError {
     Environment {
         /// The variable.
         variable: &'static str,
-        /// What is wrong.
+        /// The fault.
         #[source]
         source: ValueError,
     },
@@ -69,7 +69,7 @@ pub enum ConfigError {
     Contradiction {
         /// The key that says what cannot be.
         key: String,
-        /// What does not go together.
+        /// The conflict.
         fault: String,
     },
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Certificates and keys; the authorities of a system have a quarter of a megabyte.
+/// Certificates and keys; the CA bundle of a system has a quarter of a megabyte.
 const MAX_PEM_BYTES: u64 = 8 << 20;
 
 /// Reads a file of certificates or keys.

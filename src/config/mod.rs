@@ -125,9 +125,9 @@ pub struct Collection {
     pub intervals: Intervals,
     /// Whether the lower layers of a disk's backing chain are exported too.
     pub backing_chain: bool,
-    /// What is exported of domains that are shut off.
+    /// The data exported of shut-off domains.
     pub inactive_domains: InactiveDomains,
-    /// How many connections ask libvirt at the same time.
+    /// Number of parallel connections to libvirt.
     #[serde(deserialize_with = "count::up_to::<_, 16>")]
     pub workers: usize,
     /// How many domains are asked for in one call, at most.

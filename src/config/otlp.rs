@@ -176,7 +176,7 @@ pub struct Otlp {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with the keys of `otlp.tls`")]
 pub struct OtlpTls {
-    /// The authorities that the receiver's certificate may come from; those that the system trusts if there are none.
+    /// The CAs of the receiver's certificate; those of the system if there are none.
     #[serde(deserialize_with = "value::file_path")]
     pub ca_file: Option<PathBuf>,
     /// The exporter's own certificate.

@@ -23,7 +23,7 @@ words!(
         No = "NoClientCert",
         /// Any, and nothing of it is verified: as good as none.
         Request = "RequestClientCert",
-        /// Every client must show one, of whatever authority.
+        /// Every client must send one, from any CA.
         RequireAny = "RequireAnyClientCert",
         /// One that a client shows must be good; it need not show one.
         VerifyIfGiven = "VerifyClientCertIfGiven",
@@ -176,11 +176,11 @@ impl std::fmt::Debug for Pem {
 /// How connections are encrypted, and who may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The server's certificate, and those between it and the authority.
+    /// The server's certificate, and those between it and the CA.
     pub cert: Pem,
     /// Its private key.
     pub key: Pem,
-    /// The authorities of client certificates; those that the system trusts if there are none.
+    /// The CAs of client certificates; those of the system if there are none.
     pub client_ca: Option<Pem>,
     /// Which client certificates are asked for.
     pub client_auth: ClientAuth,

@@ -64,7 +64,7 @@ pub(super) fn known(words: &[impl Display]) -> String {
 setting!(Group, "group");
 
 words!(
-    /// What is exported of domains that are shut off.
+    /// The data exported of shut-off domains.
     #[derive(Default)]
     InactiveDomains, "choice" {
         /// Nothing.

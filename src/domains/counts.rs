@@ -1,4 +1,4 @@
-//! What has happened, counted.
+//! Event counters.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -30,7 +30,7 @@ pub(super) fn count_object(counts: &mut ObjectCounts, kind: ObjectKind, event: O
 /// Events of all domains that are or were, so that the crash of a transient domain is not lost with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostCounts {
-    /// Lifecycle events by `virDomainEventType` and its detail. An arrival by migration that failed has a detail of its own, which
+    /// Lifecycle events by `virDomainEventType` and its detail. A failed migration to this host has its own detail, which
     /// no event of libvirt has: to libvirt it has stopped as if its hypervisor had died.
     pub lifecycle: BTreeMap<(i32, i32), u64>,
     /// Other events by name ([`EventKind::name`]).
@@ -104,7 +104,7 @@ impl HostCounts {
     }
 }
 
-/// What has happened to one domain. Numbers in keys are libvirt's enumerations, as in [`EventKind`].
+/// Event counters of one domain. Numbers in keys are libvirt's enumerations, as in [`EventKind`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DomainCounts {
     /// Reboots and resets by the guest.

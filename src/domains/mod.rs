@@ -102,11 +102,11 @@ pub struct Domain {
     pub booted: Option<SystemTime>,
     /// When devices were attached in this incarnation, by alias.
     pub attached: BTreeMap<String, SystemTime>,
-    /// What its definition says.
+    /// The parsed domain XML.
     pub definition: Definition,
     /// Whether its guest agent is connected; `None` where it has no channel for one.
     pub agent_connected: Option<bool>,
-    /// What has happened to it.
+    /// Its event counters.
     pub counts: Arc<DomainCounts>,
     /// Its addresses; the outer `None` until they have been looked up, the inner one if there are none.
     pub addresses: Option<Option<Arc<Addresses>>>,
@@ -164,7 +164,7 @@ impl Domain {
         self.attached.clear();
     }
 
-    /// What the definition says, where it has been read.
+    /// The parsed domain XML, if it has been read.
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
         match &self.definition {

@@ -274,7 +274,7 @@ impl<C: Companion> Registry<C> {
         Consequences { redefined: begins, moved: begins, resync: begins || saved }
     }
 
-    /// What its definition says, or why it could not be read.
+    /// The parsed domain XML, or why it could not be read.
     pub fn define(&mut self, uuid: Uuid, definition: Definition) {
         self.change(uuid, |domain| {
             if let Definition::Known(metadata) = &definition {

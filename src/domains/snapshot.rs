@@ -3,7 +3,7 @@
 use super::DefinitionError;
 use super::metadata::{parse_xml, tree};
 
-/// What is of interest of a snapshot or a checkpoint.
+/// The facts about a snapshot or a checkpoint that metrics need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SnapshotInfo {
     /// When it was made, in seconds of Unix time.

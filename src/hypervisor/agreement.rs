@@ -7,7 +7,7 @@ use crate::libvirt::{DomainRecord, ParamValue, StatsGroups};
 
 /// How far beyond the files libvirt's numbers may be, in nanoseconds: two ticks, by which its own rounding can differ.
 const SLACK: u64 = 20_000_000;
-/// `VIR_VCPU_RUNNING`, which is what libvirt reports of each vCPU of QEMU.
+/// `VIR_VCPU_RUNNING`, the state that libvirt reports for each vCPU of QEMU.
 pub(super) const RUNNING: i32 = 1;
 
 /// What of a record stays the same while the domain runs, and is in no file.

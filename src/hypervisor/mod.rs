@@ -57,7 +57,7 @@ struct Processes {
     mounts: Mounts,
 }
 
-/// What is known of a domain.
+/// The state of a domain.
 #[derive(Debug, Default)]
 struct Guest {
     /// The incarnation of the domain that this is about.
@@ -109,7 +109,7 @@ pub enum Source {
     Both(Before),
 }
 
-/// What is taken from the host's files.
+/// Statistics from the host's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FromHost {
     /// These groups.

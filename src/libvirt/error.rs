@@ -134,7 +134,7 @@ impl LibvirtError {
         let Some(error) = (unsafe { error.as_ref() }) else {
             return Self::own(operation, phase.class_of_unknown(), NO_REASON);
         };
-        // Where an error was lost on its way between threads, libvirt fills in one of its own, "the cause is unknown": code 1,
+        // Where an error was lost on its way between threads, libvirt fills in its own, "the cause is unknown": code 1,
         // from nowhere (VIR_FROM_NONE), and without the parts that a reported error has.
         let lost = error.code == INTERNAL_ERROR && error.domain == 0 && error.str1.is_null();
         let message = if lost || error.message.is_null() {

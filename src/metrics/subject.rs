@@ -36,7 +36,7 @@ impl SubjectId {
 /// One subject of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectInfo {
-    /// What it is. This decides the names of its OpenTelemetry attributes and which resource its samples have.
+    /// The kind of subject. It decides the names of its OpenTelemetry attributes and which resource its samples have.
     pub kind: Subject,
     /// The labels of all of its samples.
     pub labels: LabelSet,

@@ -109,7 +109,7 @@ pub struct Probe {
     pub waits_for: WaitsFor,
     /// The connection that it needs.
     pub access: fn(&Config) -> Access,
-    /// When a call has taken so long that it is left alone.
+    /// After how long a call is abandoned.
     pub time_limit: fn(&Config) -> Duration,
     /// Whether there is anything to ask about a domain.
     pub applies: fn(&Domain) -> bool,

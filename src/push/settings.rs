@@ -17,7 +17,7 @@ pub enum PushError {
     Url {
         /// The URL.
         url: String,
-        /// What is wrong.
+        /// The fault.
         #[source]
         source: http::uri::InvalidUri,
     },

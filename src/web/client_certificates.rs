@@ -10,7 +10,7 @@ use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifie
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
-/// Verifies as `inner` does, takes certificates that are authorities themselves where they are named as such, and looks for one
+/// Verifies as `inner` does, accepts CA certificates that are configured as client CAs, and looks for one
 /// of the allowed names (`client_allowed_sans`).
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -20,7 +20,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// `authorities` are those that `inner` was made of. Without `allowed` names any will do.
+    /// `authorities` are the CAs of `inner`. Without `allowed` names, any name is accepted.
     pub(super) fn new(
         inner: Arc<dyn ClientCertVerifier>,
         authorities: Vec<CertificateDer<'static>>,
@@ -29,8 +29,8 @@ impl Verifier {
         Self { inner, authorities, allowed }
     }
 
-    /// `openssl req -x509` marks what it makes as an authority. Such a certificate is no client's for webpki, which says so after
-    /// it has looked at the dates; named as the authority, it is trusted as it stands, as in Go.
+    /// `openssl req -x509` marks what it makes as a CA. Such a certificate is no client's for webpki, which says so after
+    /// it has looked at the dates; configured as the client CA, it is trusted itself, as in Go.
     fn is_pinned(&self, certificate: &CertificateDer<'_>, error: &Error) -> bool {
         let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
         let is_authority = other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity);

@@ -12,7 +12,7 @@ use super::limits::{MAX_CONNECTIONS, MIN_CONNECTIONS};
 /// Descriptors for everything else: two for each connection to libvirt, of which there are up to some 25 with 16 workers, some of
 /// them stuck; listeners, files, a push. Measured: 25 with 4 workers, 49 with 16.
 const LEAST_OTHERS: u64 = 80;
-/// As many are left alone where there are plenty.
+/// This many stay free if there are plenty.
 const MOST_OTHERS: u64 = 256;
 
 /// The process may open too few files.

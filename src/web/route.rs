@@ -4,7 +4,7 @@ use hyper::Method;
 
 use crate::config::{Config, PROBE_PATHS};
 
-/// What is at a path.
+/// The endpoint at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Landing,

@@ -34,12 +34,12 @@ pub enum SecurityError {
     /// It is no web configuration.
     #[error(transparent)]
     File(#[from] ConfigError),
-    /// What it says of TLS cannot be done.
+    /// Its TLS settings cannot be used.
     #[error("{file}: tls_server_config")]
     Tls {
         /// The web configuration file.
         file: String,
-        /// What is wrong.
+        /// The fault.
         #[source]
         source: TlsError,
     },
@@ -112,7 +112,7 @@ impl Security {
         path.map(|path| format!("{}: {Stuck}", path.display())).or_else(|| state.fault.clone())
     }
 
-    /// What is in effect now.
+    /// The active configuration.
     pub(super) async fn current(&self) -> Arc<Policy> {
         self.refresh().await;
         Arc::clone(&self.state.lock().policy)

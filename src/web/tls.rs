@@ -20,7 +20,7 @@ pub enum TlsError {
     /// A certificate or a key that the web configuration names is not as it should be.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// A certificate of an authority is none.
+    /// A CA certificate is invalid.
     #[error("cannot use the certificates in {place}")]
     Authority {
         /// The key in the web configuration file, and the file if it is one.

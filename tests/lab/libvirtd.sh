@@ -143,7 +143,7 @@ stop() {
   done <<<"$cgroups"
   # The parent of all guests' groups goes with the last libvirt; before, another one may be about to use it.
   [[ $(readlink /proc/[0-9]*/exe) =~ /(libvirtd|virtqemud)($'\n'|$) ]] || rmdir /sys/fs/cgroup/{,*/}machine 2>/dev/null || true
-  # What a test run leaves to be read is the log; the rest could belong to root or to nobody, and stand in the way of the folder.
+  # A test run keeps the log; the rest could belong to root or to nobody, and would prevent removal of the folder.
   rm -rf --one-file-system "$dir"/{uri,uri-ro,token,watcher,taps,fs,ns,sock,disks}
 }
 

@@ -1,4 +1,4 @@
-//! Connections that cannot be had.
+//! Connections that fail.
 
 use super::*;
 

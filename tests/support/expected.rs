@@ -9,7 +9,7 @@ pub enum Expected {
     Sample(String, Vec<(&'static str, String)>, f64),
     /// A sample of this name with these labels and the value 1.
     One(String, Vec<(&'static str, String)>),
-    /// Nothing of its own: the key tells an index or a label, or says that there is nothing.
+    /// No metric: the key is an index, a label, or a count of zero.
     Nothing,
     /// The key is not in this list.
     Unknown,

@@ -57,7 +57,7 @@ pub(crate) fn start(scenario: ScenarioBuilder) -> FakeLibvirtd {
     FakeLibvirtd::start(scenario.build()).unwrap()
 }
 
-/// Something that runs on a thread of its own, because it may block.
+/// Something that runs on its own thread, because it may block.
 pub(crate) struct UnderWay<T> {
     receiver: Receiver<T>,
     began: Instant,

@@ -43,7 +43,7 @@ pub(crate) fn running(name: &str, number: u8, scrape: Vec<ScrapeTarget>) -> Doma
     }
 }
 
-/// An exporter within a guest, as far as Prometheus can tell: a server at 127.0.0.`number`, which serves the sample
+/// Stands for an exporter in a guest: a server at 127.0.0.`number`, which serves the sample
 /// `guest_number` at one path. It ends with the test program.
 pub(crate) struct GuestExporter {
     /// Its port.

@@ -74,7 +74,7 @@ pub struct Lab {
     quiet: Option<Seen>,
 }
 
-/// A fake libvirtd in this process or as a program of its own.
+/// A fake libvirtd in this process or as its own program.
 enum Daemon {
     Here(FakeLibvirtd),
     Program(Child, PathBuf),
@@ -292,7 +292,7 @@ pub fn under(clients: usize, round: impl Fn(usize, usize) + Sync, meanwhile: imp
         for client in 0..clients {
             let (over, rounds, round) = (&over, &rounds, &round);
             scope.spawn(move || {
-                // Attackers have machines of their own: what they compute is not to slow down the exporter and the scraper.
+                // Real attackers have their own machines: their work must not slow down the exporter and the scraper.
                 let _ = rustix::process::nice(15);
                 for number in 0.. {
                     if over.load(Ordering::Relaxed) {
@@ -335,7 +335,7 @@ pub fn send(address: SocketAddr, path: &str) {
     let _ = ask(stream, path, "");
 }
 
-/// Sends `bytes` on a connection of its own and reads for `patience` at the most.
+/// Sends `bytes` on its own connection and reads for `patience` at the most.
 pub fn exchange(address: SocketAddr, bytes: &[u8], patience: Duration) {
     let began = Instant::now();
     let Ok(mut stream) = TcpStream::connect(address) else { return };

@@ -190,7 +190,7 @@ impl Drop for Running {
     }
 }
 
-/// `domstats-exporter serve` on a port of its own.
+/// `domstats-exporter serve` on its own port.
 #[derive(Debug)]
 pub struct Exporter {
     process: Running,

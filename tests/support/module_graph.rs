@@ -1,5 +1,5 @@
 //! The modules of the crate and what each names of the others, read from the syntax: imports, paths in expressions, types and
-//! macros. Files are found by following `mod`, from `src/lib.rs` on; what is compiled for tests only is left out.
+//! macros. Files are found by following `mod`, from `src/lib.rs` on; what is compiled only for tests is omitted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,7 +53,7 @@ fn short(file: &Path) -> String {
 /// What one file says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
-    /// The modules that are files of their own.
+    /// The modules that are separate files.
     modules: Vec<String>,
     /// Paths from the root of the crate, with their lines.
     paths: Vec<(Vec<String>, usize)>,

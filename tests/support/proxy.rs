@@ -27,7 +27,7 @@ struct State {
 }
 
 impl Proxy {
-    /// Forwards to a unix socket from a port of its own.
+    /// Forwards to a unix socket from its own port.
     pub(crate) fn start(to: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

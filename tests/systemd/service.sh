@@ -7,7 +7,7 @@ systemctl start libvirtd-ro.socket
 drop_in '[Service]' WatchdogSec=3
 dpkg --install /root/old.deb
 
-echo "# signs of life keep it running for longer than the watchdog waits; frozen, it is restarted"
+echo "# heartbeats keep it running for longer than the watchdog waits; frozen, it is restarted"
 pid=$(property MainPID)
 sleep 5
 is "its process" "$(property MainPID)" "$pid"

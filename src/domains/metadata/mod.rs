@@ -1,4 +1,4 @@
-//! What a domain's definition says of it: the parsed XML.
+//! The parsed domain XML.
 //!
 //! A definition is written by a user who may define domains, and its metadata by users of a management system: `bounds`
 //! refuses what would be expensive to parse, and whatever is wrong beyond that is missing from the [`Metadata`], no more.

@@ -58,7 +58,7 @@ fn of_points<T: Serialize>(points: &[T]) -> Result<String> {
     joined(points, |point| Ok(format!("\n  {}", short(point)?)))
 }
 
-/// Without the fields that are not set, which OTLP's JSON may leave out.
+/// Without the fields that are not set, which OTLP's JSON may omit.
 fn short(of: &impl Serialize) -> Result<String> {
     let mut value = to_value(of)?;
     if let Value::Object(fields) = &mut value {

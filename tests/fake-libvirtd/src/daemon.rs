@@ -60,7 +60,7 @@ struct Listening {
 }
 
 impl FakeLibvirtd {
-    /// Starts a daemon on a socket in a temporary folder of its own.
+    /// Starts a daemon on a socket in its own temporary folder.
     ///
     /// # Errors
     ///

@@ -100,7 +100,7 @@ pub struct Node {
     pub parent: Option<String>,
     /// When it was made, in seconds of Unix time.
     pub created: i64,
-    /// Of a snapshot, whether it is in files of its own.
+    /// Of a snapshot, whether it is in separate files.
     pub external: bool,
     /// Of a snapshot, whether the domain's disks go on from it.
     pub current: bool,

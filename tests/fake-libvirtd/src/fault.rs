@@ -301,7 +301,7 @@ impl<'a> Faults<'a> {
         self.set_domain(name, |faults| faults.busy = None);
     }
 
-    /// Lets the monitor commands of these groups (`stats::group`) fail: libvirt leaves out what they would say.
+    /// Lets the monitor commands of these groups (`stats::group`) fail: libvirt omits their statistics.
     pub fn silence_groups(self, name: &str, groups: u32) {
         self.set_domain(name, |faults| faults.silent = groups);
     }

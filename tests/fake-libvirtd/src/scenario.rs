@@ -19,7 +19,7 @@ pub enum Clock {
     PerCall(Duration),
 }
 
-/// What the daemon says of itself and its host.
+/// What the daemon reports about itself and its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The host's name.
@@ -54,7 +54,7 @@ pub struct Pool {
     pub name: String,
     /// `virStoragePoolState`
     pub state: i32,
-    /// Bytes in all.
+    /// Bytes in total.
     pub capacity: u64,
     /// Bytes that are taken.
     pub allocation: u64,

@@ -1,4 +1,4 @@
-//! XDR (RFC 4506) as far as libvirt's remote protocol uses it: a writer that appends to a buffer and a reader over one.
+//! The part of XDR (RFC 4506) that libvirt's remote protocol uses: a writer that appends to a buffer and a reader over one.
 
 use uuid::Uuid;
 

@@ -43,7 +43,7 @@ impl ControlSocket {
     }
 }
 
-/// Takes commands for ever, of each client on a thread of its own.
+/// Takes commands for ever, of each client on its own thread.
 pub fn serve(listener: &UnixListener, daemon: &Arc<FakeLibvirtd>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else {

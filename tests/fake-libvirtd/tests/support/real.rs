@@ -1,4 +1,4 @@
-//! A real libvirtd of one's own, beside whatever the machine runs: in a mount namespace of its own, with one guest. Needs root.
+//! A private real libvirtd, separate from that of the machine: in its own mount namespace, with one guest. Needs root.
 
 use std::path::PathBuf;
 use std::process::Command;
