@@ -252,6 +252,47 @@ fn every_query_means_what_its_panel_says() {
     assert!(count > 150, "only {count} queries");
 }
 
+/// What an alert and a colour are about changes both at the same numbers.
+#[test]
+fn colors_change_where_alerts_fire() {
+    // A part of the expressions, and the alerts. Numbers of what is left stand for those of what is used.
+    const SAME: [(&str, &str); 9] = [
+        ("guest_filesystem_used", "LibvirtGuestFilesystemNearlyFull"),
+        ("block_allocation_bytes", "LibvirtThinImageNearlyFull|LibvirtThinImageFull"),
+        ("block_thin_image:ratio", "LibvirtThinImageNearlyFull|LibvirtThinImageFull"),
+        ("pool_available_bytes", "LibvirtPoolNearlyFull|LibvirtPoolFull"),
+        ("pool_used:ratio", "LibvirtPoolNearlyFull|LibvirtPoolFull"),
+        ("vcpu_delay", "LibvirtDomainStealHigh"),
+        ("memory_usable", "LibvirtDomainMemoryPressure"),
+        ("quota", "LibvirtDomainAtCpuQuota"),
+        ("throttle", "LibvirtBlockAtThrottle"),
+    ];
+    let number = regex::Regex::new(r"^[\w:]+ [<>] ([\d.]+)").unwrap();
+    let rules: Vec<_> = dashboards::alerts::groups().into_iter().flat_map(|group| group.rules).collect();
+    let mut seen = BTreeSet::new();
+    for dashboard in dashboards() {
+        for query in panels(&dashboard).into_iter().flat_map(|panel| queries(&dashboard, panel)) {
+            // A count of guests is coloured by their number, and some numbers are only informed about.
+            if query.unit != "percentunit" || query.limits.is_empty() {
+                continue;
+            }
+            let Some((part, names)) = SAME.iter().find(|(part, _)| query.expression.contains(part)) else { continue };
+            let alerts = rules.iter().filter(|rule| names.split('|').any(|name| rule.alert == Some(name)));
+            let mut fires: Vec<f64> = alerts
+                .map(|rule| number.captures(&rule.expr).unwrap_or_else(|| panic!("{}", rule.expr))[1].parse().unwrap())
+                .collect();
+            fires.sort_by(f64::total_cmp);
+            let left: Vec<f64> = fires.iter().rev().map(|number| 1.0 - number).collect();
+            let same = |of: &[f64]| {
+                of.len() == query.limits.len() && of.iter().zip(&query.limits).all(|(a, b)| (a - b).abs() < 1e-9)
+            };
+            assert!(same(&fires) || same(&left), "{}: {:?}, but {names} at {fires:?}", query.place, query.limits);
+            seen.insert(*part);
+        }
+    }
+    assert_eq!(seen.len(), SAME.len(), "no colour for some of them: {seen:?}");
+}
+
 /// What the number of scrape jobs of a host would change is refused.
 #[test]
 fn no_query_may_depend_on_the_jobs_that_scrape_a_host() {

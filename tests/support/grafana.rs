@@ -12,6 +12,8 @@ pub struct Query {
     pub legend: String,
     /// The unit that its values are shown in; empty where they are not shown.
     pub unit: String,
+    /// The numbers at which its colour changes.
+    pub limits: Vec<f64>,
     /// Whether it is asked for one point in time.
     pub instant: bool,
     /// The columns' labels, if it is a table's.
@@ -42,7 +44,8 @@ pub fn queries(dashboard: &Value, panel: &Value) -> Vec<Query> {
                 place: format!("{}: {}", text(&dashboard["title"]), text(&panel["title"])),
                 expression: text(&target["expr"]),
                 legend,
-                unit: if table && name.is_empty() { String::new() } else { unit(panel, &name) },
+                unit: if table && name.is_empty() { String::new() } else { text(property(panel, &name, "unit")) },
+                limits: limits(property(panel, &name, "thresholds")),
                 instant: target["instant"] == true,
                 table: table.then(|| columns(panel)),
                 heatmap: panel["type"] == "heatmap",
@@ -56,8 +59,8 @@ pub fn queries(dashboard: &Value, panel: &Value) -> Vec<Query> {
         .collect()
 }
 
-/// The unit of the field or column `name`: the panel's, or an override's.
-fn unit(panel: &Value, name: &str) -> String {
+/// A property of the field or column `name`: the panel's, or an override's.
+fn property<'a>(panel: &'a Value, name: &str, id: &str) -> &'a Value {
     let overrides = panel["fieldConfig"]["overrides"].as_array().expect("overrides");
     let applies = |matcher: &Value| {
         let options = matcher["options"].as_str().unwrap_or_default();
@@ -71,8 +74,12 @@ fn unit(panel: &Value, name: &str) -> String {
         .iter()
         .filter(|over| applies(&over["matcher"]))
         .flat_map(|over| over["properties"].as_array().expect("properties"))
-        .find(|property| property["id"] == "unit");
-    text(own.map_or(&panel["fieldConfig"]["defaults"]["unit"], |property| &property["value"]))
+        .find(|property| property["id"] == id);
+    own.map_or(&panel["fieldConfig"]["defaults"][id], |property| &property["value"])
+}
+
+fn limits(thresholds: &Value) -> Vec<f64> {
+    thresholds["steps"].as_array().into_iter().flatten().filter_map(|step| step["value"].as_f64()).collect()
 }
 
 /// The labels that a table shows.

@@ -15,6 +15,8 @@ pub fn with_rules() -> Metrics {
             "instance" => &["instance"],
             "domain" => &["domain", "instance", "uuid"],
             "device" => &["device", "domain", "instance", "uuid"],
+            "mountpoint" => &["domain", "instance", "mountpoint", "uuid"],
+            "pool" => &["instance", "pool"],
             "interface" => &["domain", "instance", "interface", "uuid"],
             _ => panic!("{record}: the level {level}"),
         };

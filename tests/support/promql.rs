@@ -80,7 +80,7 @@ impl Metrics {
         }
         metrics.add("up", set(&["job", "instance"]), NUMBER, false);
         metrics.add("scrape_duration_seconds", set(&["job", "instance"]), SECONDS, false);
-        metrics.add("ALERTS", set(&["instance", "alertname", "alertstate", "severity"]), NUMBER, false);
+        metrics.add("ALERTS", set(&["instance", "domain", "uuid", "alertname", "alertstate", "severity"]), NUMBER, false);
         metrics
     }
 
@@ -188,7 +188,9 @@ impl Metrics {
         // An average is the same where each thing is there once for each job, if that is said.
         let averages_jobs = operator == "avg"
             && matches!(&aggregate.modifier, Some(LabelModifier::Exclude(without)) if without.labels.iter().any(|label| label == "job"));
-        if inner.has_job() && !over_jobs && !averages_jobs && !["min", "max", "group"].contains(&operator.as_str()) {
+        // What stays apart by jobs is aggregated in each of them.
+        let loses_jobs = inner.has_job() && !grouped.contains("job");
+        if loses_jobs && !over_jobs && !averages_jobs && !["min", "max", "group"].contains(&operator.as_str()) {
             return Err(format!("{operator} has each series as often as there are jobs"));
         }
         match operator.as_str() {
@@ -225,6 +227,16 @@ impl Metrics {
                     return Err(format!("there is no label {from} in {labels:?}"));
                 }
                 labels.insert(label);
+                Ok(of)
+            }
+            ("label_join", _) => {
+                let mut of = arguments.into_iter().next().ok_or("no vector")?;
+                let texts: Vec<String> =
+                    call.args.args[1..].iter().map(|text| text.to_string().trim_matches('"').to_owned()).collect();
+                let [label, _, from @ ..] = &texts[..] else { return Err("label_join of too few texts".into()) };
+                let labels = of.labels.as_mut().ok_or("a label for a scalar")?;
+                contains(labels, from)?;
+                labels.insert(label.clone());
                 Ok(of)
             }
             ("predict_linear", _) => match arguments.into_iter().next() {
@@ -288,7 +300,12 @@ impl Metrics {
             matches!(matching, Some(LabelModifier::Include(on)) if on.labels.iter().any(|label| label == "job"));
         let both = left.contains("job") && right.contains("job");
         let set = ["and", "or", "unless"].contains(&operator.as_str());
-        if (left.contains("job") || right.contains("job")) && !(each_job || both && !set && matching.is_none()) {
+        // What has no job any more is the same for the series of each job.
+        let many = matches!(modifier.map(|modifier| &modifier.card), Some(VectorMatchCardinality::ManyToOne(_)));
+        let same_for_each = !right.contains("job") && (many || operator == "and" || operator == "unless");
+        if (left.contains("job") || right.contains("job"))
+            && !(each_job || same_for_each || both && !set && matching.is_none())
+        {
             return Err("a match of series that may be of different jobs".into());
         }
         let result = match matching {
@@ -348,6 +365,19 @@ pub fn selectors(expression: &str) -> Result<Vec<(String, BTreeSet<String>)>, St
         let matchers = &selector.matchers.matchers;
         let matchers = matchers.iter().map(|m| format!("{}{}\"{}\"", m.name, m.op, m.value)).collect();
         found.push((selector.name.clone().unwrap_or_default(), matchers));
+    })?;
+    Ok(found)
+}
+
+/// The ranges of an expression, in seconds, with the series that they are of; a subquery's with its expression.
+pub fn ranges(expression: &str) -> Result<Vec<(String, u64)>, String> {
+    let mut found = Vec::new();
+    walk(expression, &mut |part| match part {
+        Expr::MatrixSelector(matrix) => {
+            found.push((matrix.vs.name.clone().unwrap_or_default(), matrix.range.as_secs()));
+        }
+        Expr::Subquery(subquery) => found.push((subquery.expr.to_string(), subquery.range.as_secs())),
+        _ => {}
     })?;
     Ok(found)
 }

@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 
 use crate::jobs::{across_jobs, once};
-use crate::rules::{Group, Rule, SLOW};
+use crate::rules::{DOMAIN, Group, RATES, Rule, SLOW};
 use crate::thresholds as limit;
 
 const RUNBOOKS: &str = "https://github.com/domstats-exporter/domstats-exporter/blob/main/alerts/RUNBOOKS.md";
 
-/// All alerts.
+/// All alerts. What is made of recorded series is evaluated as often as they are.
 #[must_use]
 pub fn groups() -> Vec<Group> {
     vec![
         Group { name: "libvirt-alerts-exporter", interval: None, rules: exporter() },
         Group { name: "libvirt-alerts-domains", interval: None, rules: domains() },
-        Group { name: "libvirt-alerts-guests", interval: None, rules: guests() },
-        Group { name: "libvirt-alerts-disks", interval: None, rules: disks() },
-        Group { name: "libvirt-alerts-network", interval: None, rules: network() },
-        Group { name: "libvirt-alerts-hosts", interval: None, rules: hosts() },
-        Group { name: "libvirt-alerts-objects", interval: None, rules: objects() },
+        Group { name: "libvirt-alerts-guests", interval: RATES, rules: guests() },
+        Group { name: "libvirt-alerts-disks", interval: RATES, rules: disks() },
+        Group { name: "libvirt-alerts-network", interval: SLOW, rules: network() },
+        Group { name: "libvirt-alerts-hosts", interval: RATES, rules: hosts() },
+        Group { name: "libvirt-alerts-objects", interval: RATES, rules: objects() },
         Group { name: "libvirt-alerts-limits", interval: SLOW, rules: limits() },
         Group { name: "libvirt-alerts-upkeep", interval: SLOW, rules: upkeep() },
     ]
@@ -67,8 +67,6 @@ impl Severity {
 
 use Severity::{Critical, Info, Warning};
 
-/// The labels that say which domain.
-const DOMAIN: &str = "instance, domain, uuid";
 /// The time in which an event counts as recent.
 const RECENT: &str = "15m";
 
@@ -281,6 +279,17 @@ fn domains() -> Vec<Rule> {
             ],
         ),
         alert(
+            "LibvirtBlockThresholdReached",
+            Info,
+            "0m",
+            recent("libvirt_domain_block_threshold_events_total"),
+            [
+                "{{ $labels.device }} of {domain} reached its write threshold.",
+                "The guest wrote beyond the threshold that was set on {{ $labels.device }} of {domain}: \
+                     its image should grow.",
+            ],
+        ),
+        alert(
             "LibvirtBlockError",
             Warning,
             "1m",
@@ -294,7 +303,7 @@ fn domains() -> Vec<Rule> {
             "LibvirtDomainQuarantined",
             Critical,
             "5m",
-            "libvirt_domain_quarantined == 1".into(),
+            once("libvirt_domain_quarantined == 1"),
             [
                 "QEMU of the domain {domain} does not answer.",
                 "{domain} does not answer libvirt; its guest is likely frozen. The exporter leaves it \
@@ -318,7 +327,7 @@ fn domains() -> Vec<Rule> {
             "10m",
             once(&format!(
                 "libvirt_domain_autostart == 1 and on (job, {DOMAIN}) \
-                 libvirt_domain_state{{state=~\"shutoff|crashed\"}} == 1"
+                 libvirt_domain_state_reason_info{{state=~\"shutoff|crashed\"}}"
             )),
             [
                 "The domain {domain} should run but does not.",
@@ -399,13 +408,7 @@ fn disks() -> Vec<Rule> {
             name,
             severity,
             lasting,
-            // A file grows with what is written into it; only a device of the host has a size of its own. These are picked
-            // first: where all images are files, nothing is left to compare for the ten thousand disks of a fleet.
-            once(&format!(
-                "libvirt_domain_block_allocation_bytes / (libvirt_domain_block_physical_bytes < \
-                 (libvirt_domain_block_capacity_bytes and on (job, {DOMAIN}, device) \
-                 libvirt_domain_block_info{{path=~\"/dev/.+\"}})) > {value}"
-            )),
+            format!("device:libvirt_domain_block_thin_image:ratio > {value}"),
             [
                 &format!("The device behind {{{{ $labels.device }}}} of {{domain}} is {is}."),
                 "{{ $value | humanizePercentage }} of the host's device behind {{ $labels.device }} of \
@@ -439,17 +442,6 @@ fn disks() -> Vec<Rule> {
         p99("LibvirtBlockWriteLatencyP99High", "write"),
         thin("LibvirtThinImageNearlyFull", Warning, limit::THIN_IMAGE.warning, "10m", "nearly full"),
         thin("LibvirtThinImageFull", Critical, limit::THIN_IMAGE.critical, "1m", "full"),
-        alert(
-            "LibvirtBlockThresholdReached",
-            Info,
-            "0m",
-            recent("libvirt_domain_block_threshold_events_total"),
-            [
-                "{{ $labels.device }} of {domain} reached its write threshold.",
-                "The guest wrote beyond the threshold that was set on {{ $labels.device }} of {domain}: \
-                     its image should grow.",
-            ],
-        ),
     ]
 }
 
@@ -541,15 +533,12 @@ fn hosts() -> Vec<Rule> {
 
 /// Storage pools and networks.
 fn objects() -> Vec<Rule> {
-    // Volumes of the other types have their size from the start: such a pool may be full for years.
-    const GROWS: &str = "libvirt_pool_info{pool_type!~\"disk|iscsi|iscsi-direct|logical|mpath|scsi\"}";
-    let taken = "1 - libvirt_pool_available_bytes / libvirt_pool_capacity_bytes";
     let filled = |name, severity, value: f64, is: &str| {
         alert(
             name,
             severity,
             "10m",
-            once(&format!("{taken} > {value} and on (job, instance, pool) {GROWS}")),
+            format!("pool:libvirt_pool_used:ratio > {value}"),
             [
                 &format!("The storage pool {{{{ $labels.pool }}}} of {{host}} is {is}."),
                 "{{ $value | humanizePercentage }} of the storage pool {{ $labels.pool }} of {host} are taken. When it \
@@ -564,12 +553,11 @@ fn objects() -> Vec<Rule> {
             "LibvirtPoolFillsUp",
             Warning,
             "1h",
-            once(&format!(
-                "predict_linear(libvirt_pool_available_bytes[6h], {}) < 0 and on (job, instance, pool) {taken} > {} \
-                     and on (job, instance, pool) {GROWS}",
+            format!(
+                "predict_linear(pool:libvirt_pool_used:ratio[6h], {}) > 1 and pool:libvirt_pool_used:ratio > {}",
                 limit::POOL_FULL_IN,
                 limit::POOL_FILLING
-            )),
+            ),
             [
                 "The storage pool {{ $labels.pool }} of {host} fills up.",
                 "If the storage pool {{ $labels.pool }} of {host} goes on to fill as in the last six hours, it is full \
@@ -609,19 +597,6 @@ fn objects() -> Vec<Rule> {
 
 /// Guests that are held back by what they may use. Every guest has to be looked at, and it lasts.
 fn limits() -> Vec<Rule> {
-    let rate = |what: &str| format!("rate(libvirt_domain_block_{what}_total[5m])");
-    let throttled = |used: &str, what: &str| {
-        format!("{used} / libvirt_domain_block_throttle_{what}_per_second > {:?}", limit::AT_LIMIT)
-    };
-    let throttles = ["bytes", "requests"].map(|unit| {
-        let [read, write] = ["read", "write"].map(|kind| rate(&format!("{kind}_{unit}")));
-        [
-            throttled(&read, &format!("read_{unit}")),
-            throttled(&write, &format!("write_{unit}")),
-            throttled(&once(&format!("{read} + {write}")), &format!("total_{unit}")),
-        ]
-        .join(" or ")
-    });
     vec![
         alert(
             "LibvirtDomainAtCpuQuota",
@@ -649,7 +624,7 @@ fn limits() -> Vec<Rule> {
             "LibvirtBlockAtThrottle",
             Info,
             "15m",
-            throttles.join(" or "),
+            format!("device:libvirt_domain_block_throttle:ratio_rate5m > {:?}", limit::AT_LIMIT),
             [
                 "The disk {{ $labels.device }} of {domain} is at its throttle.",
                 "The guest uses {{ $value | humanizePercentage }} of what {{ $labels.device }} of {domain} \
@@ -688,12 +663,7 @@ fn upkeep() -> Vec<Rule> {
             "LibvirtGuestFilesystemNearlyFull",
             severity,
             "15m",
-            // Those that cannot be written to are full from the start.
-            once(&format!(
-                "libvirt_domain_guest_filesystem_used_bytes / libvirt_domain_guest_filesystem_size_bytes > {value} unless \
-                     on (job, {DOMAIN}, mountpoint) \
-                     libvirt_domain_guest_filesystem_info{{fstype=~\"(?i:iso9660|cdfs|udf|squashfs|erofs|cramfs)\"}}"
-            )),
+            format!("mountpoint:libvirt_domain_guest_filesystem_used:ratio > {value}"),
             [
                 "A file system of the guest {domain} is nearly full.",
                 "{{ $value | humanizePercentage }} of {{ $labels.mountpoint }} in the guest {domain} are used, as its \
@@ -706,16 +676,18 @@ fn upkeep() -> Vec<Rule> {
             "LibvirtAgentLost",
             Info,
             "15m",
-            // One that never was is not lost.
-            once(&format!(
-                "libvirt_domain_agent_connected == 0 and on (job, {DOMAIN}) \
-                 max_over_time(libvirt_domain_agent_connected[6h:1h]) == 1 and on (job, {DOMAIN}) \
-                 libvirt_domain_state{{state=\"running\"}} == 1"
-            )),
+            // One that never was is not lost. That it was is known for a while; then the alert itself says so.
+            format!(
+                "{} and on ({DOMAIN}) ({} or on ({DOMAIN}) ALERTS{{alertname=\"LibvirtAgentLost\"}})",
+                once(&format!(
+                    "libvirt_domain_agent_connected == 0 and on (job, {DOMAIN}) \
+                         libvirt_domain_state_reason_info{{state=\"running\"}}"
+                )),
+                once(&format!("libvirt_domain_agent_connected offset {RECENT} == 1"))
+            ),
             [
                 "The guest agent of {domain} is gone.",
-                "The guest agent of {domain} was connected within the last six hours and is not now: no \
-                 quiesced snapshots, no addresses.",
+                "The guest agent of {domain} was connected and is not any more: no quiesced snapshots, no addresses.",
             ],
         ),
         alert(

@@ -3,9 +3,9 @@
 //! A host is its `instance`. Two jobs that ask one exporter for different groups (`collect[]`, `exclude[]`) both have the
 //! exporter's own series, and what one expression compares may come from different jobs. So every expression takes each series
 //! without its label `job`, before it does anything else with it. Series of one group come from one job: what is made of them alone
-//! is cheaper to compute in each job and to merge [`once`].
+//! is cheaper to compute in each job and to merge [`once`]. Merging costs as much as a rate: what leaves few series comes before it.
 
-use promql_parser::parser::{AggregateExpr, Expr, LabelModifier, parse};
+use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier, parse};
 
 /// `expression` with the series of all jobs merged; `expression` as it is where it is no PromQL, which the tests refuse.
 pub(crate) fn across_jobs(expression: &str) -> String {
@@ -28,6 +28,7 @@ fn merge(expression: &mut Expr) {
         Expr::Paren(inner) => merge(&mut inner.expr),
         Expr::Unary(inner) => merge(&mut inner.expr),
         Expr::Subquery(subquery) => merge(&mut subquery.expr),
+        Expr::Binary(binary) if leaves_few(binary) => merge_as("max", expression),
         Expr::Binary(binary) => {
             merge(&mut binary.lhs);
             merge(&mut binary.rhs);
@@ -37,15 +38,31 @@ fn merge(expression: &mut Expr) {
         Expr::Call(call) if !call.args.args.iter().any(|argument| matches!(**argument, Expr::MatrixSelector(_))) => {
             call.args.args.iter_mut().for_each(|argument| merge(argument));
         }
-        leaf @ (Expr::Call(_) | Expr::VectorSelector(_)) => {
-            if let Some(operator) = metric(leaf).and_then(operator)
-                && let Ok(merged) = parse(&format!("{operator} without (job) ({leaf})"))
-            {
-                *leaf = merged;
+        Expr::Call(_) | Expr::VectorSelector(_) => {
+            if let Some(operator) = metric(expression).and_then(operator) {
+                merge_as(operator, expression);
             }
         }
         Expr::MatrixSelector(_) | Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
     }
+}
+
+fn merge_as(operator: &str, expression: &mut Expr) {
+    if let Ok(merged) = parse(&format!("{operator} without (job) ({expression})")) {
+        *expression = merged;
+    }
+}
+
+/// Whether a comparison may come before the merging: the highest of several is above a limit where any of them is.
+fn leaves_few(comparison: &BinaryExpr) -> bool {
+    let leaf = match &*comparison.lhs {
+        Expr::VectorSelector(_) => true,
+        Expr::Call(call) => call.args.args.iter().any(|argument| matches!(**argument, Expr::MatrixSelector(_))),
+        _ => false,
+    };
+    let above = comparison.op.to_string() == ">" && !comparison.return_bool();
+    let limit = matches!(&*comparison.rhs, Expr::NumberLiteral(_));
+    leaf && above && limit && metric(&comparison.lhs).and_then(operator) == Some("max")
 }
 
 /// Whether an aggregation says itself what becomes of the jobs, or does to its series what would be done to them before.
@@ -90,6 +107,12 @@ mod tests {
     fn each_series_is_merged_before_it_is_used() {
         for (expression, merged) in [
             ("libvirt_up == 0", "max without (job) (libvirt_up) == 0"),
+            ("x > 0.5", "max without (job) (x > 0.5)"),
+            ("rate(x_total[5m]) > 1", "max without (job) (rate(x_total[5m]) > 1)"),
+            ("x < 0.5", "max without (job) (x) < 0.5"),
+            ("x / y > 1", "max without (job) (x) / max without (job) (y) > 1"),
+            ("libvirt_exporter_series > 9", "sum without (job) (libvirt_exporter_series) > 9"),
+            ("libvirt_domain_stats_complete > 0", "min without (job) (libvirt_domain_stats_complete) > 0"),
             (
                 "sum by (instance) (1 - libvirt_domain_stats_complete{instance=~\"$instance\"})",
                 "sum by (instance) (1 - min without (job) (libvirt_domain_stats_complete{instance=~\"$instance\"}))",

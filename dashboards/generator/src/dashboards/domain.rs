@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::guests::{STATE_WORDS, latency, state, who};
-use super::problems::{fullest, quota_use, throttle_use};
+use super::problems::{file_system_use, image_use, quota_use, throttle_use};
 use super::{SILENT, STATES, domain_detail, events, lifecycle};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, Variable, orange_from, plain, rising, stat, table, timeseries,
@@ -54,7 +54,7 @@ pub(super) fn dashboard() -> Value {
 
 fn now() -> Vec<Panel> {
     let one = |title: &str, about: &str, unit, expression: &str| {
-        stat(title, about, unit).query(expression, "{{domain}}").size(4, 3)
+        stat(title, about, unit).query(expression, "{{domain}}").size(4, 3).bare()
     };
     let mut panels = vec![
         one("State", "What the domain is doing.", Unit::Count, &state("domain")).words(STATE_WORDS).thresholds(plain()),
@@ -132,12 +132,15 @@ fn now() -> Vec<Panel> {
         .thresholds(orange_from(limit::AT_LIMIT)),
         one(
             "Disk full",
-            "How full the fullest file system, or thin image on a device, is. File systems need the group guest.",
+            "How full the fullest thin image on a device of the host is, and the fullest file system, which needs the group guest. \
+             Alerts LibvirtThinImageNearlyFull and LibvirtGuestFilesystemNearlyFull.",
             Unit::Ratio,
-            &format!("max by (domain) ({})", fullest("%domain")),
+            &format!("max by (domain) ({})", image_use("%domain")),
         )
         .nothing("not reported")
-        .thresholds(rising(limit::THIN_IMAGE)),
+        .thresholds(rising(limit::THIN_IMAGE))
+        .query(&format!("max by (domain) ({})", file_system_use("%domain")), "{{domain}} file system")
+        .colors_of(".* file system$", rising(limit::GUEST_FILESYSTEM)),
         one(
             "Job",
             "How long the migration, save, dump or backup that runs has been running.",
@@ -164,7 +167,7 @@ fn identity() -> Panel {
         Column::query("vCPUs", &by("libvirt_domain_vcpus_current"), Unit::Count).width(70),
         Column::query("Memory", &by("libvirt_domain_memory_current_bytes"), Unit::Bytes).width(90),
         Column::label("System", "os"),
-        Column::label("UUID", "uuid").width(300),
+        Column::label("UUID", "uuid").width(330),
         Column::query("", rows, Unit::Count),
     ]);
     table("Guest", "Who the guest is, from its definition.", columns, ("Guest", false)).size(24, 4)

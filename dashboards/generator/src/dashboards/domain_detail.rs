@@ -1,5 +1,6 @@
 //! The closed rows of Libvirt / Domain: what one looks at when the open ones do not explain it, or only some guests have.
 
+use super::problems::file_system_use;
 use super::{SILENT, domain_hardware, domain_limits, events};
 use crate::grafana::{Column, Panel, Row, Unit, bars, falling, heatmap, orange_from, rising, table, timeseries};
 use crate::thresholds as limit;
@@ -149,13 +150,11 @@ fn latency() -> Vec<Panel> {
 fn inside() -> Vec<Panel> {
     let of = |metric: &str| format!("libvirt_domain_guest_{metric}{{%domain}}");
     vec![
-        timeseries("File systems", "How full each file system of the guest is, as its agent reports.", Unit::Ratio)
-            .query(
-                &format!("{} / {}", of("filesystem_used_bytes"), of("filesystem_size_bytes")),
-                "{{domain}} {{mountpoint}}",
-            )
+        timeseries("File systems", "How full each file system of the guest is, as its agent reports. Alert \
+             LibvirtGuestFilesystemNearlyFull.", Unit::Ratio)
+            .query(&file_system_use("%domain"), "{{domain}} {{mountpoint}}")
             .up_to(1.0)
-            .thresholds(rising(limit::THIN_IMAGE)),
+            .thresholds(rising(limit::GUEST_FILESYSTEM)),
         timeseries(
             "Load",
             "Load of the guest over one, five and fifteen minutes, as its agent reports; libvirt 11.2 or later.",

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::guests::{jobs, who};
-use super::problems::{self, Source};
+use super::problems::{self, Scope, Source, pool_use};
 use super::{events, host_link};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, falling, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
@@ -13,6 +13,7 @@ use crate::thresholds as limit;
 pub(super) fn dashboard() -> Value {
     let about = "All hosts with libvirt: what needs attention, how many guests run, what was allocated to them and what they use, and \
         which use most. Needs the recording rules of alerts/rules.yaml.";
+    let scope = Scope::all("%host", Source::Rules);
     Dashboard::new("libvirt-fleet", "Libvirt / Fleet", about)
         .hosts(false)
         .top()
@@ -26,9 +27,9 @@ pub(super) fn dashboard() -> Value {
             ["{{instance}}", "a domain {{event}}: {{detail}}"],
             false,
         )
-        .row(problems::row("%host", Source::Rules))
+        .row(problems::row(&scope))
         .row(Row::open("Capacity", capacity()))
-        .row(Row::open("Hosts", vec![hosts(), jobs("%host")]))
+        .row(Row::open("Hosts", vec![hosts(), jobs(&scope)]))
         .row(Row::open("Top guests", top_guests()))
         .row(Row::closed("Hosts over time", over_time()))
         .build()
@@ -122,13 +123,17 @@ fn hosts() -> Panel {
             .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
         Column::query("Disk requests", &by("instance:libvirt_domain_block_requests:rate5m{%host}"), Unit::Iops).width(110),
         Column::query("Network", &by("instance:libvirt_domain_interface_bytes:rate5m{%host}"), Unit::BytesPerSecond).width(110),
-        Column::query("Fullest pool", "max by (instance) (libvirt_pool_allocation_bytes{%host} / (libvirt_pool_capacity_bytes{%host} > 0))", Unit::Ratio)
+        Column::query("Fullest pool", &fullest_pool(), Unit::Ratio)
             .colored(rising(limit::POOL))
             .width(95),
     ];
     let about = "One row a host; its name leads to its dashboard. CPU use and memory are shares of the host: CPUs that guests keep busy, \
         memory that was allocated to them, and what their QEMUs hold of it.";
     table("Hosts", about, columns, ("CPU use", true)).size(24, 8)
+}
+
+fn fullest_pool() -> String {
+    format!("max by (instance) ({})", pool_use(Source::Rules))
 }
 
 fn top_guests() -> Vec<Panel> {
@@ -264,10 +269,7 @@ fn over_time() -> Vec<Panel> {
         .up_to(1.0)
         .thresholds(falling(limit::MEMORY_USABLE)),
         timeseries("Fullest pools", "How full the fullest storage pool of each host is.", Unit::Ratio)
-            .query(
-                "max by (instance) (libvirt_pool_allocation_bytes{%host} / (libvirt_pool_capacity_bytes{%host} > 0))",
-                "{{instance}}",
-            )
+            .query(&fullest_pool(), "{{instance}}")
             .up_to(1.0)
             .thresholds(rising(limit::POOL))
             .many()

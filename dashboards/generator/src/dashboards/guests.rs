@@ -1,19 +1,13 @@
 //! What the dashboards say of several guests: who they are, and which have the most of something.
 
 use super::domain_link;
+use super::problems::Scope;
 use crate::grafana::{Column, Panel, Unit, plain, rising, table};
 use crate::thresholds as limit;
 
-/// The labels of `libvirt_domain_info` that say who a guest is, with the headings of their columns. Grafana shows only columns
-/// of labels that some guest has.
-const NAMES: [(&str, &str); 6] = [
-    ("Name", "instance_name"),
-    ("Title", "title"),
-    ("Project", "project_name"),
-    ("Flavor", "flavor"),
-    ("Namespace", "kubevirt_namespace"),
-    ("Machine", "kubevirt_name"),
-];
+/// What `libvirt_domain_info` says of who a guest is: the heading of a column, and its label. Grafana shows only columns of labels
+/// that some guest has.
+const NAMES: [(&str, &str); 4] = [("Name", "name"), ("Title", "title"), ("Project", "owner"), ("Flavor", "flavor")];
 
 /// The info of each guest: one series, also while a change of its title is not yet seen by all jobs.
 pub(super) fn info(selector: &str) -> String {
@@ -23,11 +17,17 @@ pub(super) fn info(selector: &str) -> String {
 /// The columns that say which guests a table is about: of the results of `rows`, an expression of guests of `selector`.
 pub(super) fn who(rows: &str, selector: &str) -> Vec<Column> {
     let labels = NAMES.map(|(_, label)| label).join(", ");
-    let named = format!("({rows}) * on (instance, domain) group_left ({labels}) {}", info(selector));
+    // A guest is of OpenStack or of KubeVirt: one of the two labels is empty.
+    let joined = [("name", "instance_name", "kubevirt_name"), ("owner", "project_name", "kubevirt_namespace")]
+        .iter()
+        .fold(info(selector), |info, (label, one, other)| {
+            format!("label_join({info}, \"{label}\", \"\", \"{one}\", \"{other}\")")
+        });
+    let named = format!("({rows}) * on (instance, domain) group_left ({labels}) {joined}");
     let guest = Column::label("Guest", "domain")
         .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}"));
     let mut columns = vec![Column::host(), guest.width(150)];
-    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(95)));
+    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(100)));
     columns.push(Column::query("", &named, Unit::Count));
     columns
 }
@@ -57,12 +57,13 @@ pub(super) const STATE_WORDS: &[(&str, &str, &str)] =
 pub(super) const NOT_OFF: &str =
     "unless on (instance, domain, uuid) libvirt_domain_state{%host,state=\"shutoff\"} == 1";
 
-/// The jobs that guests of `selector` have now.
-pub(super) fn jobs(selector: &str) -> Panel {
-    let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_job_{metric}{{{selector}}})");
-    let rows = format!("max by (instance, domain, operation) (libvirt_domain_job_running{{{selector}}})");
-    let progress = format!("{} / ({} > 0)", by("data_processed_bytes"), by("data_bytes"));
-    let mut columns = who(&rows, selector);
+/// The jobs that guests have now.
+pub(super) fn jobs(scope: &Scope) -> Panel {
+    let (selector, chosen) = (scope.selector, scope.chosen());
+    let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_job_{metric}{{{selector}}}){chosen}");
+    let rows = format!("max by (instance, domain, operation) (libvirt_domain_job_running{{{selector}}}){chosen}");
+    let progress = format!("({}) / (({}) > 0)", by("data_processed_bytes"), by("data_bytes"));
+    let mut columns = who(&rows, scope.named());
     columns.extend([
         Column::label("Job", "operation").width(120),
         Column::query("", &rows, Unit::Count),
@@ -70,7 +71,7 @@ pub(super) fn jobs(selector: &str) -> Panel {
         Column::query("Done", &progress, Unit::Ratio).bar(Some(1.0), plain()),
         Column::query("Left", &by("data_remaining_bytes"), Unit::Bytes),
         Column::query("Transfer", &by("memory_bytes_per_second"), Unit::BytesPerSecond),
-        Column::query("Written by the guest", &by("memory_dirty_bytes_per_second"), Unit::BytesPerSecond).width(150),
+        Column::query("Guest writes", &by("memory_dirty_bytes_per_second"), Unit::BytesPerSecond).width(120),
         Column::query("Pass", &by("memory_iteration"), Unit::Count).width(60),
     ]);
     let about = "Migrations, saves, dumps and backups that run. A migration whose guest writes faster than it is transferred does not end \

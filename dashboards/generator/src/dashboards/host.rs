@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::guests::{Measure, NOT_OFF, both_ways, highest, jobs, latency, most, who};
-use super::problems::{self, Source, quota_use, throttle_use};
+use super::problems::{self, Scope, Source, quota_use, throttle_use};
 use super::{STATES, host_detail, lifecycle};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, Variable, orange_from, plain, rising, stat, table, timeseries,
@@ -12,14 +12,15 @@ use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
     let about = "One host: which of its guests need attention, what was allocated to them and what they use.";
+    let scope = Scope::all("%domain", Source::Metrics);
     let dashboard = Dashboard::new("libvirt-host", "Libvirt / Host", about)
         .hosts(true)
         .variable(Variable { name: "domain", label: "domain", of: "libvirt_domain_state{%host}", one: false })
         .top()
         .annotation("Lifecycle", "blue", &lifecycle(), ["{{event}}", "{{detail}} on {{instance}}"], false)
-        .row(problems::row("%domain", Source::Metrics))
+        .row(problems::row(&scope))
         .row(Row::open("Capacity", capacity()))
-        .row(Row::open("Guests", vec![guests(), jobs("%domain")]))
+        .row(Row::open("Guests", vec![guests(), jobs(&scope)]))
         .row(Row::open("CPU and memory", processor_and_memory()))
         .row(Row::open("Disks and network", disks_and_network()));
     host_detail::rows().into_iter().fold(dashboard, Dashboard::row).build()
@@ -129,16 +130,9 @@ fn guests() -> Panel {
             Unit::BytesPerSecond,
         )
         .width(95),
-        Column::query(
-            "Data complete",
-            "min by (instance, domain) (libvirt_domain_stats_complete{%domain})",
-            Unit::Count,
-        )
-        .words(&[("0", "no", "red"), ("1", "yes", "green")])
-        .width(105),
         Column::query("Responding", &format!("1 - {}", by("libvirt_domain_quarantined{%domain}")), Unit::Count)
             .words(&[("0", "no", "red"), ("1", "yes", "green")])
-            .width(90),
+            .width(100),
     ]);
     let about = "One row a guest; its name leads to its dashboard. CPU and steal are shares of the time of its vCPUs, CPU quota and \
         throttle are shares of its limits, memory used is what the guest cannot use without swapping, as it reports.";

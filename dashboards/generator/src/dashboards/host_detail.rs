@@ -1,7 +1,7 @@
 //! The closed rows of Libvirt / Host: jobs, limits, pressure, storage, networks, memory, and what happened.
 
 use super::guests::{Measure, STATE_WORDS, highest, most, state, who};
-use super::problems::{quota_use, throttle_use};
+use super::problems::{Source, file_system_use, pool_use, quota_use, throttle_use};
 use super::{SILENT, events};
 use crate::grafana::{Column, Panel, Row, Unit, bars, falling, orange_from, rising, state_timeline, table, timeseries};
 use crate::thresholds as limit;
@@ -173,12 +173,12 @@ fn file_systems() -> Panel {
     };
     guests(
         "File systems",
-        "File systems of the guests, as their agents report. Needs the group guest.",
+        "File systems of the guests, as their agents report; those that cannot be written to have no use. Needs the group guest.",
         &by("size"),
         vec![Column::label("Mounted at", "mountpoint")],
         vec![
-            Column::query("Used", &format!("{} / {}", by("used"), by("size")), Unit::Ratio)
-                .bar(Some(1.0), rising(limit::THIN_IMAGE)),
+            Column::query("Used", &file_system_use("%domain"), Unit::Ratio)
+                .bar(Some(1.0), rising(limit::GUEST_FILESYSTEM)),
             Column::query("Free", &format!("{} - {}", by("size"), by("used")), Unit::Bytes),
             Column::query("Size", &by("size"), Unit::Bytes),
         ],
@@ -190,8 +190,6 @@ fn file_systems() -> Panel {
 fn storage_and_networks() -> Vec<Panel> {
     let pool = |metric: &str| format!("max by (instance, pool) (libvirt_pool_{metric}{{%host}})");
     let network = |metric: &str| format!("max by (instance, network) (libvirt_network_{metric}{{%host}})");
-    let used =
-        "max by (instance, pool) (libvirt_pool_allocation_bytes{%host} / (libvirt_pool_capacity_bytes{%host} > 0))";
     let pools = vec![
         Column::host(),
         Column::label("Pool", "pool"),
@@ -200,7 +198,7 @@ fn storage_and_networks() -> Vec<Panel> {
         Column::query("", "max by (instance, pool, pool_type, path) (libvirt_pool_info{%host})", Unit::Count),
         Column::label("State", "state").words(&POOL_STATES).width(90),
         Column::query("", "max by (instance, pool, state) (libvirt_pool_state{%host} == 1)", Unit::Count),
-        Column::query("Used", used, Unit::Ratio).bar(Some(1.0), rising(limit::POOL)),
+        Column::query("Used", &pool_use(Source::Metrics), Unit::Ratio).bar(Some(1.0), rising(limit::POOL)),
         Column::query("Free", &pool("available_bytes"), Unit::Bytes).width(90),
         Column::query("Size", &pool("capacity_bytes"), Unit::Bytes).width(90),
     ];
@@ -223,7 +221,7 @@ fn storage_and_networks() -> Vec<Panel> {
         Column::query("Leases", &network("dhcp_leases"), Unit::Count).width(80),
     ];
     vec![
-        table("Storage pools", "The host's storage pools and how full they are.", pools, ("Used", true))
+        table("Storage pools", "The host's storage pools and how full they are; those whose volumes have their size from the start have no use.", pools, ("Used", true))
             .nothing("no storage pool")
             .size(14, 8),
         table("Networks", "The host's virtual networks.", networks, ("Network", false))

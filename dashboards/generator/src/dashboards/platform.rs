@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::guests::info;
+use super::guests::{info, jobs};
+use super::problems::{Scope, Source, counts, list_of_guests, of_guests};
 use super::{STATES, domain_link, host_link};
 use crate::grafana::{
-    Column, Dashboard, Panel, Row, Unit, Variable, none_is_good, plain, rising, stat, table, timeseries,
+    Column, Dashboard, Panel, Row, Unit, Variable, plain, rising, stat, table, timeseries,
 };
 use crate::thresholds as limit;
 
@@ -20,6 +21,8 @@ struct Platform {
     name: &'static str,
     /// Whether guests have flavors.
     flavors: bool,
+    /// The title of the table of whose guests have troubles.
+    troubled: &'static str,
 }
 
 struct Owner {
@@ -37,6 +40,7 @@ pub(super) fn openstack() -> Value {
         owner: Owner { one: "Project", many: "Projects", variable: "project", label: "project_name" },
         name: "instance_name",
         flavors: true,
+        troubled: "Troubles by project",
     }
     .dashboard()
 }
@@ -49,6 +53,7 @@ pub(super) fn kubevirt() -> Value {
         owner: Owner { one: "Namespace", many: "Namespaces", variable: "namespace", label: "kubevirt_namespace" },
         name: "kubevirt_name",
         flavors: false,
+        troubled: "Troubles by namespace",
     }
     .dashboard()
 }
@@ -68,8 +73,8 @@ impl Platform {
         }
         dashboard = dashboard
             .top()
-            .row(Row::open("Now", self.now()))
-            .row(Row::open(self.owner.many, vec![self.owners()]))
+            .row(Row::open("What is wrong now", self.troubles()))
+            .row(Row::open(self.owner.many, self.use_now().into_iter().chain([self.owners()]).collect()))
             .row(Row::open("Guests", vec![self.guests()]))
             .row(Row::open("Over time", self.over_time()));
         if self.flavors {
@@ -80,8 +85,7 @@ impl Platform {
 
     /// The info of the chosen guests, each once.
     fn info(&self) -> String {
-        let flavor = if self.flavors { ",flavor=~\"$flavor\"" } else { "" };
-        info(&format!("%host,{}=~\"${}\"{flavor}", self.owner.label, self.owner.variable))
+        info(&self.chosen_info())
     }
 
     /// A number of the chosen guests, with these labels of theirs.
@@ -98,10 +102,43 @@ impl Platform {
         format!("{operator}({})", self.labelled(number, self.owner.label))
     }
 
-    fn now(&self) -> Vec<Panel> {
-        let suffering = |metric: &str, limit: f64| {
-            format!("count({} > {limit}) or vector(0)", self.labelled(metric, self.owner.label))
+    /// The matchers of the info of the chosen guests.
+    fn chosen_info(&self) -> String {
+        let flavor = if self.flavors { ",flavor=~\"$flavor\"" } else { "" };
+        format!("%host,{}=~\"${}\"{flavor}", self.owner.label, self.owner.variable)
+    }
+
+    /// The troubles of the chosen guests: how many have each, whose they are, and which guests it are.
+    fn troubles(&self) -> Vec<Panel> {
+        let scope = Scope { selector: "%host", source: Source::Rules, chosen: Some(self.chosen_info()) };
+        let (label, problems) = (self.owner.label, of_guests(&scope));
+        let of_jobs = self.labelled("(libvirt_domain_job_running{%host} == 1)", label);
+        let paused = self.labelled("(libvirt_domain_state{%host,state=\"paused\"} == 1)", label);
+        let informs = |title, about, found: &str| {
+            stat(title, about, Unit::Count)
+                .query(&format!("count({found}) or vector(0)"), "guests")
+                .thresholds(plain())
+                .size(4, 3)
+                .bare()
         };
+        let mut panels = counts(&problems);
+        panels.push(informs("Paused", "Chosen guests that are paused, on purpose or not.", &paused));
+        panels.push(informs("Jobs", "Migrations, saves, dumps and backups of chosen guests that run now.", &of_jobs));
+        let by = |title, found: &str| {
+            Column::query(title, &format!("count by ({label}) ({found})"), Unit::Count).colored(plain())
+        };
+        let mut columns = vec![Column::label(self.owner.one, label)];
+        columns.extend(problems.iter().map(|problem| problem.count_by(label, &self.info())));
+        columns.extend([by("Paused", &paused), by("Jobs", &of_jobs)]);
+        let about = "How many guests of each have a trouble that is counted above, are paused, or migrate or have another job.";
+        let whose = table(self.troubled, about, columns, (self.owner.one, false)).nothing("no guest has any trouble");
+        panels.push(whose.size(24, 5));
+        panels.push(list_of_guests(&problems, &scope));
+        panels.push(jobs(&scope));
+        panels
+    }
+
+    fn use_now(&self) -> Vec<Panel> {
         vec![
             stat(self.owner.many, "How many have a guest that is chosen above.", Unit::Count)
                 .query(&format!("count(count by ({}) ({}))", self.owner.label, self.info()), "count")
@@ -118,28 +155,13 @@ impl Platform {
             stat("Memory allocated", "Memory of the chosen guests.", Unit::Bytes)
                 .query(&self.chosen("sum", "libvirt_domain_memory_current_bytes{%host}"), "memory")
                 .thresholds(plain()),
-            stat(
-                "Not responding",
-                "Chosen guests whose QEMU does not respond. Alert LibvirtDomainQuarantined.",
-                Unit::Count,
-            )
-            .query(&self.chosen("sum", "libvirt_domain_quarantined{%host}"), "guests")
-            .thresholds(none_is_good("red")),
-            stat(
-                "Steal",
-                "Chosen guests whose vCPUs wait for a CPU of the host. Alert LibvirtDomainStealHigh.",
-                Unit::Count,
-            )
-            .query(&suffering(STEAL, limit::STEAL.warning), "guests")
-            .thresholds(none_is_good("orange")),
-            stat(
-                "Slow disks",
-                "Chosen guests whose requests take long on average. Alert LibvirtBlockLatencyHigh.",
-                Unit::Count,
-            )
-            .query(&suffering(LATENCY, limit::BLOCK_LATENCY.warning), "guests")
-            .thresholds(none_is_good("orange")),
+            stat("Memory resident", "Memory of the hosts that the QEMUs of the chosen guests hold.", Unit::Bytes)
+                .query(&self.chosen("sum", "libvirt_domain_memory_rss_bytes{%host}"), "memory")
+                .thresholds(plain()),
         ]
+        .into_iter()
+        .map(|panel| panel.size(4, 4))
+        .collect()
     }
 
     fn owners(&self) -> Panel {
@@ -157,8 +179,6 @@ impl Platform {
             Column::query("Disk requests", &sum("domain:libvirt_domain_block_requests:rate5m{%host}"), Unit::Iops),
             Column::query("Worst latency", &max(LATENCY), Unit::Seconds).colored(rising(limit::BLOCK_LATENCY)),
             Column::query("Network", &sum("domain:libvirt_domain_interface_bytes:rate5m{%host}"), Unit::BytesPerSecond),
-            Column::query("Not responding", &sum("libvirt_domain_quarantined{%host}"), Unit::Count)
-                .colored(none_is_good("red")),
         ];
         let about = "What the guests of each use together, and the worst of what one of them suffers.";
         table(self.owner.many, about, columns, ("CPUs busy", true)).size(24, 7)
@@ -182,7 +202,7 @@ impl Platform {
             Column::label("State", "state").words(&STATES).width(80),
             Column::query("", &rows, Unit::Count),
             Column::query("vCPUs", &each("libvirt_domain_vcpus_current{%host}"), Unit::Count).width(70),
-            Column::query("CPU", &each("domain:libvirt_domain_vcpu_time:ratio_rate5m{%host}"), Unit::Ratio)
+            Column::query("CPU", &each(CPU_SHARE), Unit::Ratio)
                 .bar(Some(1.0), rising(limit::CPU)),
             Column::query("Steal", &each(STEAL), Unit::Ratio).colored(rising(limit::STEAL)).width(80),
             Column::query("Memory", &each("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes).width(90),
@@ -204,7 +224,8 @@ impl Platform {
         if self.flavors {
             columns.insert(2, Column::label("Flavor", "flavor"));
         }
-        let about = "One row a guest; its name in libvirt leads to its dashboard. CPU and steal are shares of the time of its vCPUs.";
+        let about = "One row a guest; its name in libvirt leads to its dashboard. CPU is how many CPUs it keeps busy for each of its vCPUs, steal the \
+            share of their time in which they wait for one.";
         table("Guests", about, columns, ("CPU", true)).size(24, 10)
     }
 
@@ -259,17 +280,9 @@ impl Platform {
             Column::query("Running", &of("sum", "libvirt_domain_state{%host,state=\"running\"}"), Unit::Count)
                 .width(90),
             Column::query("vCPUs", &of("sum", "libvirt_domain_vcpus_current{%host}"), Unit::Short).width(90),
-            Column::query(
-                "Average CPU",
-                &of("avg", "domain:libvirt_domain_vcpu_time:ratio_rate5m{%host}"),
-                Unit::Ratio,
-            )
+            Column::query("Average CPU", &of("avg", CPU_SHARE), Unit::Ratio)
             .bar(Some(1.0), rising(limit::CPU)),
-            Column::query(
-                "Highest CPU",
-                &of("max", "domain:libvirt_domain_vcpu_time:ratio_rate5m{%host}"),
-                Unit::Ratio,
-            )
+            Column::query("Highest CPU", &of("max", CPU_SHARE), Unit::Ratio)
             .bar(Some(1.0), rising(limit::CPU)),
             Column::query("Memory allocated", &of("sum", "libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes),
             Column::query(
@@ -286,5 +299,7 @@ impl Platform {
 }
 
 const CPU: &str = "domain:libvirt_domain_cpu_time:rate5m{%host}";
+/// CPUs that a guest keeps busy, for each of its vCPUs.
+const CPU_SHARE: &str = "(domain:libvirt_domain_cpu_time:rate5m{%host} / libvirt_domain_vcpus_current{%host})";
 const STEAL: &str = "domain:libvirt_domain_vcpu_delay:ratio_rate5m{%host}";
 const LATENCY: &str = "domain:libvirt_domain_block_latency_seconds:mean5m{%host}";

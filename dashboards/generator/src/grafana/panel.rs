@@ -140,6 +140,17 @@ impl Panel {
         Self { opens: Some(title), ..self }
     }
 
+    /// Numbers whose name matches have colours of their own.
+    pub(crate) fn colors_of(self, names: &str, thresholds: Value) -> Self {
+        self.over(json!({"id": "byRegexp", "options": names}), &[("thresholds", thresholds)])
+    }
+
+    /// A stat has no course behind its number, which is as large as fits.
+    pub(crate) fn bare(mut self) -> Self {
+        self.json["options"]["graphMode"] = json!("none");
+        self
+    }
+
     /// Words and colours instead of numbers.
     pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
         self.json["fieldConfig"]["defaults"]["mappings"] = mappings(words);
