@@ -7,12 +7,12 @@
 # cause and every other one has none. After MINUTES (6) it prints the figures of benches/README.md, waits for those alerts and
 # removes everything; a rule or scrape that fails and an alert without a cause are an exit code of 1.
 # BEFORE names a folder with other rules: the same Prometheus then evaluates none, and these and the shipped ones in turns, ROUNDS (2)
-# times for PHASE seconds (180) each, and prints what a minute of each costs. That is all it prints.
+# times for PHASE seconds (240, a round of the slowest rules) each, and prints what a minute of each costs. That is all it prints.
 # EXPORTER and FAKE name other builds, PORT (21000) the first of HOSTS + 3 ports on the loopback interface.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 hosts=${HOSTS:-100} domains=${DOMAINS:-50} interval=${INTERVAL:-15} evaluation=${EVALUATION:-60} minutes=${MINUTES:-6} port=${PORT:-21000}
-before=${BEFORE:+$(realpath "$BEFORE")} after=$(realpath "$here/../alerts") phase=${PHASE:-180} rounds=${ROUNDS:-2}
+before=${BEFORE:+$(realpath "$BEFORE")} after=$(realpath "$here/../alerts") phase=${PHASE:-240} rounds=${ROUNDS:-2}
 release=$here/../target/release
 exporter=$(realpath "${EXPORTER:-$release/domstats-exporter}") fake=$(realpath "${FAKE:-$release/fake-libvirtd}")
 die() { printf 'fleet: %s\n' "$*" >&2; exit 1; }

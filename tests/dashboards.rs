@@ -21,6 +21,7 @@ mod promql;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use grafana::{annotations, interpolate, panels, queries, text, variables};
 use serde_json::{Value, json};
@@ -30,7 +31,9 @@ fn root() -> &'static Path {
 }
 
 fn dashboards() -> Vec<Value> {
-    dashboards::dashboards()
+    // Made once: it takes a second, and every test wants them.
+    static ALL: LazyLock<Vec<Value>> = LazyLock::new(dashboards::dashboards);
+    ALL.clone()
 }
 
 /// A file of `tests/fixtures/grafana`; its README says where they come from.

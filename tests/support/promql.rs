@@ -80,7 +80,12 @@ impl Metrics {
         }
         metrics.add("up", set(&["job", "instance"]), NUMBER, false);
         metrics.add("scrape_duration_seconds", set(&["job", "instance"]), SECONDS, false);
-        metrics.add("ALERTS", set(&["instance", "domain", "uuid", "alertname", "alertstate", "severity"]), NUMBER, false);
+        metrics.add(
+            "ALERTS",
+            set(&["instance", "domain", "uuid", "alertname", "alertstate", "severity"]),
+            NUMBER,
+            false,
+        );
         metrics
     }
 

@@ -5,7 +5,9 @@
 //! without its label `job`, before it does anything else with it. Series of one group come from one job: what is made of them alone
 //! is cheaper to compute in each job and to merge [`once`]. Merging costs as much as a rate: what leaves few series comes before it.
 
-use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier, parse};
+use promql_parser::label::Labels;
+use promql_parser::parser::token::{T_MAX, T_MIN, T_SUM, TokenId, TokenType};
+use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier, NumberLiteral, parse};
 
 /// `expression` with the series of all jobs merged; `expression` as it is where it is no PromQL, which the tests refuse.
 pub(crate) fn across_jobs(expression: &str) -> String {
@@ -28,7 +30,7 @@ fn merge(expression: &mut Expr) {
         Expr::Paren(inner) => merge(&mut inner.expr),
         Expr::Unary(inner) => merge(&mut inner.expr),
         Expr::Subquery(subquery) => merge(&mut subquery.expr),
-        Expr::Binary(binary) if leaves_few(binary) => merge_as("max", expression),
+        Expr::Binary(binary) if leaves_few(binary) => merge_as(T_MAX, expression),
         Expr::Binary(binary) => {
             merge(&mut binary.lhs);
             merge(&mut binary.rhs);
@@ -47,10 +49,14 @@ fn merge(expression: &mut Expr) {
     }
 }
 
-fn merge_as(operator: &str, expression: &mut Expr) {
-    if let Ok(merged) = parse(&format!("{operator} without (job) ({expression})")) {
-        *expression = merged;
-    }
+fn merge_as(operator: TokenId, expression: &mut Expr) {
+    let nothing = Expr::NumberLiteral(NumberLiteral { val: 0.0 });
+    *expression = Expr::Aggregate(AggregateExpr {
+        op: TokenType::new(operator),
+        expr: Box::new(std::mem::replace(expression, nothing)),
+        param: None,
+        modifier: Some(LabelModifier::Exclude(Labels::new(vec!["job"]))),
+    });
 }
 
 /// Whether a comparison may come before the merging: the highest of several is above a limit where any of them is.
@@ -62,7 +68,7 @@ fn leaves_few(comparison: &BinaryExpr) -> bool {
     };
     let above = comparison.op.to_string() == ">" && !comparison.return_bool();
     let limit = matches!(&*comparison.rhs, Expr::NumberLiteral(_));
-    leaf && above && limit && metric(&comparison.lhs).and_then(operator) == Some("max")
+    leaf && above && limit && metric(&comparison.lhs).and_then(operator) == Some(T_MAX)
 }
 
 /// Whether an aggregation says itself what becomes of the jobs, or does to its series what would be done to them before.
@@ -71,7 +77,7 @@ fn merges(aggregate: &AggregateExpr) -> bool {
         Some(LabelModifier::Exclude(without)) if without.labels.iter().any(|label| label == "job") => true,
         Some(LabelModifier::Include(by)) if by.labels.iter().any(|label| label == "job") => true,
         Some(LabelModifier::Exclude(_)) => false,
-        _ => metric(&aggregate.expr).and_then(operator) == Some(aggregate.op.to_string().as_str()),
+        _ => metric(&aggregate.expr).and_then(operator) == Some(aggregate.op.id()),
     }
 }
 
@@ -86,16 +92,16 @@ fn metric(leaf: &Expr) -> Option<&str> {
 }
 
 /// What makes one series of those of several jobs; nothing where the label is gone: alerts and recorded series have none.
-fn operator(metric: &str) -> Option<&'static str> {
+fn operator(metric: &str) -> Option<TokenId> {
     match metric {
         "ALERTS" => None,
         recorded if recorded.contains(':') => None,
         // A domain is complete where each job has all that it asked for.
-        "libvirt_domain_stats_complete" => Some("min"),
+        "libvirt_domain_stats_complete" => Some(T_MIN),
         // Each exposition says how many it has.
-        "libvirt_exporter_series" | "libvirt_exporter_unmapped_keys" => Some("sum"),
+        "libvirt_exporter_series" | "libvirt_exporter_unmapped_keys" => Some(T_SUM),
         // Of a counter, the job that saw it grow last; of a fact, any.
-        _ => Some("max"),
+        _ => Some(T_MAX),
     }
 }
 

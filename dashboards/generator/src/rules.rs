@@ -12,8 +12,8 @@ use crate::jobs::{across_jobs, once};
 /// For rates over five minutes and what is made of them: each sample is in two rounds at least.
 pub(crate) const RATES: Option<&str> = Some("2m");
 
-/// For what costs much and need not be known within minutes; below five, after which Prometheus takes a series for gone.
-pub(crate) const SLOW: Option<&str> = Some("3m");
+/// For what lasts, and for what most guests do not have. Below five minutes, after which Prometheus takes a series for gone.
+pub(crate) const SLOW: Option<&str> = Some("4m");
 
 /// Rules that are evaluated one after the other.
 #[derive(Debug, Serialize)]

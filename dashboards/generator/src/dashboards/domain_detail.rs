@@ -150,11 +150,15 @@ fn latency() -> Vec<Panel> {
 fn inside() -> Vec<Panel> {
     let of = |metric: &str| format!("libvirt_domain_guest_{metric}{{%domain}}");
     vec![
-        timeseries("File systems", "How full each file system of the guest is, as its agent reports. Alert \
-             LibvirtGuestFilesystemNearlyFull.", Unit::Ratio)
-            .query(&file_system_use("%domain"), "{{domain}} {{mountpoint}}")
-            .up_to(1.0)
-            .thresholds(rising(limit::GUEST_FILESYSTEM)),
+        timeseries(
+            "File systems",
+            "How full each file system of the guest is, as its agent reports. Alert \
+             LibvirtGuestFilesystemNearlyFull.",
+            Unit::Ratio,
+        )
+        .query(&file_system_use("%domain"), "{{domain}} {{mountpoint}}")
+        .up_to(1.0)
+        .thresholds(rising(limit::GUEST_FILESYSTEM)),
         timeseries(
             "Load",
             "Load of the guest over one, five and fifteen minutes, as its agent reports; libvirt 11.2 or later.",

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::guests::{jobs, who};
 use super::problems::{self, Scope, Source, pool_use};
-use super::{events, host_link};
+use super::{ANSWERS, events, host_link};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, falling, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
 };
@@ -94,7 +94,8 @@ fn hosts() -> Panel {
     };
     let columns = vec![
         Column::host().link("Libvirt / Host", &host_link("${__value.text}")).width(190),
-        Column::query("libvirt", "max by (instance) (libvirt_up{%host})", Unit::Count)
+        // A host whose exporter does not respond has no libvirt_up.
+        Column::query("libvirt", &format!("max by (instance) (libvirt_up{{%host}}) or max by (instance) ({ANSWERS}) * 0"), Unit::Count)
             .words(&[("0", "down", "red"), ("1", "up", "green")])
             .colored(one_is_good())
             .width(80),

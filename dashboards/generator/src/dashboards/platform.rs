@@ -5,9 +5,7 @@ use serde_json::Value;
 use super::guests::{info, jobs};
 use super::problems::{Scope, Source, counts, list_of_guests, of_guests};
 use super::{STATES, domain_link, host_link};
-use crate::grafana::{
-    Column, Dashboard, Panel, Row, Unit, Variable, plain, rising, stat, table, timeseries,
-};
+use crate::grafana::{Column, Dashboard, Panel, Row, Unit, Variable, plain, rising, stat, table, timeseries};
 use crate::thresholds as limit;
 
 /// A platform whose metadata are in the domains' definitions.
@@ -130,9 +128,10 @@ impl Platform {
         let mut columns = vec![Column::label(self.owner.one, label)];
         columns.extend(problems.iter().map(|problem| problem.count_by(label, &self.info())));
         columns.extend([by("Paused", &paused), by("Jobs", &of_jobs)]);
-        let about = "How many guests of each have a trouble that is counted above, are paused, or migrate or have another job.";
+        let about =
+            "How many guests of each have a trouble that is counted above, are paused, or migrate or have another job.";
         let whose = table(self.troubled, about, columns, (self.owner.one, false)).nothing("no guest has any trouble");
-        panels.push(whose.size(24, 5));
+        panels.push(whose.size(24, 6));
         panels.push(list_of_guests(&problems, &scope));
         panels.push(jobs(&scope));
         panels
@@ -160,7 +159,7 @@ impl Platform {
                 .thresholds(plain()),
         ]
         .into_iter()
-        .map(|panel| panel.size(4, 4))
+        .map(|panel| panel.size(4, 3).bare())
         .collect()
     }
 
@@ -197,13 +196,13 @@ impl Platform {
             Column::label("Name", name),
             Column::label(owner.one, owner.label),
             Column::label("Guest", "domain")
+                .width(150)
                 .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}")),
             Column::host().link("Libvirt / Host", &host_link("${__data.fields.instance}")),
             Column::label("State", "state").words(&STATES).width(80),
             Column::query("", &rows, Unit::Count),
             Column::query("vCPUs", &each("libvirt_domain_vcpus_current{%host}"), Unit::Count).width(70),
-            Column::query("CPU", &each(CPU_SHARE), Unit::Ratio)
-                .bar(Some(1.0), rising(limit::CPU)),
+            Column::query("CPU", &each(CPU_SHARE), Unit::Ratio).bar(Some(1.0), rising(limit::CPU)),
             Column::query("Steal", &each(STEAL), Unit::Ratio).colored(rising(limit::STEAL)).width(80),
             Column::query("Memory", &each("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes).width(90),
             Column::query("Memory used", &each("(1 - domain:libvirt_domain_memory_usable:ratio{%host})"), Unit::Ratio)
@@ -219,7 +218,7 @@ impl Platform {
             .width(100),
             Column::query("Responding", &each("(1 - libvirt_domain_quarantined{%host})"), Unit::Count)
                 .words(&[("0", "no", "red"), ("1", "yes", "green")])
-                .width(90),
+                .width(100),
         ];
         if self.flavors {
             columns.insert(2, Column::label("Flavor", "flavor"));
@@ -280,10 +279,8 @@ impl Platform {
             Column::query("Running", &of("sum", "libvirt_domain_state{%host,state=\"running\"}"), Unit::Count)
                 .width(90),
             Column::query("vCPUs", &of("sum", "libvirt_domain_vcpus_current{%host}"), Unit::Short).width(90),
-            Column::query("Average CPU", &of("avg", CPU_SHARE), Unit::Ratio)
-            .bar(Some(1.0), rising(limit::CPU)),
-            Column::query("Highest CPU", &of("max", CPU_SHARE), Unit::Ratio)
-            .bar(Some(1.0), rising(limit::CPU)),
+            Column::query("Average CPU", &of("avg", CPU_SHARE), Unit::Ratio).bar(Some(1.0), rising(limit::CPU)),
+            Column::query("Highest CPU", &of("max", CPU_SHARE), Unit::Ratio).bar(Some(1.0), rising(limit::CPU)),
             Column::query("Memory allocated", &of("sum", "libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes),
             Column::query(
                 "Average memory used",

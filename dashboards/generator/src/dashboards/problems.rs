@@ -98,16 +98,16 @@ impl Problem {
 
     /// How many guests of each value of a label have it, of all that `of` finds.
     pub(super) fn count_by(&self, label: &str, of: &str) -> Column {
-        let count = format!(
-            "count by ({label}) (({}) * on (instance, domain) group_left ({label}) {of})",
-            self.found()
-        );
+        let count =
+            format!("count by ({label}) (({}) * on (instance, domain) group_left ({label}) {of})", self.found());
         Column::query(self.title, &count, Unit::Count).colored(none_is_good(self.color()))
     }
 
     fn columns(&self) -> Vec<Column> {
         let column = |sign: &Sign| {
-            let column = Column::query(sign.title, &sign.found, sign.unit);
+            // As wide as its heading.
+            let width = 40 + 7 * u32::try_from(sign.title.len()).unwrap_or_default();
+            let column = Column::query(sign.title, &sign.found, sign.unit).width(width);
             match &sign.cell {
                 Cell::Word(word) => column.words(&[("1", word, "red")]),
                 Cell::Value(thresholds) => column.colored(thresholds.clone()),
@@ -122,7 +122,7 @@ pub(super) fn row(scope: &Scope) -> Row {
     let (guests, hosts) = (of_guests(scope), of_hosts(scope.source));
     let mut panels = counts(&guests);
     panels.extend(hosts.iter().map(|problem| problem.count(HOSTS)));
-    panels.push(list_of_guests(&guests, scope).size(17, 7));
+    panels.push(list_of_guests(&guests, scope).size(17, 9));
     panels.push(list_of_hosts(&hosts));
     Row::open("What is wrong now", panels)
 }
@@ -143,7 +143,7 @@ pub(super) fn list_of_guests(problems: &[Problem], scope: &Scope) -> Panel {
     columns.extend(problems.iter().flat_map(Problem::columns));
     let about = "A row for each guest that has any of the troubles counted above, and a value in each column that is too high. \
         The name of a guest leads to its dashboard.";
-    table(GUESTS, about, columns, ("Steal", true)).nothing("no guest needs attention").size(24, 7)
+    table(GUESTS, about, columns, ("Steal", true)).nothing("no guest needs attention").size(24, 9)
 }
 
 fn list_of_hosts(problems: &[Problem]) -> Panel {
@@ -151,7 +151,7 @@ fn list_of_hosts(problems: &[Problem]) -> Panel {
     columns.extend(problems.iter().flat_map(Problem::columns));
     let about = "Hosts that do not answer, and storage pools and networks that are full or do not run although they start with \
         their host.";
-    table(HOSTS, about, columns, ("Host", false)).nothing("none needs attention").size(7, 7)
+    table(HOSTS, about, columns, ("Host", false)).nothing("none needs attention").size(7, 9)
 }
 
 /// What may be wrong with guests.
