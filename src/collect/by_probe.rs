@@ -15,9 +15,13 @@ impl<V> ByProbe<V> {
         self.0.iter().find(|(known, _)| *known == probe).map(|(_, value)| value)
     }
 
+    pub(super) fn get_mut(&mut self, probe: &str) -> Option<&mut V> {
+        self.0.iter_mut().find(|(known, _)| *known == probe).map(|(_, value)| value)
+    }
+
     pub(super) fn insert(&mut self, probe: &'static str, value: V) {
-        match self.0.iter_mut().find(|(known, _)| *known == probe) {
-            Some((_, old)) => *old = value,
+        match self.get_mut(probe) {
+            Some(old) => *old = value,
             None => self.add(probe, value),
         }
     }
