@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use fake_libvirtd::{Change, FakeLibvirtd, Procedure, ReplyFault, Scenario, Template, Times};
-use server::{Client, Ending, Server, folder};
+use server::{Client, Ending, Server, file, folder};
 
 #[test]
 fn a_reload_under_load_fails_no_scrape() {
