@@ -18,6 +18,7 @@ mod reading;
 
 use std::fs;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,8 +74,12 @@ impl Shown {
     }
 }
 
+/// Bridges and addresses are the machine's: one lab has them at a time.
+static NETWORKS: Mutex<()> = Mutex::new(());
+
 #[test]
 fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
+    let _alone = NETWORKS.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::start(Suite::Machine).unwrap();
     compare(&lab);
     follow_leases(&lab);
@@ -82,6 +87,7 @@ fn the_host_its_pools_and_its_networks_are_as_virsh_says() {
 
 #[test]
 fn the_host_its_pools_and_its_networks_are_as_the_newest_virsh_says() {
+    let _alone = NETWORKS.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::start(Suite::Debian("sid")).unwrap();
     println!("{}", lab.virsh(&["version"]).unwrap());
     compare(&lab);

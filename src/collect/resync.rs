@@ -79,6 +79,8 @@ pub(super) struct Resync {
     not_before: Option<Instant>,
     /// How long the last one took.
     took: Option<Duration>,
+    /// The shorter of the last two.
+    usual: Duration,
     last_for_records: Option<Instant>,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -86,7 +88,16 @@ pub(super) struct Resync {
 impl Default for Resync {
     fn default() -> Self {
         let counts = ResyncCause::ALL.into_iter().map(|cause| (cause.as_str(), 0)).collect();
-        Self { due: None, running: None, listed: None, not_before: None, took: None, last_for_records: None, counts }
+        Self {
+            due: None,
+            running: None,
+            listed: None,
+            not_before: None,
+            took: None,
+            usual: Duration::ZERO,
+            last_for_records: None,
+            counts,
+        }
     }
 }
 
@@ -145,6 +156,7 @@ impl Resync {
         // One that waits for the lock of a domain which is being started takes a second, and costs nothing: of the last two, the
         // shorter tells what they cost.
         let usual = self.took.replace(took).map_or(took, |last| last.min(took));
+        self.usual = usual;
         self.not_before = Some(now + (usual * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE));
         self.want_at(ResyncCause::Interval, now + interval.max((usual * INTERVAL_FACTOR).min(LONGEST_INTERVAL)));
         if running.missed {
@@ -165,9 +177,9 @@ impl Resync {
         *self = Self { counts, ..Self::default() };
     }
 
-    /// How long the last one took.
+    /// How long one usually takes.
     pub(super) fn usual(&self) -> Duration {
-        self.took.unwrap_or_default()
+        self.usual
     }
 
     /// Whether the domains are known.

@@ -184,7 +184,7 @@ impl Scheduler {
         if self.connection.is_silent() {
             self.resumed();
         }
-        let long = LONG.max(self.resync.usual() * 4);
+        let long = (self.resync.usual() * 4).clamp(LONG, 4 * LONG);
         if self.control.waits(long, self.now.at) {
             self.leave_inactive(long);
             self.control.awaited().into_iter().for_each(|uuid| self.leave_locked(uuid));
