@@ -2,16 +2,15 @@
 
 use serde_json::Value;
 
-use super::{ANSWERS, events};
-use crate::grafana::{
-    Column, Dashboard, Panel, Row, Unit, bars, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
-};
+use super::{ANSWERS, HOSTS_DOWN, events};
+use crate::grafana::{Column, Dashboard, Panel, Row, Unit, bars, none_is_good, plain, rising, stat, table, timeseries};
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
     let about = "The exporter itself: whether its collections are complete and in time, and what it costs.";
     Dashboard::new("libvirt-exporter", "Libvirt / Exporter", about)
         .hosts(false)
+        .top()
         .annotation(
             "Reconnected",
             "orange",
@@ -19,7 +18,7 @@ pub(super) fn dashboard() -> Value {
             ["{{instance}}", "connected to libvirt again"],
             false,
         )
-        .row(Row::open("Now", now()))
+        .row(Row::open("Now", now().into_iter().chain([exporters()]).collect()))
         .row(Row::open("Collections", collections()))
         .row(Row::open("Probes", probes()))
         .row(Row::open("Connection and events", connection()))
@@ -33,9 +32,13 @@ fn now() -> Vec<Panel> {
         stat("Exporters", "Exporters that answer.", Unit::Count)
             .query(&format!("sum({ANSWERS})"), "exporters")
             .thresholds(plain()),
-        stat("libvirt", "Exporters that reach libvirt. Alert LibvirtDown.", Unit::Count)
-            .query("sum(libvirt_up{%host})", "with libvirt")
-            .thresholds(one_is_good()),
+        stat(
+            "Down",
+            "Exporters that do not answer or do not reach libvirt. Alerts LibvirtExporterDown and LibvirtDown.",
+            Unit::Count,
+        )
+        .query(&format!("count({HOSTS_DOWN}) or vector(0)"), "exporters")
+        .thresholds(none_is_good("red")),
         stat("Version", "The exporters' version; a series each where they differ.", Unit::Count)
             .query("count by (version) (libvirt_exporter_build_info{%host})", "{{version}}")
             .shows_name()
@@ -76,42 +79,93 @@ fn now() -> Vec<Panel> {
     ]
 }
 
+/// A row for each exporter.
+fn exporters() -> Panel {
+    const UP: [(&str, &str, &str); 2] = [("0", "no", "red"), ("1", "yes", "green")];
+    let max = |metric: &str| format!("max by (instance) (libvirt_exporter_{metric}{{%host}})");
+    let sum = |expression: &str| format!("sum by (instance) ({expression})");
+    let columns = vec![
+        Column::host(),
+        Column::query("Answers", &format!("max by (instance) ({ANSWERS})"), Unit::Count).words(&UP).width(90),
+        Column::query("libvirt", "max by (instance) (libvirt_up{%host})", Unit::Count).words(&UP).width(80),
+        Column::label("Version", "version").width(90),
+        Column::query("", "max by (instance, version) (libvirt_exporter_build_info{%host})", Unit::Count),
+        Column::query("Collection", &max("collect_duration_seconds"), Unit::Seconds)
+            .colored(rising(limit::COLLECT_SECONDS)),
+        Column::query("Last", &format!("time() - {}", max("last_collect_timestamp_seconds")), Unit::Seconds)
+            .colored(rising(limit::MEMORY_REPORT_AGE)),
+        Column::query("Domains", &sum("libvirt_domains{%host}"), Unit::Count),
+        Column::query("Incomplete", &sum("1 - libvirt_domain_stats_complete{%host}"), Unit::Count)
+            .colored(none_is_good("orange")),
+        Column::query("Not responding", &sum("libvirt_domain_quarantined{%host}"), Unit::Count)
+            .colored(none_is_good("red"))
+            .width(130),
+        Column::query("Stuck calls", &max("stuck_calls"), Unit::Count).colored(none_is_good("orange")),
+        Column::query("Hung calls", &sum("libvirt_exporter_probe_hung_calls{%host}"), Unit::Count)
+            .colored(none_is_good("orange")),
+        Column::query("Series", "sum without (job) (libvirt_exporter_series{%host})", Unit::Short),
+    ];
+    let about = "Whether each exporter answers and reaches libvirt, how long its last collection took and how long ago it was, its domains \
+        and what is missing of them, and calls to libvirt that have not returned: for statistics (stuck) and in the background (hung).";
+    table("Exporters", about, columns, ("Collection", true)).size(24, 7)
+}
+
+/// The hosts with the most of a number by instance in the last five minutes, a line each: over all the time that is shown it would be
+/// read twice.
+fn worst(panel: Panel, number: &str, name: &str) -> Panel {
+    let whole = format!("max_over_time(({number})[5m:1m] @ end())");
+    panel
+        .query(&format!("{number} and on (instance) topk(%top, {whole})"), &format!("{{{{instance}}}}{name}"))
+        .many()
+        .without_ports()
+        .size(12, 8)
+}
+
 fn collections() -> Vec<Panel> {
+    let of = |metric: &str| format!("max by (instance) (libvirt_exporter_{metric}{{%host}})");
+    let time = timeseries(
+        "Time of a collection",
+        "How long the collection took, and the scrape as Prometheus sees it, on the hosts where it took longest.",
+        Unit::Seconds,
+    );
+    let scrape = format!("max by (instance) ({})", own("scrape_duration_seconds{%host}"));
     vec![
-        timeseries(
-            "Time of a collection",
-            "How long the collection took, and the scrape as Prometheus sees it.",
-            Unit::Seconds,
-        )
-        .query("libvirt_exporter_collect_duration_seconds{%host}", "{{instance}} collection")
-        .query(&own("scrape_duration_seconds{%host}"), "{{instance}} scrape")
-        .thresholds(rising(limit::COLLECT_SECONDS)),
-        timeseries(
-            "Share of the time",
-            "The share of the last ten minutes in which a collection was under way, those of all scrape jobs together.",
-            Unit::Ratio,
-        )
-        .query(
-            "sum without (job) (sum_over_time(libvirt_exporter_collect_duration_seconds{%host}[10m])) / 600",
-            "{{instance}}",
+        worst(worst(time, &of("collect_duration_seconds"), " collection"), &scrape, " scrape")
+            .thresholds(rising(limit::COLLECT_SECONDS)),
+        worst(
+            timeseries(
+                "Share of the time",
+                "The share of the last ten minutes in which a collection was under way, those of all scrape jobs together, on \
+                 the hosts with the most of it.",
+                Unit::Ratio,
+            ),
+            "sum by (instance) (sum without (job) (sum_over_time(libvirt_exporter_collect_duration_seconds{%host}[10m])) / 600)",
+            "",
         )
         .thresholds(rising(limit::COLLECT_SHARE)),
-        bars("Failed collections", "Collections that failed, by reason.").query(
-            "sum by (reason) (increase(libvirt_exporter_collect_failures_total{%host}[%rate])) > 0",
-            "{{reason}}",
+        worst(
+            timeseries(
+                "Incomplete domains",
+                "Running domains of which something is missing, those among them included that are left alone because they do \
+                 not answer, on the hosts with the most of them.",
+                Unit::Count,
+            ),
+            "sum by (instance) (1 - libvirt_domain_stats_complete{%host})",
+            "",
         ),
-        timeseries(
-            "Incomplete domains",
-            "Running domains of which something is missing, and those among them that are left alone \
-             because they do not answer.",
-            Unit::Count,
-        )
-        .query("sum by (instance) (1 - libvirt_domain_stats_complete{%host})", "{{instance}} incomplete")
-        .query("sum by (instance) (libvirt_domain_quarantined{%host})", "{{instance}} quarantined"),
-        timeseries("Stuck calls", "Calls that wait for a QEMU that does not answer.", Unit::Count)
-            .query("libvirt_exporter_stuck_calls{%host}", "{{instance}}"),
-        timeseries("Calls", "Calls for statistics that a collection takes.", Unit::Count)
-            .query("libvirt_exporter_batches{%host}", "{{instance}}"),
+        worst(
+            timeseries("Stuck calls", "Calls that wait for a QEMU that does not answer.", Unit::Count),
+            &of("stuck_calls"),
+            "",
+        ),
+        worst(
+            timeseries("Calls", "Calls for statistics that a collection takes, where it takes most.", Unit::Count),
+            &of("batches"),
+            "",
+        ),
+        bars("Failed collections", "Collections that failed, by reason.")
+            .query("sum by (reason) (increase(libvirt_exporter_collect_failures_total{%host}[%rate])) > 0", "{{reason}}")
+            .size(12, 8),
     ]
 }
 
@@ -131,7 +185,7 @@ fn probes() -> Vec<Panel> {
             columns,
             ("Duration", true),
         )
-        .size(10, 8),
+        .size(8, 8),
         timeseries(
             "Duration of the probes",
             "How long a round of each probe took, on the slowest host.",
@@ -139,7 +193,7 @@ fn probes() -> Vec<Panel> {
         )
         .query("max by (probe) (libvirt_exporter_probe_duration_seconds{%host})", "{{probe}}")
         .many()
-        .size(7, 8),
+        .size(10, 8),
         timeseries(
             "Probes that failed",
             "On how many hosts the last round of a probe had a call that failed.",
@@ -147,7 +201,7 @@ fn probes() -> Vec<Panel> {
         )
         .query("count by (probe) (libvirt_exporter_probe_success{%host} == 0)", "{{probe}}")
         .nothing("none")
-        .size(7, 8),
+        .size(6, 8),
     ]
 }
 
@@ -155,46 +209,45 @@ fn connection() -> Vec<Panel> {
     vec![
         bars("Reconnects", "Connections to libvirt opened after the first.")
             .query("sum by (instance) (increase(libvirt_exporter_reconnects_total{%host}[%rate])) > 0", "{{instance}}")
-            .size(6, 8),
-        bars("Resyncs", "Times that the exporter listed all domains again, by cause.")
-            .query(&format!("sum by (cause) {}", events("libvirt_exporter_resyncs_total{%host}")), "{{cause}}")
-            .size(6, 8),
+            .without_ports(),
+        bars("Resyncs", "Times that the exporters listed all domains again, by cause.")
+            .query(&format!("sum by (cause) {}", events("libvirt_exporter_resyncs_total{%host}")), "{{cause}}"),
         timeseries(
             "Events",
-            "Events of libvirt per second, and those that were dropped. Alert LibvirtEventsLost.",
+            "Events of libvirt per second on all hosts, and those that were dropped. Alert LibvirtEventsLost.",
             Unit::Operations,
         )
-        .query("sum by (instance) (rate(libvirt_host_lifecycle_events_total{%host}[%rate]))", "{{instance}} lifecycle")
-        .query("sum by (instance) (rate(libvirt_host_events_total{%host}[%rate]))", "{{instance}} others")
-        .query("sum by (instance) (rate(libvirt_exporter_events_dropped_total{%host}[%rate]))", "{{instance}} dropped")
-        .size(6, 8),
-        timeseries("Definitions to be read", "Domains whose definition has not been read yet.", Unit::Count)
-            .query("libvirt_exporter_metadata_pending{%host}", "{{instance}}")
-            .size(6, 8),
+        .query("sum(rate(libvirt_host_lifecycle_events_total{%host}[%rate]))", "lifecycle")
+        .query("sum(rate(libvirt_host_events_total{%host}[%rate]))", "others")
+        .query("sum(rate(libvirt_exporter_events_dropped_total{%host}[%rate]))", "dropped"),
     ]
 }
 
 fn exposition() -> Vec<Panel> {
     vec![
-        timeseries("Series", "Series of the domains in an exposition.", Unit::Short)
-            .query("libvirt_exporter_series{%host}", "{{instance}}")
-            .size(6, 8),
-        timeseries("Requests", "Answered HTTP requests per second.", Unit::Operations)
-            .query(
-                "sum by (path, code) (rate(libvirt_exporter_http_requests_total{%host}[%rate]))",
-                "{{path}} {{code}}",
-            )
-            .size(6, 8),
+        worst(
+            timeseries("Series", "Series of the domains in an exposition, where there are most.", Unit::Short),
+            "sum without (job) (libvirt_exporter_series{%host})",
+            "",
+        ),
+        worst(
+            timeseries("Definitions to be read", "Domains whose definition has not been read yet.", Unit::Count),
+            "max by (instance) (libvirt_exporter_metadata_pending{%host})",
+            "",
+        ),
+        timeseries("Requests", "Answered HTTP requests per second.", Unit::Operations).query(
+            "sum by (path, code) (rate(libvirt_exporter_http_requests_total{%host}[%rate]))",
+            "{{path}} {{code}}",
+        ),
         timeseries("OTLP", "Exports over OTLP per second, by how they went.", Unit::Operations)
             .query("sum by (result) (rate(libvirt_exporter_otlp_exports_total{%host}[%rate]))", "{{result}}")
-            .size(6, 8),
+            .nothing("no exporter pushes"),
         timeseries(
             "Duplicate samples",
             "Samples per second that were dropped because another one had their labels: a fault worth reporting.",
             Unit::Operations,
         )
-        .query("sum by (instance) (rate(libvirt_exporter_duplicate_samples_total{%host}[%rate]))", "{{instance}}")
-        .size(6, 8),
+        .query("sum(rate(libvirt_exporter_duplicate_samples_total{%host}[%rate]))", "dropped"),
     ]
 }
 
@@ -204,18 +257,28 @@ fn own(series: &str) -> String {
 }
 
 fn process() -> Vec<Panel> {
+    let of = |title, about, unit, series: &str| {
+        worst(timeseries(title, about, unit), &format!("max by (instance) ({})", own(series)), "")
+    };
     vec![
-        timeseries("CPU", "CPUs that the exporter keeps busy.", Unit::Short)
-            .query(&own("rate(process_cpu_seconds_total{%host}[%rate])"), "{{instance}}")
-            .size(6, 8),
-        timeseries("Memory", "Resident memory of the exporter.", Unit::Bytes)
-            .query(&own("process_resident_memory_bytes{%host}"), "{{instance}}")
-            .size(6, 8),
-        timeseries("File descriptors", "Open file descriptors, as a share of how many there may be.", Unit::Ratio)
-            .query(&own("process_open_fds{%host} / process_max_fds{%host}"), "{{instance}}")
-            .size(6, 8),
-        timeseries("Threads", "Threads of the exporter.", Unit::Count)
-            .query(&own("process_threads{%host}"), "{{instance}}")
-            .size(6, 8),
+        of(
+            "CPU",
+            "CPUs that the exporter keeps busy, where it keeps most.",
+            Unit::Short,
+            "rate(process_cpu_seconds_total{%host}[%rate])",
+        ),
+        of(
+            "Memory",
+            "Resident memory of the exporter, where it is most.",
+            Unit::Bytes,
+            "process_resident_memory_bytes{%host}",
+        ),
+        of(
+            "File descriptors",
+            "Open file descriptors, as a share of how many there may be.",
+            Unit::Ratio,
+            "process_open_fds{%host} / process_max_fds{%host}",
+        ),
+        of("Threads", "Threads of the exporter, where there are most.", Unit::Count, "process_threads{%host}"),
     ]
 }

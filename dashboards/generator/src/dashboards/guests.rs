@@ -27,7 +27,7 @@ pub(super) fn who(rows: &str, selector: &str) -> Vec<Column> {
     let guest = Column::label("Guest", "domain")
         .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}"));
     let mut columns = vec![Column::host(), guest.width(150)];
-    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(100)));
+    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(96)));
     columns.push(Column::query("", &named, Unit::Count));
     columns
 }

@@ -91,7 +91,7 @@ fn guests() -> Panel {
             Unit::Ratio,
         )
         .bar(Some(1.0), rising(limit::CPU))
-        .width(120),
+        .width(100),
         Column::query(
             "Steal",
             "avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
@@ -102,7 +102,7 @@ fn guests() -> Panel {
         Column::query("CPU quota", &format!("max by (instance, domain) ({})", quota_use("%domain")), Unit::Ratio)
             .colored(orange_from(limit::AT_LIMIT))
             .width(85),
-        Column::query("Memory", &by("libvirt_domain_memory_current_bytes{%domain}"), Unit::Bytes).width(85),
+        Column::query("Memory", &by("libvirt_domain_memory_current_bytes{%domain}"), Unit::Bytes).width(78),
         Column::query(
             "Memory used",
             &by("1 - libvirt_domain_memory_usable_bytes{%domain} / libvirt_domain_memory_available_bytes{%domain}"),
@@ -129,7 +129,7 @@ fn guests() -> Panel {
                      rate(libvirt_domain_interface_transmit_bytes_total{%domain}[%rate])"),
             Unit::BytesPerSecond,
         )
-        .width(95),
+        .width(90),
         Column::query("Responding", &format!("1 - {}", by("libvirt_domain_quarantined{%domain}")), Unit::Count)
             .words(&[("0", "no", "red"), ("1", "yes", "green")])
             .width(100),

@@ -78,6 +78,12 @@ impl Problem {
         Self { title, about, signs: vec![Sign { title, found, unit, cell }] }
     }
 
+    /// With a heading that is shorter than the title.
+    fn headed(mut self, heading: &'static str) -> Self {
+        self.signs.iter_mut().for_each(|sign| sign.title = heading);
+        self
+    }
+
     /// Who has it, by instance and domain, or by instance and `what`.
     fn found(&self) -> String {
         self.signs.iter().map(|sign| sign.found.clone()).collect::<Vec<_>>().join(" or ")
@@ -122,7 +128,7 @@ pub(super) fn row(scope: &Scope) -> Row {
     let (guests, hosts) = (of_guests(scope), of_hosts(scope.source));
     let mut panels = counts(&guests);
     panels.extend(hosts.iter().map(|problem| problem.count(HOSTS)));
-    panels.push(list_of_guests(&guests, scope).size(17, 9));
+    panels.push(list_of_guests(&guests, scope));
     panels.push(list_of_hosts(&hosts));
     Row::open("What is wrong now", panels)
 }
@@ -143,15 +149,15 @@ pub(super) fn list_of_guests(problems: &[Problem], scope: &Scope) -> Panel {
     columns.extend(problems.iter().flat_map(Problem::columns));
     let about = "A row for each guest that has any of the troubles counted above, and a value in each column that is too high. \
         The name of a guest leads to its dashboard.";
-    table(GUESTS, about, columns, ("Steal", true)).nothing("no guest needs attention").size(24, 9)
+    table(GUESTS, about, columns, ("Steal", true)).nothing("no guest needs attention").size(24, 10)
 }
 
 fn list_of_hosts(problems: &[Problem]) -> Panel {
-    let mut columns = vec![Column::host(), Column::label("What", "what").width(150)];
+    let mut columns = vec![Column::host(), Column::label("What", "what")];
     columns.extend(problems.iter().flat_map(Problem::columns));
     let about = "Hosts that do not answer, and storage pools and networks that are full or do not run although they start with \
         their host.";
-    table(HOSTS, about, columns, ("Host", false)).nothing("none needs attention").size(7, 9)
+    table(HOSTS, about, columns, ("Host", false)).nothing("none needs attention").size(24, 6)
 }
 
 /// What may be wrong with guests.
@@ -173,7 +179,8 @@ pub(super) fn of_guests(scope: &Scope) -> Vec<Problem> {
             max(&with("libvirt_domain_quarantined{%of} == 1")),
             Unit::Count,
             Cell::Word("frozen"),
-        ),
+        )
+        .headed("QEMU"),
         Problem::new(
             "I/O error",
             "Guests that a failed write has paused; most often the storage is full. Alert LibvirtDomainPausedByIoError.",
@@ -226,13 +233,13 @@ pub(super) fn of_guests(scope: &Scope) -> Vec<Problem> {
                  the group guest. Alerts LibvirtThinImageNearlyFull and LibvirtGuestFilesystemNearlyFull.",
             signs: vec![
                 Sign {
-                    title: "Image full",
+                    title: "Image",
                     found: above(&numbers.image, limit::THIN_IMAGE.warning),
                     unit: Unit::Ratio,
                     cell: value(limit::THIN_IMAGE),
                 },
                 Sign {
-                    title: "File system full",
+                    title: "File system",
                     found: above(&numbers.file_system, limit::GUEST_FILESYSTEM.warning),
                     unit: Unit::Ratio,
                     cell: value(limit::GUEST_FILESYSTEM),

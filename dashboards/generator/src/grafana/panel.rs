@@ -128,10 +128,10 @@ impl Panel {
         self
     }
 
-    /// Hosts are named without their ports in the legend.
+    /// Hosts are named without their ports in the legend. Grafana anchors what has no slashes around it.
     pub(crate) fn without_ports(mut self) -> Self {
         self.json["transformations"] =
-            json!([{"id": "renameByRegex", "options": {"regex": r"^(.+?):\d+(?= |$)", "renamePattern": "$1"}}]);
+            json!([{"id": "renameByRegex", "options": {"regex": r"/^(.+?):\d+(?= |$)/", "renamePattern": "$1"}}]);
         self
     }
 

@@ -16,6 +16,10 @@ pub(crate) fn timeseries(title: &str, description: &str, unit: Unit) -> Panel {
         "hideFrom": {"legend": false, "tooltip": false, "viz": false},
     });
     panel.json["fieldConfig"]["defaults"]["min"] = json!(0);
+    // Where nothing happens, the axis ends at one, not at a hundred.
+    if matches!(unit, Unit::Count | Unit::Iops | Unit::Packets | Unit::Operations) {
+        panel.json["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] = json!(1);
+    }
     panel.json["options"] = json!({
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []},
         "tooltip": {"mode": "multi", "sort": "desc"},
