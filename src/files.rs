@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stuck_job_delays_no_caller_and_later_ones_run_again() {
-        let files = FileThread::new(Duration::from_millis(200));
+        let files = FileThread::new(Duration::from_secs(2));
         assert_eq!(files.run(|| 1).await, Ok(1));
         let (go, waits) = mpsc::channel::<()>();
         assert_eq!(files.run(move || waits.recv().is_ok()).await, Err(Stuck));

@@ -43,6 +43,9 @@ fn steady(daemon: &FakeLibvirtd, more: &str) -> (Scraper, BTreeSet<String>) {
     (scraper, keys)
 }
 
+/// Half of it is waited for busy domains.
+const IMPATIENT: Duration = Duration::from_secs(4);
+
 /// No earlier value stands for what is missing.
 const EVERY_GROUP_AT_ONCE: &str = ", intervals: {iothread: 0s, dirtyrate: 0s}";
 
@@ -89,12 +92,9 @@ fn a_domain_that_stays_busy_is_asked_by_a_call_that_waits_and_is_whole_when_the_
 #[test]
 fn a_domain_that_is_busy_until_the_deadline_is_marked() {
     let daemon = daemon(3);
-    let (scraper, _) = steady(&daemon, "");
+    let scraper = steady(&daemon, "").0.within(IMPATIENT);
     daemon.faults().busy_domain("vm-1", Times::Always);
-    let runtime = &scraper.runtime;
-    let within = Duration::from_millis(200);
-    let collection = runtime.block_on(scraper.collector.collect(within, Selection::default()));
-    let scrape = Scrape { collection, took: Duration::ZERO };
+    let scrape = scraper.scrape();
     assert_eq!((scrape.class(), scrape.complete()), (None, 2));
     assert_eq!(missing(&scrape, "vm-1").map(|missing| missing.reason), Some(MissingReason::Busy));
 }
@@ -124,6 +124,7 @@ fn a_monitor_that_does_not_answer_another_client_is_not_waited_for() {
     assert_eq!(hung.quarantined(), ["vm-1"]);
     std::thread::sleep(Duration::from_secs(1));
     daemon.counters().reset();
+    let scraper = scraper.within(IMPATIENT);
     let scrape = scraper.scrape();
     assert_eq!((scrape.complete(), scrape.quarantined()), (9, vec![]));
     assert_eq!(missing(&scrape, "vm-1").map(|missing| missing.reason), Some(MissingReason::Busy));
@@ -170,7 +171,7 @@ fn each_group_that_libvirt_leaves_out_is_named() {
 #[test]
 fn a_busy_domain_is_noticed_in_a_selection_of_any_group() {
     let daemon = daemon(2);
-    let (scraper, _) = steady(&daemon, EVERY_GROUP_AT_ONCE);
+    let scraper = steady(&daemon, EVERY_GROUP_AT_ONCE).0.within(IMPATIENT);
     daemon.faults().busy_domain("vm-1", Times::Always);
     for group in [Group::Balloon, Group::Block, Group::Dirtyrate] {
         let selection = Selection { groups: Some(BTreeSet::from([group])), ..Selection::default() };
@@ -185,7 +186,7 @@ fn a_busy_domain_is_noticed_in_a_selection_of_any_group() {
 #[test]
 fn a_quarantined_domain_keeps_what_needs_no_monitor() {
     let daemon = daemon(10);
-    let (scraper, _) = steady(&daemon, "");
+    let scraper = steady(&daemon, "").0.within(IMPATIENT);
     daemon.faults().busy_domain("vm-1", Times::Always);
     let busy = keys(&scraper.scrape(), "vm-1");
     daemon.faults().free_domain("vm-1");

@@ -373,8 +373,8 @@ fn ask_prometheus(peers: &BTreeMap<&str, String>) {
     let ours = EXPRESSIONS.iter().map(|(naming, _)| job((*naming).to_owned(), naming, exporter.address));
     let theirs = served.iter().map(|(naming, (address, _))| job(format!("real-{naming}"), naming, *address));
     let jobs: Vec<Value> = ours.chain(theirs).collect();
-    // A busy machine takes seconds for a scrape of each.
-    let config = json!({"global": {"scrape_interval": "10s", "scrape_timeout": "10s"}, "scrape_configs": jobs});
+    // A busy machine takes seconds for a scrape of each; those that take longer come again.
+    let config = json!({"global": {"scrape_interval": "4s", "scrape_timeout": "4s"}, "scrape_configs": jobs});
     let path = scene.lab.folder().join("prometheus.yml");
     fs::write(&path, config.to_string()).unwrap();
     let address = free_address().unwrap();

@@ -10,7 +10,7 @@ mod fake;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domstats_exporter::libvirt::{Connection, ErrorClass, LibvirtError, OpenGuard, Records};
 use fake::{
@@ -51,19 +51,17 @@ fn hanging_open(uri: String) -> Opening {
     opening
 }
 
-/// Aborts an open, which must end within a second, as one that could not connect.
+/// Aborts an open, which must end, as one that could not connect.
 fn abort(opening: Opening) -> LibvirtError {
     let error = end(opening);
     assert_eq!(error.class, ErrorClass::ConnectFailed, "{error}");
     error
 }
 
-/// Aborts an open, which must end within a second.
+/// Aborts an open, which must end: by itself it would not.
 fn end(Opening { guard, open }: Opening) -> LibvirtError {
-    let began = Instant::now();
     assert!(wait_for(SOON, || guard.abort()));
-    let ((result, on_close), _) = open.result(Duration::from_secs(1));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let ((result, on_close), _) = open.result(SOON);
     assert!(on_close.is_freed() && on_close.calls() == 0);
     assert!(!guard.abort());
     result.unwrap_err()

@@ -122,11 +122,11 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
         ("http/protobuf", Behaviour::Status(429, BUSY), Duration::from_secs(1)),
         ("http/protobuf", Behaviour::Status(503, &[]), Duration::from_millis(250)),
         ("http/protobuf", Behaviour::Status(502, &[]), Duration::from_millis(250)),
-        ("http/protobuf", Behaviour::Slow(Duration::from_secs(3)), Duration::from_millis(250)),
+        ("http/protobuf", Behaviour::Slow(Duration::from_secs(8)), Duration::from_millis(250)),
         ("http/protobuf", Behaviour::Reset, Duration::ZERO),
         ("grpc", Behaviour::GrpcStatus(14, Some(delay)), delay),
         ("grpc", Behaviour::GrpcStatus(8, Some(delay)), delay),
-        ("grpc", Behaviour::Slow(Duration::from_secs(3)), Duration::from_millis(250)),
+        ("grpc", Behaviour::Slow(Duration::from_secs(8)), Duration::from_millis(250)),
         ("grpc", Behaviour::Reset, Duration::ZERO),
         ("grpc", Behaviour::GrpcStatus(4, None), Duration::from_millis(250)),
         ("grpc", Behaviour::Status(503, &[]), Duration::from_millis(250)),
@@ -134,7 +134,7 @@ fn what_may_pass_is_sent_again_and_nothing_else() {
     let passes = |(protocol, behaviour, pause): (&str, Behaviour, Duration)| {
         let receiver = Receiver::start(None);
         receiver.script([behaviour.clone()]);
-        let config = pushing_to(&receiver.url(), protocol, ", timeout: 1s").replace("interval: 1s", "interval: 6s");
+        let config = pushing_to(&receiver.url(), protocol, ", timeout: 3s").replace("interval: 1s", "interval: 9s");
         let mut exporter = Pushing::start(folder(), &config, &[]);
         exporter.wait_for_log("the receiver accepts pushes");
         let received = receiver.received();
@@ -304,7 +304,7 @@ fn the_last_push_comes_at_the_end() {
     exporter.signal("-TERM");
     let began = Instant::now();
     assert_eq!(exporter.process.wait().unwrap().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn reloads_that_come_faster_than_a_push_ends_lose_none() {
     exporter.wait_for_log("pushing metrics");
     let began = Instant::now();
     while !exporter.log().contains("the receiver accepts pushes") {
-        assert!(began.elapsed() < Duration::from_secs(20), "{}", exporter.log());
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", exporter.log());
         exporter.signal("-HUP");
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -196,7 +196,7 @@ fn compare(expected: &Series, is: &Series) -> Result<(), String> {
 
 /// Asks until the answer is good.
 fn wait(what: &str, mut ask: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match ask() {
             Ok(()) => return,
@@ -318,7 +318,7 @@ impl Python {
 
     fn wait(&self, what: &str, transport: &str, is: &dyn Fn(&Series) -> Result<(), String>) {
         wait(what, || {
-            let line = self.lines.recv_timeout(Duration::from_secs(20)).map_err(|error| error.to_string())?;
+            let line = self.lines.recv_timeout(Duration::from_secs(60)).map_err(|error| error.to_string())?;
             if line["transport"] != transport {
                 return Err(format!("it came over {}", line["transport"]));
             }

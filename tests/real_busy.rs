@@ -23,7 +23,10 @@ const GUESTS: u32 = 12;
 
 /// The families that each guest has samples of, and the guests that are marked.
 fn scrape(exporter: &Exporter, names: &[String]) -> (Vec<BTreeSet<String>>, Vec<String>) {
-    let body = exporter.metrics("text/plain").unwrap();
+    read(&exporter.metrics("text/plain").unwrap(), names)
+}
+
+fn read(body: &str, names: &[String]) -> (Vec<BTreeSet<String>>, Vec<String>) {
     assert!(body.lines().any(|line| line == "libvirt_up 1"), "{body}");
     let families = |name: &String| -> BTreeSet<String> {
         let label = format!("domain=\"{name}\"");
@@ -68,18 +71,34 @@ fn fifo(lab: &Lab) -> PathBuf {
     path
 }
 
-/// Keeps the monitor of a guest, and with it the job, busy for a time: QEMU waits for a reader of the FIFO that it saves memory to.
-fn hold_job(lab: &Lab, name: &str, fifo: &Path, time: Duration) {
+/// Keeps the monitor of a guest, and with it the job, busy meanwhile: QEMU waits for a reader of the FIFO that it saves memory to.
+fn hold_job(lab: &Lab, name: &str, fifo: &Path, meanwhile: impl FnOnce()) {
+    /// Reads the FIFO, also where what goes on meanwhile fails.
+    struct Reader<'a>(&'a Path);
+    impl Drop for Reader<'_> {
+        fn drop(&mut self) {
+            let saved = Command::new("timeout").args(["60", "cat"]).arg(self.0).output().unwrap();
+            assert!(thread::panicking() || saved.stdout.len() == 4096, "{saved:?}");
+        }
+    }
     thread::scope(|scope| {
         let command = format!("pmemsave 0 4096 \"{}\"", fifo.display());
         scope.spawn(move || {
             let said = lab.virsh(&["qemu-monitor-command", name, "--hmp", &command]).unwrap();
             assert_eq!(said.trim(), "");
         });
-        thread::sleep(time);
-        let saved = Command::new("timeout").args(["30", "cat"]).arg(fifo).output().unwrap();
-        assert_eq!(saved.stdout.len(), 4096);
+        let _reader = Reader(fifo);
+        meanwhile();
     });
+}
+
+/// Waits until the monitor of a guest is busy.
+fn until_busy(lab: &Lab, name: &str) {
+    let started = Instant::now();
+    while !lab.virsh(&["domcontrol", name]).unwrap().starts_with("occupied") {
+        assert!(started.elapsed() < Duration::from_secs(60), "{name} is not busy");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
@@ -101,13 +120,13 @@ fn a_job_of_a_moment_leaves_no_gap_and_one_of_seconds_is_named() {
     let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
     let expected = whole(&exporter, &names);
     let fifo = fifo(&lab);
-    let moment = || hold_job(&lab, &names[1], &fifo, Duration::from_millis(300));
+    let moment = || hold_job(&lab, &names[1], &fifo, || thread::sleep(Duration::from_millis(300)));
     beside(moment, || scrapes_are_whole(&exporter, &names, &expected, 8));
 
-    thread::scope(|scope| {
-        scope.spawn(|| hold_job(&lab, &names[1], &fifo, Duration::from_secs(6)));
-        thread::sleep(Duration::from_secs(1));
-        let (families, missing) = scrape(&exporter, &names);
+    hold_job(&lab, &names[1], &fifo, || {
+        until_busy(&lab, &names[1]);
+        // Half of that time is waited for the job.
+        let (families, missing) = read(&exporter.metrics_within(10).unwrap(), &names);
         assert_eq!((&families[0], &families[2]), (&expected[0], &expected[2]));
         assert!(families[1].contains("libvirt_domain_vcpu_time_seconds_total"), "{:?}", families[1]);
         let of_it = |line: &String| line.contains(&names[1]) && line.contains("reason=\"busy\"");

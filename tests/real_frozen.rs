@@ -6,12 +6,15 @@
 mod lab;
 #[path = "support/paused.rs"]
 mod paused;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lab::{Exporter, qemu, signal};
+use lab::{DEADLINE, Exporter, qemu, signal};
 use paused::paused_guests;
+use waiting::{KEEPALIVE, assert_no_wait};
 
 /// What one scrape says, and how long it took.
 #[derive(Debug)]
@@ -23,8 +26,12 @@ struct Scrape {
 }
 
 fn scrape(exporter: &Exporter) -> Scrape {
+    scrape_as(|| exporter.metrics("text/plain").unwrap())
+}
+
+fn scrape_as(ask: impl FnOnce() -> String) -> Scrape {
     let started = Instant::now();
-    let body = exporter.metrics("text/plain").unwrap();
+    let body = ask();
     let took = started.elapsed();
     let count = |start: &str, end: &str| body.lines().filter(|l| l.starts_with(start) && l.ends_with(end)).count();
     Scrape {
@@ -35,7 +42,7 @@ fn scrape(exporter: &Exporter) -> Scrape {
     }
 }
 
-/// Scrapes until `good`, for 20 s at most.
+/// Scrapes until `good`, for two minutes at most.
 fn until(exporter: &Exporter, what: &str, good: impl Fn(&Scrape) -> bool) -> Scrape {
     let started = Instant::now();
     loop {
@@ -43,7 +50,7 @@ fn until(exporter: &Exporter, what: &str, good: impl Fn(&Scrape) -> bool) -> Scr
         if good(&scrape) {
             return scrape;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "{what}: {scrape:?}");
+        assert!(started.elapsed() < Duration::from_secs(120), "{what}: {scrape:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -58,10 +65,10 @@ fn frozen_thawed_and_killed_guests_cost_only_themselves() {
     signal(pids[4], "-STOP");
     let first = scrape(&exporter);
     assert_eq!((first.up, first.complete, first.quarantined), (true, 9, 1), "{first:?}");
-    assert!(first.took < Duration::from_secs(8), "{first:?}");
+    assert_no_wait(first.took, DEADLINE);
     let later = scrape(&exporter);
     assert_eq!((later.complete, later.quarantined), (9, 1), "{later:?}");
-    assert!(later.took < Duration::from_secs(5), "{later:?}");
+    assert_no_wait(later.took, DEADLINE);
     signal(pids[4], "-CONT");
     // The monitor is free as soon as the QEMU has answered the call that waits.
     until(&exporter, "the thawed guest is complete again", |scrape| scrape.complete == 10 && scrape.quarantined == 0);
@@ -90,11 +97,13 @@ fn a_frozen_and_restarted_libvirtd_is_an_answer_and_recovers() {
     let daemon = || fs::read_to_string(&pid_file).unwrap().trim().parse::<u32>().unwrap();
 
     signal(daemon(), "-STOP");
-    let first = scrape(&exporter);
-    // It waits for its deadline of 8 s: libvirtd may only be slow.
-    assert!(!first.up && first.took < Duration::from_secs(12), "{first:?}");
+    // It waits as long as its scraper, as libvirtd may only be slow, and for nothing that libvirt does.
+    let first = scrape_as(|| exporter.metrics_within(4).unwrap());
+    assert!(!first.up, "{first:?}");
+    assert_no_wait(first.took, KEEPALIVE);
     let later = scrape(&exporter);
-    assert!(!later.up && later.took < Duration::from_millis(300), "{later:?}");
+    assert!(!later.up, "{later:?}");
+    assert_no_wait(later.took, DEADLINE);
     signal(daemon(), "-CONT");
     until(&exporter, "libvirtd answers again", |scrape| scrape.complete == 10);
 

@@ -10,6 +10,8 @@ mod lab;
 mod observer;
 #[path = "support/reading.rs"]
 mod reading;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -21,8 +23,11 @@ use observer::{Observer, named};
 use reading::parse_exposition;
 use virt::connect::Connect;
 use virt::domain::Domain;
+use waiting::assert_no_waits;
 
 const TURNS: usize = 500;
+/// The pause before a domain is listed anew, which would find what an event did not tell.
+const LISTING: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_thousand_lifecycle_events_are_in_the_registry_at_once() {
@@ -68,12 +73,12 @@ fn a_thousand_lifecycle_events_are_in_the_registry_at_once() {
         times.sort();
         let at = |part: usize| times[times.len() * part / 100];
         println!("registry, from {since}: p50 {:?}, p99 {:?}, most {:?}", at(50), at(99), times[times.len() - 1]);
-        assert!(at(50) < Duration::from_millis(100), "from {since}: {:?}", at(50));
+        assert_no_waits(times, LISTING);
     }
 }
 
-/// A start or a destroy takes a second.
-const ROUNDS: [usize; 2] = [20, 5];
+/// How often each act is done by virsh, and by a call; a start or a destroy takes a second. ROUNDS overrides, for figures.
+const ROUNDS: [usize; 2] = [8, 4];
 
 /// Does what virsh would do with these arguments.
 type Act<'a> = &'a dyn Fn(&[&str]);
@@ -160,8 +165,9 @@ fn the_first_scrape_after_a_start_or_a_destroy_is_right() {
         (vec!["create", file], &transient, runs("running")),
         (vec!["destroy", &transient], &transient, gone),
     ];
+    let wanted: Option<usize> = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
     let mut wrong = 0;
-    for ((way, act), rounds) in ways.into_iter().zip(ROUNDS) {
+    for ((way, act), rounds) in ways.into_iter().zip(ROUNDS.map(|rounds| wanted.unwrap_or(rounds))) {
         let mut right = [0; 4];
         let (mut acting, mut scraping) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..rounds {
@@ -181,7 +187,7 @@ fn the_first_scrape_after_a_start_or_a_destroy_is_right() {
                 // Whatever the first one said, soon it is right.
                 let since = Instant::now();
                 while shown(&exporter, who) != *expected {
-                    assert!(since.elapsed() < Duration::from_secs(10), "{way} {virsh:?}: {:?}", shown(&exporter, who));
+                    assert!(since.elapsed() < Duration::from_secs(60), "{way} {virsh:?}: {:?}", shown(&exporter, who));
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }

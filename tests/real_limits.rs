@@ -8,7 +8,6 @@ mod lab;
 mod reading;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use lab::{Exporter, Lab, Suite, get};
@@ -37,10 +36,8 @@ struct Scene<'l> {
 impl<'l> Scene<'l> {
     /// With an exporter that reads definitions again at this interval.
     fn new(lab: &'l Lab, guest: &str, refresh: &str) -> Self {
-        let file = lab.folder().join(format!("every-{refresh}.yaml"));
-        let text = format!("metadata: {{refresh_interval: {refresh}}}\ncollection: {{inactive_domains: state}}\n");
-        fs::write(&file, text).unwrap();
-        let exporter = Exporter::serve(&lab.uri_ro, &["--config.file", file.to_str().unwrap()]).unwrap();
+        let text = format!("metadata: {{refresh_interval: {refresh}}}\ncollection: {{deadline: 60s}}\n");
+        let exporter = Exporter::configured(&lab.uri_ro, &text, &[]).unwrap();
         Self { lab, guest: guest.to_owned(), exporter }
     }
 

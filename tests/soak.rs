@@ -31,7 +31,7 @@ const RELOAD: Duration = Duration::from_secs(7);
 #[test]
 fn what_it_holds_stays_flat() {
     let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
-    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(120).max(12));
+    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(60).max(12));
     let domains = usize::try_from(number("SOAK_DOMAINS").unwrap_or(500)).unwrap();
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(domains, Template::small()).build()).unwrap();
     let receiver = Receiver::start(None);
@@ -158,7 +158,7 @@ fn churn(daemon: &FakeLibvirtd, domains: usize, turn: usize) {
 /// A scrape on its own connection, as of one more Prometheus each time.
 fn scrape(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -3,6 +3,8 @@
 
 #[path = "support/scraper.rs"]
 mod scraper;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +12,8 @@ use std::time::Duration;
 
 use domstats_exporter::domains::{Definition, DefinitionFailure, Metadata};
 use fake_libvirtd::{Change, Event, FakeLibvirtd, Procedure, RecordFault, ReplyFault, Scenario, Template, Times};
-use scraper::{Scrape, Scraper, configuration, daemon};
+use scraper::{DEADLINE, Scrape, Scraper, configuration, daemon};
+use waiting::assert_no_wait;
 
 const XML: Procedure = Procedure::DomainGetXmlDesc;
 
@@ -46,7 +49,7 @@ fn ten_thousand_definitions_are_read_at_their_rate_while_scrapes_stay_fast() {
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(10_000, template).build()).unwrap();
     let scraper = Scraper::configured(
         &daemon,
-        &format!("metadata: {{rate: {RATE}, refresh_interval: 1h}}\ncollection: {{deadline: 30s}}\n"),
+        &format!("metadata: {{rate: {RATE}, refresh_interval: 1h}}\ncollection: {{deadline: 120s}}\n"),
     );
     let (mut pending, mut during) = (Vec::new(), Vec::new());
     loop {
@@ -63,7 +66,7 @@ fn ten_thousand_definitions_are_read_at_their_rate_while_scrapes_stay_fast() {
     assert!(pending[0] > 0 && pending.is_sorted_by(|earlier, later| earlier >= later), "{pending:?}");
     assert_eq!(daemon.counters().calls(XML), 10_000, "each once");
     assert!(most_in_a_second(&daemon) <= RATE * 6 / 5);
-    let after: Vec<Duration> = (0..during.len().max(5)).map(|_| scraper.scrape().took).collect();
+    let after: Vec<Duration> = (0..9).map(|_| scraper.scrape().took).collect();
     assert!(median(during) < median(after) * 4 + Duration::from_millis(500));
 }
 
@@ -71,8 +74,9 @@ fn ten_thousand_definitions_are_read_at_their_rate_while_scrapes_stay_fast() {
 fn definitions_that_hang_cost_no_other_and_are_read_again_when_they_return() {
     let daemon = daemon(6);
     let settings = "metadata: {rate: 5000, timeout: 500ms}\n";
-    daemon.faults().reply(XML, ReplyFault::Delay(Duration::from_secs(4)), Times::Next(2));
-    let scraper = Scraper::configured(&daemon, settings);
+    let hang = Duration::from_secs(15);
+    daemon.faults().reply(XML, ReplyFault::Delay(hang), Times::Next(2));
+    let scraper = Scraper::configured(&daemon, settings).within(DEADLINE);
     let scrape = scraper.until("two hang, and the others are read", |scrape| {
         let snapshot = &scrape.collection.snapshot;
         snapshot.metadata_failures.get(&DefinitionFailure::TimedOut) == Some(&2) && snapshot.metadata_pending == 0
@@ -85,13 +89,14 @@ fn definitions_that_hang_cost_no_other_and_are_read_again_when_they_return() {
     for _ in 0..20 {
         let scrape = scraper.scrape();
         assert_eq!((scrape.complete(), scrape.class(), scrape.quarantined().len()), (6, None, 0));
-        assert!(scrape.took < Duration::from_millis(500), "{:?}", scrape.took);
+        assert_no_wait(scrape.took, hang);
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(daemon.counters().calls(XML), 6, "each once");
     // A reload of the settings is a reason to read the others again, and not to ask about what hangs.
     let other = "metadata: {rate: 4000, timeout: 400ms}\n";
     scraper.collector.reconfigure(&configuration(&daemon, other));
+    scraper.until("the others are read again", |_| daemon.counters().calls(XML) >= 10);
     thread::sleep(Duration::from_millis(600));
     assert_eq!(daemon.counters().calls(XML), 10, "two hang still");
     let healed = scraper.until("they have returned", |scrape| {

@@ -89,7 +89,7 @@ C
   fi
   local daemon=$! waited=0
   until lab_virsh "$dir" version >/dev/null 2>"$dir/virsh.err"; do
-    if ! kill -0 "$daemon" 2>/dev/null || [ $((waited += 1)) -gt 150 ]; then
+    if ! kill -0 "$daemon" 2>/dev/null || [ $((waited += 1)) -gt 600 ]; then
       say "lab: libvirtd in $dir did not start:"
       tail -qn 15 "$dir/virsh.err" "$dir/libvirtd.out" "$dir/libvirtd.log" >&2 2>/dev/null || true
       stop "$dir"

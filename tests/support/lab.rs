@@ -190,10 +190,15 @@ impl Drop for Running {
     }
 }
 
-/// `domstats-exporter serve` on its own port.
+/// How long a collection of [`Exporter`] may take: one that takes half of it has waited for something, on a busy machine too.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `domstats-exporter serve` on a port of its own.
 #[derive(Debug)]
 pub struct Exporter {
     process: Running,
+    /// Of its configuration.
+    _folder: TempDir,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -203,17 +208,31 @@ impl Exporter {
     ///
     /// # Errors
     ///
-    /// When it ends, or does not answer within 20 seconds.
+    /// When it ends, or does not answer within a minute.
     pub fn serve(uri: &str, arguments: &[&str]) -> Result<Self, String> {
+        Self::configured(uri, &format!("collection: {{deadline: {}s}}\n", DEADLINE.as_secs()), arguments)
+    }
+
+    /// Likewise, with a configuration.
+    ///
+    /// # Errors
+    ///
+    /// As `serve`.
+    pub fn configured(uri: &str, config: &str, arguments: &[&str]) -> Result<Self, String> {
         let address = free_address()?;
+        let folder = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+        let file = folder.path().join("config.yaml");
+        std::fs::write(&file, config).map_err(|e| format!("no configuration: {e}"))?;
         let process = tied(env!("CARGO_BIN_EXE_domstats-exporter"))
             .args(["serve", "--libvirt.uri", uri, "--web.listen-address"])
             .arg(address.to_string())
+            .arg("--config.file")
+            .arg(file)
             .args(arguments)
             .spawn()
             .map_err(|e| format!("the exporter does not start: {e}"))?;
-        let mut exporter = Self { process: Running(process), address };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut exporter = Self { process: Running(process), _folder: folder, address };
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Ok(Some(status)) = exporter.process.0.try_wait() {
                 return Err(format!("the exporter ended by itself: {status}"));
@@ -241,6 +260,16 @@ impl Exporter {
     pub fn metrics(&self, accept: &str) -> Result<String, String> {
         get(self.address, "/metrics", accept)
     }
+
+    /// The same as text, for a scraper that gives up after so many seconds.
+    ///
+    /// # Errors
+    ///
+    /// As `metrics`.
+    #[allow(dead_code, reason = "for those tests that do this")]
+    pub fn metrics_within(&self, seconds: u32) -> Result<String, String> {
+        get(self.address, "/metrics", &format!("text/plain\r\nX-Prometheus-Scrape-Timeout-Seconds: {seconds}"))
+    }
 }
 
 /// The standard output of one run of the exporter.
@@ -263,7 +292,7 @@ pub fn get(address: SocketAddr, path: &str, accept: &str) -> Result<String, Stri
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n");
     let mut exchange = || {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         stream.write_all(request.as_bytes())?;
         stream.read_to_string(&mut answer)
     };

@@ -42,7 +42,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// Status and body of a probe.
 pub fn probe(server: &Server, query: &str) -> (u16, String) {
     let answer =
-        server.request(None, "GET", &format!("/probe?target={query}"), "X-Prometheus-Scrape-Timeout-Seconds: 10\r\n");
+        server.request(None, "GET", &format!("/probe?target={query}"), "X-Prometheus-Scrape-Timeout-Seconds: 20\r\n");
     answer.map(|answer| (answer.code, answer.body)).unwrap()
 }
 

@@ -23,6 +23,9 @@ pub(crate) fn configuration(daemon: &FakeLibvirtd, sections: &str) -> Config {
     config::parse(&text, "test").expect("a valid configuration")
 }
 
+/// Time enough for a collection that waits for nothing: one that takes half of it has waited.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
 /// A collector that is asked from a test.
 pub(crate) struct Scraper {
     pub(crate) runtime: tokio::runtime::Runtime,
@@ -33,7 +36,12 @@ pub(crate) struct Scraper {
 impl Scraper {
     /// `more` is appended to the section `collection` of its configuration.
     pub(crate) fn new(daemon: &FakeLibvirtd, more: &str) -> Self {
-        Self::configured(daemon, &format!("collection: {{deadline: 4s{more}}}\n"))
+        Self::configured(daemon, &format!("collection: {{deadline: {}s{more}}}\n", DEADLINE.as_secs()))
+    }
+
+    /// The same, less patient: for what waits until the deadline.
+    pub(crate) fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// With these sections of a configuration.
@@ -65,7 +73,7 @@ impl Scraper {
         Scrape { collection, took: started.elapsed() }
     }
 
-    /// Scrapes until `good` is satisfied, for ten seconds at most.
+    /// Scrapes until `good` is satisfied, for a minute at most.
     pub(crate) fn until(&self, what: &str, good: impl Fn(&Scrape) -> bool) -> Scrape {
         let started = Instant::now();
         loop {
@@ -73,7 +81,7 @@ impl Scraper {
             if good(&scrape) {
                 return scrape;
             }
-            assert!(started.elapsed() < Duration::from_secs(10), "{what}: {}", scrape.shortfall());
+            assert!(started.elapsed() < Duration::from_secs(60), "{what}: {}", scrape.shortfall());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -13,15 +13,15 @@ fail() {
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
 path=/metrics
-scrape() { curl --silent --show-error --fail --max-time 10 "http://localhost:9177$path"; }
+scrape() { curl --silent --show-error --fail --max-time 60 "http://localhost:9177$path"; }
 value() { scrape | awk -v name="$1" '$1 == name { print $2 }'; }
 property() { systemctl show --property="$1" --value "$unit"; }
 is() { [ "$2" = "$3" ] || fail "$1 is '$2' instead of '$3'"; }
 
-# eventually WHAT IS COMMAND...: until the command prints IS, at most 20 s
+# eventually WHAT IS COMMAND...: until the command prints IS, at most a minute
 eventually() {
   local what=$1 is=$2 got=; shift 2
-  for _ in {1..200}; do
+  for _ in {1..600}; do
     got=$("$@" 2>/dev/null) || true
     [ "$got" != "$is" ] || return 0
     sleep 0.1

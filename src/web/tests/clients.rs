@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Of the time that requests under way have when the server stops: one that is waited for takes all of it.
+const HALF_OF_GRACE: Duration = Duration::from_secs(5);
+
 #[tokio::test]
 async fn malformed_requests_are_refused_and_harm_no_other() {
     let server = Server::start(Fake::default());
@@ -173,7 +176,7 @@ async fn shutdown_lets_a_request_in_flight_finish() {
     source.permits.add_permits(1);
     let answer = Answer::parse(&read_all(&mut busy).await);
     assert_eq!((answer.code, answer.body.as_str()), (200, "libvirt_up 1\n"));
-    timeout(Duration::from_secs(1), task).await.expect("ended").expect("no panic");
+    timeout(HALF_OF_GRACE, task).await.expect("ended").expect("no panic");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +206,7 @@ async fn the_server_does_not_wait_for_a_client_that_hung_up() {
         sleep(Duration::from_millis(1)).await;
     }
     drop(client);
-    timeout(Duration::from_secs(1), server.stop()).await.expect("nothing is left to wait for");
+    timeout(HALF_OF_GRACE, server.stop()).await.expect("nothing is left to wait for");
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,8 +269,18 @@ async fn scrapes_over_the_limit_are_told_to_come_back() {
     assert_eq!(server.get("/-/healthy").await.code, 200);
     // One hangs up, one is answered: both places are free again.
     waiting.pop();
-    sleep(Duration::from_millis(50)).await;
-    server.source.permits.add_permits(3);
+    let next = async {
+        while server.get("/libvirt/metrics").await.code != 200 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let release = async {
+        while server.source.asked.lock().expect("not poisoned").len() < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        server.source.permits.add_permits(4);
+    };
+    timeout(Duration::from_secs(60), async { tokio::join!(next, release) }).await.expect("the place of the first");
     assert!(read_all(&mut waiting[0]).await.contains("libvirt_up 1"));
     assert_eq!(server.get("/libvirt/metrics").await.code, 200);
     server.stop().await;

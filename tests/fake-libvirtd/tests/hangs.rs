@@ -19,12 +19,14 @@ fn a_delayed_domain_slows_only_what_asks_its_monitor() {
     let delay = Duration::from_millis(800);
     daemon.faults().delay_domain("vm-1", delay);
     assert!(virsh(&daemon, &["domstats"]).took >= delay);
+    let delay = 20 * delay;
+    daemon.faults().delay_domain("vm-1", delay);
     let mut client = RawClient::open(&daemon, false);
     let began = Instant::now();
     let untouched = group::STATE | group::INTERFACE | group::PERF | group::MEMORY;
     assert_eq!(client.stats(&daemon, &[], untouched, 0).unwrap().len(), 3);
     assert_eq!(client.stats(&daemon, &["vm-0"], 0, 0).unwrap().len(), 1);
-    assert!(began.elapsed() < delay);
+    assert!(began.elapsed() < delay / 2);
     assert_recovered(&daemon);
 }
 
@@ -82,7 +84,7 @@ fn a_hung_domain_blocks_its_first_caller_until_released() {
 
     // Who does not wait gets what needs no monitor, at once; who waits gets the same, later.
     let nowait = virsh(&daemon, &["domstats", "--nowait"]);
-    assert!(nowait.took < JOB_WAIT, "{nowait:?}");
+    assert!(nowait.took < JOB_WAIT / 2, "{nowait:?}");
     let partial = domain_of(&nowait.ok(), "vm-1");
     assert!(count(&partial) < full && partial.contains("vcpu.0.time=") && partial.contains("block.0.path="));
     assert!(!partial.contains("rd.bytes") && !partial.contains("balloon.rss") && !partial.contains("dirtyrate"));
@@ -95,7 +97,7 @@ fn a_hung_domain_blocks_its_first_caller_until_released() {
     let job = virsh(&daemon, &["domjobinfo", "vm-1"]).failed();
     assert!(job.contains("cannot acquire state change lock"), "{job}");
     for arguments in [&["list"][..], &["domstate", "vm-1"], &["dumpxml", "vm-1"], &["domstats", "--state"]] {
-        assert!(virsh(&daemon, arguments).took < JOB_WAIT);
+        assert!(virsh(&daemon, arguments).took < JOB_WAIT / 2);
     }
 
     daemon.release("vm-1");
@@ -140,14 +142,15 @@ fn hung_calls_use_up_the_workers_but_not_those_with_priority() {
 #[test]
 fn five_calls_of_a_connection_are_served_at_once() {
     let daemon = start_small();
-    daemon.faults().reply(STATS, ReplyFault::Delay(Duration::from_millis(400)), Times::Next(5));
+    let delay = Duration::from_secs(4);
+    daemon.faults().reply(STATS, ReplyFault::Delay(delay), Times::Next(5));
     let mut client = RawClient::open(&daemon, false);
     let began = Instant::now();
     let slow: Vec<u32> = (0..5).map(|_| client.send_stats(&daemon, &[], 1, 0)).collect();
     let sixth = client.send(Procedure::ConnectGetHostname, |_| {});
     let mut answered: Vec<u32> = (0..6).map(|_| client.receive().0.serial).collect();
     // The sixth was not even read before one of the five was answered.
-    assert!(began.elapsed() >= Duration::from_millis(400) && began.elapsed() < Duration::from_millis(1200));
+    assert!((delay..5 * delay / 2).contains(&began.elapsed()), "one after the other: {:?}", began.elapsed());
     assert_ne!(answered[0], sixth);
     answered.sort_unstable();
     assert_eq!(answered[..5], slow[..]);

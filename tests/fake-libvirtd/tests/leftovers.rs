@@ -28,7 +28,7 @@ fn nothing_is_left_of_a_dropped_daemon() {
         // Calls that hang, wait, sleep and trickle, and events that are not read.
         daemon.faults().hang_domain("vm-0");
         clients[1].send_stats(&daemon, &["vm-0"], 0, flag::NOWAIT);
-        assert!(daemon.wait_until_hung("vm-0", Duration::from_secs(20)));
+        assert!(daemon.wait_until_hung("vm-0", Duration::from_secs(60)));
         clients[2].send_stats(&daemon, &["vm-0"], 0, 0);
         let hour = Duration::from_secs(3600);
         daemon.faults().reply(Procedure::ConnectGetHostname, ReplyFault::Delay(hour), Times::Always);

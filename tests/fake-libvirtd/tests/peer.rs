@@ -17,7 +17,7 @@ fn scrape(port: u16) -> String {
     let mut stream = loop {
         match TcpStream::connect(("127.0.0.1", port)) {
             Ok(stream) => break stream,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "{error}"),
         }
         std::thread::sleep(Duration::from_millis(20));
     };

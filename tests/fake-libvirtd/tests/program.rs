@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::{Running, Said, spawn, start_virsh_at};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 struct Program {
     running: Running,

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use fake_libvirtd::{FakeLibvirtd, Scenario, ScenarioBuilder, Template};
 
-/// How long calls wait for a busy domain in [`small`]: longer than a quick call ever takes.
-pub(crate) const JOB_WAIT: Duration = Duration::from_millis(1500);
+/// How long calls wait for a busy domain in [`small`]: half of it is longer than a quick call takes.
+pub(crate) const JOB_WAIT: Duration = Duration::from_secs(8);
 
 /// Three small domains, `vm-0` to `vm-2`, and a job wait that a test can afford.
 pub(crate) fn small() -> ScenarioBuilder {
@@ -80,7 +80,7 @@ impl Running {
     /// Waits until it has said something, on either stream; then, or after a while, ends it as Ctrl-C would.
     pub(crate) fn interrupt_after(self, awaited: impl Fn(&str) -> bool) -> Said {
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(20) {
+        while began.elapsed() < Duration::from_secs(60) {
             if awaited(&(text(&self.out) + &text(&self.err))) {
                 break;
             }
@@ -152,9 +152,14 @@ pub(crate) fn spawn(command: &mut Command, package: &str) -> Running {
     Running { child, began, out, err, readers: vec![out_reader, err_reader] }
 }
 
-/// Starts `virsh` on a daemon, without waiting for it.
+/// Starts `virsh` on a daemon, without waiting for it. On a busy machine a pong can be late by seconds.
 pub(crate) fn start_virsh(daemon: &FakeLibvirtd, arguments: &[&str]) -> Running {
-    start_virsh_at(&daemon.uri(), &[&["-k", "1", "-K", "1"], arguments].concat())
+    start_virsh_at(&daemon.uri(), &[&["-k", "1", "-K", "30"], arguments].concat())
+}
+
+/// The same, which gives a silent daemon up after four seconds.
+pub(crate) fn start_impatient_virsh(daemon: &FakeLibvirtd, arguments: &[&str]) -> Running {
+    start_virsh_at(&daemon.uri(), &[&["-k", "1", "-K", "3"], arguments].concat())
 }
 
 /// Starts `virsh` on a URI. A real daemon on a busy machine can be late with its part of keepalive.
