@@ -11,13 +11,15 @@ check:
 demo:
 	@tests/lab/demo.sh
 
-# Everything: lints, all tests (with real libvirt, QEMU and Prometheus; see tests/lab), and the demo.
+# Everything: lints, all tests (with real libvirt, QEMU and Prometheus; see tests/lab), and the demo, of the program that was tested.
 # A failing test binary does not keep those after it from running; the last lines name it.
 test: SHELL := /bin/bash
 test: .SHELLFLAGS := -o pipefail -c
-test: install lint
+test: install
+	@tests/lab/prepare.sh $$PPID >/dev/null 2>&1 &
+	@$(MAKE) --no-print-directory lint
 	cargo test --workspace --locked --no-fail-fast 2>&1 | tests/lab/summary.sh
-	@$(MAKE) --no-print-directory demo-once
+	@EXPORTER="$${CARGO_TARGET_DIR:-target}/debug/domstats-exporter" $(MAKE) --no-print-directory demo-once
 
 build:
 	@tests/lab/install.sh build
@@ -76,7 +78,7 @@ fuzz: export LIBVIRT_LOG_OUTPUTS ?= 4:file:/dev/null
 fuzz:
 	cargo test --release --locked --test fuzz --test fuzz_frames -- --nocapture
 
-# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for two minutes.
+# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for one minute.
 # And ten minutes in which the sockets of targets come and go.
 soak: export SOAK_SECONDS ?= 1800
 soak: export TARGET_SOAK_SECONDS ?= 600

@@ -3,6 +3,7 @@
 #
 #   boot.sh SCRIPT [FILE=PATH...]   each FILE is put at PATH in the container first
 #   boot.sh --check                 prints why that cannot be done here, and fails; or prints nothing
+#   boot.sh --prepare               only makes the Debian
 #
 # The Debian is of this machine's suite (what was built here runs there) or LAB_SUITE, made once a machine (see suite.sh) with systemd,
 # D-Bus, polkit and libvirt, and only ever read: each container has an overlay of its own in memory, a network of its own,
@@ -26,7 +27,7 @@ obstacle() {
 why=$(obstacle)
 [ "${1:-}" != --check ] || { echo "$why"; [ -z "$why" ]; exit; }
 [ -z "$why" ] || die "$why"
-[ $# -ge 1 ] || die "usage: boot.sh SCRIPT [FILE=PATH...] | --check"
+[ $# -ge 1 ] || die "usage: boot.sh SCRIPT [FILE=PATH...] | --check | --prepare"
 # In a mount namespace of its own: what is mounted here ends with this, however it ends.
 [ -n "${BOOT_INSIDE:-}" ] || exec env BOOT_INSIDE=1 unshare --mount --propagation private "$0" "$@"
 script=$1; shift
@@ -34,6 +35,7 @@ limit=${LAB_TIMEOUT:-240} # seconds, for the script
 
 name=$suite-systemd${more[*]:+-$(IFS=-; echo "${more[*]}")}
 tree=$("$here/suite.sh" chroot "$name" "$suite" "${packages[@]}" "${more[@]}")
+[ "$script" != --prepare ] || exit 0
 work=$(mktemp -d "${TMPDIR:-/tmp}/boot.XXXXXX")
 trap 'umount --lazy "$work" 2>/dev/null || true; rmdir "$work" 2>/dev/null || true' EXIT
 mount -t tmpfs -o size=2G,mode=755 "boot:$work" "$work"

@@ -1,15 +1,18 @@
 #!/bin/bash
 # make demo: three real guests on a libvirtd of their own, and the exporter on it. Ctrl-C ends and removes everything.
-# DEMO_ONCE=1: prints one whole scrape and ends.
+# DEMO_ONCE=1: prints one whole scrape and ends. EXPORTER=FILE: this program instead of a release build.
 # shellcheck source=tests/lab/lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(dirname "$(realpath "$0")")
 "$here/install.sh" demo
-need cargo cargo
 
-say "Building the exporter (the first time takes some minutes)"
 cd "$here/../.."
-exporter=$(release/build.sh)
+exporter=${EXPORTER:-}
+if [ -z "$exporter" ]; then
+  need cargo cargo
+  say "Building the exporter (the first time takes some minutes)"
+  exporter=$(release/build.sh)
+fi
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/demo.XXXXXX")
 server=
@@ -43,9 +46,9 @@ uri=$(cat "$dir/uri-ro")
 "$exporter" serve --libvirt.uri "$uri" --web.listen-address "127.0.0.1:$port" >"$dir/exporter.log" 2>&1 &
 server=$!
 url=http://127.0.0.1:$port/metrics
-for _ in {1..100}; do
+for _ in {1..600}; do
   kill -0 "$server" 2>/dev/null || { cat "$dir/exporter.log" >&2; die "the exporter ended by itself"; }
-  curl --silent --fail --max-time 10 --output "$dir/metrics" "$url" && grep -q '^libvirt_up 1' "$dir/metrics" && break
+  curl --silent --fail --max-time 60 --output "$dir/metrics" "$url" && grep -q '^libvirt_up 1' "$dir/metrics" && break
   sleep 0.1
 done
 for guest in "${guests[@]}"; do

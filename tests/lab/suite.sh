@@ -3,6 +3,7 @@
 #
 #   suite.sh start SUITE DIR   like libvirtd.sh start DIR, but with that suite's libvirtd and QEMU; DIR is seen by both sides.
 #   suite.sh stop DIR          like libvirtd.sh stop DIR.
+#   suite.sh prepare SUITE     only makes the chroot; prints its folder.
 #   suite.sh chroot NAME SUITE PACKAGE...   prints the folder of a tree of that suite with these packages (see boot.sh).
 #
 # A suite is a chroot, made once a machine by debootstrap (one to two minutes, 600 MB) below LAB_CACHE, by default
@@ -70,19 +71,20 @@ tidy() {
 }
 
 case "${1:-} $#" in
-  "start 3" | "stop 2")
+  "start 3" | "stop 2" | "prepare 2")
     if [ "$EUID" != 0 ]; then
       sudo -n true 2>/dev/null || die "a libvirt of another suite runs in a chroot, which needs root: run this as root, or allow sudo"
       exec sudo -n env "HOME=$HOME" "LAB_OWNER=${LAB_OWNER:-}" "LAB_CACHE=${LAB_CACHE:-}" "LAB_MIRROR=${LAB_MIRROR:-}" \
         "XDG_CACHE_HOME=${XDG_CACHE_HOME:-}" "$here/suite.sh" "$@"
     fi
-    [ "$1" = start ] || exec "$here/libvirtd.sh" stop "$2"
+    [ "$1" != stop ] || exec "$here/libvirtd.sh" stop "$2"
     can_mount || die "a libvirt of another suite runs in a chroot, which needs the right to mount: give the container CAP_SYS_ADMIN"
     # A tree that was made with other packages is not this one.
     chroot=$(chroot_of "$2-$(echo "${packages[@]}" | cksum | cut -d' ' -f1)" "$2" "${packages[@]}")
+    [ "$1" = start ] || { echo "$chroot"; exit; }
     exec "$here/libvirtd.sh" start "$3" "$chroot"
     ;;
   chroot\ *) shift; chroot_of "$@" ;;
   build\ *) shift; build "$@" ;;
-  *) die "usage: suite.sh start SUITE DIR | stop DIR | chroot NAME SUITE PACKAGE..." ;;
+  *) die "usage: suite.sh start SUITE DIR | stop DIR | prepare SUITE | chroot NAME SUITE PACKAGE..." ;;
 esac
