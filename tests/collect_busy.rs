@@ -138,7 +138,7 @@ fn a_monitor_that_does_not_answer_another_client_is_not_waited_for() {
 #[test]
 fn each_group_that_libvirt_leaves_out_is_named() {
     let daemon = daemon(2);
-    let (scraper, _) = steady(&daemon, EVERY_GROUP_AT_ONCE);
+    let scraper = steady(&daemon, EVERY_GROUP_AT_ONCE).0.within(IMPATIENT);
     let groups = [
         (group::BALLOON, Group::Balloon),
         (group::BLOCK, Group::Block),
