@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::server::{Server, folder};
 
 /// More than enough on a busy machine for what does not wait for anything.
-pub const SOON: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_secs(300);
 /// Guests of each daemon.
 pub const DOMAINS: usize = 4;
 

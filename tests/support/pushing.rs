@@ -39,7 +39,7 @@ impl Pushing {
 
     /// Waits until it has logged `text`.
     pub fn wait_for_log(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !self.log().contains(text) {
             assert!(self.process.try_wait().unwrap().is_none(), "it ended: {}", self.log());
             assert!(Instant::now() < deadline, "{text} is not in the log: {}", self.log());

@@ -120,9 +120,9 @@ impl Receiver {
         self.state.received.lock().unwrap().clear();
     }
 
-    /// Waits until what it has got satisfies `good`, for a minute at most.
+    /// Waits until what it has got satisfies `good`, for two minutes at most.
     pub fn wait(&self, what: &str, good: impl Fn(&[Received]) -> bool) -> Vec<Received> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         let mut received = self.state.received.lock().unwrap();
         while !good(&received) {
             let left = deadline.saturating_duration_since(Instant::now());
