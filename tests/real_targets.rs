@@ -97,7 +97,7 @@ impl Scene {
     /// Scrapes until the metrics are these, and gives the time before the first such scrape. Flags follow an event by the next
     /// listing, a second later at the least.
     fn metrics_become(&self, what: &str, truth: &BTreeSet<String>) -> Instant {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let asked = Instant::now();
             let said = said(&self.observer.scrape());

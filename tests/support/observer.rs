@@ -13,8 +13,8 @@ use domstats_exporter::encode::Format;
 use domstats_exporter::libvirt::{Access, Connection, Event, EventSink};
 use tokio::runtime::{Builder, Runtime};
 
-/// More than a busy machine takes for anything that is waited for.
-const SOON: Duration = Duration::from_secs(60);
+/// More than a busy machine takes for anything that is waited for: a subject whose call took too long is asked again after a minute.
+const SOON: Duration = Duration::from_secs(180);
 
 /// The registry's pictures, each with when it was first seen.
 type Timeline = Mutex<Vec<(Instant, Arc<Snapshot>)>>;
