@@ -32,7 +32,7 @@ fn agents_that_say_nothing_keep_no_other_from_being_asked_at_its_interval() {
         (0..20).for_each(|number| world.daemon.guest(number).other = silent);
         world.calls.clear();
         let began = world.now;
-        world.advance(900 * SECOND);
+        world.watched(900 * SECOND);
         for number in 20..50 {
             let times = asked(&world, number);
             let ends = [began].into_iter().chain(times.clone()).zip(times.into_iter().chain([world.now]));
@@ -43,7 +43,7 @@ fn agents_that_say_nothing_keep_no_other_from_being_asked_at_its_interval() {
         assert!((0..20).all(|number| asked(&world, number).len() <= 7), "less and less");
         assert_eq!((told(&mut world), world.scheduler.stats().hung_calls["guest"]), (30, 0));
         (0..20).for_each(|number| world.daemon.guest(number).other = Reply::Good);
-        world.advance(960 * SECOND);
+        world.watched(960 * SECOND);
         assert_eq!(told(&mut world), 50);
     }
 }

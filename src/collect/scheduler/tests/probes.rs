@@ -118,28 +118,20 @@ fn calls_that_hang_are_bounded() {
     assert_eq!(world.scheduler.stats().hung_calls[JOBS.name], 8, "the daemon has workers for others");
 }
 
-/// Lets time pass while somebody scrapes.
-fn watched(world: &mut World, minutes: u32) {
-    for _ in 0..minutes / 5 {
-        world.advance(300 * SECOND);
-        world.scrape();
-    }
-}
-
 #[test]
 fn domains_that_fail_slowly_hold_up_the_others_less_and_less() {
     let mut world = World::new(40, "");
     world.scheduler.background.lanes.push(Lane::new(&JOBS));
     world.advance(100 * SECOND);
     (0..30).for_each(|number| world.daemon.guest(number).other = Reply::FailsAfter(4 * SECOND));
-    watched(&mut world, 20);
+    world.watched(1200 * SECOND);
     world.calls.clear();
-    watched(&mut world, 10);
+    world.watched(600 * SECOND);
     assert!((30..40).all(|number| asked(&world, number) >= 6), "about every minute");
     assert!((0..30).all(|number| (0..=2).contains(&asked(&world, number))));
     assert_eq!(readings(&mut world).1, 10);
     (0..30).for_each(|number| world.daemon.guest(number).other = Reply::Good);
-    watched(&mut world, 15);
+    world.watched(900 * SECOND);
     assert_eq!(readings(&mut world).1, 40, "a quarter of an hour later at most");
 }
 

@@ -121,6 +121,15 @@ impl World {
         self.run(end, |_| false);
     }
 
+    /// Lets time pass while somebody scrapes every five minutes.
+    pub(super) fn watched(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.advance((end - self.now).min(Duration::from_secs(300)));
+            self.scrape();
+        }
+    }
+
     /// Lets time pass until `good`, for `limit` at most.
     pub(super) fn until(&mut self, limit: Duration, good: impl Fn(&Self) -> bool) {
         let end = self.now + limit;
