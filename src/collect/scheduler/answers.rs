@@ -84,6 +84,8 @@ impl Scheduler {
             for (job, running) in run.running.extract_if(.., |_, running| waits(running)) {
                 run.rounds.end(running.batch.kind.probe().as_str(), now, false);
                 self.inactive_job = Some(job);
+                // Another worker takes its place.
+                self.stuck.add(job, &running.batch.domains, &mut self.domains);
             }
         }
     }
