@@ -158,7 +158,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     let answer = reload();
     assert_eq!((answer.code, &answer.body), (500, &fault));
     assert!(server.get("/metrics").contains(bad));
-    assert!(server.get("/").contains("Not in effect"));
+    assert!(server.get("/").contains("Invalid configuration"));
     server.wait_for_log("the configuration cannot be used, the previous one stays active");
     // What needs a restart is said, the rest is in effect.
     server.replace("config.yaml", "web: {telemetry_path: /m, systemd_socket: true}\nlog: {format: json}\n");

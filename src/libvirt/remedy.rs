@@ -31,7 +31,7 @@ const REMEDIES: &[(&[&str], &str)] = &[
         "the client certificate above and the CA certificate beside it belong to different CAs: use those of the daemon's CA",
     ),
     (&["has expired"], "renew the certificate above"),
-    (&["is not yet active"], "the certificate above is not yet good, or the clock of this host is wrong"),
+    (&["is not yet active"], "wait until the certificate above is valid, or correct the clock of this host"),
     (
         &["Failed to verify peer's certificate"],
         "the daemon's certificate has to be signed by the CA of cacert.pem (in /etc/pki/CA, or the folder of pkipath=) and to \
@@ -175,7 +175,7 @@ impl LibvirtError {
         let by_message = REMEDIES.iter().find(|(marks, _)| fits(marks)).map(|(_, remedy)| *remedy);
         let by_message = by_message.filter(|remedy| !is_over_ssh || *remedy != CLOSED);
         if by_message.is_none() && is_over_ssh && self.class == ErrorClass::ConnectFailed {
-            return "see whether `ssh HOST true` works for the exporter's user without a question".to_owned();
+            return "see whether `ssh HOST true` works for the exporter's user without a prompt".to_owned();
         }
         let remedy = by_message.unwrap_or_else(|| self.class_remedy());
         // The modular daemon of a driver; those of others have no daemon.
@@ -200,12 +200,12 @@ impl LibvirtError {
             ErrorClass::ReadOnly => {
                 "set {key} to the read-write socket of the daemon, or collect no group that needs one"
             }
-            ErrorClass::Disconnected => "look into the daemon's log: it closed the connection",
+            ErrorClass::Disconnected => "see the daemon's log: it closed the connection",
             ErrorClass::TimedOut => {
                 "see whether `{virsh}` answers: if not, the daemon is frozen or at its client limit; if it does, a \
                  guest does not answer or collection.deadline is too short"
             }
-            ErrorClass::TooLarge => "collect fewer groups, or leave vcpu_kvm out of collection.groups",
+            ErrorClass::TooLarge => "collect fewer groups, or remove vcpu_kvm from collection.groups",
             ErrorClass::NotSupported => "this driver does not know the call: see whether `{virsh}` works",
             ErrorClass::VanishedDomain | ErrorClass::Other(_) => {
                 "try again; if it persists, report it with `scrape --format params`"

@@ -29,7 +29,7 @@ static TABLE: Table = Table {
     scopes: &[],
     rows: &[
         Row::info(&["network.bridge", "network.forward"], &["bridge", "forward_mode"], "libvirt_network_info",
-            ("libvirt.network.info", NONE), "Bridge of the network, and how it forwards; none for an isolated one"),
+            ("libvirt.network.info", NONE), "Bridge and forward mode of the network; none for an isolated network"),
         Row::gauge(&["network.active"], "libvirt_network_active", NUMBER, ("libvirt.network.active", NONE),
             "Whether the network is started: 1 yes, 0 no"),
         Row::gauge(&["network.autostart"], "libvirt_network_autostart", NUMBER, ("libvirt.network.autostart", NONE),

@@ -60,7 +60,7 @@ group::groups! {
     Snapshot = GroupInfo::of_probe("snapshot", "Snapshots and checkpoints of domains that have any"),
     Guest = GroupInfo {
         default: false,
-        ..GroupInfo::of_probe("guest", "What guests with a connected agent say of themselves: file systems, load, users, vCPUs, operating system, clock; needs a read-write connection")
+        ..GroupInfo::of_probe("guest", "What guests report through their agent: file systems, load, users, vCPUs, operating system, clock; needs a read-write connection")
     },
     Address = address::GROUP,
     Host = GroupInfo::of_probe("host", "Memory, huge pages and CPUs of the host, by NUMA node too"),

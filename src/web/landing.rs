@@ -118,7 +118,7 @@ fn connection(overview: &Overview, now: SystemTime) -> String {
         facts.push(("Started", ago(at, now)));
     }
     if let Some(fault) = &overview.config_fault {
-        facts.push(("Not in effect", fault.clone()));
+        facts.push(("Invalid configuration", fault.clone()));
     }
     let facts: String =
         facts.iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", Escaped(fact))).collect();

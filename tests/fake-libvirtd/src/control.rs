@@ -9,7 +9,7 @@
 //! | `busy D N`, `busy D all`, `busy D off` | lets another client hold D's job when it is asked for N times, or always |
 //! | `silence D GROUPS` | lets the monitor commands of these groups (a number, `virDomainStatsTypes`) of D fail |
 //! | `lock D`, `unlock D` | holds D's lock, as while a hook runs: every call that looks at D waits |
-//! | `silence-agent D TIME` | lets calls for D's guest agent wait so long in vain |
+//! | `silence-agent D TIME` | calls for D's guest agent wait for so long and fail |
 //! | `delay D TIME` | lets D's monitor take so long |
 //! | `die D` | lets D's QEMU die in the next bulk call |
 //! | `record D missing`, `twice`, `renamed NAME`, `id N` | spoils D's record in bulk statistics (`id -` for none) |
