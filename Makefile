@@ -78,7 +78,7 @@ fuzz: export LIBVIRT_LOG_OUTPUTS ?= 4:file:/dev/null
 fuzz:
 	cargo test --release --locked --test fuzz --test fuzz_frames -- --nocapture
 
-# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for one minute.
+# Half an hour of scrapes, pushes and reloads while domains come and go; `cargo test` does it for two minutes.
 # And ten minutes in which the sockets of targets come and go.
 soak: export SOAK_SECONDS ?= 1800
 soak: export TARGET_SOAK_SECONDS ?= 600

@@ -31,7 +31,7 @@ const RELOAD: Duration = Duration::from_secs(7);
 #[test]
 fn what_it_holds_stays_flat() {
     let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
-    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(60).max(12));
+    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(120).max(12));
     let domains = usize::try_from(number("SOAK_DOMAINS").unwrap_or(500)).unwrap();
     let daemon = FakeLibvirtd::start(Scenario::builder().domains(domains, Template::small()).build()).unwrap();
     let receiver = Receiver::start(None);
