@@ -1,12 +1,12 @@
 //! Promises that no single unit keeps: about names of metrics, completeness, and layers.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/dependency.rs"]
+mod dependency;
 #[path = "support/golden.rs"]
 mod golden;
 #[path = "support/module_graph.rs"]
 mod module_graph;
-#[path = "support/package.rs"]
-mod package;
 #[path = "support/registry.rs"]
 mod registry;
 
@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use dependency::sources;
 use domstats_exporter::config::{LabelName, ValueError};
 use domstats_exporter::encode::{Format, otlp};
 use domstats_exporter::metrics::{MetricDoc, Subject, metric_docs};
 use domstats_exporter::{metrics_doc, migration};
-use package::package;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -145,7 +145,7 @@ const BY_NEED: &[(&str, &str)] = &[
 /// Where the conventions have a metric of the same name for containers, pods or systems, ours has its unit and instrument.
 #[test]
 fn opentelemetry_names_conform_to_the_registry_or_are_ours_by_need() {
-    let registry = registry::Registry::read(&package("opentelemetry-semantic-conventions"));
+    let registry = registry::Registry::read(&sources("opentelemetry-semantic-conventions"));
     assert!(registry.metrics.len() > 400 && registry.attributes.len() > 600, "the crate is written otherwise now");
     let mut faults: BTreeSet<(String, String)> = BTreeSet::new();
     for metric in metrics_doc::all() {

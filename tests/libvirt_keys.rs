@@ -1,17 +1,17 @@
 //! Every key that libvirt's headers and its API reference name is in a table.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, dead_code)]
 
+#[path = "support/dependency.rs"]
+mod dependency;
 #[path = "support/golden.rs"]
 mod golden;
-#[path = "support/package.rs"]
-mod package;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use dependency::sources;
 use domstats_exporter::metrics::FamilyBuilder;
-use package::package;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -92,7 +92,7 @@ fn prefixes(constants: &BTreeMap<String, String>, owner: &str) -> Option<Vec<Str
 
 /// The string constants of the headers that crate `virt-sys` was made from, without `VIR_DOMAIN_STATS_`.
 fn virt_sys_constants() -> BTreeMap<String, String> {
-    let bindings = package("virt-sys").join("bindgen").join("bindings.rs");
+    let bindings = sources("virt-sys").join("bindgen").join("bindings.rs");
     let bindings = fs::read_to_string(&bindings).expect("the bindings of virt-sys");
     let declaration = regex::Regex::new(r#"VIR_DOMAIN_STATS_(\w+): &::std::ffi::CStr = [^"]*b"([^"\\]*)\\0""#);
     let declaration = declaration.expect("a valid expression");

@@ -64,6 +64,8 @@ pub(super) struct Control {
     pub(super) worker: Option<WorkerId>,
     queue: VecDeque<(ControlTask, Task)>,
     current: Option<Current>,
+    /// A listing that waits for the lock of a domain. It occupies the worker, and another one does the next tasks.
+    listing: Option<Current>,
 }
 
 impl Control {
@@ -124,6 +126,18 @@ impl Control {
         heard.is_some_and(|heard| heard + long <= now)
     }
 
+    /// A listing that waits for the lock of a domain keeps no other task waiting.
+    pub(super) fn set_listing_aside(&mut self) {
+        if let Some(current) = self.current.take_if(|current| current.task == ControlTask::List) {
+            self.listing = Some(current);
+        }
+    }
+
+    /// Whether a listing waits for the lock of a domain.
+    pub(super) fn has_listing_aside(&self) -> bool {
+        self.listing.is_some()
+    }
+
     /// The domain whose control state comes next.
     pub(super) fn awaited(&self) -> Option<Uuid> {
         self.current.as_ref().filter(|current| !current.left)?.awaited.front().copied()
@@ -143,37 +157,43 @@ impl Control {
 
     /// The job has ended; `Some` if it is the task under way.
     pub(super) fn ended(&mut self, job: JobId) -> Option<Current> {
-        self.current.take_if(|current| current.job == job)
+        let is_it = |current: &mut Current| current.job == job;
+        self.current.take_if(is_it).or_else(|| self.listing.take_if(is_it))
     }
 
     /// The daemon has answered something, if not yet this.
     pub(super) fn alive(&mut self, now: Instant) {
-        self.current.iter_mut().for_each(|current| current.alive = now);
+        self.under_way().for_each(|current| current.alive = now);
+    }
+
+    fn under_way(&mut self) -> impl Iterator<Item = &mut Current> {
+        self.current.iter_mut().chain(&mut self.listing)
     }
 
     /// When the daemon last responded, if a call is under way.
     pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.current.as_ref().map(|current| current.alive)
+        self.current.as_ref().or(self.listing.as_ref()).map(|current| current.alive)
     }
 
     /// When the daemon last responded, or was last asked whether it does, if a call is under way.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
-        self.current.as_ref().map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
+        let current = self.current.as_ref().or(self.listing.as_ref());
+        current.map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
     }
 
     /// The daemon is asked over another connection whether it answers.
     pub(super) fn pinged(&mut self, now: Instant) {
-        self.current.iter_mut().for_each(|current| current.pinged = Some(now));
+        self.under_way().for_each(|current| current.pinged = Some(now));
     }
 
     /// Whether nothing is under way or queued.
     pub(super) fn is_free(&self) -> bool {
-        self.current.is_none() && self.queue.is_empty()
+        self.current.is_none() && self.listing.is_none() && self.queue.is_empty()
     }
 
     /// The daemon has stood still: drops what would look for the domains that keep calls waiting.
     pub(super) fn drop_suspects(&mut self) {
         self.queue.retain(|(task, _)| !matches!(task, ControlTask::Suspects(..)));
-        self.current.iter_mut().for_each(|current| current.outdated = true);
+        self.under_way().for_each(|current| current.outdated = true);
     }
 }

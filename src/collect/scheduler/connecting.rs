@@ -155,9 +155,11 @@ impl Scheduler {
         }
     }
 
-    /// Gives the control worker its next task.
+    /// Gives the control worker its next task, or another worker while a listing of the control worker waits for a lock.
     pub(super) fn run_control(&mut self) {
-        let Some(worker) = self.control.worker.filter(|worker| self.pool.is_idle(*worker)) else { return };
+        let own = self.control.worker.filter(|worker| self.pool.is_idle(*worker));
+        let other = || self.pool.idle_background(Access::ReadOnly).or_else(|| self.pool.idle());
+        let Some(worker) = own.or_else(|| self.control.has_listing_aside().then(other)?) else { return };
         let runs = &self.runs;
         if let Some((task, call)) = self.control.next(|run| runs.contains_key(&run)) {
             let asked =
@@ -187,6 +189,7 @@ impl Scheduler {
         let long = (self.resync.usual() * 4).clamp(LONG, 4 * LONG);
         if self.control.waits(long, self.now.at) {
             self.leave_inactive(long);
+            self.control.set_listing_aside();
             self.control.awaited().into_iter().for_each(|uuid| self.leave_locked(uuid));
         }
     }

@@ -27,7 +27,8 @@ impl Scheduler {
             self.inactive_job = None;
         }
         if let Some(current) = self.control.ended(job) {
-            return self.control_done(current, outcome.map(|(outcome, _)| outcome));
+            let is_own = Some(worker) == self.control.worker;
+            return self.control_done(current, outcome.map(|(outcome, _)| outcome), is_own);
         }
         if !matches!(&outcome, Err(error) if error.class == ErrorClass::Disconnected) {
             self.heard();
@@ -84,7 +85,8 @@ impl Scheduler {
         self.check_busy(id);
     }
 
-    fn control_done(&mut self, current: Current, outcome: Result<Outcome, LibvirtError>) {
+    /// A task of the control worker is done, by its own worker or another one.
+    fn control_done(&mut self, current: Current, outcome: Result<Outcome, LibvirtError>, is_own: bool) {
         let task = current.task;
         if task == ControlTask::List {
             self.note_status(CollectionProbe::Listing.as_str(), current.began, outcome.is_ok());
@@ -111,7 +113,7 @@ impl Scheduler {
             (ControlTask::Recheck(run), _) => self.admit(run, &[]),
             (ControlTask::Busy(run), Ok(Outcome::Controlled(states))) => self.busy_checked(run, &states),
             // The connection that broke tells of itself.
-            (_, Err(error)) if error.class == ErrorClass::Disconnected => {}
+            (_, Err(error)) if is_own && error.class == ErrorClass::Disconnected => {}
             (ControlTask::List, Err(error)) => self.not_listed(&error),
             (ControlTask::Release(run), Err(_)) => self.release_and_plan(run, &[]),
             (ControlTask::Busy(run), Err(_)) => self.busy_checked(run, &[]),

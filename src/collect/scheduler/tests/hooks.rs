@@ -96,6 +96,27 @@ fn a_hook_at_the_stop_of_a_guest_costs_no_other_guest() {
 }
 
 #[test]
+fn a_listing_that_waits_for_a_hook_keeps_no_scrape_waiting() {
+    let mut world = World::steady(20, "");
+    world.daemon.guest(2).locked = true;
+    // A listing is due meanwhile.
+    world.calls.clear();
+    world.until(700 * SECOND, |world| world.calls_of("listing") > 0);
+    world.advance(5 * SECOND);
+    for number in 0..5 {
+        let scrape = world.scrape();
+        assert_eq!((scrape.class(), scrape.complete()), (None, 19), "{number}");
+        assert_eq!(scrape.quarantined(), ["vm-2"]);
+        assert!(scrape.took < if number == 0 { 4 * SECOND } else { SECOND }, "{number}: {:?}", scrape.took);
+        world.advance(10 * SECOND);
+    }
+    world.daemon.guest(2).locked = false;
+    world.look_again();
+    world.advance(SECOND);
+    assert_eq!(world.scrape().complete(), 20);
+}
+
+#[test]
 fn a_hook_that_ends_with_its_guest_leaves_no_quarantine() {
     let mut world = World::steady(5, "");
     world.daemon.guest(2).locked = true;
