@@ -175,7 +175,7 @@ fn what_changes_of_pools_and_networks_is_read_at_once() {
 /// A daemon of guests `vm-0`, `vm-1` and so on, whose agents are connected and say their guests' names.
 fn with_agents(guests: usize) -> FakeLibvirtd {
     let guest = |number: usize| {
-        let mut domain = Domain::new(&format!("vm-{number}"), Template { agent: true, ..Template::small() });
+        let mut domain = Domain::new(format!("vm-{number}"), Template { agent: true, ..Template::small() });
         let info = vec![("hostname".to_owned(), Value::String(domain.name.clone()))];
         domain.agent = Some(Agent { info, ..Agent::default() });
         domain

@@ -16,7 +16,7 @@ pub(super) fn targets(targets: &[Target]) -> String {
         let state = match state {
             TargetState::Closed => "not probed recently".to_owned(),
             TargetState::Opening => "connecting".to_owned(),
-            TargetState::Good(domains) => format!("domains: {domains}"),
+            TargetState::Good(domains) => format!("{domains} domains"),
             TargetState::Bad { error, remedy } => format!("failed: {error}; remedy: {remedy}"),
         };
         let query = form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
