@@ -3,7 +3,7 @@
 # the same guests, in turn, and pushes to real receivers: benches/real.sh [N]
 #
 # collectd excludes paused guests, so that all is measured once more after the guests have run all of their firmware, which halts
-# them for good. Then the exporter is left alone for IDLE seconds (60), one guest is frozen, and the daemon. ROUNDS (15): how many turns
+# them for good. Then nobody scrapes for IDLE seconds (60), one guest is frozen, and the daemon. ROUNDS (15): how many turns
 # each has. EXPORTER names another build. Needs root, some 45 MB of memory a guest, and what tests/lab/install.sh bench installs.
 count=${1:-50} rounds=${ROUNDS:-15}
 here=$(dirname "$(realpath "$0")")

@@ -26,7 +26,7 @@ use virt::domain::Domain;
 use waiting::assert_no_waits;
 
 const TURNS: usize = 500;
-/// The pause before a domain is listed anew, which would find what an event did not tell.
+/// The pause before a domain is listed again, which would find what an event did not tell.
 const LISTING: Duration = Duration::from_secs(1);
 
 #[test]

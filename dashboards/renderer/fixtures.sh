@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes tests/fixtures/grafana anew from the npm packages: for a new version of Grafana. npm install comes first (pictures.sh).
+# Makes tests/fixtures/grafana again from the npm packages: for a new version of Grafana. npm install comes first (pictures.sh).
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 cd "$here"

@@ -1,7 +1,7 @@
 //! The probes that are asked beside the collections: what is due, and how many calls hang. Pure: the clock is an argument.
 //!
 //! No collection waits for them. Each probe has a pace, and one call at a time while calls are quick. One that takes long does
-//! not hold up the others: the next begins beside it. One that takes longer than its limit is left alone, and its subject
+//! not hold up the others: the next begins beside it. One that takes longer than its limit is abandoned, and its subject
 //! rests, for longer each time. Calls that take long or hang occupy workers of the daemon, so their number is bounded, and the
 //! more there are, the better a subject must have answered to be asked about.
 

@@ -1,7 +1,7 @@
 //! Domains whose hypervisor does not answer. Pure: the clock is an argument.
 //!
 //! A call that waits for a frozen hypervisor holds that domain's job, which makes later calls skip the domain instead of
-//! hanging too. It is therefore left alone, and the domain asked only for what needs no hypervisor, until the daemon says
+//! hanging too. It is therefore abandoned, and the domain asked only for what needs no hypervisor, until the daemon says
 //! that its monitor is free again.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -49,7 +49,7 @@ impl Uri {
     }
 
     /// Whether the text of an expression itself has all that this URI names beside driver, host and path: `@` for a user, and the
-    /// name of each parameter. Whoever writes `.*` for a host does not think of key files.
+    /// name of each parameter. An expression with `.*` for a host is not meant to match key files.
     pub(super) fn is_spelled_out_in(&self, expression: &str) -> bool {
         let authority = self.0.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
         let has_user = authority.is_some_and(|authority| authority.contains('@'));

@@ -1,4 +1,4 @@
-//! What a guest says of itself through its agent (`virDomainGetGuestInfo`, `virDomainGetGuestVcpus`, `virDomainGetTime`).
+//! What a guest reports through its agent (`virDomainGetGuestInfo`, `virDomainGetGuestVcpus`, `virDomainGetTime`).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

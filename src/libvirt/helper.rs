@@ -30,7 +30,7 @@ pub(super) fn end(helper: Helper) -> bool {
         family.extend(children_of(pid, &all));
         next += 1;
     }
-    // Of one that has ended, the others belong to whoever has its number now.
+    // Of one that has ended, the others belong to the process that has its number now.
     let ended = kill(helper);
     if ended {
         family.into_iter().skip(1).for_each(|process| _ = kill(process));

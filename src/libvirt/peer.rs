@@ -1,4 +1,4 @@
-//! What an open of a URI connects to, as far as the URI tells: a socket of this host, a TCP port, or the host of an ssh.
+//! What an open of a URI connects to, by the URI: a socket of this host, a TCP port, or the host of an ssh.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};

@@ -1,4 +1,4 @@
-//! What a guest says of itself through its agent.
+//! What a guest reports through its agent.
 //!
 //! Nothing of it is to be believed: what a guest can make of it is bounded in number and length, and has no control characters.
 //! libvirt's own limits of time hold: the one that can be set for an agent would hold for all other clients too, and end the

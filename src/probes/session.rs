@@ -146,7 +146,7 @@ pub enum Part {
     State(Uuid, Option<ControlState>),
 }
 
-/// What the daemon says of itself once connected; what only the control connection asks for is empty for others.
+/// What the daemon reports about itself once connected; what only the control connection asks for is empty for others.
 #[derive(Debug, Default)]
 pub struct ConnectInfo {
     /// The versions behind the connection.

@@ -41,14 +41,14 @@ mod tests {
             |name: &str, state| Target { name: name.to_owned(), uri: "qemu+tls://h/<system>".to_owned(), state };
         let page = targets(&[
             target("pods/a", TargetState::Good(3)),
-            target("b", TargetState::Bad { error: "no <route>".to_owned(), remedy: "mend it".to_owned() }),
+            target("b", TargetState::Bad { error: "no <route>".to_owned(), remedy: "correct it".to_owned() }),
             target("c", TargetState::Closed),
             target("test:///x?y&z", TargetState::Opening),
         ]);
         for part in [
             "<h2>Targets: 4</h2>",
             "<a href=\"/probe?target=pods%2Fa\"><b>pods/a</b></a> <small>qemu+tls://h/&lt;system&gt;: 3 domains</small>",
-            "failed: no &lt;route&gt;; remedy: mend it",
+            "failed: no &lt;route&gt;; remedy: correct it",
             "not probed recently",
             "target=test%3A%2F%2F%2Fx%3Fy%26z\"",
         ] {

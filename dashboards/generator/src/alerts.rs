@@ -1,4 +1,4 @@
-//! Alerts. What each means and what to do about it stands in alerts/RUNBOOKS.md, below its name.
+//! Alerts. alerts/RUNBOOKS.md says what each means and what to do about it, below its name.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ fn exporter() -> Vec<Rule> {
             "min without (job) (up and on (job) group by (job) (libvirt_up)) == 0".into(),
             [
                 "The libvirt exporter on {host} does not answer.",
-                "Prometheus cannot scrape {host}: what its job asks for is not known of any domain.",
+                "Prometheus cannot scrape {host}: the metrics of its domains are missing.",
             ],
         ),
         alert(
@@ -248,7 +248,7 @@ fn domains() -> Vec<Rule> {
                 .into(),
             [
                 "The domain {domain} is paused by a fault.",
-                "{domain} is paused ({{ $labels.reason }}), which is not done on purpose, and does not go on by itself.",
+                "{domain} is paused by a fault ({{ $labels.reason }}); it does not resume by itself.",
             ],
         ),
         alert(
@@ -576,7 +576,7 @@ fn objects() -> Vec<Rule> {
                 )
             ),
             [
-                "The storage pool {{ $labels.pool }} of {host} is not in order.",
+                "The storage pool {{ $labels.pool }} of {host} is inactive or degraded.",
                 "The storage pool {{ $labels.pool }} of {host} is {{ $labels.state }}: guests with volumes in it may \
                      not start, or lose their disks.",
             ],

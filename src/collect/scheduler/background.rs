@@ -1,4 +1,4 @@
-//! Calls of background probes: they begin, end, or are left alone; and what follows from what they bring.
+//! Calls of background probes: they begin, end, or are abandoned; and what follows from what they bring.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

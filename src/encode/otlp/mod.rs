@@ -239,7 +239,7 @@ impl Chunks {
         &self.parts[part].families.families[family].meta
     }
 
-    /// What all families of the metric at `place` say of themselves.
+    /// The descriptions of all families of the metric at `place`.
     fn description(&self, place: usize) -> String {
         let first = (0..=place).rev().find(|&place| !self.steps[place].same).unwrap_or(place);
         let rest = self.steps[first + 1..].iter().take_while(|step| step.same).count();

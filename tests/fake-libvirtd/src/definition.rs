@@ -179,7 +179,7 @@ pub(crate) fn interfaces(domain: &Domain) -> Vec<Interface> {
         .collect()
 }
 
-/// Text as it may stand in an element or a quoted attribute.
+/// Text as it is written in an element or a quoted attribute.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -32,12 +32,12 @@ fn processor() -> Vec<Panel> {
     vec![
         timeseries(
             "Halt polling",
-            "Share of the time that vCPUs polled before they halted: with success, which saves a wake-up, and in vain, which \
+            "Share of the time that vCPUs polled before they halted: with success, which saves a wake-up, and without, which \
              costs the host's CPU.",
             Unit::Ratio,
         )
         .query(&rate("libvirt_domain_cpu_haltpoll_success_seconds_total"), "{{domain}} success")
-        .query(&rate("libvirt_domain_cpu_haltpoll_fail_seconds_total"), "{{domain}} in vain"),
+        .query(&rate("libvirt_domain_cpu_haltpoll_fail_seconds_total"), "{{domain}} without success"),
         timeseries("Waiting for I/O", "Share of the time that each vCPU waited on I/O; zero unless the host's kernel collects \
              scheduler statistics.", Unit::Ratio)
             .query(&rate("libvirt_domain_vcpu_wait_seconds_total"), "{{domain}} vCPU {{vcpu}}"),
@@ -90,7 +90,7 @@ fn latency() -> Vec<Panel> {
         timeseries(
             title,
             "Times within which half, 95 % and 99 % of the requests were done, from the latency \
-             histogram. At the last bin's start it means at least that. Alert LibvirtBlockLatencyP99High.",
+             histogram. At the last bin's start it means at least that. Alert LibvirtBlockReadLatencyP99High and LibvirtBlockWriteLatencyP99High.",
             Unit::Seconds,
         )
         .query(&of("0.5"), "{{domain}} {{device}} p50")
@@ -300,10 +300,9 @@ fn definition() -> Vec<Panel> {
         ),
     ];
     vec![
-        table("Domain", "What the domain's definition says of it.", domain, ("Domain", false)).size(24, 5),
-        table("Disks", "What the domain's definition says of its disks.", disks, ("Device", false)).size(12, 7),
-        table("Interfaces", "What the domain's definition says of its interfaces.", interfaces, ("Interface", false))
-            .size(12, 7),
+        table("Domain", "What the domain XML has about the domain.", domain, ("Domain", false)).size(24, 5),
+        table("Disks", "The disks, from the domain XML.", disks, ("Device", false)).size(12, 7),
+        table("Interfaces", "The interfaces, from the domain XML.", interfaces, ("Interface", false)).size(12, 7),
     ]
 }
 

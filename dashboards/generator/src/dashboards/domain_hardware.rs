@@ -76,7 +76,7 @@ fn perf() -> Vec<Panel> {
         ),
         timeseries(
             "Switches and migrations",
-            "Context switches of the domain's process, and moves of its threads to another CPU, \
+            "Context switches of the domain's process, and migrations of its threads between CPUs, \
              per second.",
             Unit::Operations,
         )

@@ -63,7 +63,7 @@ fn now() -> Vec<Panel> {
             .thresholds(none_is_good("orange")),
         stat(
             "Bad configs",
-            "Exporters whose configuration files are wrong; the settings before stay in effect. Alert \
+            "Exporters whose configuration files are wrong; the previous configuration stays active. Alert \
              LibvirtExporterConfigBad.",
             Unit::Count,
         )
@@ -146,8 +146,7 @@ fn collections() -> Vec<Panel> {
         worst(
             timeseries(
                 "Incomplete domains",
-                "Running domains of which something is missing, those among them included that are left alone because they do \
-                 not answer, on the hosts with the most of them.",
+                "Running domains of which something is missing, quarantined ones included, on the hosts with the most of them.",
                 Unit::Count,
             ),
             "sum by (instance) (1 - libvirt_domain_stats_complete{%host})",
@@ -239,7 +238,7 @@ fn exposition() -> Vec<Panel> {
             "sum by (path, code) (rate(libvirt_exporter_http_requests_total{%host}[%rate]))",
             "{{path}} {{code}}",
         ),
-        timeseries("OTLP", "Exports over OTLP per second, by how they went.", Unit::Operations)
+        timeseries("OTLP", "Exports over OTLP per second, by result.", Unit::Operations)
             .query("sum by (result) (rate(libvirt_exporter_otlp_exports_total{%host}[%rate]))", "{{result}}")
             .nothing("no exporter pushes"),
         timeseries(

@@ -175,7 +175,7 @@ pub(super) fn of_guests(scope: &Scope) -> Vec<Problem> {
     vec![
         Problem::new(
             "Not responding",
-            "Guests whose QEMU does not respond and is left alone until it does. Alert LibvirtDomainQuarantined.",
+            "Guests whose QEMU does not respond: they are quarantined until it does. Alert LibvirtDomainQuarantined.",
             max(&with("libvirt_domain_quarantined{%of} == 1")),
             Unit::Count,
             Cell::Word("frozen"),

@@ -1,4 +1,4 @@
-//! Grafana's classic dashboard model, as far as these dashboards use it.
+//! Grafana's classic dashboard model, the part that these dashboards use.
 
 mod dashboard;
 mod heatmap;

@@ -71,7 +71,7 @@ impl Column {
         self
     }
 
-    /// What stands in a cell without a value.
+    /// The text of a cell without a value.
     fn absent(mut self) -> Self {
         self.properties.push(("noValue", json!(" ")));
         self

@@ -45,7 +45,7 @@ fn what_would_be_expensive_is_refused() {
     assert_eq!(parse(&nested(bounds::MOST_DEPTH - 1)), Metadata::default());
     assert_eq!(refusal(&nested(bounds::MOST_DEPTH)), DefinitionError::TooDeep);
     assert_eq!(refusal(&nested(500_000)), DefinitionError::TooDeep);
-    // Depth is counted as the parser does, whatever stands in attributes, comments and the like.
+    // Depth is counted as the parser does, whatever is in attributes, comments and the like.
     let hidden = "<a b='>' c=\"/>\"><!-- </a> --><![CDATA[</a>]]><?x </a> ?>".repeat(bounds::MOST_DEPTH);
     assert_eq!(refusal(&format!("<domain>{hidden}")), DefinitionError::TooDeep);
     let flat = format!("<domain>{}</domain>", "<a b='>'></a><c/>".repeat(1000));

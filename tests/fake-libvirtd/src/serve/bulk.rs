@@ -168,7 +168,7 @@ fn append_record(
     for _ in 0..times {
         out.domain(&identity.name, identity.uuid, identity.id);
         let count_at = out.len();
-        // The count stands in front of what it counts.
+        // The count comes before what it counts.
         out.u32(0);
         let mut params = encoded.append(selection, at, out);
         for fault in &faults.params {
