@@ -302,7 +302,8 @@ impl Background {
 
     /// Whether a reading is under way or due that nothing keeps from being taken.
     pub(super) fn is_reading(&self, now: Instant) -> bool {
-        let is_due = |lane: &Lane| lane.next_call().is_some_and(|at| at <= now);
+        // One after the other, at the pace of the probe.
+        let is_due = |lane: &Lane| lane.next_call().is_some() && lane.due.first().is_some_and(|(at, _)| *at <= now);
         self.lanes.iter().filter(|lane| lane.probe.group.is_some()).any(|lane| !lane.calls.is_empty() || is_due(lane))
     }
 

@@ -38,6 +38,8 @@ impl ControlTask {
 #[derive(Debug, Clone)]
 pub(super) struct Current {
     pub(super) job: JobId,
+    /// Who does it.
+    worker: WorkerId,
     pub(super) task: ControlTask,
     /// When it was given out.
     pub(super) began: Instant,
@@ -57,6 +59,16 @@ pub(super) struct Current {
     pub(super) left: bool,
 }
 
+/// A task that nothing waits for any more.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) job: JobId,
+    pub(super) worker: WorkerId,
+    pub(super) task: ControlTask,
+    /// What has come of it.
+    pub(super) states: Vec<(Uuid, ControlState)>,
+}
+
 /// The control worker, with what it does and is to do.
 #[derive(Debug, Default)]
 pub(super) struct Control {
@@ -64,14 +76,25 @@ pub(super) struct Control {
     pub(super) worker: Option<WorkerId>,
     queue: VecDeque<(ControlTask, Task)>,
     current: Option<Current>,
-    /// A listing that waits for the lock of a domain. It occupies the worker, and another one does the next tasks.
-    listing: Option<Current>,
+    /// Tasks that wait for the lock of a domain. They occupy their workers, and another one does the next tasks.
+    aside: Vec<Current>,
 }
+
+/// Most tasks that may wait for locks before nothing else is asked for control states.
+const MOST_ASIDE: usize = 4;
 
 impl Control {
     /// Queues a task.
     pub(super) fn push(&mut self, task: ControlTask, call: Task) {
         self.queue.push_back((task, call));
+    }
+
+    /// Queues the question which of `domains` keeps a call waiting, once.
+    pub(super) fn look_for(&mut self, run: RunId, job: JobId, domains: &[Uuid]) {
+        let task = ControlTask::Suspects(run, job);
+        if self.queue.iter().all(|(queued, _)| *queued != task) {
+            self.push(task, Task::Control(domains.to_vec()));
+        }
     }
 
     /// Takes the next task off the queue, unless one is under way. Those of runs that have ended are dropped.
@@ -88,9 +111,17 @@ impl Control {
     }
 
     /// The task has been given to the worker, which asks for the control states of these domains.
-    pub(super) fn began(&mut self, job: JobId, task: ControlTask, awaited: VecDeque<Uuid>, now: Instant) {
+    pub(super) fn began(
+        &mut self,
+        job: JobId,
+        worker: WorkerId,
+        task: ControlTask,
+        awaited: VecDeque<Uuid>,
+        now: Instant,
+    ) {
         self.current = Some(Current {
             job,
+            worker,
             task,
             began: now,
             alive: now,
@@ -103,10 +134,13 @@ impl Control {
         });
     }
 
-    /// A part of its answer has come.
-    pub(super) fn told(&mut self, part: Part, now: Instant) {
+    /// A part of an answer has come.
+    pub(super) fn told(&mut self, worker: WorkerId, part: Part, now: Instant) {
+        if !self.under_way().any(|current| current.worker == worker) {
+            return;
+        }
         self.alive(now);
-        let Some(current) = &mut self.current else { return };
+        let Some(current) = self.current.as_mut().filter(|current| current.worker == worker) else { return };
         current.heard = None;
         if let Part::State(uuid, state) = part {
             current.awaited.retain(|awaited| *awaited != uuid);
@@ -128,14 +162,17 @@ impl Control {
 
     /// A listing that waits for the lock of a domain keeps no other task waiting.
     pub(super) fn set_listing_aside(&mut self) {
-        if let Some(current) = self.current.take_if(|current| current.task == ControlTask::List) {
-            self.listing = Some(current);
-        }
+        self.aside.extend(self.current.take_if(|current| current.task == ControlTask::List));
     }
 
-    /// Whether a listing waits for the lock of a domain.
-    pub(super) fn has_listing_aside(&self) -> bool {
-        self.listing.is_some()
+    /// Whether a task waits for the lock of a domain.
+    pub(super) fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
+    /// Whether the next task is for another worker.
+    pub(super) fn needs_substitute(&self) -> bool {
+        self.has_aside() && self.current.is_none() && !self.queue.is_empty()
     }
 
     /// The domain whose control state comes next.
@@ -143,22 +180,28 @@ impl Control {
         self.current.as_ref().filter(|current| !current.left)?.awaited.front().copied()
     }
 
-    /// Nothing waits for the task any more. Gives what it was for, and what has come of it.
-    pub(super) fn leave(&mut self) -> Option<(ControlTask, Vec<(Uuid, ControlState)>)> {
+    /// Nothing waits for the task any more.
+    pub(super) fn leave(&mut self) -> Option<Left> {
         let current = self.current.as_mut()?;
         current.left = true;
-        Some((current.task, std::mem::take(&mut current.states)))
+        let states = std::mem::take(&mut current.states);
+        let left = Left { job: current.job, worker: current.worker, task: current.task, states };
+        if self.aside.len() < MOST_ASIDE {
+            self.aside.extend(self.current.take());
+        }
+        Some(left)
     }
 
-    /// Whether it waits for the lock of a domain: until that is free it does nothing else.
+    /// Whether so many tasks wait for locks that until one is free nothing else is asked.
     pub(super) fn is_held(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.left)
     }
 
     /// The job has ended; `Some` if it is the task under way.
     pub(super) fn ended(&mut self, job: JobId) -> Option<Current> {
-        let is_it = |current: &mut Current| current.job == job;
-        self.current.take_if(is_it).or_else(|| self.listing.take_if(is_it))
+        let place = self.aside.iter().position(|current| current.job == job);
+        let aside = place.map(|place| self.aside.remove(place));
+        aside.or_else(|| self.current.take_if(|current| current.job == job))
     }
 
     /// The daemon has answered something, if not yet this.
@@ -167,17 +210,17 @@ impl Control {
     }
 
     fn under_way(&mut self) -> impl Iterator<Item = &mut Current> {
-        self.current.iter_mut().chain(&mut self.listing)
+        self.current.iter_mut().chain(&mut self.aside)
     }
 
     /// When the daemon last responded, if a call is under way.
     pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.current.as_ref().or(self.listing.as_ref()).map(|current| current.alive)
+        self.current.as_ref().or_else(|| self.aside.first()).map(|current| current.alive)
     }
 
     /// When the daemon last responded, or was last asked whether it does, if a call is under way.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
-        let current = self.current.as_ref().or(self.listing.as_ref());
+        let current = self.current.as_ref().or_else(|| self.aside.first());
         current.map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
     }
 
@@ -188,7 +231,7 @@ impl Control {
 
     /// Whether nothing is under way or queued.
     pub(super) fn is_free(&self) -> bool {
-        self.current.is_none() && self.listing.is_none() && self.queue.is_empty()
+        self.current.is_none() && self.aside.is_empty() && self.queue.is_empty()
     }
 
     /// The daemon has stood still: drops what would look for the domains that keep calls waiting.

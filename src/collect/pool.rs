@@ -180,6 +180,17 @@ impl Pool {
         self.workers.values().filter(|entry| entry.role == Role::Stats).count()
     }
 
+    /// Whether a connection of the background is being opened.
+    pub(super) fn opens_background(&self) -> bool {
+        let opens = |entry: &Entry| matches!(entry.state, State::Opening { overdue: false, .. });
+        self.workers.values().any(|entry| opens(entry) && matches!(entry.role, Role::Background(_)))
+    }
+
+    /// Whether the worker is for statistics.
+    pub(super) fn is_for_stats(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|entry| entry.role == Role::Stats)
+    }
+
     /// Whether the worker has its connection and nothing to do.
     pub(super) fn is_idle(&self, id: WorkerId) -> bool {
         self.workers.get(&id).is_some_and(|entry| matches!(entry.state, State::Idle { .. }))

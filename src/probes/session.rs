@@ -41,6 +41,8 @@ pub enum Task {
         from_host: FromHost,
         /// How often some groups are asked for.
         intervals: Intervals,
+        /// Whether missing handles may come from a listing, which waits for every domain whose lock is held.
+        may_list: bool,
     },
     /// Fetch the statistics of all domains that are shut off.
     Inactive {
@@ -232,7 +234,8 @@ impl Session {
             Task::List => listing::fetch(self, &|| told(Part::Call)).map(Outcome::Listed),
             Task::Ping => self.connection.ping().map(|()| Outcome::Nothing),
             Task::Control(domains) => control::fetch(self, &domains, told).map(Outcome::Controlled),
-            Task::Stats { domains, request, from_host, intervals } => {
+            Task::Stats { domains, request, from_host, intervals, may_list } => {
+                self.find(&domains, may_list)?;
                 stats::fetch(self, &domains, request, from_host, intervals).map(Outcome::Records)
             }
             Task::Inactive { request, wanted } => inactive::fetch(self, request, &wanted).map(Outcome::Records),
@@ -248,7 +251,7 @@ impl Session {
 
     /// The handle of one domain. Most calls about a domain need no look-up before them.
     pub(super) fn domain(&mut self, uuid: Uuid) -> Result<(&Domain, &Connection), LibvirtError> {
-        self.find(&[uuid])?;
+        self.look_up(uuid)?;
         let domain = self.handles.get(&uuid);
         let vanished = || LibvirtError::own("cannot look up a domain", ErrorClass::VanishedDomain, "it does not exist");
         domain.map(|domain| (domain, &self.connection)).ok_or_else(vanished)
@@ -264,13 +267,13 @@ impl Session {
 
     /// Makes sure of handles; a domain that does not exist any more stays without one. Many that are missing cost one
     /// listing, a few a look-up each.
-    pub(super) fn find(&mut self, domains: &[Uuid]) -> Result<(), LibvirtError> {
+    fn find(&mut self, domains: &[Uuid], may_list: bool) -> Result<(), LibvirtError> {
         const FEW: usize = 4;
         // Domains that came and went between two collections leave their handles behind.
         const MANY_STALE: usize = 64;
         let is_missing = |session: &Self, uuid: &Uuid| !session.handles.contains_key(uuid);
         let many_stale = self.handles.len() > 2 * self.listed + MANY_STALE;
-        if many_stale || domains.iter().filter(|uuid| is_missing(self, uuid)).count() > FEW {
+        if may_list && (many_stale || domains.iter().filter(|uuid| is_missing(self, uuid)).count() > FEW) {
             self.refresh()?;
         }
         domains.iter().try_for_each(|uuid| self.look_up(*uuid))

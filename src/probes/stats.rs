@@ -19,7 +19,6 @@ pub(super) fn fetch(
     FromHost { groups: from_host, falls_back, pressure }: FromHost,
     intervals: Intervals,
 ) -> Result<Records, LibvirtError> {
-    session.find(domains)?;
     let (mut by_host, mut by_libvirt, mut compared) = (Vec::new(), Vec::new(), Vec::new());
     if from_host.is_empty() {
         by_libvirt.extend_from_slice(domains);

@@ -362,6 +362,8 @@ fn allowed(probe: &Probe, subject: Subject, domains: &Domains) -> Allowed {
         () if probe.scope == Scope::RunningDomain && !domain.is_active() => Allowed::Never,
         () if !(probe.applies)(domain) => Allowed::Never,
         () if waits && state.incarnation.quarantine.is_closed() => Allowed::Later,
+        // Each call about it waits for its lock.
+        () if state.incarnation.quarantine.is_locked() => Allowed::Later,
         () => Allowed::Now,
     }
 }

@@ -155,18 +155,29 @@ impl Scheduler {
         }
     }
 
-    /// Gives the control worker its next task, or another worker while a listing of the control worker waits for a lock.
+    /// Gives the control worker its next task, or another worker while that waits for the lock of a domain.
     pub(super) fn run_control(&mut self) {
         let own = self.control.worker.filter(|worker| self.pool.is_idle(*worker));
-        let other = || self.pool.idle_background(Access::ReadOnly).or_else(|| self.pool.idle());
-        let Some(worker) = own.or_else(|| self.control.has_listing_aside().then(other)?) else { return };
+        let Some(worker) = own.or_else(|| self.substitute()) else { return };
         let runs = &self.runs;
         if let Some((task, call)) = self.control.next(|run| runs.contains_key(&run)) {
             let asked =
                 if let Task::Control(domains) = &call { domains.iter().copied().collect() } else { VecDeque::new() };
             let job = self.send(worker, call);
-            self.control.began(job, task, asked, self.now.at);
+            self.control.began(job, worker, task, asked, self.now.at);
         }
+    }
+
+    /// Who does tasks of the control worker while that waits for a lock. If there is nobody, a connection is opened.
+    fn substitute(&mut self) -> Option<WorkerId> {
+        if !self.control.needs_substitute() {
+            return None;
+        }
+        let idle = self.pool.idle_background(Access::ReadOnly).or_else(|| self.pool.idle());
+        if idle.is_none() && !self.pool.opens_background() {
+            self.start(Role::Background(Access::ReadOnly));
+        }
+        idle
     }
 
     /// Asks the daemon over another connection whether it answers. The call of the control worker may wait for one domain, whose
@@ -187,8 +198,11 @@ impl Scheduler {
             self.resumed();
         }
         let long = (self.resync.usual() * 4).clamp(LONG, 4 * LONG);
-        if self.control.waits(long, self.now.at) {
+        let waits = self.control.waits(long, self.now.at);
+        if waits || self.control.has_aside() {
             self.leave_inactive(long);
+        }
+        if waits {
             self.control.set_listing_aside();
             self.control.awaited().into_iter().for_each(|uuid| self.leave_locked(uuid));
         }

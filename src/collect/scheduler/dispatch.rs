@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::Scheduler;
 use crate::collect::MissingReason;
 use crate::collect::batch::{Batch, Kind, Running};
-use crate::collect::control::ControlTask;
 use crate::collect::pool::{JobId, Role, WorkerId};
 use crate::collect::quarantine::{Permission, STUCK_CALLS};
 use crate::collect::resync::ResyncCause;
@@ -22,8 +21,14 @@ impl Scheduler {
     pub(super) fn look_into(&mut self, id: RunId, job: JobId) {
         let Some(running) = self.runs.get_mut(&id).and_then(|run| run.running.get_mut(&job)) else { return };
         running.checks += 1;
-        if matches!(running.batch.kind, Kind::Full | Kind::BehindStuckCall) {
-            self.control.push(ControlTask::Suspects(id, job), Task::Control(running.batch.domains.clone()));
+        // What needs no monitor waits for a lock, too.
+        let may_wait = match running.batch.kind {
+            Kind::Full | Kind::BehindStuckCall => true,
+            Kind::WithoutMonitor => self.control.has_aside(),
+            Kind::Wait | Kind::Inactive | Kind::Info { .. } => false,
+        };
+        if may_wait {
+            self.control.look_for(id, job, &running.batch.domains);
         } else {
             // No hypervisor can be to blame: does the daemon itself answer?
             self.resync.want(ResyncCause::Check, self.now.at);
@@ -150,7 +155,8 @@ impl Scheduler {
                 let groups = run.map(|run| run.from_host.and(batch.groups)).unwrap_or_default();
                 let falls_back = self.config.collection.cpu_source == CpuSource::Auto;
                 let from_host = FromHost { groups, falls_back, pressure: run.is_some_and(|run| run.pressure) };
-                Task::Stats { domains: batch.domains.clone(), request: request(None), from_host, intervals }
+                let may_list = !self.control.has_aside();
+                Task::Stats { domains: batch.domains.clone(), request: request(None), from_host, intervals, may_list }
             }
             Kind::Inactive => {
                 Task::Inactive { request: request(Some(DomainSelection::Inactive)), wanted: self.filter(run) }

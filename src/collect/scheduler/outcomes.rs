@@ -26,15 +26,17 @@ impl Scheduler {
         if self.inactive_job == Some(job) {
             self.inactive_job = None;
         }
+        let was_stuck = self.stuck.ended(job, &mut self.domains);
         if let Some(current) = self.control.ended(job) {
             let is_own = Some(worker) == self.control.worker;
             return self.control_done(current, outcome.map(|(outcome, _)| outcome), is_own);
         }
+        self.waiting_calls.ended(job);
+        // Before the rest is looked at: this call waits no longer.
+        let ended = self.runs.values_mut().find_map(|run| Some((run.id, run.running.remove(&job)?)));
         if !matches!(&outcome, Err(error) if error.class == ErrorClass::Disconnected) {
             self.heard();
         }
-        self.waiting_calls.ended(job);
-        let was_stuck = self.stuck.ended(job, &mut self.domains);
         if let Some((probe, ended)) = self.background.ended(job) {
             return self.background_ended(probe, ended, outcome.map(|(outcome, _)| outcome));
         }
@@ -42,9 +44,8 @@ impl Scheduler {
         if was_stuck {
             return;
         }
-        let Some(run) = self.runs.values_mut().find(|run| run.running.contains_key(&job)) else { return };
-        let Some(running) = run.running.remove(&job) else { return };
-        let id = run.id;
+        let Some((id, running)) = ended else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
         match outcome {
             Ok((Outcome::Records(records), summaries)) => self.answered(id, &running, records, summaries),
             Ok(_) => run.give_up(&running.batch, MissingReason::Refused),

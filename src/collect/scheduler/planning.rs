@@ -29,7 +29,7 @@ impl Scheduler {
         }
         let waiting = self.runs.values().filter(|run| run.phase == Phase::Waiting);
         for id in waiting.map(|run| run.id).collect::<Vec<RunId>>() {
-            let closed: Vec<Uuid> = in_question(&self.domains).into_iter().collect();
+            let closed = self.in_question();
             if closed.is_empty() || self.control.is_held() {
                 self.plan(id);
             } else if let Some(run) = self.runs.get_mut(&id) {
@@ -37,6 +37,23 @@ impl Scheduler {
                 self.control.push(ControlTask::Release(id), Task::Control(closed));
             }
         }
+    }
+
+    /// The domains whose control states tell more about them. That of one whose lock is waited for comes when it is free.
+    fn in_question(&self) -> Vec<Uuid> {
+        let mut domains = in_question(&self.domains);
+        if self.control.has_aside() {
+            // Other domains that calls wait for may be locked, too.
+            for (domain, state) in self.domains.with_companions() {
+                let uuid = domain.identity.uuid;
+                match &state.incarnation.quarantine {
+                    quarantine if quarantine.is_locked() => _ = domains.remove(&uuid),
+                    quarantine if quarantine.is_closed() => _ = domains.insert(uuid),
+                    _ => {}
+                }
+            }
+        }
+        domains.into_iter().collect()
     }
 
     pub(super) fn plan(&mut self, id: RunId) {
@@ -53,8 +70,8 @@ impl Scheduler {
         if !inactive.is_empty() && self.inactive_job.is_none() {
             run.queue.push_back(Batch::new(kind, inactive, Vec::new()));
         }
-        if run.queue.is_empty() && !self.resync.is_listed_since(run.started) {
-            // With nothing to ask, only a listing tells whether the daemon answers.
+        if run.queue.is_empty() && !self.resync.is_listed_since(run.started) && !self.control.has_aside() {
+            // With nothing to ask, only a listing tells whether the daemon answers; pings tell it while that waits for a lock.
             run.phase = Phase::Waiting;
             self.resync.want(ResyncCause::Check, self.now.at);
             self.list_if_due();

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::Scheduler;
 use crate::collect::MissingReason;
 use crate::collect::batch::{Batch, Kind, Running};
-use crate::collect::control::ControlTask;
+use crate::collect::control::{ControlTask, Left};
 use crate::collect::notice::Notice;
 use crate::collect::pool::JobId;
 use crate::collect::quarantine::{Cause, find_culprits, verdict};
@@ -29,7 +29,11 @@ impl Scheduler {
 
     /// The control worker waits for the lock of a domain. What waits for the control worker goes on with what has come.
     pub(super) fn leave_locked(&mut self, uuid: Uuid) {
-        let Some((task, states)) = self.control.leave() else { return };
+        let Some(Left { job, worker, task, states }) = self.control.leave() else { return };
+        if self.pool.is_for_stats(worker) {
+            // Another worker takes its place.
+            self.stuck.add(job, &[], &mut self.domains);
+        }
         self.quarantine(uuid, Cause::Locked);
         match task {
             ControlTask::Suspects(run, job) => self.leave_to(run, job, uuid),
@@ -87,9 +91,10 @@ impl Scheduler {
         let Some(run) = self.runs.get_mut(&id) else { return false };
         let needs_monitor = !run.groups.without(StatsGroups::WITHOUT_MONITOR).is_empty();
         let is_first = std::mem::replace(&mut run.phase, Phase::Ending) == Phase::Asking;
-        let domains = &self.domains;
+        let (domains, waits_for_lock) = (&self.domains, self.control.has_aside());
         let is_in = |uuid: &Uuid| {
-            domains.companion(*uuid).is_some_and(|state| state.incarnation.quarantine.entered().is_some())
+            let quarantine = domains.companion(*uuid).map(|state| &state.incarnation.quarantine);
+            quarantine.is_some_and(|state| state.entered().is_some() && !(waits_for_lock && state.is_locked()))
         };
         let closed: Vec<Uuid> = run.uuids().filter(is_in).collect();
         if closed.is_empty() || !needs_monitor || !is_first || is_held {

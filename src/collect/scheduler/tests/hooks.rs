@@ -98,7 +98,7 @@ fn a_hook_at_the_stop_of_a_guest_costs_no_other_guest() {
 #[test]
 fn a_listing_that_waits_for_a_hook_keeps_no_scrape_waiting() {
     let mut world = World::steady(20, "");
-    world.daemon.guest(2).locked = true;
+    world.daemon.guest(3).locked = true;
     // A listing is due meanwhile.
     world.calls.clear();
     world.until(700 * SECOND, |world| world.calls_of("listing") > 0);
@@ -106,14 +106,46 @@ fn a_listing_that_waits_for_a_hook_keeps_no_scrape_waiting() {
     for number in 0..5 {
         let scrape = world.scrape();
         assert_eq!((scrape.class(), scrape.complete()), (None, 19), "{number}");
-        assert_eq!(scrape.quarantined(), ["vm-2"]);
+        assert_eq!(scrape.quarantined(), ["vm-3"]);
         assert!(scrape.took < if number == 0 { 4 * SECOND } else { SECOND }, "{number}: {:?}", scrape.took);
         world.advance(10 * SECOND);
     }
-    world.daemon.guest(2).locked = false;
+    world.daemon.guest(3).locked = false;
     world.look_again();
     world.advance(SECOND);
     assert_eq!(world.scrape().complete(), 20);
+}
+
+#[test]
+fn two_guests_whose_locks_are_held_cost_no_other() {
+    for locked in [[2, 3], [3, 2], [7, 8], [1, 19]] {
+        let mut world = World::steady(20, "");
+        locked.into_iter().for_each(|number| world.daemon.guest(number).locked = true);
+        for number in 0..6 {
+            let scrape = world.scrape();
+            assert_eq!((scrape.class(), scrape.complete()), (None, 18), "{number} {locked:?}");
+            // Each is found by what waits for it.
+            assert!(scrape.took < if number < 2 { 5 * SECOND } else { SECOND }, "{number}: {:?}", scrape.took);
+            world.advance(10 * SECOND);
+        }
+        assert!(world.scheduler.stats().stuck_calls < 8, "{:?}", world.scheduler.stats().stuck_calls);
+        locked.into_iter().for_each(|number| world.daemon.guest(number).locked = false);
+        world.look_again();
+        world.advance(SECOND);
+        let scrape = world.scrape();
+        assert_eq!((scrape.complete(), scrape.quarantined().len()), (20, 0));
+    }
+}
+
+#[test]
+fn a_host_whose_only_guest_is_in_a_hook_is_up() {
+    let mut world = World::steady(1, "");
+    world.daemon.guest(0).locked = true;
+    for number in 0..4 {
+        let scrape = world.scrape();
+        assert_eq!((scrape.class(), scrape.complete()), (None, 0), "{number}");
+        world.advance(20 * SECOND);
+    }
 }
 
 #[test]
