@@ -166,6 +166,7 @@ fn an_expression_admits_users_and_parameters_only_if_it_names_them() {
     for (expression, uri) in [
         ("qemu[+]tls://hv-[0-9]+[.]example(:16514)?/system", "qemu+tls://hv-1.example/system"),
         (".*", "qemu+tls://hv-1.example/system"),
+        ("esx://.*[.]example/dc/cluster/host", "esx://e.example/dc/cluster/host"),
         ("qemu[+]ssh://metrics@.*/system[?]no_tty=1", "qemu+ssh://metrics@h/system?no_tty=1"),
         ("qemu[+]unix:///session[?]socket=/run/user/[0-9]+/s", "qemu+unix:///session?socket=/run/user/7/s"),
     ] {
@@ -180,6 +181,10 @@ fn an_expression_admits_users_and_parameters_only_if_it_names_them() {
         ("qemu[+]unix:///system[?]socket=.*", "qemu+unix:///system?socket=/a;mode=direct"),
         ("qemu[+]unix:///system[?]socket=.*", "qemu+unix:///system?%73ocket=/a"),
         ("qemu[+]tls://hv-[0-9]+[.]example/system", "qemu+tls://hv-1.example/system/x"),
+        ("qemu[+]ssh://.*[.]example/system", "qemu+ssh://root%40h.example/system"),
+        ("qemu[+]tls://.*[.]example/system", "qemu+tls://evil:443/.example/system"),
+        ("qemu[+]tls://.*.example/system", "qemu+tls://evil:443/.example/system"),
+        ("qemu[+]tls://.*[.]example/system", "qemu+tls://evil#.example/system"),
     ] {
         assert!(!allowed(expression, uri), "{expression} {uri}");
     }

@@ -49,10 +49,19 @@ impl Uri {
     }
 
     /// Whether the text of an expression itself has all that this URI names beside driver, host and path: `@` for a user, and the
-    /// name of each parameter. An expression with `.*` for a host is not meant to match key files.
+    /// name of each parameter. An expression with `.*` for a host is not meant to match key files, nor another host before a path.
     pub(super) fn is_spelled_out_in(&self, expression: &str) -> bool {
-        let authority = self.0.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
-        let has_user = authority.is_some_and(|authority| authority.contains('@'));
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let (address, _) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = address.split_once('/').unwrap_or((address, ""));
+        // libvirt decodes the host, and ignores a fragment.
+        if authority.contains('%')
+            || self.0.contains('#')
+            || (path.contains('/') && !expression.contains(&format!("/{path}")))
+        {
+            return false;
+        }
+        let has_user = authority.contains('@');
         let name = |pair: &str| pair.split_once('=').map_or(pair, |(name, _)| name).to_owned() + "=";
         let mut parameters = self.parameters().filter(|pair| !pair.is_empty());
         (!has_user || expression.contains('@')) && parameters.all(|pair| expression.contains(&name(pair)))

@@ -109,8 +109,9 @@ impl Connection {
                 // SAFETY: as above.
                 Access::ReadWrite => unsafe { sys::virConnectOpen(c_uri.as_ptr()) },
             };
-            let pointer = NonNull::new(pointer)
-                .ok_or_else(|| LibvirtError::last(operation(), Phase::Connecting).with_access(access))?;
+            let pointer = NonNull::new(pointer).ok_or_else(|| {
+                LibvirtError::last(operation(), Phase::Connecting).with_access(access).without_user_of(uri)
+            })?;
             let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
             ON_CLOSE.lock().insert(key, Box::new(on_close));
             let connection = Self { pointer, access, on_close: key, watch: RefCell::default() };

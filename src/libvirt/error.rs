@@ -1,5 +1,6 @@
 //! What libvirt reports when a call fails, read at once and on the same thread, and classified.
 
+use super::peer::without_user;
 use std::ffi::CStr;
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -157,6 +158,12 @@ impl LibvirtError {
     /// The same error, about a connection with this access.
     pub(super) fn with_access(mut self, access: Access) -> Self {
         self.access = Some(access);
+        self
+    }
+
+    /// The same error without the user and the password of a URI, which libvirt repeats where it cannot parse it.
+    pub(super) fn without_user_of(mut self, uri: &str) -> Self {
+        self.message = self.message.replace(uri, &without_user(uri));
         self
     }
 

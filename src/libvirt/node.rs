@@ -104,7 +104,7 @@ impl Connection {
         }
         stats.truncate(usize::try_from(count).unwrap_or(0));
         let copy = |stat: &sys::virNodeMemoryStats| {
-            let name = stat.field.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
+            let name = stat.field.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0);
             let name = String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned();
             #[allow(clippy::useless_conversion, reason = "C's unsigned long has 32 bits on some machines")]
             (name, stat.value.into())

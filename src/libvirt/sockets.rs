@@ -84,7 +84,9 @@ impl OpenGuard {
     pub(super) fn watch<T>(&self, uri: &str, open: impl FnOnce() -> T) -> Option<T> {
         let turn = Arc::clone(OPENS.lock().turns.entry(turn(uri)).or_default());
         let one_at_a_time = turn.lock();
-        let number = OPENS.lock().begin(Peer::of(uri));
+        // The look-up of a name may take long: not under the lock.
+        let peer = Peer::of(uri);
+        let number = OPENS.lock().begin(peer);
         let opened = self.begin(number).then(|| {
             let opened = open();
             self.0.lock().current = None;
