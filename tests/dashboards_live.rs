@@ -39,8 +39,6 @@ mod scene;
 mod special;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -80,6 +78,7 @@ const OF_EACH_SCRAPE: &[(&str, &str)] = &[
     ("_latency_avg_", "of the second before the scrape"),
     ("_latency_max_", "likewise"),
     ("_queue_depth_", "likewise"),
+    ("_stats_missing", "on a busy machine each scrape may lack others"),
 ];
 
 /// An answer to `virsh domstats` that takes longer than this one tells of a machine that is busy.
@@ -151,10 +150,19 @@ const NOT_OF_PODS: &[(&str, &str)] = &[
     ("_quarantined", "none freezes"),
 ];
 
+/// Likewise, of the guests of projects.
+const NOT_OF_PROJECTS: &[(&str, &str)] = &[("_domain_job_", "no guest of a project migrates")];
+
 /// Why an expression may have no data.
 fn nowhere_for(expression: &str) -> Option<&'static str> {
     let of_pods = NOT_OF_PODS.iter().filter(|_| expression.contains("kubevirt_namespace=~"));
-    NOWHERE.iter().chain(of_pods).find(|(part, _)| expression.contains(part)).map(|(_, reason)| *reason)
+    let of_projects = NOT_OF_PROJECTS.iter().filter(|_| expression.contains("project_name=~"));
+    NOWHERE
+        .iter()
+        .chain(of_pods)
+        .chain(of_projects)
+        .find(|(part, _)| expression.contains(part))
+        .map(|(_, reason)| *reason)
 }
 
 #[test]
@@ -163,7 +171,7 @@ fn every_panel_and_variable_has_data() {
     let scene = Scene::start();
     let fake = rare_daemon();
     let daemons = [&scene.first.uri_ro, &scene.second.uri_ro, &scene.third.uri_ro, &fake.uri()];
-    let exporters = daemons.map(|uri| serve(scene.first.folder(), uri));
+    let exporters = daemons.map(|uri| serve(uri));
     let targets = std::array::from_fn::<_, 4, _>(|index| (HOSTS[index], exporters[index].address));
     // On a busy machine a guest takes long to boot, and longer while it is scraped.
     scene.second.wait_for_disk_reads(&scene.timed).unwrap();
@@ -303,15 +311,13 @@ fn holes_in_gauges(prometheus: &Prometheus, host: &str, polling: Polling) -> Vec
 }
 
 /// The exporter with everything turned on; no receiver accepts its pushes.
-fn serve(folder: &Path, uri: &str) -> Exporter {
-    let config = folder.join("everything.yaml");
+fn serve(uri: &str) -> Exporter {
     let groups =
         format!("{}, pressure, limits, job, snapshot, guest, host, pool, network", ALL_GROUPS.replace(',', ", "));
-    let text = format!(
+    let config = format!(
         "collection: {{backing_chain: true, inactive_domains: all, workers: 2, groups: [{groups}]}}\notlp: {{enabled: true, endpoint: 'http://127.0.0.1:9', interval: 5s}}\n"
     );
-    fs::write(&config, text).unwrap();
-    Exporter::serve(uri, &["--config.file", config.to_str().unwrap()]).unwrap()
+    Exporter::configured(uri, &config, &[]).unwrap()
 }
 
 /// What happens to domains, and does not to the lab's.
