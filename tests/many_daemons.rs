@@ -207,9 +207,12 @@ fn sockets_of_a_pattern_come_and_go_and_leave_nothing() {
         rss: range.iter().map(|held| held.rss).min().unwrap(),
     };
     let (before, after) = (least(&samples[..half]), least(&samples[half..]));
-    assert!(after.threads <= before.threads + 1, "threads: {before:?}, then {after:?}");
-    assert!(after.files <= before.files + 2, "descriptors: {before:?}, then {after:?}");
     assert!(after.rss <= before.rss + before.rss / 10 + (4 << 10), "memory grows: {before:?}, then {after:?}");
+    // The runtime keeps a thread that has nothing to do for ten seconds.
+    until("threads and descriptors are as before", || {
+        let now = held(&server);
+        now.threads <= before.threads + 1 && now.files <= before.files + 2
+    });
 }
 
 #[test]
