@@ -28,7 +28,7 @@ fi
 exec 9>&-
 
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-L native=$sysroot/usr/lib/aarch64-linux-gnu -C link-arg=-Wl,-rpath-link,$sysroot/usr/lib/aarch64-linux-gnu"
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-L native=$sysroot/usr/lib/aarch64-linux-gnu -C link-arg=-Wl,-rpath-link,$sysroot/usr/lib/aarch64-linux-gnu:$sysroot/lib/aarch64-linux-gnu"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$emulator -L $sysroot"
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$sysroot PKG_CONFIG_LIBDIR=$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig
@@ -40,4 +40,6 @@ file=$(od --address-radix=n --format=x1 --skip-bytes=18 --read-bytes=1 "$program
 said=$("$emulator" -L "$sysroot" "$program" scrape --libvirt.uri=test:///default)
 [[ $said == *$'\nlibvirt_up 1\n'* ]] || die "no scrape of the test driver: $(tail -n 3 <<<"$said")"
 say "arm64: a scrape of the test driver, $(grep -c '^libvirt_' <<<"$said") samples"
-cargo test --quiet --locked --target "$target" "${jobs[@]}" --lib --test fake_daemon
+# qemu-user does not show a process its children in /proc.
+cargo test --quiet --locked --target "$target" "${jobs[@]}" --lib --test fake_daemon -- \
+  --skip a_process_ends_with_all_that_it_has_started
