@@ -150,13 +150,11 @@ const NOT_OF_PODS: &[(&str, &str)] = &[
     ("_quarantined", "none freezes"),
 ];
 
-/// Likewise, of the guests of projects.
-const NOT_OF_PROJECTS: &[(&str, &str)] = &[("_domain_job_", "no guest of a project migrates")];
-
 /// Why an expression may have no data.
 fn nowhere_for(expression: &str) -> Option<&'static str> {
     let of_pods = NOT_OF_PODS.iter().filter(|_| expression.contains("kubevirt_namespace=~"));
-    let of_projects = NOT_OF_PROJECTS.iter().filter(|_| expression.contains("project_name=~"));
+    let of_projects = [("_domain_job_", "no guest of a project migrates")].iter();
+    let of_projects = of_projects.filter(|_| expression.contains("project_name=~"));
     NOWHERE
         .iter()
         .chain(of_pods)
@@ -290,7 +288,7 @@ fn holes_in_gauges(prometheus: &Prometheus, host: &str, polling: Polling) -> Vec
     let is_judged = |kind: &str, name: &str| kind == "gauge" || name == holes::STATE_REASON;
     let all = metrics_doc::all().into_iter().filter(|metric| is_judged(metric.kind, &metric.name));
     let mut names: BTreeSet<String> = all.map(|metric| metric.name).collect();
-    // Under two scrapers and another client, one scrape of hundreds lacks this one; why is not known.
+    // One scrape of hundreds lacks this one; why is not known.
     names.remove("libvirt_domain_cpu_cache_monitors");
     let of_exporter = format!("instance=~\"(two:)?{host}:9177\"");
     // Scrapes first: one more may come before the gauges are read.

@@ -242,7 +242,7 @@ impl Lane {
         self.calls.front().map(|call| call.since + (self.probe.time_limit)(config))
     }
 
-    /// Leaves that call alone: it hangs.
+    /// Abandons that call: it hangs.
     pub(super) fn take_hung(&mut self) -> Option<Call> {
         let hung = self.calls.pop_front()?;
         self.hung.insert(hung.job, hung.subject);

@@ -137,7 +137,7 @@ impl Engine {
         }
     }
 
-    /// Ends the opens that nobody waits for; `false` if none is left.
+    /// Ends the opens that nothing waits for; `false` if none is left.
     fn end_forsaken(&mut self) -> bool {
         self.forsaken.retain(|guard| {
             let _again = guard.abort();

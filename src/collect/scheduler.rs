@@ -86,7 +86,7 @@ pub(super) struct Scheduler {
     last: Option<(Selection, Instant, Arc<Collection>)>,
 
     background: Background,
-    /// When somebody last asked for something; at first when it began.
+    /// When the last request came; at first when it began.
     asked: Instant,
     /// When another background worker may be tried, after one could not connect.
     background_after: Option<Instant>,

@@ -239,7 +239,7 @@ mod tests {
         assert!(is_one(&a, &b) && !is_one(&a, &other) && !is_one(&a, &cut));
         assert_eq!((a.number(b"vm.y"), a.number(b"vm.z")), (1, 2));
         assert_eq!((a.iter().len(), b.iter().len()), (3, 2));
-        // Lists that nobody has are dropped.
+        // Lists without a user are dropped.
         drop((a, b, other, cut));
         (0..1000).for_each(|number| drop(of(&[&number.to_string()])));
         assert!(lists.0.lock().tables.len() < 100);

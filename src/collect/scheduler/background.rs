@@ -282,7 +282,7 @@ impl Scheduler {
 
     /// After a listing: has everything asked about that is not expected yet. A domain that is `changed` has its definition
     /// read at once; those that run come first. What is only shown is spread, unless it is wanted `at_once`, and not asked about
-    /// while nobody looks.
+    /// while nothing is scraped.
     pub(super) fn want_all(&mut self, changed: &[Uuid], at_once: bool) {
         let (now, changed) = (self.now.at, changed.iter().collect::<HashSet<_>>());
         let is_watched = self.is_watched();

@@ -168,13 +168,15 @@ impl Scheduler {
         }
     }
 
-    /// Who does tasks of the control worker while that waits for a lock. If there is nobody, a connection is opened.
+    /// The worker that does tasks of the control worker while that waits for a lock. If none is idle, a connection is opened, and
+    /// after a failure not again at once.
     fn substitute(&mut self) -> Option<WorkerId> {
         if !self.control.needs_substitute() {
             return None;
         }
         let idle = self.pool.idle_background(Access::ReadOnly).or_else(|| self.pool.idle());
-        if idle.is_none() && !self.pool.opens_background() {
+        let may_open = self.background_after.is_none_or(|after| after <= self.now.at);
+        if idle.is_none() && may_open && !self.pool.opens_background() {
             self.start(Role::Background(Access::ReadOnly));
         }
         idle

@@ -1,4 +1,4 @@
-//! While nobody has asked for anything for long, nothing is read again that is only shown: calls cost libvirt, and wake threads.
+//! Without a scrape or a push for long, nothing is read again that is only shown: calls cost libvirt, and wake threads.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ const UNWATCHED: Duration = Duration::from_secs(15 * 60);
 const SHARE: u32 = 4;
 
 impl Scheduler {
-    /// Whether somebody has asked for something of late.
+    /// Whether there was a request of late.
     pub(super) fn is_watched(&self) -> bool {
         self.now.at.saturating_duration_since(self.asked) < UNWATCHED
     }
 
-    /// Somebody asks. Has everything read again if nothing was, and gives whether it was so.
+    /// There is a request. Has everything read again if nothing was, and gives whether it was so.
     pub(super) fn watch(&mut self) -> bool {
         let slept = !self.is_watched();
         self.asked = self.now.at;

@@ -138,6 +138,23 @@ fn two_guests_whose_locks_are_held_cost_no_other() {
 }
 
 #[test]
+fn a_daemon_without_room_is_not_asked_for_connections_again_and_again() {
+    let mut world = World::steady(20, "collection: {workers: 1}");
+    world.daemon.guest(3).locked = true;
+    for _ in 0..3 {
+        world.scrape();
+        world.advance(10 * SECOND);
+    }
+    (world.daemon.places, world.daemon.refuses) = (world.connections(), true);
+    (4..16).for_each(|number| world.daemon.guest(number).locked = true);
+    for _ in 0..6 {
+        world.scrape();
+        world.advance(10 * SECOND);
+    }
+    assert!((1..200).contains(&world.refused), "{}", world.refused);
+}
+
+#[test]
 fn a_host_whose_only_guest_is_in_a_hook_is_up() {
     let mut world = World::steady(1, "");
     world.daemon.guest(0).locked = true;

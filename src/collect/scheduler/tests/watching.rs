@@ -1,4 +1,4 @@
-//! What is only shown is not read again while nobody asks, and is there for the first who does.
+//! What is only shown is not read again without requests, and is there for the first one that comes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn calls(world: &World) -> usize {
     PROBES.iter().map(|probe| world.calls_of(probe)).sum()
 }
 
-/// A host that nobody has asked about for long.
+/// A host without requests for long.
 fn asleep() -> World {
     let mut world = world(5);
     world.advance(30 * MINUTE);

@@ -55,6 +55,8 @@ pub(super) struct World {
     pub(super) daemon: Daemon,
     pub(super) now: Instant,
     pub(super) log: Vec<Notice>,
+    /// Opens that the daemon has refused.
+    pub(super) refused: usize,
     pub(super) calls: Vec<Call>,
     /// Whether events are told of.
     pub(super) tells_events: bool,
@@ -84,6 +86,7 @@ impl World {
             daemon,
             now: start,
             log: Vec::new(),
+            refused: 0,
             calls: Vec::new(),
             tells_events: true,
             start,
@@ -121,7 +124,7 @@ impl World {
         self.run(end, |_| false);
     }
 
-    /// Lets time pass while somebody scrapes every five minutes.
+    /// Lets time pass with a scrape every five minutes.
     pub(super) fn watched(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -253,6 +256,7 @@ impl World {
     }
 
     fn refuse(&mut self, id: WorkerId, class: ErrorClass) {
+        self.refused += 1;
         self.send_after(OPEN, Message::Opened(id, Err(error(class))));
         self.end(id);
     }
