@@ -31,7 +31,7 @@ why=$(obstacle)
 # In a mount namespace of its own: what is mounted here ends with this, however it ends.
 [ -n "${BOOT_INSIDE:-}" ] || exec env BOOT_INSIDE=1 unshare --mount --propagation private "$0" "$@"
 script=$1; shift
-limit=${LAB_TIMEOUT:-240} # seconds, for the script
+limit=${LAB_TIMEOUT:-600} # seconds, for the script
 
 name=$suite-systemd${more[*]:+-$(IFS=-; echo "${more[*]}")}
 tree=$("$here/suite.sh" chroot "$name" "$suite" "${packages[@]}" "${more[@]}")

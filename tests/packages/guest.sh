@@ -17,5 +17,5 @@ dpkg-deb --raw-extract "$deb" "$next/tree"
 sed -i 's/^\(Version: .*\)-1$/\1-2/' "$next/tree/DEBIAN/control"
 dpkg-deb --root-owner-group -Zgzip --build "$next/tree" "$next/next.deb" >/dev/null
 packaging/rpm/build.sh "$next/tree/usr/bin/domstats-exporter" 2 "$next" >/dev/null
-LAB_TIMEOUT=600 LAB_PACKAGES=qemu-system-x86 tests/lab/boot.sh "$here/guest-inside.sh" tests/systemd/lib.sh=/root/lib.sh \
+LAB_PACKAGES=qemu-system-x86 tests/lab/boot.sh "$here/guest-inside.sh" tests/systemd/lib.sh=/root/lib.sh \
   "$deb=/root/first.deb" "$next/next.deb=/root/next.deb" "$rpm=/root/first.rpm" "$(echo "$next"/*.rpm)=/root/next.rpm"

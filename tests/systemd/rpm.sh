@@ -9,7 +9,7 @@ rpm --install --nodeps /root/old.rpm
 is "what the database misses" "$(rpm --verify --nodeps domstats-exporter)" ""
 # Whether it is enabled is for the distribution's presets to say.
 systemctl enable --quiet --now "$unit"
-is "the first scrape" "$(value libvirt_up)" 1
+eventually "libvirt_up after libvirtd has started" 1 value libvirt_up
 is "the service" "$(property ActiveState) $(property SubState)" "active running"
 systemd-analyze verify --man=no "/usr/lib/systemd/system/$unit" /usr/lib/systemd/system/domstats-exporter.socket
 

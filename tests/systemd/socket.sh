@@ -9,7 +9,7 @@ systemctl stop "$unit"
 configure 'web: {systemd_socket: true}'
 systemctl enable --quiet --now domstats-exporter.socket
 is "the service before a connection" "$(property ActiveState)" inactive
-is "the scrape that starts it" "$(value libvirt_up)" 1
+eventually "libvirt_up from the scrape on that starts it" 1 value libvirt_up
 is "the service after it" "$(property ActiveState)" active
 
 echo "# no scrape is refused while it restarts"
@@ -21,7 +21,7 @@ is "the refusals" "$(cat /root/refusals)" ""
 
 echo "# an upgrade keeps the socket"
 dpkg --install /root/new.deb
-is "the scrape after the upgrade" "$(value libvirt_up)" 1
+eventually "libvirt_up after the upgrade" 1 value libvirt_up
 is "the socket" "$(systemctl is-active domstats-exporter.socket)" active
 dpkg --purge domstats-exporter
 is "the socket after a purge" "$(systemctl is-active domstats-exporter.socket || true)" inactive

@@ -13,7 +13,7 @@ use crate::collect::domain_state::{Domains, Readable};
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::collect::reading::{ProbeStatus, Reading};
-use crate::config::{Group, InactiveDomains};
+use crate::config::{Config, Group, InactiveDomains};
 use crate::domains::{Definition, DefinitionFailure, Domain};
 use crate::libvirt::{Access, ErrorClass, LibvirtError, Records};
 use crate::probes::{Asked, DEFINITIONS, Outcome, Probe, SNAPSHOT, Scope, Subject, Task, WaitsFor};
@@ -184,6 +184,23 @@ impl Scheduler {
         self.drop_outdated(uuid);
         self.domains.companion_mut(uuid).into_iter().for_each(|state| state.readable = Readable::Yes);
         self.want_again(&DEFINITIONS, Subject::Domain(uuid));
+        self.want_what_applies(uuid);
+    }
+
+    /// A definition may say that there is something to ask, such as an agent, whose turn has come and gone.
+    fn want_what_applies(&mut self, uuid: Uuid) {
+        if !self.is_watched() {
+            return;
+        }
+        let (subject, all) = (Subject::Domain(uuid), self.domains.len());
+        for lane in self.background.lanes.iter_mut().filter(|lane| lane.probe.group.is_some()) {
+            let may_ask = lane.probe.every(&self.config).is_some()
+                && allowed(lane.probe, subject, &self.domains) != Allowed::Never;
+            if may_ask && !lane.expects(subject, &self.domains) {
+                let later = spread(lane.probe, &self.config, all).mul_f64(self.chance.f64());
+                lane.want(subject, self.now.at + later, &mut self.domains);
+            }
+        }
     }
 
     fn has_read(&mut self, probe: &'static Probe, subject: Subject, records: Records) {
@@ -259,11 +276,9 @@ impl Scheduler {
     /// About how long it is from one call about a subject to the next; `None` where nothing leads to one.
     fn usual_interval(&mut self, probe: &Probe, subject: Subject) -> Option<Duration> {
         let every = probe.every(&self.config)?;
-        let pace = (probe.pace)(&self.config);
         let lane = self.background.of(probe)?;
         let subjects = if subject.domain().is_none() { lane.own() } else { self.domains.len() };
-        let all = pace.saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX));
-        Some(every.max(all))
+        Some(every.max(spread(probe, &self.config, subjects)))
     }
 
     fn rest(&mut self, probe: &Probe, subject: Subject) {
@@ -298,12 +313,8 @@ impl Scheduler {
                 }
                 continue;
             }
-            // What is read to be shown is not read of all at once: a domain of which an event tells would wait for that.
             let spread = match lane.probe.group {
-                Some(_) if !at_once => {
-                    let pace = (lane.probe.pace)(&self.config);
-                    pace.saturating_mul(u32::try_from(2 * subjects.len()).unwrap_or(u32::MAX))
-                }
+                Some(_) if !at_once => spread(lane.probe, &self.config, subjects.len()),
                 _ => Duration::ZERO,
             };
             for (uuid, is_active) in &subjects {
@@ -351,6 +362,12 @@ impl Scheduler {
         let duration = self.now.at.saturating_duration_since(since);
         self.stats.probes.insert(probe, ProbeStatus { success, duration });
     }
+}
+
+/// The time that so many subjects of a probe are spread over. That takes half of its pace: what is read to be shown is not read
+/// of all at once, as a domain of which an event tells would wait for that.
+fn spread(probe: &Probe, config: &Config, subjects: usize) -> Duration {
+    (probe.pace)(config).saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX))
 }
 
 /// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.

@@ -49,6 +49,15 @@ fn agents_that_say_nothing_keep_no_other_from_being_asked_at_its_interval() {
 }
 
 #[test]
+fn an_agent_that_a_late_definition_tells_of_is_asked() {
+    // The turns of all come within four seconds, most definitions after them.
+    let mut world = World::new(20, &format!("{GUESTS}\nmetadata: {{rate: 1}}"));
+    world.scrape();
+    world.advance(25 * SECOND);
+    assert_eq!((world.snapshot().metadata_pending, told(&mut world)), (0, 20));
+}
+
+#[test]
 fn what_an_agent_said_before_it_disconnected_does_not_come_back() {
     let mut world = World::new(2, GUESTS);
     world.advance(100 * SECOND);
