@@ -287,9 +287,7 @@ impl Polling<'_> {
 fn holes_in_gauges(prometheus: &Prometheus, host: &str, polling: Polling) -> Vec<String> {
     let is_judged = |kind: &str, name: &str| kind == "gauge" || name == holes::STATE_REASON;
     let all = metrics_doc::all().into_iter().filter(|metric| is_judged(metric.kind, &metric.name));
-    let mut names: BTreeSet<String> = all.map(|metric| metric.name).collect();
-    // One scrape of hundreds lacks this one; why is not known.
-    names.remove("libvirt_domain_cpu_cache_monitors");
+    let names: BTreeSet<String> = all.map(|metric| metric.name).collect();
     let of_exporter = format!("instance=~\"(two:)?{host}:9177\"");
     // Scrapes first: one more may come before the gauges are read.
     let mut scrapes = prometheus.samples(&format!("up{{{of_exporter}}}"));

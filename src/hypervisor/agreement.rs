@@ -19,6 +19,18 @@ pub(super) struct Constants {
     pub(super) zeros: Vec<String>,
 }
 
+impl Constants {
+    /// Takes what a later record has of `groups`.
+    pub(super) fn update(&mut self, newer: Self, groups: StatsGroups) {
+        if groups.contains(StatsGroups::VCPU) {
+            self.vcpus = newer.vcpus;
+        }
+        if groups.contains(StatsGroups::CPU_TOTAL) {
+            self.zeros = newer.zeros;
+        }
+    }
+}
+
 /// Compares what libvirt reports of `groups` with the files.
 ///
 /// # Errors

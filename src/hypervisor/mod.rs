@@ -143,17 +143,26 @@ impl HostFiles {
         if !may || guest.doubted.is_some_and(|doubt| !doubt.is_over()) {
             return Source::Libvirt;
         }
-        match self.open(uuid).and_then(|mut qemu| Ok((qemu.read()?, qemu))) {
-            Ok((reading, qemu)) => {
-                // What was agreed on before is kept of the same process alone, which is not worth finding out.
-                *guest = Guest { qemu: Some(qemu), doubted: guest.doubted, ..Guest::default() };
-                Source::Both(Before(reading))
-            }
+        match self.read(uuid, &mut guest) {
+            Ok(reading) => Source::Both(Before(reading)),
             Err(doubt) => {
                 self.doubted(uuid, &mut guest, &doubt);
                 Source::Libvirt
             }
         }
+    }
+
+    /// Reads the files of a domain that are to be compared. Of a process that is believed about other groups, these stay: another
+    /// collection may be reading them.
+    fn read(&self, uuid: Uuid, guest: &mut Guest) -> Result<Reading, Doubt> {
+        let believed = guest.qemu.as_mut().filter(|_| !guest.agreed.is_empty());
+        if let Some(reading) = believed.and_then(|qemu| qemu.read().ok()) {
+            return Ok(reading);
+        }
+        let mut qemu = self.open(uuid)?;
+        let reading = qemu.read()?;
+        *guest = Guest { qemu: Some(qemu), doubted: guest.doubted, ..Guest::default() };
+        Ok(reading)
     }
 
     /// Compares what libvirt reports of `groups` with the files; if they agree, these are believed from now on. Whether
@@ -164,9 +173,12 @@ impl HostFiles {
         let Some(qemu) = guest.qemu.as_mut().filter(|_| record.is_active()) else { return false };
         match qemu.read().and_then(|after| agreement::compare(record, groups, &before.0, &after)) {
             Ok(constants) => {
-                guest.id = record.id;
-                guest.agreed = groups;
-                guest.constants = constants;
+                if guest.id == record.id {
+                    guest.agreed |= groups;
+                    guest.constants.update(constants, groups);
+                } else {
+                    (guest.id, guest.agreed, guest.constants) = (record.id, groups, constants);
+                }
                 guest.doubted = None;
                 guest.qemu.as_ref().and_then(Qemu::halt_poll).is_none()
             }
@@ -181,11 +193,11 @@ impl HostFiles {
     pub fn complete(&self, uuid: Uuid, id: Option<u32>, groups: StatsGroups, records: &mut Records) {
         let guest = self.guest(uuid);
         let mut guest = guest.lock();
-        let Guest { qemu, agreed, id: known, doubted, .. } = &mut *guest;
+        let Guest { qemu, agreed, id: known, .. } = &mut *guest;
         let reading = match qemu {
             Some(qemu) if agreed.contains(groups) && *known == id => qemu.read(),
-            _ if doubted.is_some() => return records.note_elsewhere(groups, false),
-            _ => Err(Doubt::NoProcess),
+            Some(_) if agreed.contains(groups) => Err(Doubt::NoProcess),
+            _ => return records.note_elsewhere(groups, false),
         };
         match reading {
             Ok(reading) => {
@@ -325,34 +337,4 @@ fn polled_by_vcpus(record: &DomainRecord<'_>) -> Option<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_doubt_in_a_row_lasts_longer() {
-        let first = Pause::after(None);
-        assert_eq!(
-            (first.lasts, first.is_over()),
-            (FIRST_DOUBT, false),
-            "a QEMU that is being started has no files yet"
-        );
-        let doubts = std::iter::successors(Some(first), |last| Some(Pause::after(Some(*last))));
-        let last = doubts.take(20).last().map(|pause| pause.lasts);
-        assert_eq!(last, Some(LONGEST_DOUBT));
-    }
-
-    #[test]
-    fn a_domain_without_a_process_is_looked_for_again_soon() {
-        let (host, uuid) = (HostFiles::default(), Uuid::from_u128(7));
-        for _ in 0..3 {
-            assert!(matches!(host.source_of(uuid, GROUPS, true), Source::Libvirt));
-        }
-        let guest = host.guest(uuid);
-        assert_eq!(guest.lock().doubted.map(|pause| pause.lasts), Some(FIRST_DOUBT), "one doubt, not three");
-        let since = Instant::now().checked_sub(FIRST_DOUBT).expect("the host has been up for longer");
-        let over = Pause { since, lasts: FIRST_DOUBT };
-        guest.lock().doubted = Some(over);
-        assert!(matches!(host.source_of(uuid, GROUPS, true), Source::Libvirt));
-        assert_eq!(guest.lock().doubted.map(|pause| pause.lasts), Some(2 * FIRST_DOUBT));
-    }
-}
+mod tests;

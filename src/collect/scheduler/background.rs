@@ -194,7 +194,9 @@ impl Scheduler {
         }
         let (subject, all) = (Subject::Domain(uuid), self.domains.len());
         for lane in self.background.lanes.iter_mut().filter(|lane| lane.probe.group.is_some()) {
-            let may_ask = lane.probe.every(&self.config).is_some()
+            let is_of_domains = matches!(lane.probe.scope, Scope::Domain | Scope::RunningDomain);
+            let may_ask = is_of_domains
+                && lane.probe.every(&self.config).is_some()
                 && allowed(lane.probe, subject, &self.domains) != Allowed::Never;
             if may_ask && !lane.expects(subject, &self.domains) {
                 let later = spread(lane.probe, &self.config, all).mul_f64(self.chance.f64());
