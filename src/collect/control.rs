@@ -97,17 +97,14 @@ impl Control {
         }
     }
 
-    /// Takes the next task off the queue, unless one is under way. Those of runs that have ended are dropped.
-    pub(super) fn next(&mut self, lives: impl Fn(RunId) -> bool) -> Option<(ControlTask, Task)> {
-        if self.current.is_some() {
-            return None;
-        }
-        while let Some((task, call)) = self.queue.pop_front() {
-            if task.run().is_none_or(&lives) {
-                return Some((task, call));
-            }
-        }
-        None
+    /// Drops the tasks of runs that have ended.
+    pub(super) fn drop_ended(&mut self, lives: impl Fn(RunId) -> bool) {
+        self.queue.retain(|(task, _)| task.run().is_none_or(&lives));
+    }
+
+    /// Takes the next task off the queue, unless one is under way.
+    pub(super) fn next(&mut self) -> Option<(ControlTask, Task)> {
+        if self.current.is_some() { None } else { self.queue.pop_front() }
     }
 
     /// The task has been given to the worker, which asks for the control states of these domains.
@@ -186,10 +183,15 @@ impl Control {
         current.left = true;
         let states = std::mem::take(&mut current.states);
         let left = Left { job: current.job, worker: current.worker, task: current.task, states };
-        if self.aside.len() < MOST_ASIDE {
-            self.aside.extend(self.current.take());
-        }
+        self.set_left_aside();
         Some(left)
+    }
+
+    /// A task that nothing waits for keeps no other task waiting while there are places aside.
+    fn set_left_aside(&mut self) {
+        if self.aside.len() < MOST_ASIDE {
+            self.aside.extend(self.current.take_if(|current| current.left));
+        }
     }
 
     /// Whether so many tasks wait for locks that until one is free nothing else is asked.
@@ -201,7 +203,9 @@ impl Control {
     pub(super) fn ended(&mut self, job: JobId) -> Option<Current> {
         let place = self.aside.iter().position(|current| current.job == job);
         let aside = place.map(|place| self.aside.remove(place));
-        aside.or_else(|| self.current.take_if(|current| current.job == job))
+        let ended = aside.or_else(|| self.current.take_if(|current| current.job == job));
+        self.set_left_aside();
+        ended
     }
 
     /// The daemon has answered something, if not yet this.

@@ -81,7 +81,7 @@ pub(super) struct Scheduler {
     usual: Duration,
     stuck: StuckCalls,
     waiting_calls: WaitingCalls,
-    /// The call about domains that are shut off that a run left behind.
+    /// The call about all domains, such as those that are shut off, that a run left behind.
     inactive_job: Option<JobId>,
     last: Option<(Selection, Instant, Arc<Collection>)>,
 

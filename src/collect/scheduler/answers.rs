@@ -73,12 +73,12 @@ impl Scheduler {
         }
     }
 
-    /// Calls about all domains that are shut off have waited for `long`, as the control worker has, for the lock of a domain: runs
-    /// end without what they bring.
+    /// Calls about all domains have waited for `long`, as the control worker has, for the lock of one: runs end without what they
+    /// bring.
     pub(super) fn leave_inactive(&mut self, long: Duration) {
         let now = self.now.at;
         let waits = |running: &Running| {
-            matches!(running.batch.kind, Kind::Inactive | Kind::Info { inactive: true }) && running.since + long <= now
+            matches!(running.batch.kind, Kind::Inactive | Kind::Info { .. }) && running.since + long <= now
         };
         for run in self.runs.values_mut() {
             for (job, running) in run.running.extract_if(.., |_, running| waits(running)) {

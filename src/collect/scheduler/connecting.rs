@@ -157,10 +157,11 @@ impl Scheduler {
 
     /// Gives the control worker its next task, or another worker while that waits for the lock of a domain.
     pub(super) fn run_control(&mut self) {
+        let runs = &self.runs;
+        self.control.drop_ended(|run| runs.contains_key(&run));
         let own = self.control.worker.filter(|worker| self.pool.is_idle(*worker));
         let Some(worker) = own.or_else(|| self.substitute()) else { return };
-        let runs = &self.runs;
-        if let Some((task, call)) = self.control.next(|run| runs.contains_key(&run)) {
+        if let Some((task, call)) = self.control.next() {
             let asked =
                 if let Task::Control(domains) = &call { domains.iter().copied().collect() } else { VecDeque::new() };
             let job = self.send(worker, call);

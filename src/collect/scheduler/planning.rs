@@ -111,10 +111,12 @@ impl Scheduler {
         let (mut open, mut held, mut closed): (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>) = Default::default();
         let mut domains: Vec<Identity> = Vec::new();
         let mut locked = Vec::new();
+        // While nothing tells which domains are locked, those that calls wait for may be.
+        let is_held = self.control.is_held();
         let holds_back = !self.daemon.shortcomings.no_nowait && !self.daemon.shortcomings.no_bulk;
         for (domain, state) in new {
             let group = match &state.incarnation.quarantine {
-                quarantine if quarantine.is_locked() => &mut locked,
+                quarantine if quarantine.is_locked() || (is_held && quarantine.is_closed()) => &mut locked,
                 quarantine if !quarantine.is_closed() => &mut open,
                 quarantine if quarantine.holds_job() && holds_back => &mut held,
                 _ => &mut closed,
@@ -126,7 +128,12 @@ impl Scheduler {
         let groups = run.groups;
         run.give_up(&Batch::new(Kind::WithoutMonitor, groups, locked), MissingReason::Quarantined);
         if self.daemon.shortcomings.no_bulk {
-            run.queue.push_back(Batch::new(Kind::Info { inactive: false }, groups, open));
+            let batch = Batch::new(Kind::Info { inactive: false }, groups, open);
+            match self.inactive_job {
+                None => run.queue.push_back(batch),
+                // A call about all domains would wait as the one before does.
+                Some(_) => run.give_up(&batch, MissingReason::StuckCalls),
+            }
             return;
         }
         let domains = &self.domains;
