@@ -64,6 +64,11 @@ impl Companion for DomainState {
 }
 
 impl DomainState {
+    /// Whether nothing can be had about it, as libvirt holds its lock.
+    pub(super) fn is_locked(&self) -> bool {
+        self.incarnation.quarantine.is_locked()
+    }
+
     /// The connection is gone: the next one may lead to another daemon.
     pub(super) fn reset_connection(&mut self) {
         self.incarnation.quarantine = Quarantine::default();

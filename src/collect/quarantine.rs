@@ -61,6 +61,21 @@ pub(super) enum Permission {
     WithoutMonitor,
 }
 
+impl Permission {
+    /// How a batch of domains, none of them closed, may be asked for everything while so many calls wait for hypervisors;
+    /// `proven` says whether all of them are.
+    pub(super) fn of(calls: usize, proven: bool) -> Self {
+        match calls {
+            0..STUCK_CALLS => Self::Now,
+            STUCK_CALLS if proven => Self::Now,
+            STUCK_CALLS => Self::Alone,
+            // One call beyond the limit has found out that it is not over: domains that have answered may still be asked.
+            number if number < 2 * STUCK_CALLS && proven => Self::Alone,
+            _ => Self::WithoutMonitor,
+        }
+    }
+}
+
 /// How one domain's hypervisor process answers.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
@@ -131,16 +146,17 @@ impl StuckCalls {
         self.0.len()
     }
 
-    /// How a batch of domains, none of them closed, may be asked for everything; `proven` says whether all of them are.
-    pub(super) fn permission(&self, proven: bool) -> Permission {
-        match self.0.len() {
-            0..STUCK_CALLS => Permission::Now,
-            STUCK_CALLS if proven => Permission::Now,
-            STUCK_CALLS => Permission::Alone,
-            // One call beyond the limit has found out that it is not over: domains that have answered may still be asked.
-            number if number < 2 * STUCK_CALLS && proven => Permission::Alone,
-            _ => Permission::WithoutMonitor,
-        }
+    /// How many of them may wait for a hypervisor, and not for a lock alone.
+    pub(super) fn risked(&self, domains: &Domains) -> usize {
+        let quarantines = domains.with_companions().map(|(_, state)| &state.incarnation.quarantine);
+        let unlocked = quarantines.filter(|quarantine| !quarantine.is_locked());
+        unlocked.flat_map(|quarantine| &quarantine.suspect_of).collect::<BTreeSet<_>>().len()
+    }
+
+    /// The calls that may wait for the domain do, and for no other: libvirt holds its lock.
+    pub(super) fn leave_to(&mut self, uuid: Uuid, domains: &mut Domains) {
+        let calls = domains.companion(uuid).map(|state| state.incarnation.quarantine.suspect_of.clone());
+        calls.into_iter().flatten().for_each(|call| self.add(call, &[uuid], domains));
     }
 
     /// The call waits; it may be for any of `suspects`, and for no other domain.
@@ -302,18 +318,22 @@ mod tests {
     #[test]
     fn beyond_the_limit_only_proven_domains_are_asked_and_one_batch_at_a_time() {
         let (mut stuck, mut domains) = (StuckCalls::default(), domains(9));
+        let permission = |stuck: &StuckCalls, domains: &Domains, proven| Permission::of(stuck.risked(domains), proven);
         of(&mut domains, 9).answered();
         for call in 1..=3 {
-            assert_eq!(stuck.permission(false), Permission::Now);
+            assert_eq!(permission(&stuck, &domains, false), Permission::Now);
             stuck.add(call, &[uuid(call.into())], &mut domains);
         }
-        assert_eq!((stuck.permission(false), stuck.permission(true)), (Permission::Alone, Permission::Now));
+        assert_eq!((permission(&stuck, &domains, false), permission(&stuck, &domains, true)), (Permission::Alone, Permission::Now));
         stuck.add(4, &[uuid(4)], &mut domains);
-        assert_eq!((stuck.permission(false), stuck.permission(true)), (Permission::WithoutMonitor, Permission::Alone));
+        assert_eq!((permission(&stuck, &domains, false), permission(&stuck, &domains, true)), (Permission::WithoutMonitor, Permission::Alone));
         stuck.add(5, &[uuid(9)], &mut domains);
         assert!(!of(&mut domains, 9).is_proven(), "suspected now");
         stuck.ended(1, &mut domains);
         stuck.ended(2, &mut domains);
-        assert_eq!(stuck.permission(false), Permission::Alone);
+        assert_eq!(permission(&stuck, &domains, false), Permission::Alone);
+        // What waits for a lock says nothing of hypervisors.
+        of(&mut domains, 3).enter(Cause::Locked, SystemTime::UNIX_EPOCH);
+        assert_eq!(permission(&stuck, &domains, false), Permission::Now);
     }
 }

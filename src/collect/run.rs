@@ -269,15 +269,26 @@ impl Run {
         self.domains.keys().copied()
     }
 
-    /// Nothing more will come of this batch.
-    pub(super) fn give_up(&mut self, batch: &Batch, reason: MissingReason) {
-        for uuid in &batch.domains {
+    /// Nothing more will come of these domains.
+    pub(super) fn give_up(&mut self, domains: &[Uuid], reason: MissingReason) {
+        for uuid in domains {
             self.busy.remove(*uuid);
             if let Some(progress) = self.domains.get_mut(uuid) {
                 progress.state = State::Answered;
                 progress.reason = reason;
             }
         }
+    }
+
+    /// Takes these domains out of the batches that are queued. Gives those that were in one.
+    pub(super) fn take_out(&mut self, is_it: impl Fn(&Uuid) -> bool) -> Vec<Uuid> {
+        let mut taken = Vec::new();
+        self.queue.retain_mut(|batch| {
+            let before = taken.len();
+            taken.extend(batch.domains.extract_if(.., |uuid| is_it(uuid)));
+            taken.len() == before || !batch.domains.is_empty()
+        });
+        taken
     }
 
     /// Whether its first batches have been queued.

@@ -382,7 +382,7 @@ fn allowed(probe: &Probe, subject: Subject, domains: &Domains) -> Allowed {
         () if !(probe.applies)(domain) => Allowed::Never,
         () if waits && state.incarnation.quarantine.is_closed() => Allowed::Later,
         // Each call about it waits for its lock.
-        () if state.incarnation.quarantine.is_locked() => Allowed::Later,
+        () if state.is_locked() => Allowed::Later,
         () => Allowed::Now,
     }
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Scheduler;
 use crate::collect::MissingReason;
 use crate::collect::batch::{Batch, Kind, Running};
+use crate::collect::domain_state::DomainState;
 use crate::collect::pool::{JobId, Role, WorkerId};
 use crate::collect::quarantine::{Permission, STUCK_CALLS};
 use crate::collect::resync::ResyncCause;
@@ -27,8 +28,14 @@ impl Scheduler {
             Kind::WithoutMonitor => self.control.has_aside(),
             Kind::Wait | Kind::Inactive | Kind::Info { .. } => false,
         };
-        if may_wait {
-            self.control.look_for(id, job, &running.batch.domains);
+        let domains = &running.batch.domains;
+        let is_locked = |uuid: &Uuid| self.domains.companion(*uuid).is_some_and(DomainState::is_locked);
+        let locked: Vec<Uuid> = domains.iter().copied().filter(is_locked).collect();
+        if may_wait && !locked.is_empty() {
+            // What it waits for is known.
+            self.judge(id, job, &[], &locked);
+        } else if may_wait {
+            self.control.look_for(id, job, domains);
         } else {
             // No hypervisor can be to blame: does the daemon itself answer?
             self.resync.want(ResyncCause::Check, self.now.at);
@@ -42,16 +49,18 @@ impl Scheduler {
         if !self.connection.is_up() {
             return;
         }
+        self.leave_locked_out();
         let running = self.runs.values().flat_map(|run| run.running.values());
         let monitored = running.filter(|running| running.batch.kind == Kind::Full);
         let mut asked: HashSet<Uuid> = monitored.flat_map(|running| running.batch.domains.iter().copied()).collect();
+        let risked = self.stuck.risked(&self.domains);
         let mut ids: Vec<RunId> = self.runs.keys().copied().collect();
         // What everyone asks for alike goes before what a client has made up; of equals the older goes first.
         ids.sort_by_key(|id| self.runs.get(id).is_some_and(|run| !run.selection.is_everything()));
         for id in ids {
             let mut position = 0;
             while let Some(batch) = self.runs.get(&id).and_then(|run| run.queue.get(position)).cloned() {
-                let Some(batch) = self.permitted(id, batch, &asked) else {
+                let Some(batch) = self.permitted(id, batch, &asked, risked) else {
                     position += 1;
                     continue;
                 };
@@ -65,7 +74,7 @@ impl Scheduler {
                 let Some(run) = self.runs.get_mut(&id) else { break };
                 run.queue.remove(position);
                 if batch.kind == Kind::WithoutMonitor && batch.groups.is_empty() && !run.pressure {
-                    run.give_up(&batch, batch.reason);
+                    run.give_up(&batch.domains, batch.reason);
                     continue;
                 }
                 run.calls += 1;
@@ -83,10 +92,19 @@ impl Scheduler {
         }
     }
 
+    /// Domains that were found locked after their batches had been queued are not asked for anything.
+    fn leave_locked_out(&mut self) {
+        let is_locked = |uuid: &Uuid| self.domains.companion(*uuid).is_some_and(DomainState::is_locked);
+        for run in self.runs.values_mut() {
+            let locked = run.take_out(is_locked);
+            run.give_up(&locked, MissingReason::Quarantined);
+        }
+    }
+
     /// The batch as it may be asked now; `None` if it has to wait. Two calls of ours for one domain would find each other
     /// holding its job: one that is `asked` is not asked at the same time for another selection.
-    fn permitted(&self, run: RunId, batch: Batch, asked: &HashSet<Uuid>) -> Option<Batch> {
-        let may_wait = |uuid: &Uuid| self.stuck.len() < STUCK_CALLS && self.waiting_calls.may_wait(*uuid, 0);
+    fn permitted(&self, run: RunId, batch: Batch, asked: &HashSet<Uuid>, risked: usize) -> Option<Batch> {
+        let may_wait = |uuid: &Uuid| risked < STUCK_CALLS && self.waiting_calls.may_wait(*uuid, 0);
         let batch = match batch.kind {
             Kind::Full => batch,
             Kind::Wait if !batch.domains.iter().all(may_wait) => Batch { kind: Kind::Full, ..batch },
@@ -97,7 +115,7 @@ impl Scheduler {
         }
         let is_proven =
             |uuid: &Uuid| self.domains.companion(*uuid).is_some_and(|state| state.incarnation.quarantine.is_proven());
-        match self.stuck.permission(batch.domains.iter().all(is_proven)) {
+        match Permission::of(risked, batch.domains.iter().all(is_proven)) {
             Permission::Now => Some(batch),
             Permission::Alone => {
                 let is_risky = |running: &Running| running.batch.kind == Kind::Full;

@@ -48,7 +48,7 @@ impl Scheduler {
         let Some(run) = self.runs.get_mut(&id) else { return };
         match outcome {
             Ok((Outcome::Records(records), summaries)) => self.answered(id, &running, records, summaries),
-            Ok(_) => run.give_up(&running.batch, MissingReason::Refused),
+            Ok(_) => run.give_up(&running.batch.domains, MissingReason::Refused),
             Err(error) => self.failed_batch(id, running.batch, error),
         }
     }
@@ -109,7 +109,7 @@ impl Scheduler {
             (_, Err(_)) if current.left => {}
             (ControlTask::List, Ok(Outcome::Listed(listing))) => self.listed(listing),
             (ControlTask::Release(run), Ok(Outcome::Controlled(states))) => self.release_and_plan(run, &states),
-            (ControlTask::Suspects(run, job), Ok(Outcome::Controlled(states))) => self.judge(run, job, &states),
+            (ControlTask::Suspects(run, job), Ok(Outcome::Controlled(states))) => self.judge(run, job, &states, &[]),
             (ControlTask::Recheck(run), Ok(Outcome::Controlled(states))) => self.admit(run, &states),
             (ControlTask::Recheck(run), _) => self.admit(run, &[]),
             (ControlTask::Busy(run), Ok(Outcome::Controlled(states))) => self.busy_checked(run, &states),
@@ -153,7 +153,7 @@ impl Scheduler {
                 let now = self.now.at;
                 if let Some(run) = self.runs.get_mut(&id) {
                     run.rounds.end(batch.kind.probe().as_str(), now, false);
-                    run.give_up(&batch, MissingReason::Refused);
+                    run.give_up(&batch.domains, MissingReason::Refused);
                 }
                 return;
             }

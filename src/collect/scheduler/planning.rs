@@ -126,13 +126,12 @@ impl Scheduler {
         }
         run.add(domains);
         let groups = run.groups;
-        run.give_up(&Batch::new(Kind::WithoutMonitor, groups, locked), MissingReason::Quarantined);
+        run.give_up(&locked, MissingReason::Quarantined);
         if self.daemon.shortcomings.no_bulk {
-            let batch = Batch::new(Kind::Info { inactive: false }, groups, open);
             match self.inactive_job {
-                None => run.queue.push_back(batch),
+                None => run.queue.push_back(Batch::new(Kind::Info { inactive: false }, groups, open)),
                 // A call about all domains would wait as the one before does.
-                Some(_) => run.give_up(&batch, MissingReason::StuckCalls),
+                Some(_) => run.give_up(&open, MissingReason::StuckCalls),
             }
             return;
         }

@@ -16,9 +16,7 @@ use crate::probes::{DEFINITIONS, Subject, Task};
 impl Scheduler {
     /// Releases domains that answer again, and those that were only suspected; then plans the run that asked.
     pub(super) fn release_and_plan(&mut self, id: RunId, states: &[(Uuid, ControlState)]) {
-        for (uuid, cause) in find_culprits(states, &mut self.domains) {
-            self.quarantine(uuid, cause);
-        }
+        self.quarantine_culprits(states);
         for (uuid, state) in states {
             self.release(*uuid, *state);
         }
@@ -34,9 +32,11 @@ impl Scheduler {
             // Another worker takes its place.
             self.stuck.add(job, &[], &mut self.domains);
         }
+        self.quarantine_culprits(&states);
         self.quarantine(uuid, Cause::Locked);
+        self.stuck.leave_to(uuid, &mut self.domains);
         match task {
-            ControlTask::Suspects(run, job) => self.leave_to(run, job, uuid),
+            ControlTask::Suspects(run, job) => self.judge(run, job, &states, &[uuid]),
             ControlTask::Release(run) => self.release_and_plan(run, &states),
             ControlTask::Recheck(run) => self.admit(run, &states),
             ControlTask::Busy(run) => self.busy_checked(run, &states),
@@ -49,16 +49,10 @@ impl Scheduler {
         states.iter().for_each(|(uuid, state)| _ = self.release(*uuid, *state));
     }
 
-    /// A batch waits for the lock of one of its domains: the call is left to it, and the others are asked again.
-    fn leave_to(&mut self, id: RunId, job: JobId, locked: Uuid) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let Some(Running { batch, .. }) = run.running.remove(&job) else { return };
-        run.rounds.end(batch.kind.probe().as_str(), self.now.at, false);
-        self.stuck.add(job, &[locked], &mut self.domains);
-        let others: Vec<Uuid> = batch.domains.iter().copied().filter(|uuid| *uuid != locked).collect();
-        run.give_up(&Batch { domains: vec![locked], ..batch.clone() }, MissingReason::Quarantined);
-        if !others.is_empty() {
-            run.queue.push_front(Batch { domains: others, ..batch });
+    /// Puts domains into quarantine that calls which were left are found to wait for.
+    fn quarantine_culprits(&mut self, states: &[(Uuid, ControlState)]) {
+        for (uuid, cause) in find_culprits(states, &mut self.domains) {
+            self.quarantine(uuid, cause);
         }
     }
 
@@ -121,13 +115,13 @@ impl Scheduler {
     }
 
     /// A batch has been waiting for long: if one of its domains is what it waits for, the call is left to it, and the others
-    /// are asked again.
-    pub(super) fn judge(&mut self, id: RunId, job: JobId, states: &[(Uuid, ControlState)]) {
+    /// are asked again. Of these domains libvirt holds `locked`.
+    pub(super) fn judge(&mut self, id: RunId, job: JobId, states: &[(Uuid, ControlState)], locked: &[Uuid]) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(running) = run.running.get(&job) else { return };
         let waited = self.now.at.saturating_duration_since(running.since);
-        let culprits: Vec<_> =
-            states.iter().filter_map(|(uuid, state)| Some((*uuid, verdict(*state, waited)?))).collect();
+        let judged = states.iter().filter_map(|(uuid, state)| Some((*uuid, verdict(*state, waited)?)));
+        let culprits: Vec<_> = judged.chain(locked.iter().map(|uuid| (*uuid, Cause::Locked))).collect();
         if culprits.is_empty() {
             return;
         }
@@ -140,9 +134,8 @@ impl Scheduler {
             run.queue.push_front(Batch { domains: others, ..batch.clone() });
         }
         // Of domains that are asked again, what needs no monitor is there.
-        let frozen_again = Batch::new(batch.kind, batch.groups, frozen.clone());
         if batch.again {
-            run.give_up(&frozen_again, MissingReason::Quarantined);
+            run.give_up(&frozen, MissingReason::Quarantined);
         } else {
             // The call that is stuck holds the job of a frozen domain. A call behind it that hangs all the same is not repeated.
             let is_frozen = |uuid: &Uuid| culprits.contains(&(*uuid, Cause::Frozen));
