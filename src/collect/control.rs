@@ -65,6 +65,8 @@ pub(super) struct Left {
     pub(super) job: JobId,
     pub(super) worker: WorkerId,
     pub(super) task: ControlTask,
+    /// When it was given out.
+    pub(super) began: Instant,
     /// What has come of it.
     pub(super) states: Vec<(Uuid, ControlState)>,
 }
@@ -131,18 +133,21 @@ impl Control {
         });
     }
 
-    /// A part of an answer has come.
-    pub(super) fn told(&mut self, worker: WorkerId, part: Part, now: Instant) {
-        if !self.under_way().any(|current| current.worker == worker) {
-            return;
+    /// A part of an answer has come. Gives the control state in it if nothing waits for the whole answer any more.
+    pub(super) fn told(&mut self, worker: WorkerId, part: Part, now: Instant) -> Option<(Uuid, ControlState)> {
+        if self.under_way().any(|current| current.worker == worker) {
+            self.alive(now);
         }
-        self.alive(now);
-        let Some(current) = self.current.as_mut().filter(|current| current.worker == worker) else { return };
+        let current = self.under_way().find(|current| current.worker == worker)?;
         current.heard = None;
-        if let Part::State(uuid, state) = part {
-            current.awaited.retain(|awaited| *awaited != uuid);
-            current.states.extend(state.map(|state| (uuid, state)));
+        let Part::State(uuid, state) = part else { return None };
+        current.awaited.retain(|awaited| *awaited != uuid);
+        let told = (uuid, state?);
+        if current.left {
+            return Some(told);
         }
+        current.states.push(told);
+        None
     }
 
     /// The daemon has answered over another connection.
@@ -157,9 +162,12 @@ impl Control {
         heard.is_some_and(|heard| heard + long <= now)
     }
 
-    /// A listing that waits for the lock of a domain keeps no other task waiting.
-    pub(super) fn set_listing_aside(&mut self) {
-        self.aside.extend(self.current.take_if(|current| current.task == ControlTask::List));
+    /// A listing that waits for the lock of a domain keeps no other task waiting. Gives who waits, and the job.
+    pub(super) fn set_listing_aside(&mut self) -> Option<(WorkerId, JobId)> {
+        let listing = self.current.take_if(|current| current.task == ControlTask::List)?;
+        let waits = (listing.worker, listing.job);
+        self.aside.push(listing);
+        Some(waits)
     }
 
     /// Whether a task waits for the lock of a domain.
@@ -182,7 +190,8 @@ impl Control {
         let current = self.current.as_mut()?;
         current.left = true;
         let states = std::mem::take(&mut current.states);
-        let left = Left { job: current.job, worker: current.worker, task: current.task, states };
+        let Current { job, worker, task, began, .. } = *current;
+        let left = Left { job, worker, task, began, states };
         self.set_left_aside();
         Some(left)
     }

@@ -126,7 +126,17 @@ impl Quarantine {
 
     /// Releases the domain if its control state allows; whether it was in quarantine and is not any more.
     pub(super) fn release_if_free(&mut self, state: ControlState) -> bool {
-        if !matches!(state, ControlState::Ok | ControlState::Job) || self.entered.is_none() {
+        let Some(quarantined) = &mut self.entered else { return false };
+        let holds = match state {
+            ControlState::Ok | ControlState::Job => None,
+            ControlState::Occupied(_) => Some(Cause::Frozen),
+            ControlState::Error => Some(Cause::MonitorError),
+        };
+        if let Some(cause) = holds {
+            // One that has a control state is locked no more.
+            if quarantined.cause == Cause::Locked {
+                quarantined.cause = cause;
+            }
             return false;
         }
         // Whatever calls still wait, they do not wait for this one.
@@ -324,9 +334,15 @@ mod tests {
             assert_eq!(permission(&stuck, &domains, false), Permission::Now);
             stuck.add(call, &[uuid(call.into())], &mut domains);
         }
-        assert_eq!((permission(&stuck, &domains, false), permission(&stuck, &domains, true)), (Permission::Alone, Permission::Now));
+        assert_eq!(
+            (permission(&stuck, &domains, false), permission(&stuck, &domains, true)),
+            (Permission::Alone, Permission::Now)
+        );
         stuck.add(4, &[uuid(4)], &mut domains);
-        assert_eq!((permission(&stuck, &domains, false), permission(&stuck, &domains, true)), (Permission::WithoutMonitor, Permission::Alone));
+        assert_eq!(
+            (permission(&stuck, &domains, false), permission(&stuck, &domains, true)),
+            (Permission::WithoutMonitor, Permission::Alone)
+        );
         stuck.add(5, &[uuid(9)], &mut domains);
         assert!(!of(&mut domains, 9).is_proven(), "suspected now");
         stuck.ended(1, &mut domains);

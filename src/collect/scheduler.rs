@@ -164,7 +164,7 @@ impl Scheduler {
             Message::OpenNotDue(worker, at) => self.pool.not_due(worker, at),
             Message::NotAborted(worker) => self.not_aborted(worker),
             Message::Closed(worker) => self.closed(worker),
-            Message::Part(worker, part) => self.control.told(worker, part, now.at),
+            Message::Part(worker, part) => self.told(worker, part),
             Message::Done { worker, job, outcome } => self.done(worker, job, outcome),
             Message::Ended(worker) => self.ended(worker),
         }

@@ -65,7 +65,7 @@ impl Scheduler {
 
     /// Whether it can ask nothing, as the daemon refuses what it needs.
     fn is_refused(&self, probe: &Probe) -> bool {
-        self.daemon.read_write_refused && probe.group == Some(Group::Guest)
+        self.daemon.read_write_refused && needs_agent(probe)
     }
 
     /// The daemon has refused a read-write connection, or a call that needs one. Whether that is news.
@@ -193,10 +193,12 @@ impl Scheduler {
             return;
         }
         let (subject, all) = (Subject::Domain(uuid), self.domains.len());
+        let refused = self.daemon.read_write_refused;
         for lane in self.background.lanes.iter_mut().filter(|lane| lane.probe.group.is_some()) {
             let is_of_domains = matches!(lane.probe.scope, Scope::Domain | Scope::RunningDomain);
             let may_ask = is_of_domains
                 && lane.probe.every(&self.config).is_some()
+                && !(refused && needs_agent(lane.probe))
                 && allowed(lane.probe, subject, &self.domains) != Allowed::Never;
             if may_ask && !lane.expects(subject, &self.domains) {
                 let later = spread(lane.probe, &self.config, all).mul_f64(self.chance.f64());
@@ -370,6 +372,11 @@ impl Scheduler {
 /// of all at once, as a domain of which an event tells would wait for that.
 fn spread(probe: &Probe, config: &Config, subjects: usize) -> Duration {
     (probe.pace)(config).saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX))
+}
+
+/// Whether it can ask nothing without a read-write connection.
+fn needs_agent(probe: &Probe) -> bool {
+    probe.group == Some(Group::Guest)
 }
 
 /// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.

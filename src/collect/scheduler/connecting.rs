@@ -206,7 +206,7 @@ impl Scheduler {
             self.leave_inactive(long);
         }
         if waits {
-            self.control.set_listing_aside();
+            self.set_listing_aside();
             self.control.awaited().into_iter().for_each(|uuid| self.leave_locked(uuid));
         }
     }

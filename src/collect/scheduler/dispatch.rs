@@ -33,7 +33,7 @@ impl Scheduler {
         let locked: Vec<Uuid> = domains.iter().copied().filter(is_locked).collect();
         if may_wait && !locked.is_empty() {
             // What it waits for is known.
-            self.judge(id, job, &[], &locked);
+            self.judge(id, job, self.now.at, &[], &locked);
         } else if may_wait {
             self.control.look_for(id, job, domains);
         } else {

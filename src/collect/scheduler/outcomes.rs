@@ -105,11 +105,13 @@ impl Scheduler {
             }
         }
         match (task, outcome) {
-            (_, Ok(Outcome::Controlled(states))) if current.left => self.unlocked(&states),
-            (_, Err(_)) if current.left => {}
+            // Its states were told of when they came.
+            _ if current.left => {}
             (ControlTask::List, Ok(Outcome::Listed(listing))) => self.listed(listing),
             (ControlTask::Release(run), Ok(Outcome::Controlled(states))) => self.release_and_plan(run, &states),
-            (ControlTask::Suspects(run, job), Ok(Outcome::Controlled(states))) => self.judge(run, job, &states, &[]),
+            (ControlTask::Suspects(run, job), Ok(Outcome::Controlled(states))) => {
+                self.judge(run, job, current.began, &states, &[]);
+            }
             (ControlTask::Recheck(run), Ok(Outcome::Controlled(states))) => self.admit(run, &states),
             (ControlTask::Recheck(run), _) => self.admit(run, &[]),
             (ControlTask::Busy(run), Ok(Outcome::Controlled(states))) => self.busy_checked(run, &states),

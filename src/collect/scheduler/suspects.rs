@@ -1,5 +1,7 @@
 //! Domains enter quarantine when a call of ours hangs on them, and leave it when the daemon says that their monitor is free.
 
+use std::time::Instant;
+
 use uuid::Uuid;
 
 use super::Scheduler;
@@ -7,11 +9,11 @@ use crate::collect::MissingReason;
 use crate::collect::batch::{Batch, Kind, Running};
 use crate::collect::control::{ControlTask, Left};
 use crate::collect::notice::Notice;
-use crate::collect::pool::JobId;
+use crate::collect::pool::{JobId, WorkerId};
 use crate::collect::quarantine::{Cause, find_culprits, verdict};
 use crate::collect::run::{Phase, RunId};
 use crate::libvirt::{ControlState, StatsGroups};
-use crate::probes::{DEFINITIONS, Subject, Task};
+use crate::probes::{DEFINITIONS, Part, Subject, Task};
 
 impl Scheduler {
     /// Releases domains that answer again, and those that were only suspected; then plans the run that asked.
@@ -27,16 +29,13 @@ impl Scheduler {
 
     /// The control worker waits for the lock of a domain. What waits for the control worker goes on with what has come.
     pub(super) fn leave_locked(&mut self, uuid: Uuid) {
-        let Some(Left { job, worker, task, states }) = self.control.leave() else { return };
-        if self.pool.is_for_stats(worker) {
-            // Another worker takes its place.
-            self.stuck.add(job, &[], &mut self.domains);
-        }
+        let Some(Left { job, worker, task, began, states }) = self.control.leave() else { return };
+        self.take_place_of(worker, job);
         self.quarantine_culprits(&states);
         self.quarantine(uuid, Cause::Locked);
         self.stuck.leave_to(uuid, &mut self.domains);
         match task {
-            ControlTask::Suspects(run, job) => self.judge(run, job, &states, &[uuid]),
+            ControlTask::Suspects(run, job) => self.judge(run, job, began, &states, &[uuid]),
             ControlTask::Release(run) => self.release_and_plan(run, &states),
             ControlTask::Recheck(run) => self.admit(run, &states),
             ControlTask::Busy(run) => self.busy_checked(run, &states),
@@ -44,9 +43,26 @@ impl Scheduler {
         }
     }
 
-    /// The lock of a domain is free again, for which the control worker has waited: these are the states that it has found.
-    pub(super) fn unlocked(&mut self, states: &[(Uuid, ControlState)]) {
-        states.iter().for_each(|(uuid, state)| _ = self.release(*uuid, *state));
+    /// The control worker waits for the lock of a domain with a listing, which nothing waits for.
+    pub(super) fn set_listing_aside(&mut self) {
+        if let Some((worker, job)) = self.control.set_listing_aside() {
+            self.take_place_of(worker, job);
+        }
+    }
+
+    /// A worker for statistics that waits for a lock with a task of the control worker is replaced by another one.
+    fn take_place_of(&mut self, worker: WorkerId, job: JobId) {
+        if self.pool.is_for_stats(worker) {
+            self.stuck.add(job, &[], &mut self.domains);
+        }
+    }
+
+    /// A part of what the control worker asks for has come. Once nothing waits for the task, a state tells that the lock is free
+    /// for which it has waited.
+    pub(super) fn told(&mut self, worker: WorkerId, part: Part) {
+        if let Some((uuid, state)) = self.control.told(worker, part, self.now.at) {
+            self.release(uuid, state);
+        }
     }
 
     /// Puts domains into quarantine that calls which were left are found to wait for.
@@ -115,11 +131,18 @@ impl Scheduler {
     }
 
     /// A batch has been waiting for long: if one of its domains is what it waits for, the call is left to it, and the others
-    /// are asked again. Of these domains libvirt holds `locked`.
-    pub(super) fn judge(&mut self, id: RunId, job: JobId, states: &[(Uuid, ControlState)], locked: &[Uuid]) {
+    /// are asked again. Their control states were `asked` for then; of these domains libvirt holds `locked`.
+    pub(super) fn judge(
+        &mut self,
+        id: RunId,
+        job: JobId,
+        asked: Instant,
+        states: &[(Uuid, ControlState)],
+        locked: &[Uuid],
+    ) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Some(running) = run.running.get(&job) else { return };
-        let waited = self.now.at.saturating_duration_since(running.since);
+        let waited = asked.saturating_duration_since(running.since);
         let judged = states.iter().filter_map(|(uuid, state)| Some((*uuid, verdict(*state, waited)?)));
         let culprits: Vec<_> = judged.chain(locked.iter().map(|uuid| (*uuid, Cause::Locked))).collect();
         if culprits.is_empty() {

@@ -7,6 +7,7 @@ mod definitions;
 mod domains;
 mod guests;
 mod hooks;
+mod hooks_many;
 mod jobs;
 mod probes;
 mod replies;

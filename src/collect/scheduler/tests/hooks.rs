@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::World;
 use super::script::{Daemon, uuid};
 use super::world::Life;
-use crate::probes::{Part, Task};
+use crate::libvirt::ControlState;
+use crate::probes::Task;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,12 +25,12 @@ impl Daemon {
         }
     }
 
-    /// What is told of a task before it ends, or waits for the lock of a guest.
-    pub(super) fn parts(&self, task: &Task, now: Instant) -> Vec<Part> {
+    /// The control states that a task can tell of by now beyond the first ones, which it `told` before.
+    pub(super) fn parts(&self, task: &Task, told: usize, now: Instant) -> Vec<(Uuid, Option<ControlState>)> {
         let Task::Control(domains) = task else { return Vec::new() };
         let is_free = |uuid: &&Uuid| !self.frozen && self.guests.get(*uuid).is_none_or(|guest| !guest.locked);
         let state = |uuid: &Uuid| self.control_states(&[*uuid], now).first().map(|(_, state)| *state);
-        domains.iter().take_while(is_free).map(|uuid| Part::State(*uuid, state(uuid))).collect()
+        domains.iter().skip(told).take_while(is_free).map(|uuid| (*uuid, state(uuid))).collect()
     }
 }
 

@@ -175,11 +175,12 @@ impl Daemon {
         Identity { name: guest.name.clone(), uuid: uuid(number), id: guest.id }
     }
 
-    /// The answer to a task, and how long it takes; `Err` if there is none now, with the time at which to look again.
+    /// The answer to a task that has told of these control `states`, and how long it takes; `Err` if there is none now, with the time at which to look again.
     pub(super) fn answer(
         &mut self,
         job: JobId,
         task: &Task,
+        states: Vec<(Uuid, ControlState)>,
         began: Instant,
         now: Instant,
     ) -> Result<(Duration, Answer), Option<Instant>> {
@@ -199,7 +200,7 @@ impl Daemon {
                 Reply::FailsAfter(time) => Ok((time, Err(error(ErrorClass::Other(86))))),
             },
             Task::Ping => plain(Outcome::Nothing),
-            Task::Control(domains) => plain(Outcome::Controlled(self.control_states(domains, now))),
+            Task::Control(_) => plain(Outcome::Controlled(states)),
             Task::Stats { domains, request, .. } => self.stats(job, domains, *request, began, now),
             Task::Inactive { request, wanted } => {
                 if let Some(error) = self.refusal(*request) {

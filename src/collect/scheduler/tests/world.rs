@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use uuid::Uuid;
+
 use super::super::Scheduler;
 use super::replies::error;
 use super::script::Daemon;
@@ -12,8 +14,8 @@ use crate::collect::notice::Notice;
 use crate::collect::pool::{JobId, Role, WorkerId};
 use crate::collect::{Collection, Standing};
 use crate::domains::{Arrived, Snapshot};
-use crate::libvirt::{Access, ErrorClass, Event, EventKind, Identity, LibvirtError, Versions};
-use crate::probes::{ConnectInfo, Task};
+use crate::libvirt::{Access, ControlState, ErrorClass, Event, EventKind, Identity, LibvirtError, Versions};
+use crate::probes::{ConnectInfo, Part, Task};
 
 /// How long an open takes.
 const OPEN: Duration = Duration::from_millis(2);
@@ -34,6 +36,8 @@ pub(super) struct Worker {
     pub(super) is_open: bool,
     dismissed: bool,
     pub(super) job: Option<(JobId, Task, Instant)>,
+    /// Control states that it has told of its task.
+    told: Vec<(Uuid, Option<ControlState>)>,
 }
 
 impl Worker {
@@ -199,7 +203,7 @@ impl World {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Start(id, role) => {
-                self.workers.insert(id, Worker { role, is_open: false, dismissed: false, job: None });
+                self.workers.insert(id, Worker { role, is_open: false, dismissed: false, job: None, told: Vec::new() });
                 self.open(id);
             }
             Action::Send(id, job, task) => {
@@ -209,11 +213,7 @@ impl World {
                     worker.is_open && worker.job.is_none() && !worker.dismissed,
                     "{task:?} for a worker that is not idle"
                 );
-                for part in self.daemon.parts(&task, self.now) {
-                    self.send_after(Duration::ZERO, Message::Part(id, part));
-                }
-                let worker = self.workers.get_mut(&id).expect("a worker");
-                worker.job = Some((job, task, self.now));
+                (worker.job, worker.told) = (Some((job, task, self.now)), Vec::new());
                 self.look_at(id);
             }
             Action::Abort(id) if self.daemon.stubborn => self.tell(Message::NotAborted(id)),
@@ -279,7 +279,14 @@ impl World {
         if self.pending.values().any(|message| matches!(message, Message::Done { job: of, .. } if *of == job)) {
             return;
         }
-        match self.daemon.answer(job, &task, began, self.now) {
+        let told = &mut self.workers.get_mut(&id).expect("a worker").told;
+        let news = self.daemon.parts(&task, told.len(), self.now);
+        told.extend(&news);
+        let states = told.iter().filter_map(|(uuid, state)| Some((*uuid, (*state)?))).collect();
+        for (uuid, state) in news {
+            self.send_after(Duration::ZERO, Message::Part(id, Part::State(uuid, state)));
+        }
+        match self.daemon.answer(job, &task, states, began, self.now) {
             Ok((after, outcome)) => self.send_after(after, Message::Done { worker: id, job, outcome }),
             Err(Some(at)) => drop(self.looks.insert(at)),
             Err(None) => {}
