@@ -49,7 +49,7 @@ if [ -n "${TELEGRAF:-}" ]; then
   flush_interval = "1s"
 X
   "$TELEGRAF" --config "$dir/telegraf.conf" 2>"$dir/telegraf.log" & others+=($!)
-  until curl -sf http://127.0.0.1:9394/metrics | grep -q '^libvirt_'; do sleep 0.2; done
+  until curl -sf -o "$dir/metrics" http://127.0.0.1:9394/metrics && grep -q '^libvirt_' "$dir/metrics"; do sleep 0.2; done
   peers+=(--gathered Telegraf '^libvirt_' "$!" http://127.0.0.1:9394/metrics 15 'internal_gather_gather_time_ns\{[^}]*input="libvirt"[^}]*\}')
 fi
 [ "${#peers[@]}" = 0 ] ||

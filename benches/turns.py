@@ -187,9 +187,17 @@ class Gathered(Periodic):
         self.took = re.compile(f"^{took} ([0-9.e+]+)".encode(), re.M)
         super().__init__(name, pattern, pid, url, interval)
 
+    def took_ms(self):
+        return float(self.took.search(self.body())[1]) / 1e6
+
+    def read(self, since):
+        # Its first sample comes at the end.
+        began, ended = super().read(since)
+        return began - self.took_ms() / 1e3, ended
+
     def turn(self, clients):
         measured = super().turn(clients)
-        measured.wall = float(self.took.search(self.body())[1]) / 1e6
+        measured.wall = self.took_ms()
         return measured
 
 
