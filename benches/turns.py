@@ -158,12 +158,18 @@ class Periodic(Scraped):
         return self.began + passed * self.interval
 
     def turn(self, clients):
-        due = self.due()
-        time.sleep(max(due - MARGIN / 2 - time.time(), 0))
+        lasts, due = MARGIN / 2 + READING, self.due()
+        # What the guests, the daemon and the server use by themselves in such a time is not its reading.
+        time.sleep(max(due - MARGIN / 2 - lasts - time.time(), 0))
+        with Measure(clients, self.pid) as quiet:
+            time.sleep(max(due - MARGIN / 2 - time.time(), 0))
         with Measure(clients, self.pid) as measured:
-            time.sleep(MARGIN / 2 + READING)
+            time.sleep(lasts)
             self.began, ended = self.read(due - MARGIN)
             measured.wall = (ended - self.began) * 1e3
+        share = lasts * 1e3 / quiet.wall
+        for field in "own", "daemon", "guests":
+            setattr(measured, field, getattr(measured, field) - share * getattr(quiet, field))
         return measured
 
     def traced(self, trace):
@@ -172,6 +178,27 @@ class Periodic(Scraped):
         time.sleep(MARGIN + 2 * READING)
         strace.send_signal(signal.SIGINT)
         strace.communicate()
+
+
+class Gathered(Periodic):
+    """The same, of which a sample says how long a reading took, in nanoseconds, some seconds after it."""
+
+    def __init__(self, name, pattern, pid, url, interval, took):
+        self.took = re.compile(f"^{took} ([0-9.e+]+)".encode(), re.M)
+        super().__init__(name, pattern, pid, url, interval)
+
+    def took_ms(self):
+        return float(self.took.search(self.body())[1]) / 1e6
+
+    def read(self, since):
+        # Its first sample comes at the end.
+        began, ended = super().read(since)
+        return began - self.took_ms() / 1e3, ended
+
+    def turn(self, clients):
+        measured = super().turn(clients)
+        measured.wall = self.took_ms()
+        return measured
 
 
 def calls(client):
@@ -247,7 +274,8 @@ def main():
     of_turns.add_argument("libvirtd", type=int)
     of_turns.add_argument("guests", type=lambda text: [int(pid) for pid in text.split()])
     # In the order in which they are to be printed; the first one is what the others are compared with.
-    for kind, words in [(Command, "COMMAND"), (Scraped, "PID URL"), (Periodic, "PID URL INTERVAL")]:
+    for kind, words in [(Command, "COMMAND"), (Scraped, "PID URL"), (Periodic, "PID URL INTERVAL"),
+                        (Gathered, "PID URL INTERVAL TOOK")]:
         names = ("NAME", "PATTERN", *words.split())
         of_turns.add_argument(f"--{kind.__name__.lower()}", action="append", nargs=len(names), metavar=names, dest="clients",
                               type=functools.partial(lambda kind, text: (kind, text), kind))

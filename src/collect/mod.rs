@@ -21,6 +21,7 @@ mod connection;
 mod control;
 mod domain_state;
 mod engine;
+mod merge;
 mod message;
 mod notice;
 mod plan;

@@ -9,13 +9,14 @@ use uuid::Uuid;
 use super::batch::{Batch, Kind, Running};
 use super::busy::Busy;
 use super::completeness::Lack;
+use super::merge::merge;
 use super::message::{Now, WaiterId};
 use super::pool::JobId;
 use super::reading::{Reading, Rounds};
 use super::{Collection, DomainStatus, Missing, MissingReason, Quarantined, Selection};
 use crate::config::Group;
 use crate::domains::Snapshot;
-use crate::libvirt::{DomainRecord, Identity, LibvirtError, Records, StatsGroups, Versions};
+use crate::libvirt::{Identity, LibvirtError, Records, StatsGroups, Versions};
 
 /// The number of a run; never used twice.
 pub(super) type RunId = u64;
@@ -205,7 +206,12 @@ impl Run {
             }
         }
         let records = if batch.again {
-            self.completed(&records)
+            let (records, replaced) = merge(&records, batch.groups, self.batches.iter().map(AsRef::as_ref));
+            // The newer record counts them.
+            for (group, number) in replaced {
+                self.parameters.entry(group).and_modify(|count| *count = count.saturating_sub(number));
+            }
+            records
         } else {
             self.last_first_answer = now;
             records
@@ -214,43 +220,6 @@ impl Run {
         let position = if batch.again || batch.kind == Kind::Full { 0 } else { self.batches.len() };
         self.batches.insert(position, Arc::new(records));
         complete
-    }
-
-    /// The records of domains that were asked again, each with what the one before has of other groups.
-    fn completed(&mut self, again: &Records) -> Records {
-        let uuids: BTreeSet<Uuid> = again.domains().map(|record| record.uuid).collect();
-        let mut before: BTreeMap<Uuid, DomainRecord<'_>> = BTreeMap::new();
-        for record in self.batches.iter().flat_map(|records| records.domains()) {
-            if uuids.contains(&record.uuid) {
-                before.entry(record.uuid).or_insert(record);
-            }
-        }
-        let mut completed = Records::default();
-        // Records of two incarnations are not mixed.
-        let same_incarnation =
-            |record: &DomainRecord<'_>| before.get(&record.uuid).is_none_or(|before| before.id == record.id);
-        for record in again.domains().filter(same_incarnation) {
-            completed.push_domain(record.name, record.uuid, record.id);
-            record.params().for_each(|param| completed.push(param.key, param.value));
-            let answered: BTreeSet<Option<Group>> = record.params().map(|param| Group::of_key(param.key)).collect();
-            // Both groups of vCPUs come together.
-            let came = |group: Option<Group>| match group {
-                Some(Group::VcpuKvm) => answered.contains(&Some(Group::Vcpu)),
-                group => answered.contains(&group),
-            };
-            let Some(before) = before.get(&record.uuid) else { continue };
-            for param in before.params() {
-                match Group::of_key(param.key) {
-                    group if !came(group) => completed.push(param.key, param.value),
-                    // The newer record counts it.
-                    Some(group) => {
-                        self.parameters.entry(group).and_modify(|count| *count = count.saturating_sub(1));
-                    }
-                    None => {}
-                }
-            }
-        }
-        completed
     }
 
     /// The daemon was silent until now, not what it was asked about.
