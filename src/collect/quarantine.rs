@@ -158,6 +158,9 @@ impl StuckCalls {
 
     /// How many of them may wait for a hypervisor, and not for a lock alone.
     pub(super) fn risked(&self, domains: &Domains) -> usize {
+        if self.0.is_empty() {
+            return 0;
+        }
         let quarantines = domains.with_companions().map(|(_, state)| &state.incarnation.quarantine);
         let unlocked = quarantines.filter(|quarantine| !quarantine.is_locked());
         unlocked.flat_map(|quarantine| &quarantine.suspect_of).collect::<BTreeSet<_>>().len()

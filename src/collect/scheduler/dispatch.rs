@@ -94,6 +94,9 @@ impl Scheduler {
 
     /// Domains that were found locked after their batches had been queued are not asked for anything.
     fn leave_locked_out(&mut self) {
+        if !self.control.has_aside() {
+            return;
+        }
         let is_locked = |uuid: &Uuid| self.domains.companion(*uuid).is_some_and(DomainState::is_locked);
         for run in self.runs.values_mut() {
             let locked = run.take_out(is_locked);
