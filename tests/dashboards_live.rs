@@ -122,7 +122,7 @@ const RARE: &[(&str, &str)] = &[
 
 /// Parts of expressions that have no data on some machines, and why.
 const NOWHERE: &[(&str, &str)] = &[
-    ("_cgroup_", "needs control groups of version 2 with all controllers"),
+    ("_cgroup_", "needs control groups with all controllers"),
     ("_pressure_", "needs control groups of version 2, in a kernel with pressure stall information"),
     ("_hugepages", "no huge pages are set aside"),
     ("_guest_", "needs a guest with an agent"),

@@ -197,6 +197,48 @@ fn the_pressure_of_each_guest_is_that_of_its_control_group() {
     }
 }
 
+/// How often the kernel has throttled the only vCPU of a guest; `None` where libvirt has given its group no quota.
+fn throttled_by_kernel(guest: &str) -> Option<f64> {
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", qemu(guest))).unwrap();
+    groups.lines().find_map(|line| {
+        let (_, group) = line.split_once(':')?.1.split_once(':')?;
+        let threads = group.strip_suffix("/emulator")?.trim_start_matches('/');
+        ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"].iter().find_map(|point| {
+            let vcpu = std::path::Path::new(point).join(threads).join("vcpu0");
+            let quota = ["cpu.max", "cpu.cfs_quota_us"].iter();
+            let quota = quota.find_map(|name| std::fs::read_to_string(vcpu.join(name)).ok())?;
+            assert!(quota.starts_with("5000"), "{quota}");
+            let stat = std::fs::read_to_string(vcpu.join("cpu.stat")).ok()?;
+            stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.parse().ok()
+        })
+    })
+}
+
+/// libvirt gives a quota of vCPUs to the group of each vCPU, in which alone the kernel counts it.
+#[test]
+fn a_guest_at_its_vcpu_quota_is_throttled_as_the_kernel_says() {
+    let lab = Lab::start(Suite::Machine).unwrap();
+    let guests = lab.guests(&["batch", "web"]).unwrap();
+    let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
+    let mut last = 0.0;
+    let began = Instant::now();
+    while last < 10.0 {
+        let Some(before) = throttled_by_kernel(&guests[0]) else { return println!("no group with a quota here") };
+        let body = exporter.metrics("text/plain").unwrap();
+        let value = |guest: &str| -> f64 {
+            let name = format!("libvirt_domain_cgroup_cpu_throttled_periods_total{{domain=\"{guest}\"");
+            let line = body.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{guest}: {body}"));
+            line.rsplit_once(' ').unwrap().1.parse().unwrap()
+        };
+        last = value(&guests[0]);
+        let after = throttled_by_kernel(&guests[0]).expect("as before");
+        assert!(before <= last && last <= after, "{before}, then {last}, then {after}");
+        assert_eq!(value(&guests[1]), 0.0, "it has no quota");
+        assert!(began.elapsed() < Duration::from_secs(120), "it is never at its quota: {last}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 #[test]
 fn cpu_times_of_a_frozen_guest_go_on() {
     let lab = Lab::start(Suite::Machine).unwrap();

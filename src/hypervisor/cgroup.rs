@@ -1,5 +1,6 @@
-//! The control group of a domain, as libvirt makes it, and what it says of CPU time.
+//! The control groups of a domain, as libvirt makes them, and what they say of CPU time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,18 +14,31 @@ use super::pressure::value;
 /// The folder of QEMU's own threads in the group of its domain.
 const EMULATOR: &str = "emulator";
 /// The group within systemd's scope that newer libvirt puts all of a domain in.
-const NESTED: &str = "libvirt";
+pub(super) const NESTED: &str = "libvirt";
+/// The controllers of version 1 that are read.
+const CONTROLLERS: [&str; 3] = ["cpu", "cpuacct", "memory"];
 
 /// Where control groups are mounted.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
-    /// Version 2. Where a domain has a group there, libvirt takes it.
+    /// Version 2. Where a domain has a group there, libvirt takes its CPU time.
     unified: Option<Mount>,
-    /// Version 1 with the controller `cpuacct`.
-    cpuacct: Option<Mount>,
+    /// Version 1, by controller.
+    v1: BTreeMap<&'static str, Mount>,
 }
 
-#[derive(Debug)]
+/// The folders of a domain's groups. A hybrid host has those of both versions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Groups {
+    /// Of version 2.
+    pub(super) unified: Option<PathBuf>,
+    /// Of version 1 with the controller `cpu`.
+    pub(super) cpu: Option<PathBuf>,
+    /// Of version 1 with the controller `memory`.
+    pub(super) memory: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
 struct Mount {
     point: PathBuf,
     /// The group that is mounted there: not the root in a container.
@@ -56,10 +70,13 @@ impl Mounts {
         let mounts = Process::myself().and_then(|process| process.mountinfo()).map(|mounts| mounts.0);
         let mut found = Self::default();
         for mount in mounts.unwrap_or_default() {
-            let is_cpuacct = mount.super_options.contains_key("cpuacct");
             let of = Mount { point: mount.mount_point, root: PathBuf::from(mount.root) };
             match mount.fs_type.as_str() {
-                "cgroup" if is_cpuacct => drop(found.cpuacct.get_or_insert(of)),
+                "cgroup" => {
+                    for controller in CONTROLLERS.into_iter().filter(|name| mount.super_options.contains_key(*name)) {
+                        found.v1.entry(controller).or_insert_with(|| of.clone());
+                    }
+                }
                 "cgroup2" => drop(found.unified.get_or_insert(of)),
                 _ => {}
             }
@@ -67,20 +84,28 @@ impl Mounts {
         found
     }
 
-    /// The folder of version 2 of the domain whose QEMU is in `groups`.
-    pub(super) fn unified_folder(&self, groups: &[ProcessCGroup]) -> Option<PathBuf> {
-        let group = groups.iter().find(|group| group.hierarchy == 0)?;
-        self.unified.as_ref()?.folder_of_domain(Path::new(&group.pathname))
+    /// The groups of the domain whose QEMU is in `groups`.
+    pub(super) fn groups(&self, groups: &[ProcessCGroup]) -> Groups {
+        let cpu = path_of("cpu", groups).and_then(domain_of);
+        let unified = unified_path(groups).and_then(domain_of);
+        // Threads have no memory of their own: QEMU is in the group of the domain.
+        let memory =
+            cpu.or(unified).filter(|domain| path_of("memory", groups).is_some_and(|path| path.starts_with(domain)));
+        let in_v1 = |controller, domain: Option<&Path>| self.v1.get(controller)?.folder(domain?);
+        Groups {
+            unified: self.unified.as_ref().zip(unified).and_then(|(mount, domain)| mount.folder(domain)),
+            cpu: in_v1("cpu", cpu),
+            memory: in_v1("memory", memory),
+        }
     }
 
     /// The files of the domain whose QEMU is in `groups`.
     pub(super) fn cpu_files(&self, groups: &[ProcessCGroup]) -> CpuFiles {
-        if let Some(folder) = self.unified_folder(groups) {
+        if let Some(folder) = self.groups(groups).unified {
             return CpuFiles::V2(folder.join("cpu.stat"));
         }
-        let in_v1 = |group: &&ProcessCGroup| group.controllers.iter().any(|controller| controller == "cpuacct");
-        let folder = self.cpuacct.as_ref().zip(groups.iter().find(in_v1));
-        match folder.and_then(|(mount, group)| mount.folder_of_domain(Path::new(&group.pathname))) {
+        let domain = path_of("cpuacct", groups).and_then(domain_of);
+        match self.v1.get("cpuacct").zip(domain).and_then(|(mount, domain)| mount.folder(domain)) {
             Some(folder) => CpuFiles::V1 { usage: folder.join("cpuacct.usage"), stat: folder.join("cpuacct.stat") },
             None => CpuFiles::OfProcess,
         }
@@ -88,13 +113,28 @@ impl Mounts {
 }
 
 impl Mount {
-    /// The group of the domain whose QEMU's own threads are in `group`.
-    fn folder_of_domain(&self, group: &Path) -> Option<PathBuf> {
-        let group = group.strip_prefix(&self.root).ok()?;
-        let domain = if group.ends_with(EMULATOR) { group.parent()? } else { return None };
-        let domain = if domain.ends_with(NESTED) { domain.parent()? } else { domain };
-        Some(self.point.join(domain))
+    /// The folder of a group, if it is in the part of the tree that is mounted.
+    fn folder(&self, group: &Path) -> Option<PathBuf> {
+        Some(self.point.join(group.strip_prefix(&self.root).ok()?))
     }
+}
+
+/// The group of version 1 with a controller.
+fn path_of<'a>(controller: &str, groups: &'a [ProcessCGroup]) -> Option<&'a Path> {
+    let group = groups.iter().find(|group| group.controllers.iter().any(|name| name == controller))?;
+    Some(Path::new(&group.pathname))
+}
+
+/// The group of version 2.
+fn unified_path(groups: &[ProcessCGroup]) -> Option<&Path> {
+    let group = groups.iter().find(|group| group.hierarchy == 0)?;
+    Some(Path::new(&group.pathname))
+}
+
+/// The group of the domain whose QEMU's own threads are in `group`.
+fn domain_of(group: &Path) -> Option<&Path> {
+    let domain = if group.ends_with(EMULATOR) { group.parent()? } else { return None };
+    if domain.ends_with(NESTED) { domain.parent() } else { Some(domain) }
 }
 
 impl CpuFiles {
@@ -189,7 +229,7 @@ mod tests {
 
     #[test]
     fn version_one_has_the_time_where_version_two_has_no_group() {
-        let both = Mounts { cpuacct: mount("/cg/cpuacct", "/"), unified: mount("/cg/unified", "/") };
+        let both = Mounts { v1: v1(&["cpuacct"]), unified: mount("/cg/unified", "/") };
         let lines = [(3, "cpu,cpuacct", "/machine/qemu-1-web.libvirt-qemu/emulator"), (0, "", "/")];
         let folder = PathBuf::from("/cg/cpuacct/machine/qemu-1-web.libvirt-qemu");
         let expected = CpuFiles::V1 { usage: folder.join("cpuacct.usage"), stat: folder.join("cpuacct.stat") };
@@ -197,6 +237,33 @@ mod tests {
         let lines = [(2, "cpuacct", "/"), (0, "", "/machine/qemu-1-web.libvirt-qemu/emulator")];
         let expected = CpuFiles::V2(PathBuf::from("/cg/unified/machine/qemu-1-web.libvirt-qemu/cpu.stat"));
         assert_eq!(both.cpu_files(&groups(&lines)), expected);
+    }
+
+    fn v1(controllers: &[&'static str]) -> BTreeMap<&'static str, Mount> {
+        let of = |name: &&'static str| Some((*name, mount(&format!("/cg/{name}"), "/")?));
+        controllers.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn a_hybrid_host_has_groups_of_both_versions() {
+        let domain = "/machine/qemu-1-web.libvirt-qemu";
+        let (threads, hybrid) =
+            (format!("{domain}/emulator"), Mounts { v1: v1(&CONTROLLERS), unified: mount("/cg/unified", "/") });
+        let lines =
+            [(4, "memory", domain), (2, "cpuacct", "/"), (1, "cpu", threads.as_str()), (0, "", threads.as_str())];
+        let folder = |of: &str| Some(PathBuf::from(format!("/cg/{of}{domain}")));
+        let expected = Groups { unified: folder("unified"), cpu: folder("cpu"), memory: folder("memory") };
+        assert_eq!(hybrid.groups(&groups(&lines)), expected);
+        let old = Mounts { unified: None, ..hybrid };
+        let nested = format!("{domain}/libvirt");
+        let lines = [(4, "memory", nested.as_str()), (1, "cpu,cpuacct", threads.as_str()), (0, "", "/")];
+        assert_eq!(old.groups(&groups(&lines)), Groups { unified: None, ..expected });
+        let lines = [(4, "memory", "/system.slice/libvirtd.service"), (1, "cpu", threads.as_str())];
+        assert_eq!(
+            old.groups(&groups(&lines)),
+            Groups { cpu: folder("cpu"), ..Groups::default() },
+            "not its own memory"
+        );
     }
 
     #[test]

@@ -227,12 +227,12 @@ impl HostFiles {
         }
     }
 
-    /// Adds what the control group of the domain that was started last in `records` says of pressure. Nothing is compared for
+    /// Adds what the control groups of the domain that was started last in `records` say of pressure. Nothing is compared for
     /// that: libvirt does not report it.
     pub fn add_pressure(&self, uuid: Uuid, records: &mut Records) {
         let guest = self.guest(uuid);
         let mut guest = guest.lock();
-        if guest.qemu.as_ref().is_none_or(|qemu| qemu.group().is_err()) {
+        if guest.qemu.as_ref().is_none_or(|qemu| qemu.groups().is_err()) {
             if guest.unseen.is_some_and(|pause| !pause.is_over()) {
                 return;
             }
@@ -241,8 +241,8 @@ impl HostFiles {
                 Err(_) => guest.unseen = Some(Pause::after(guest.unseen)),
             }
         }
-        if let Some(Ok(Some(folder))) = guest.qemu.as_ref().map(Qemu::group) {
-            pressure::append(folder, records);
+        if let Some(Ok(groups)) = guest.qemu.as_ref().map(Qemu::groups) {
+            pressure::append(groups, records);
         }
     }
 

@@ -10,7 +10,7 @@ use procfs::{FromBufRead, ProcError, ProcResult};
 use uuid::Uuid;
 
 use super::Doubt;
-use super::cgroup::{CpuFiles, CpuTime, HaltPoll, Mounts};
+use super::cgroup::{CpuFiles, CpuTime, Groups, HaltPoll, Mounts};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -25,8 +25,8 @@ pub(super) struct Qemu {
     /// Its other threads.
     others: HashSet<i32>,
     files: CpuFiles,
-    /// Its control group of version 2.
-    group: Option<PathBuf>,
+    /// The control groups of its domain.
+    groups: Groups,
     halt_poll: Option<HaltPoll>,
 }
 
@@ -87,10 +87,10 @@ impl Qemu {
     fn open_one(pid: i32, mounts: &Mounts) -> ProcResult<Self> {
         let process = Process::new(pid)?;
         let started = process.stat()?.starttime;
-        let groups = process.cgroups()?.0;
-        let (files, group, halt_poll) = (mounts.cpu_files(&groups), mounts.unified_folder(&groups), HaltPoll::of(pid));
+        let of_process = process.cgroups()?.0;
+        let (files, groups, halt_poll) = (mounts.cpu_files(&of_process), mounts.groups(&of_process), HaltPoll::of(pid));
         let (vcpus, others) = (BTreeMap::new(), HashSet::new());
-        let mut qemu = Self { pid, started, vcpus, others, files, group, halt_poll };
+        let mut qemu = Self { pid, started, vcpus, others, files, groups, halt_poll };
         for tid in threads(pid)? {
             match qemu.vcpu_of(&process, tid) {
                 Some(number) => drop(qemu.vcpus.insert(number, tid)),
@@ -148,10 +148,10 @@ impl Qemu {
         Ok(Reading { cpu, vcpus })
     }
 
-    /// Its control group of version 2, if it has one and the process is the same.
-    pub(super) fn group(&self) -> Result<Option<&Path>, Doubt> {
+    /// The control groups of its domain, if the process is the same.
+    pub(super) fn groups(&self) -> Result<&Groups, Doubt> {
         let started = Process::new(self.pid)?.stat()?.starttime;
-        if started == self.started { Ok(self.group.as_deref()) } else { Err(Doubt::NoProcess) }
+        if started == self.started { Ok(&self.groups) } else { Err(Doubt::NoProcess) }
     }
 
     /// How long its vCPUs have polled before halting, if the kernel lets that be read.
