@@ -205,8 +205,8 @@ fn throttled_by_kernel(guest: &str) -> Option<f64> {
         let threads = group.strip_suffix("/emulator")?.trim_start_matches('/');
         ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"].iter().find_map(|point| {
             let vcpu = std::path::Path::new(point).join(threads).join("vcpu0");
-            let quota = ["cpu.max", "cpu.cfs_quota_us"].iter();
-            let quota = quota.find_map(|name| std::fs::read_to_string(vcpu.join(name)).ok())?;
+            let quota = |name: &&str| std::fs::read_to_string(vcpu.join(name)).ok();
+            let quota = ["cpu.max", "cpu.cfs_quota_us"].iter().find_map(quota)?;
             assert!(quota.starts_with("5000"), "{quota}");
             let stat = std::fs::read_to_string(vcpu.join("cpu.stat")).ok()?;
             stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.parse().ok()

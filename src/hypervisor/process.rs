@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use procfs::process::{Process, Schedstat, Stat};
 use procfs::{FromBufRead, ProcError, ProcResult};

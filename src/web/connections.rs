@@ -154,6 +154,12 @@ impl Connection {
         turns
     }
 
+    /// Whether a request is to be expected: the first, or one that has begun to arrive.
+    pub(super) fn expects_request(&self) -> bool {
+        let state = self.state.lock();
+        matches!(state.phase, Phase::Unseen | Phase::Waiting) && (!state.answered || state.head_since.is_some())
+    }
+
     /// When the client will have been silent, or slow, for too long; `None` while it is not its turn.
     pub(super) fn read_deadline(&self) -> Option<Instant> {
         let state = self.state.lock();

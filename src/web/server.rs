@@ -30,6 +30,9 @@ use super::stream::ClientStream;
 
 /// How long requests in flight may go on after the shutdown signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long a client whose first request has not come may take over it after the shutdown signal. It has connected to a server that
+/// accepted it, and with a socket of systemd's it has no reason to expect that this one ends.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Likewise, after a connection was told to close.
@@ -101,6 +104,7 @@ impl<S: Source> Door<S> {
                     let mut admitted = pin!(self.connections.admit(&arrived));
                     let (place, full) = loop {
                         select! {
+                            biased;
                             admitted = admitted.as_mut() => break admitted,
                             // A server that is full is alive.
                             () = listener.heart.beat() => {}
@@ -250,9 +254,13 @@ where
         }
         TlsAcceptor::from(Arc::clone(tls)).accept(stream).await
     };
+    let mut secure = pin!(timeout(HEADER_TIMEOUT, secure));
     let handshake = select! {
-        handshake = timeout(HEADER_TIMEOUT, secure) => handshake,
-        () = closing.begun() => return,
+        handshake = secure.as_mut() => handshake,
+        () = closing.begun() => match timeout(FIRST_REQUEST_GRACE, secure).await {
+            Ok(handshake) => handshake,
+            Err(_) => return,
+        },
     };
     match handshake {
         Ok(Ok(stream)) => talk(stream, site, peer, connection, closing).await,
@@ -294,8 +302,15 @@ where
     let ended = select! {
         ended = conversation.as_mut() => ended,
         () = closing.begun() => {
-            conversation.as_mut().graceful_shutdown();
-            conversation.await
+            // hyper closes at once where no whole request has been read.
+            let grace = if connection.expects_request() { FIRST_REQUEST_GRACE } else { Duration::ZERO };
+            match timeout(grace, conversation.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    conversation.as_mut().graceful_shutdown();
+                    conversation.await
+                }
+            }
         }
     };
     if let Err(error) = ended {

@@ -179,6 +179,27 @@ async fn shutdown_lets_a_request_in_flight_finish() {
     timeout(HALF_OF_GRACE, task).await.expect("ended").expect("no panic");
 }
 
+/// Those of whom nothing had been read at the signal: they were accepted, and under a socket of systemd's the next server would have
+/// answered them.
+#[tokio::test]
+async fn shutdown_answers_clients_that_have_just_connected() {
+    let server = Server::start(Fake::default());
+    let mut silent = server.connect().await;
+    let mut half = server.connect().await;
+    half.write_all(b"GET /-/healthy HTTP/1.1\r\n").await.expect("sent");
+    // Both are accepted by then: connections come in their order.
+    assert_eq!(server.get("/-/healthy").await.code, 200);
+    let Server { stop, task, .. } = server;
+    stop.send(()).expect("listening");
+    sleep(Duration::from_millis(100)).await;
+    silent.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    half.write_all(b"Host: h\r\n\r\n").await.expect("sent");
+    for client in [&mut silent, &mut half] {
+        assert_eq!(Answer::parse(&read_all(client).await).code, 200);
+    }
+    timeout(HALF_OF_GRACE, task).await.expect("ended").expect("no panic");
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutdown_does_not_wait_for_ever() {
     // One request is never answered, another's answer never read.
