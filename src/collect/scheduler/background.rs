@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::Scheduler;
+use super::{Daemon, Scheduler};
 use crate::collect::Selection;
 use crate::collect::background::{Allowed, Call, Ended};
 use crate::collect::domain_state::{Domains, Readable};
@@ -39,7 +39,7 @@ impl Scheduler {
             return;
         };
         let pace = (probe.pace)(&self.config);
-        let is_off = !probe.is_wanted(&self.config) || self.is_refused(probe);
+        let is_off = !probe.is_wanted(&self.config) || self.daemon.refuses(probe);
         let Some(lane) = self.background.lanes.get_mut(number) else { return };
         let allowed =
             |subject, domains: &Domains| if is_off { Allowed::Never } else { allowed(probe, subject, domains) };
@@ -61,11 +61,6 @@ impl Scheduler {
     /// The connection that a probe gets: a read-write one where it needs that and the daemon allows it.
     pub(super) fn access_of(&self, probe: &Probe) -> Access {
         if self.daemon.read_write_refused { Access::ReadOnly } else { (probe.access)(&self.config) }
-    }
-
-    /// Whether it can ask nothing, as the daemon refuses what it needs.
-    fn is_refused(&self, probe: &Probe) -> bool {
-        self.daemon.read_write_refused && needs_agent(probe)
     }
 
     /// The daemon has refused a read-write connection, or a call that needs one. Whether that is news.
@@ -193,12 +188,11 @@ impl Scheduler {
             return;
         }
         let (subject, all) = (Subject::Domain(uuid), self.domains.len());
-        let refused = self.daemon.read_write_refused;
         for lane in self.background.lanes.iter_mut().filter(|lane| lane.probe.group.is_some()) {
             let is_of_domains = matches!(lane.probe.scope, Scope::Domain | Scope::RunningDomain);
             let may_ask = is_of_domains
                 && lane.probe.every(&self.config).is_some()
-                && !(refused && needs_agent(lane.probe))
+                && !self.daemon.refuses(lane.probe)
                 && allowed(lane.probe, subject, &self.domains) != Allowed::Never;
             if may_ask && !lane.expects(subject, &self.domains) {
                 let later = spread(lane.probe, &self.config, all).mul_f64(self.chance.f64());
@@ -374,9 +368,11 @@ fn spread(probe: &Probe, config: &Config, subjects: usize) -> Duration {
     (probe.pace)(config).saturating_mul(u32::try_from(2 * subjects).unwrap_or(u32::MAX))
 }
 
-/// Whether it can ask nothing without a read-write connection.
-fn needs_agent(probe: &Probe) -> bool {
-    probe.group == Some(Group::Guest)
+impl Daemon {
+    /// Whether the probe can ask it nothing, as it refuses the read-write connection that guest agents are asked over.
+    fn refuses(&self, probe: &Probe) -> bool {
+        self.read_write_refused && probe.group == Some(Group::Guest)
+    }
 }
 
 /// Of a domain whose hypervisor does not answer, nothing is asked that may wait for it.
