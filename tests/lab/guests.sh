@@ -176,7 +176,7 @@ for guest in "$@"; do
     mysql) cloud shop m1.large "<vcpu>4</vcpu>" 160 "3 40 1" ;;
     mail) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 4 0" ;;
     batch) cloud office m1.small "<vcpu>1</vcpu>" 48 "1 1 4" "<cputune><shares>512</shares><period>100000</period><quota>5000</quota></cputune>" ;;
-    store) cloud office m1.medium "<vcpu>2</vcpu>" 96 "4 2 0" "<cputune><period>100000</period><quota>5000</quota></cputune>" "<iotune><total_iops_sec>5</total_iops_sec></iotune>" ;;
+    store) cloud office m1.medium "<vcpu>2</vcpu>" 96 "4 2 0" "<cputune><period>100000</period><quota>5000</quota></cputune>" "<iotune><total_iops_sec>8</total_iops_sec></iotune>" ;;
     pod | pod2)
       name=shop_web-$token
       [ "$guest" = pod ] || name=office_mail-$token

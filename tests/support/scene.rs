@@ -31,7 +31,7 @@ impl Scene {
         let of_projects = ["api", "cache", "mysql", "batch", "store", "mail"];
         let mut of_projects = first.guests(&of_projects).unwrap();
         let freezing = of_projects.pop().unwrap();
-        let mover = full_guest(&first, 100);
+        let mover = full_guest(&first, 240);
         third.guests(&["pod", "pod2"]).unwrap();
         let timed = second.guests(&["timed"]).unwrap().remove(0);
         first.virsh(&["snapshot-create-as", &of_projects[1], "before-upgrade", "--disk-only"]).unwrap();
