@@ -10,7 +10,7 @@ export function draw(props: any) {
   const made = frames(props);
   const nothing = made.every((frame: any) => frame.length === 0);
   const { panel, width, height } = props;
-  if (nothing) {
+  if (nothing && panel.type !== 'stat') {
     const text = panel.fieldConfig.defaults.noValue ?? 'No data';
     return <div style={{ width, height, display: 'flex', alignItems: 'center', justifyContent: 'center', color: props.theme.colors.text.secondary, fontSize: 16 }}>{text}</div>;
   }

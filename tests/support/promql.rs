@@ -79,6 +79,7 @@ impl Metrics {
             }
         }
         metrics.add("up", set(&["job", "instance"]), NUMBER, false);
+        metrics.add("job:libvirt_up:group", set(&["job"]), NUMBER, false);
         metrics.add("scrape_duration_seconds", set(&["job", "instance"]), SECONDS, false);
         metrics.add(
             "ALERTS",
@@ -282,6 +283,7 @@ impl Metrics {
             "+" | "-" if same => left.dimension,
             "and" => left.dimension,
             "or" if fits => left.dimension,
+            "==" | "!=" | "<" | ">" | "<=" | ">=" if fits && binary.return_bool() => NUMBER,
             "==" | "!=" | "<" | ">" | "<=" | ">=" if fits => left.dimension,
             _ => {
                 return Err(format!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::jobs::{across_jobs, once};
-use crate::rules::{DOMAIN, Group, RATES, Rule, SLOW};
+use crate::rules::{DOMAIN, Group, RATES, Rule, SLOW, at_quota};
 use crate::thresholds as limit;
 
 const RUNBOOKS: &str = "https://github.com/domstats-exporter/domstats-exporter/blob/main/alerts/RUNBOOKS.md";
@@ -95,8 +95,8 @@ fn exporter() -> Vec<Rule> {
             "LibvirtExporterDown",
             Critical,
             "5m",
-            // A job that has no libvirt_up at all scrapes something else.
-            "min without (job) (up and on (job) group by (job) (libvirt_up)) == 0".into(),
+            // A job that has never had a libvirt_up scrapes something else.
+            "min without (job) (up and on (job) job:libvirt_up:group) == 0".into(),
             [
                 "The libvirt exporter on {host} does not answer.",
                 "Prometheus cannot scrape {host}: the metrics of its domains are missing.",
@@ -344,13 +344,7 @@ fn guests() -> Vec<Rule> {
             severity,
             "15m",
             // A vCPU that its quota keeps from running counts as one that has no CPU.
-            format!(
-                "domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value} unless \
-                     (domain:libvirt_domain_cpu_quota:ratio_rate5m > {} or \
-                     domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m > {})",
-                limit::QUOTA_STEALS,
-                limit::THROTTLED
-            ),
+            format!("domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value} unless ({})", at_quota()),
             [
                 "The vCPUs of {domain} wait for a CPU.",
                 "The vCPUs of {domain} are ready to run but have no CPU for {{ $value | \

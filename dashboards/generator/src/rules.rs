@@ -1,13 +1,14 @@
 //! Recording rules: what the fleet's dashboard and the alerts share.
 //!
 //! Names are `level:metric:operation`. The level is what a series stands for: a `device` or an `interface` of a domain, a
-//! `domain` on a host, an `instance`, which is a host. No series has a label `job`: see `jobs`.
+//! `domain` on a host, an `instance`, which is a host. No series has a label `job` (see `jobs`) but the one about jobs.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::jobs::{across_jobs, once};
+use crate::thresholds as limit;
 
 /// For rates over five minutes and what is made of them: each sample is in two rounds at least.
 pub(crate) const RATES: Option<&str> = Some("2m");
@@ -54,9 +55,9 @@ pub struct Rule {
 pub fn groups() -> Vec<Group> {
     vec![
         Group { name: "libvirt-domains", interval: RATES, rules: domains() },
+        Group { name: "libvirt-limits", interval: SLOW, rules: limits() },
         Group { name: "libvirt-hosts", interval: RATES, rules: hosts() },
         Group { name: "libvirt-space", interval: RATES, rules: space() },
-        Group { name: "libvirt-limits", interval: SLOW, rules: limits() },
         Group { name: "libvirt-guests", interval: SLOW, rules: guests() },
     ]
 }
@@ -140,6 +141,15 @@ fn domains() -> Vec<Rule> {
     ]
 }
 
+/// The domains whose steal is that of their CPU quota.
+pub(crate) fn at_quota() -> String {
+    format!(
+        "domain:libvirt_domain_cpu_quota:ratio_rate5m > {} or domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m > {}",
+        limit::QUOTA_STEALS,
+        limit::THROTTLED
+    )
+}
+
 fn hosts() -> Vec<Rule> {
     // Domains that are shut off have sizes with `inactive_domains: all`, but take nothing of the host.
     let given = |what: &str| {
@@ -154,14 +164,16 @@ fn hosts() -> Vec<Rule> {
         record("instance:libvirt_domain_memory_current_bytes:sum", &given("memory_current_bytes")),
         record("instance:libvirt_domain_memory_rss_bytes:sum", &once(&all("libvirt_domain_memory_rss_bytes"))),
         record("instance:libvirt_domain_cpu_time:rate5m", &all("domain:libvirt_domain_cpu_time:rate5m")),
-        // Over all vCPUs of the host, so that a large domain counts for more than a small one.
+        // Over all vCPUs of the host, so that a large domain counts for more than a small one. From a domain at its quota it is
+        // the quota that keeps the CPU, not the host.
         record(
             "instance:libvirt_domain_vcpu_delay:ratio_rate5m",
             &format!(
                 "{} / instance:libvirt_domain_vcpus:sum",
                 once(&all(&format!(
                     "libvirt_domain_vcpus_current * on ({DOMAIN}) group_left () \
-                         domain:libvirt_domain_vcpu_delay:ratio_rate5m"
+                         (domain:libvirt_domain_vcpu_delay:ratio_rate5m unless on ({DOMAIN}) ({}))",
+                    at_quota()
                 )))
             ),
         ),
@@ -177,6 +189,8 @@ fn hosts() -> Vec<Rule> {
             "instance:libvirt_memory_overcommit:ratio",
             "instance:libvirt_domain_memory_current_bytes:sum / libvirt_host_memory_bytes",
         ),
+        // The jobs that scrape exporters. It remembers those of which none answers any more: their series are gone.
+        record("job:libvirt_up:group", "group by (job) (libvirt_up) or on (job) job:libvirt_up:group"),
     ]
 }
 

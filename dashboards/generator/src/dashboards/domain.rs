@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::guests::{STATE_WORDS, latency, state, who};
-use super::problems::{file_system_use, image_use, quota_use, throttle_use};
+use super::guests::{STATE_WORDS, latency, state, states, who};
+use super::numbers::{at_quota, file_system_use, image_use, quota_use, steal_of, throttle_use};
 use super::{SILENT, STATES, domain_detail, events, lifecycle};
 use crate::grafana::{
-    Column, Dashboard, Panel, Row, Unit, Variable, orange_from, plain, rising, stat, table, timeseries,
+    Column, Dashboard, Panel, Row, Unit, Variable, number, orange_from, plain, rising, table, timeseries,
 };
 use crate::thresholds as limit;
 
@@ -54,18 +54,17 @@ pub(super) fn dashboard() -> Value {
 
 fn now() -> Vec<Panel> {
     let one = |title: &str, about: &str, unit, expression: &str| {
-        stat(title, about, unit).query(expression, "{{domain}}").size(4, 3).bare()
+        number(title, about, unit).query(expression, "{{domain}}").size(4, 3)
     };
     let mut panels = vec![
-        one("State", "What the domain is doing.", Unit::Count, &state("domain")).words(STATE_WORDS).thresholds(plain()),
         one(
-            "Responding",
-            "Whether the domain's QEMU responds. Alert LibvirtDomainQuarantined.",
+            "State",
+            "What the domain is doing, and whether its QEMU responds while it runs. Alert LibvirtDomainQuarantined.",
             Unit::Count,
-            "1 - max by (domain) (libvirt_domain_quarantined{%domain})",
+            &state("domain"),
         )
-        .words(&[("0", "no", "red"), ("1", "yes", "green")])
-        .nothing("not running"),
+        .words(STATE_WORDS)
+        .thresholds(plain()),
         one(
             "Data complete",
             "Whether the last collection has all that was asked for of the domain.",
@@ -84,7 +83,7 @@ fn now() -> Vec<Panel> {
         .thresholds(plain()),
         one(
             "CPU",
-            "Share of its vCPUs' time that the domain computes.",
+            "Share of its vCPUs' time that the domain computes, on average over its vCPUs.",
             Unit::Ratio,
             "avg by (domain) (rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate]))",
         )
@@ -92,11 +91,21 @@ fn now() -> Vec<Panel> {
         .thresholds(rising(limit::CPU)),
         one(
             "Steal",
-            "Share of the time in which its vCPUs were ready but had no CPU. Alert LibvirtDomainStealHigh.",
+            "Share of the time in which its vCPUs were ready but had no CPU, on average over its vCPUs. It is blue where the domain is at \
+             its CPU quota: the quota keeps the CPU from it, not the host. Alert LibvirtDomainStealHigh.",
             Unit::Ratio,
-            "avg by (domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
+            &steal_of("domain", "%domain"),
         )
-        .thresholds(rising(limit::STEAL)),
+        .nothing("not running")
+        .thresholds(rising(limit::STEAL))
+        .query(
+            &format!(
+                "avg by (domain) (rate(libvirt_domain_vcpu_delay_seconds_total{{%domain}}[%rate])) and {}",
+                at_quota("domain", "%domain")
+            ),
+            "{{domain}} at its quota",
+        )
+        .colors_of(".* at its quota$", plain()),
         one(
             "CPU quota",
             "Share of its CPU quota that the domain uses. At 100 % it is held back. Alert LibvirtDomainAtCpuQuota.",
@@ -142,6 +151,14 @@ fn now() -> Vec<Panel> {
         .query(&format!("max by (domain) ({})", file_system_use("%domain")), "{{domain}} file system")
         .colors_of(".* file system$", rising(limit::GUEST_FILESYSTEM)),
         one(
+            "Oldest snapshot",
+            "How old the oldest snapshot is. Snapshots slow the disks of a guest down, and grow. Alert LibvirtSnapshotOld.",
+            Unit::Seconds,
+            "time() - max by (domain) (libvirt_domain_snapshot_oldest_timestamp_seconds{%domain})",
+        )
+        .nothing("no snapshot")
+        .thresholds(orange_from(limit::SNAPSHOT_AGE)),
+        one(
             "Job",
             "How long the migration, save, dump or backup that runs has been running.",
             Unit::Seconds,
@@ -157,15 +174,24 @@ fn now() -> Vec<Panel> {
 /// Who the domain is.
 fn identity() -> Panel {
     let rows = "max by (instance, domain, uuid, os) (libvirt_domain_info{%domain})";
-    let reason = "max by (instance, domain, state, reason) (libvirt_domain_state_reason_info{%domain})";
+    let reason = "max by (instance, domain, reason) (libvirt_domain_state_reason_info{%domain})";
     let by = |metric: &str| format!("max by (instance, domain) ({metric}{{%domain}})");
+    let quota = |of: &str| {
+        format!(
+            "max by (instance, domain) (libvirt_domain_{of}_quota_seconds{{%domain}} / libvirt_domain_{of}_period_seconds{{%domain}})"
+        )
+    };
     let mut columns = who(rows, "%domain");
     columns.extend([
-        Column::label("State", "state").words(&STATES).width(90),
-        Column::label("Reason", "reason").width(110),
+        Column::label("State", "state").words(&STATES).width(115),
+        Column::query("", &states("%domain"), Unit::Count),
+        Column::label("Reason", "reason").width(100),
         Column::query("", reason, Unit::Count),
         Column::query("vCPUs", &by("libvirt_domain_vcpus_current"), Unit::Count).width(70),
+        Column::query("CPUs allowed", &quota("cpu"), Unit::Short).width(115),
+        Column::query("CPUs allowed a vCPU", &quota("vcpu"), Unit::Short).width(165),
         Column::query("Memory", &by("libvirt_domain_memory_current_bytes"), Unit::Bytes).width(90),
+        Column::query("Snapshots", &by("libvirt_domain_snapshots"), Unit::Count).width(95),
         Column::label("System", "os"),
         Column::label("UUID", "uuid").width(330),
         Column::query("", rows, Unit::Count),

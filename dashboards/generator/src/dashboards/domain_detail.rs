@@ -1,6 +1,6 @@
 //! The closed rows of Libvirt / Domain: what one looks at when the open ones do not explain it, or only some guests have.
 
-use super::problems::file_system_use;
+use super::numbers::file_system_use;
 use super::{SILENT, domain_hardware, domain_limits, events};
 use crate::grafana::{Column, Panel, Row, Unit, bars, falling, heatmap, orange_from, rising, table, timeseries};
 use crate::thresholds as limit;

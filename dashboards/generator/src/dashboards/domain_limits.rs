@@ -1,17 +1,19 @@
 //! The closed rows of Libvirt / Domain that are about what it may use of the host, and what its job does.
 
 use super::domain_detail::{rate, unless_reported};
-use super::problems::{quota_use, throttle_use};
+use super::numbers::{quota_use, throttle_use};
 use crate::grafana::{Panel, Row, Unit, orange_from, timeseries};
 use crate::thresholds as limit;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row::closed("Job", unless_reported(job(), "no job ran")),
-        Row::closed("Limits against use", unless_reported(limits(), "no such limit in the definition")),
-        Row::closed("Pressure on the host", unless_reported(pressure(), "the control group is not readable")),
+        Row::closed("Limits against use", limits()),
+        Row::closed("Pressure on the host", unless_reported(pressure(), NOT_COUNTED)),
     ]
 }
+
+const NOT_COUNTED: &str = "the control group does not count it";
 
 fn job() -> Vec<Panel> {
     let of = |metric: &str| format!("max by (domain) (libvirt_domain_job_{metric}{{%domain}})");
@@ -52,6 +54,7 @@ fn limits() -> Vec<Panel> {
             Unit::Ratio,
         )
         .query(&quota_use("%domain"), "{{domain}}")
+        .nothing("no quota in the domain XML")
         .thresholds(orange_from(limit::AT_LIMIT)),
         timeseries(
             "Disk throttles",
@@ -60,6 +63,7 @@ fn limits() -> Vec<Panel> {
             Unit::Ratio,
         )
         .query(&throttle_use("%domain"), "{{domain}} {{device}}")
+        .nothing("no throttle in the domain XML")
         .thresholds(orange_from(limit::AT_LIMIT)),
         timeseries("Held back by the quota", "CPUs that the guest would have kept busy but for its CPU quota, and the share of \
              its periods in which that was so.", Unit::Short)
@@ -69,7 +73,8 @@ fn limits() -> Vec<Panel> {
                  (rate(libvirt_domain_cgroup_cpu_periods_total{%domain}[%rate]) > 0))",
                 "{{domain}} periods",
             )
-            .on_the_right(".* periods$", Unit::Ratio),
+            .on_the_right(".* periods$", Unit::Ratio)
+            .nothing(NOT_COUNTED),
     ]
 }
 

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::{ANSWERS, HOSTS_DOWN, events};
-use crate::grafana::{Column, Dashboard, Panel, Row, Unit, bars, none_is_good, plain, rising, stat, table, timeseries};
+use crate::grafana::{
+    Column, Dashboard, Panel, Row, Unit, bars, none_is_good, number, plain, rising, stat, table, timeseries,
+};
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
@@ -32,14 +34,15 @@ fn now() -> Vec<Panel> {
         stat("Exporters", "Exporters that answer.", Unit::Count)
             .query(&format!("sum({ANSWERS})"), "exporters")
             .thresholds(plain()),
-        stat(
-            "Down",
+        number(
+            "Exporters down",
             "Exporters that do not answer or do not reach libvirt. Alerts LibvirtExporterDown and LibvirtDown.",
             Unit::Count,
         )
-        .query(&format!("count({HOSTS_DOWN}) or vector(0)"), "exporters")
+        .query(&format!("count({HOSTS_DOWN}) or 0 * count({ANSWERS})"), "exporters")
+        .nothing("no exporter")
         .thresholds(none_is_good("red")),
-        stat("Version", "The exporters' version; a series each where they differ.", Unit::Count)
+        number("Version", "The exporters' version; a series each where they differ.", Unit::Count)
             .query("count by (version) (libvirt_exporter_build_info{%host})", "{{version}}")
             .shows_name()
             .thresholds(plain()),
@@ -61,13 +64,18 @@ fn now() -> Vec<Panel> {
         stat("Stuck calls", "Calls that wait for a QEMU that does not answer.", Unit::Count)
             .query("sum(libvirt_exporter_stuck_calls{%host})", "calls")
             .thresholds(none_is_good("orange")),
-        stat(
+        number(
             "Bad configs",
             "Exporters whose configuration files are wrong; the previous configuration stays active. Alert \
              LibvirtExporterConfigBad.",
             Unit::Count,
         )
-        .query("count(libvirt_exporter_config_last_reload_successful{%host} == 0) or vector(0)", "exporters")
+        .query(
+            "count(libvirt_exporter_config_last_reload_successful{%host} == 0) or \
+             0 * count(libvirt_exporter_config_last_reload_successful{%host})",
+            "exporters",
+        )
+        .nothing("no exporter")
         .thresholds(none_is_good("red")),
         stat(
             "Unmapped keys",
@@ -218,7 +226,8 @@ fn connection() -> Vec<Panel> {
         )
         .query("sum(rate(libvirt_host_lifecycle_events_total{%host}[%rate]))", "lifecycle")
         .query("sum(rate(libvirt_host_events_total{%host}[%rate]))", "others")
-        .query("sum(rate(libvirt_exporter_events_dropped_total{%host}[%rate]))", "dropped"),
+        .query("sum(rate(libvirt_exporter_events_dropped_total{%host}[%rate]))", "dropped")
+        .line("dropped", "red"),
     ]
 }
 
@@ -240,13 +249,17 @@ fn exposition() -> Vec<Panel> {
         ),
         timeseries("OTLP", "Exports over OTLP per second, by result.", Unit::Operations)
             .query("sum by (result) (rate(libvirt_exporter_otlp_exports_total{%host}[%rate]))", "{{result}}")
+            .line("success", "green")
+            .line("partial", "orange")
+            .line("refused|dropped", "red")
             .nothing("no exporter pushes"),
         timeseries(
             "Duplicate samples",
             "Samples per second that were dropped because another one had their labels: a fault worth reporting.",
             Unit::Operations,
         )
-        .query("sum(rate(libvirt_exporter_duplicate_samples_total{%host}[%rate]))", "dropped"),
+        .query("sum(rate(libvirt_exporter_duplicate_samples_total{%host}[%rate]))", "dropped")
+        .line("dropped", "red"),
     ]
 }
 

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::guests::{jobs, who};
-use super::problems::{self, Scope, Source, pool_use};
+use super::numbers::{Source, pool_use, steal};
+use super::problems::{self, Scope};
 use super::{ANSWERS, events, host_link};
 use crate::grafana::{
-    Column, Dashboard, Panel, Row, Unit, falling, none_is_good, one_is_good, plain, rising, stat, table, timeseries,
+    Column, Dashboard, Panel, Row, Unit, falling, none_or, number, one_is_good, plain, rising, stat, table, timeseries,
 };
 use crate::thresholds as limit;
 
@@ -30,7 +31,7 @@ pub(super) fn dashboard() -> Value {
         .row(problems::row(&scope))
         .row(Row::open("Capacity", capacity()))
         .row(Row::open("Hosts", vec![hosts(), jobs(&scope)]))
-        .row(Row::open("Top guests", top_guests()))
+        .row(Row::open("Top guests, by averages of five minutes", top_guests()))
         .row(Row::closed("Hosts over time", over_time()))
         .build()
 }
@@ -46,7 +47,7 @@ fn capacity() -> Vec<Panel> {
             .query("sum(libvirt_up{%host})", "hosts")
             .thresholds(plain()),
         stat("Guests running", "Domains in the state running.", Unit::Count)
-            .query("sum(libvirt_domains{%host,state=\"running\"}) or vector(0)", "guests")
+            .query("sum(libvirt_domains{%host,state=\"running\"}) or 0 * sum(libvirt_up{%host})", "guests")
             .thresholds(plain()),
         share(
             "CPU use",
@@ -63,7 +64,7 @@ fn capacity() -> Vec<Panel> {
         )
         .query("sum(instance:libvirt_domain_vcpus:sum{%host}) / sum(libvirt_host_cpus{%host})", "vCPUs")
         .thresholds(rising(limit::CPU_OVERCOMMIT)),
-        stat("Worst steal", "The highest average steal of a host's vCPUs.", Unit::Ratio)
+        stat("Worst steal", "The highest average steal of a host's vCPUs, guests at their CPU quota aside.", Unit::Ratio)
             .query("max(instance:libvirt_domain_vcpu_delay:ratio_rate5m{%host})", "steal")
             .thresholds(rising(limit::STEAL)),
         share(
@@ -81,9 +82,16 @@ fn capacity() -> Vec<Panel> {
             rising(limit::MEMORY_USABLE.of_the_rest()),
         )
         .up_to(1.0),
-        stat("Alerts", "Alerts of alerts/alerts.yaml that are firing.", Unit::Count)
-            .query("count(ALERTS{%host,alertname=~\"Libvirt.+\",alertstate=\"firing\"}) or vector(0)", "alerts")
-            .thresholds(none_is_good("orange")),
+        // That none fires is no good news where Prometheus has no alerts to evaluate, which cannot be told here.
+        number("Alerts", "Alerts of alerts/alerts.yaml that are firing, if Prometheus has them.", Unit::Count)
+            .query(
+                "count(ALERTS{%host,alertname=~\"Libvirt.+\",alertstate=\"firing\"}) or \
+                 0 * count(instance:libvirt_domain_vcpus:sum{%host})",
+                "alerts",
+            )
+            .nothing("no rules")
+            .thresholds(none_or("orange"))
+            .size(3, 4),
     ]
 }
 
@@ -142,12 +150,12 @@ fn top_guests() -> Vec<Panel> {
         let rows = format!("topk(%top, sum by (instance, domain) ({series}))");
         let mut columns = who(&rows, "%host");
         // Before the names, of which there may be many.
-        columns.insert(2, Column::query(title, &rows, unit).bar(None, thresholds).width(200));
-        table(title, about, columns, (title, true)).size(12, 9)
+        columns.insert(2, Column::query(title, &rows, unit).bar(None, thresholds).width(130));
+        table(title, about, columns, (title, true)).size(12, 12)
     };
     vec![
         most(
-            "CPU",
+            "CPUs busy",
             "CPUs that a guest keeps busy, its vCPUs and QEMU together.",
             Unit::Short,
             "domain:libvirt_domain_cpu_time:rate5m{%host}",
@@ -155,9 +163,10 @@ fn top_guests() -> Vec<Panel> {
         ),
         most(
             "Steal",
-            "Share of the time in which a guest's vCPUs were ready to run but the host had no CPU for them, on average over its vCPUs.",
+            "Share of the time in which a guest's vCPUs were ready to run but the host had no CPU for them, on average over its vCPUs. \
+             Guests at their CPU quota are not here.",
             Unit::Ratio,
-            "domain:libvirt_domain_vcpu_delay:ratio_rate5m{%host}",
+            &steal("%host"),
             rising(limit::STEAL),
         ),
         most(
@@ -216,14 +225,14 @@ fn over_time() -> Vec<Panel> {
         .stacked()
         .size(12, 8),
         top(
-            "CPU",
+            "CPUs busy",
             "CPUs that the guests of each host keep busy, on the hosts with the most of it.",
             Unit::Short,
             "instance:libvirt_domain_cpu_time:rate5m",
         ),
         top(
             "Steal",
-            "Average steal of each host's vCPUs, on the hosts with the most of it.",
+            "Average steal of each host's vCPUs, guests at their CPU quota aside, on the hosts with the most of it.",
             Unit::Ratio,
             "instance:libvirt_domain_vcpu_delay:ratio_rate5m",
         )

@@ -16,6 +16,22 @@ pub(super) fn info(selector: &str) -> String {
 
 /// The columns that say which guests a table is about: of the results of `rows`, an expression of guests of `selector`.
 pub(super) fn who(rows: &str, selector: &str) -> Vec<Column> {
+    let mut columns = names();
+    columns.push(Column::query("", &named(rows, selector), Unit::Count));
+    columns
+}
+
+/// The columns of those names. A query of what is [`named`] has to be among the other columns.
+pub(super) fn names() -> Vec<Column> {
+    let guest = Column::label("Guest", "domain")
+        .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}"));
+    let mut columns = vec![Column::host(), guest.width(150)];
+    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(96)));
+    columns
+}
+
+/// The results of `rows`, an expression of guests of `selector`, with the labels of their names.
+pub(super) fn named(rows: &str, selector: &str) -> String {
     let labels = NAMES.map(|(_, label)| label).join(", ");
     // A guest is of OpenStack or of KubeVirt: one of the two labels is empty.
     let joined = [("name", "instance_name", "kubevirt_name"), ("owner", "project_name", "kubevirt_namespace")]
@@ -23,13 +39,7 @@ pub(super) fn who(rows: &str, selector: &str) -> Vec<Column> {
         .fold(info(selector), |info, (label, one, other)| {
             format!("label_join({info}, \"{label}\", \"\", \"{one}\", \"{other}\")")
         });
-    let named = format!("({rows}) * on (instance, domain) group_left ({labels}) {joined}");
-    let guest = Column::label("Guest", "domain")
-        .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}"));
-    let mut columns = vec![Column::host(), guest.width(150)];
-    columns.extend(NAMES.map(|(name, label)| Column::label(name, label).width(96)));
-    columns.push(Column::query("", &named, Unit::Count));
-    columns
+    format!("({rows}) * on (instance, domain) group_left ({labels}) {joined}")
 }
 
 /// The average time of a request, by labels. No requests, no latency.
@@ -46,12 +56,27 @@ pub(super) fn latency(by: &str) -> String {
 /// The state of each guest as a number, by labels.
 pub(super) fn state(by: &str) -> String {
     let of = |state: &str| format!("sum by ({by}) (libvirt_domain_state{{%domain,state=\"{state}\"}})");
-    format!("{} + 2 * {} + 3 * {}", of("running"), of("paused"), of("crashed"))
+    let silent = format!("max by ({by}) (libvirt_domain_quarantined{{%domain}} == 1)");
+    format!("4 * {silent} or {} + 2 * {} + 3 * {}", of("running"), of("paused"), of("crashed"))
 }
 
 /// The words for that number.
-pub(super) const STATE_WORDS: &[(&str, &str, &str)] =
-    &[("0", "off", "text"), ("1", "running", "green"), ("2", "paused", "orange"), ("3", "crashed", "red")];
+pub(super) const STATE_WORDS: &[(&str, &str, &str)] = &[
+    ("0", "off", "text"),
+    ("1", "running", "green"),
+    ("2", "paused", "orange"),
+    ("3", "crashed", "red"),
+    ("4", "not responding", "red"),
+];
+
+/// The state of each guest in a label, by instance and domain. For libvirt a guest runs also while its QEMU does not respond.
+pub(super) fn states(selector: &str) -> String {
+    let silent = format!("max by (instance, domain) (libvirt_domain_quarantined{{{selector}}} == 1)");
+    format!(
+        "label_replace({silent}, \"state\", \"not responding\", \"\", \"\") or sum by (instance, domain, state) \
+         (libvirt_domain_state{{{selector}}} == 1) unless on (instance, domain) {silent}"
+    )
+}
 
 /// Domains that are shut off have sizes with `inactive_domains: all`, but take nothing of the host.
 pub(super) const NOT_OFF: &str =
@@ -63,6 +88,9 @@ pub(super) fn jobs(scope: &Scope) -> Panel {
     let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_job_{metric}{{{selector}}}){chosen}");
     let rows = format!("max by (instance, domain, operation) (libvirt_domain_job_running{{{selector}}}){chosen}");
     let progress = format!("({}) / (({}) > 0)", by("data_processed_bytes"), by("data_bytes"));
+    let gained = format!("(({}) - ({}) > 0)", by("memory_bytes_per_second"), by("memory_dirty_bytes_per_second"));
+    // libvirt seldom expects an end itself.
+    let left = format!("({}) > 0 or ({}) / {gained}", by("remaining_seconds"), by("memory_remaining_bytes"));
     let mut columns = who(&rows, scope.named());
     columns.extend([
         Column::label("Job", "operation").width(120),
@@ -70,12 +98,14 @@ pub(super) fn jobs(scope: &Scope) -> Panel {
         Column::query("Running for", &by("elapsed_seconds"), Unit::Seconds).colored(rising(limit::JOB_SECONDS)),
         Column::query("Done", &progress, Unit::Ratio).bar(Some(1.0), plain()),
         Column::query("Left", &by("data_remaining_bytes"), Unit::Bytes),
+        Column::query("Time left", &left, Unit::Seconds),
         Column::query("Transfer", &by("memory_bytes_per_second"), Unit::BytesPerSecond),
         Column::query("Guest writes", &by("memory_dirty_bytes_per_second"), Unit::BytesPerSecond).width(120),
         Column::query("Pass", &by("memory_iteration"), Unit::Count).width(60),
     ]);
-    let about = "Migrations, saves, dumps and backups that run. A migration whose guest writes faster than it is transferred does not end \
-        by itself. Alert LibvirtDomainMigrationStalled.";
+    let about = "Migrations, saves, dumps and backups that run. Time left is that of the memory, if it is transferred and written as fast \
+        as now. A migration whose guest writes faster than it is transferred has none: it does not end by itself. Alert \
+        LibvirtDomainMigrationStalled.";
     table("Jobs now", about, columns, ("Running for", true)).nothing("no job runs").size(24, 4)
 }
 

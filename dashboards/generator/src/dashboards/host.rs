@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::guests::{Measure, NOT_OFF, both_ways, highest, jobs, latency, most, who};
-use super::problems::{self, Scope, Source, quota_use, throttle_use};
+use super::guests::{Measure, NOT_OFF, both_ways, highest, jobs, latency, most, states, who};
+use super::numbers::{Source, at_quota, quota_use, steal_of, throttle_use};
+use super::problems::{self, Scope};
 use super::{STATES, host_detail, lifecycle};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, Variable, orange_from, plain, rising, stat, table, timeseries,
@@ -35,7 +36,7 @@ fn capacity() -> Vec<Panel> {
     let memory = allocated("libvirt_domain_memory_current_bytes", "libvirt_host_memory_bytes");
     vec![
         stat("Guests running", "Domains in the state running.", Unit::Count)
-            .query("sum(libvirt_domains{%host,state=\"running\"}) or vector(0)", "guests")
+            .query("sum(libvirt_domains{%host,state=\"running\"}) or 0 * sum(libvirt_up{%host})", "guests")
             .thresholds(plain())
             .size(3, 6),
         stat("CPU use", "Share of the host's CPUs that guests keep busy.", Unit::Ratio)
@@ -57,11 +58,18 @@ fn capacity() -> Vec<Panel> {
             .size(3, 6),
         timeseries(
             "CPU of the host",
-            "Share of the host's CPUs that guests keep busy, and the average steal of all vCPUs.",
+            "Share of the host's CPUs that guests keep busy, and the average steal of the vCPUs of guests that are not at their CPU \
+             quota.",
             Unit::Ratio,
         )
         .query(cpus, "busy with guests")
-        .query("avg(rate(libvirt_domain_vcpu_delay_seconds_total{%host}[%rate]))", "steal")
+        .query(
+            &format!(
+                "avg(rate(libvirt_domain_vcpu_delay_seconds_total{{%host}}[%rate]) unless on (instance, domain) {})",
+                at_quota("instance, domain", "%host")
+            ),
+            "steal",
+        )
         .up_to(1.0)
         .size(6, 6),
         timeseries(
@@ -79,11 +87,11 @@ fn capacity() -> Vec<Panel> {
 
 fn guests() -> Panel {
     let by = |expression: &str| format!("sum by (instance, domain) ({expression})");
-    let rows = "sum by (instance, domain, state) (libvirt_domain_state{%domain} == 1)";
-    let mut columns = who(rows, "%domain");
+    let rows = states("%domain");
+    let mut columns = who(&rows, "%domain");
     columns.extend([
-        Column::label("State", "state").words(&STATES).width(80),
-        Column::query("", rows, Unit::Count),
+        Column::label("State", "state").words(&STATES).width(115),
+        Column::query("", &rows, Unit::Count),
         Column::query("vCPUs", &by("libvirt_domain_vcpus_current{%domain}"), Unit::Count).width(65),
         Column::query(
             "CPU",
@@ -92,13 +100,9 @@ fn guests() -> Panel {
         )
         .bar(Some(1.0), rising(limit::CPU))
         .width(100),
-        Column::query(
-            "Steal",
-            "avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate]))",
-            Unit::Ratio,
-        )
-        .colored(rising(limit::STEAL))
-        .width(75),
+        Column::query("Steal", &steal_of("instance, domain", "%domain"), Unit::Ratio)
+            .colored(rising(limit::STEAL))
+            .width(75),
         Column::query("CPU quota", &format!("max by (instance, domain) ({})", quota_use("%domain")), Unit::Ratio)
             .colored(orange_from(limit::AT_LIMIT))
             .width(85),
@@ -130,12 +134,10 @@ fn guests() -> Panel {
             Unit::BytesPerSecond,
         )
         .width(90),
-        Column::query("Responding", &format!("1 - {}", by("libvirt_domain_quarantined{%domain}")), Unit::Count)
-            .words(&[("0", "no", "red"), ("1", "yes", "green")])
-            .width(100),
     ]);
     let about = "One row a guest; its name leads to its dashboard. CPU and steal are shares of the time of its vCPUs, CPU quota and \
-        throttle are shares of its limits, memory used is what the guest cannot use without swapping, as it reports.";
+        throttle are shares of its limits, memory used is what the guest cannot use without swapping, as it reports. A guest at its \
+        CPU quota has no steal here: the quota keeps the CPU from it, not the host.";
     table("Guests", about, columns, ("CPU", true)).size(24, 11)
 }
 
@@ -143,11 +145,15 @@ fn processor_and_memory() -> Vec<Panel> {
     let half = |title, about, unit| timeseries(title, about, unit).size(12, 8);
     vec![
         most(
-            half("CPU", "CPUs that each guest keeps busy, its vCPUs and QEMU together.", Unit::Short).stacked(),
+            half("CPUs busy", "CPUs that each guest keeps busy, its vCPUs and QEMU together.", Unit::Short).stacked(),
             &Measure::rate("sum by (instance, domain) (rate(libvirt_domain_cpu_time_seconds_total{%domain}[%over]))"),
         ),
         highest(
-            half("Steal", "Share of the time in which each guest's vCPUs were ready but had no CPU.", Unit::Ratio),
+            half(
+                "Steal",
+                "Share of the time in which each guest's vCPUs were ready but had no CPU, by its quota or for want of one.",
+                Unit::Ratio,
+            ),
             &Measure::rate("avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%over]))"),
         )
         .thresholds(rising(limit::STEAL)),
@@ -157,14 +163,14 @@ fn processor_and_memory() -> Vec<Panel> {
         ),
         highest(
             half(
-                "CPU wait time",
-                "Share of the time in which a thread of each guest's QEMU waited for a CPU of the host, by the \
-                 pressure of its control group. Needs the group pressure.",
-                Unit::Ratio,
+                "Held back by the quota",
+                "CPUs that each guest would have kept busy but for its CPU quota: the part of its steal that is not the host's. \
+                 Needs the group pressure.",
+                Unit::Short,
             )
-            .nothing("the control groups are not readable"),
+            .nothing("the control groups do not count it"),
             &Measure::rate(
-                "max by (instance, domain) (rate(libvirt_domain_pressure_cpu_waiting_seconds_total{%domain}[%over]))",
+                "sum by (instance, domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%over]))",
             ),
         ),
     ]
@@ -204,7 +210,8 @@ fn disks_and_network() -> Vec<Panel> {
         network(
             half(
                 "Packets dropped",
-                "Packets dropped per second, on their way to each guest (up) and from it (down).",
+                "Packets dropped per second, on their way to each guest (up) and from it (down). A guest's packets that nobody on the \
+                 host listens to count as dropped, too.",
                 Unit::Packets,
             ),
             "drops",

@@ -1,7 +1,7 @@
 //! The closed rows of Libvirt / Host: jobs, limits, pressure, storage, networks, memory, and what happened.
 
 use super::guests::{Measure, STATE_WORDS, highest, most, state, who};
-use super::problems::{Source, file_system_use, pool_use, quota_use, throttle_use};
+use super::numbers::{Source, file_system_use, pool_use, quota_use, throttle_use};
 use super::{SILENT, events};
 use crate::grafana::{Column, Panel, Row, Unit, bars, falling, orange_from, rising, state_timeline, table, timeseries};
 use crate::thresholds as limit;
@@ -113,7 +113,10 @@ fn pressure() -> Vec<Panel> {
                 "Share of the time in which {threads} thread of a guest's QEMU waited for {waited} (PSI {kind})."
             );
             let panel = timeseries(&format!("{title}: {kind}"), &about, Unit::Ratio).size(12, 7);
-            highest(panel.nothing(NO_CGROUPS), &of(&format!("pressure_{of_what}_{metric}_seconds")))
+            highest(
+                panel.nothing("the control groups have no pressure"),
+                &of(&format!("pressure_{of_what}_{metric}_seconds")),
+            )
         })
     });
     stalls
@@ -125,25 +128,23 @@ fn pressure() -> Vec<Panel> {
                     Unit::Bytes,
                 )
                 .stacked()
-                .nothing(NO_CGROUPS)
+                .nothing("the control groups do not count it")
                 .size(12, 7),
                 &Measure::gauge("libvirt_domain_cgroup_memory_bytes"),
             ),
             highest(
                 timeseries(
-                    "Held back by the quota",
-                    "CPUs that each guest would have kept busy but for its CPU quota.",
-                    Unit::Short,
+                    "Memory limits reached",
+                    "How often a second each guest reached its hard limit of the host's memory.",
+                    Unit::Operations,
                 )
-                .nothing("no guest has a CPU quota")
+                .nothing("the control groups do not count it")
                 .size(12, 7),
-                &of("cgroup_cpu_throttled_seconds"),
+                &of("cgroup_memory_max_events"),
             ),
         ])
         .collect()
 }
-
-const NO_CGROUPS: &str = "the control groups are not readable";
 
 fn snapshots() -> Panel {
     let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_{metric}{{%domain}})");

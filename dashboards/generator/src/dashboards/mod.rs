@@ -9,7 +9,9 @@ mod fleet;
 mod guests;
 mod host;
 mod host_detail;
+mod numbers;
 mod platform;
+mod problem;
 mod problems;
 
 use serde_json::Value;
@@ -29,12 +31,14 @@ pub fn all() -> Vec<Value> {
     ]
 }
 
-/// Whether an exporter answers: 1 if each job that asks it gets an answer. A job without any `libvirt_up` scrapes something else.
-const ANSWERS: &str = "min without (job) (up{%host} and on (job) group by (job) (libvirt_up))";
+/// Whether an exporter answers: 1 if each job that asks it gets an answer. A job without any `libvirt_up` scrapes something else; the
+/// rule knows one of which no exporter answers any more.
+const ANSWERS: &str =
+    "min without (job) (up{%host} and on (job) (group by (job) (libvirt_up) or on (job) job:libvirt_up:group))";
 
 /// The hosts without libvirt, each as a 1: the exporter does not answer, or does not reach it.
-const HOSTS_DOWN: &str =
-    "(min without (job) (up{%host} and on (job) group by (job) (libvirt_up)) == 0 or libvirt_up{%host} == 0) + 1";
+const HOSTS_DOWN: &str = "(min without (job) (up{%host} and on (job) (group by (job) (libvirt_up) or on (job) job:libvirt_up:group)) == 0 or \
+    libvirt_up{%host} == 0) + 1";
 
 /// A link to the host's dashboard.
 fn host_link(instance: &str) -> String {
@@ -49,8 +53,8 @@ fn domain_link(instance: &str, domain: &str) -> String {
 /// Instead of a guest's own numbers, where it has no balloon driver.
 const SILENT: &str = "not reported by the guest";
 
-/// The states of a domain: as libvirt calls them, in words, and with a colour.
-const STATES: [(&str, &str, &str); 8] = [
+/// The states of a domain: as libvirt calls them, or as [`guests::states`] does, in words, and with a colour.
+const STATES: [(&str, &str, &str); 9] = [
     ("running", "running", "green"),
     ("blocked", "blocked", "yellow"),
     ("paused", "paused", "orange"),
@@ -59,6 +63,7 @@ const STATES: [(&str, &str, &str); 8] = [
     ("crashed", "crashed", "red"),
     ("pmsuspended", "suspended", "blue"),
     ("nostate", "unknown", "purple"),
+    ("not responding", "not responding", "red"),
 ];
 
 /// How often something happened between one point of the time axis and the next. The counter may be there only since the

@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
-use super::guests::{info, jobs};
-use super::problems::{Scope, Source, counts, list_of_guests, of_guests};
+use super::guests::{info, jobs, states};
+use super::numbers::{Source, steal};
+use super::problems::{Scope, counts, heading, list_of_guests, of_guests};
 use super::{STATES, domain_link, host_link};
-use crate::grafana::{Column, Dashboard, Panel, Row, Unit, Variable, plain, rising, stat, table, timeseries};
+use crate::grafana::{
+    Column, Dashboard, Panel, Row, Unit, Variable, number, orange_from, plain, rising, table, timeseries,
+};
 use crate::thresholds as limit;
 
 /// A platform whose metadata are in the domains' definitions.
@@ -71,7 +74,7 @@ impl Platform {
         }
         dashboard = dashboard
             .top()
-            .row(Row::open("What is wrong now", self.troubles()))
+            .row(Row::open(heading(Source::Rules), self.troubles()))
             .row(Row::open(self.owner.many, self.use_now().into_iter().chain([self.owners()]).collect()))
             .row(Row::open("Guests", vec![self.guests()]))
             .row(Row::open("Over time", self.over_time()));
@@ -111,25 +114,11 @@ impl Platform {
         let scope = Scope { selector: "%host", source: Source::Rules, chosen: Some(self.chosen_info()) };
         let (label, problems) = (self.owner.label, of_guests(&scope));
         let of_jobs = self.labelled("(libvirt_domain_job_running{%host} == 1)", label);
-        let paused = self.labelled("(libvirt_domain_state{%host,state=\"paused\"} == 1)", label);
-        let informs = |title, about, found: &str| {
-            stat(title, about, Unit::Count)
-                .query(&format!("count({found}) or vector(0)"), "guests")
-                .thresholds(plain())
-                .size(4, 3)
-                .bare()
-        };
-        let mut panels = counts(&problems);
-        panels.push(informs("Paused", "Chosen guests that are paused, on purpose or not.", &paused));
-        panels.push(informs("Jobs", "Migrations, saves, dumps and backups of chosen guests that run now.", &of_jobs));
-        let by = |title, found: &str| {
-            Column::query(title, &format!("count by ({label}) ({found})"), Unit::Count).colored(plain())
-        };
+        let mut panels = counts(&problems, 4);
         let mut columns = vec![Column::label(self.owner.one, label)];
         columns.extend(problems.iter().map(|problem| problem.count_by(label, &self.info())));
-        columns.extend([by("Paused", &paused), by("Jobs", &of_jobs)]);
-        let about =
-            "How many guests of each have a trouble that is counted above, are paused, or migrate or have another job.";
+        columns.push(Column::query("Jobs", &format!("count by ({label}) ({of_jobs})"), Unit::Count).colored(plain()));
+        let about = "How many guests of each have a trouble that is counted above, or migrate or have another job.";
         let whose = table(self.troubled, about, columns, (self.owner.one, false)).nothing("no guest has any trouble");
         panels.push(whose.size(24, 6));
         panels.push(list_of_guests(&problems, &scope));
@@ -139,27 +128,27 @@ impl Platform {
 
     fn use_now(&self) -> Vec<Panel> {
         vec![
-            stat(self.owner.many, "How many have a guest that is chosen above.", Unit::Count)
+            number(self.owner.many, "How many have a guest that is chosen above.", Unit::Count)
                 .query(&format!("count(count by ({}) ({}))", self.owner.label, self.info()), "count")
                 .thresholds(plain()),
-            stat("Guests running", "Chosen guests in the state running.", Unit::Count)
+            number("Guests running", "Chosen guests in the state running.", Unit::Count)
                 .query(&self.chosen("sum", "libvirt_domain_state{%host,state=\"running\"}"), "guests")
                 .thresholds(plain()),
-            stat("vCPUs", "vCPUs of the chosen guests.", Unit::Short)
+            number("vCPUs", "vCPUs of the chosen guests.", Unit::Short)
                 .query(&self.chosen("sum", "libvirt_domain_vcpus_current{%host}"), "vCPUs")
                 .thresholds(plain()),
-            stat("CPUs busy", "CPUs of the hosts that the chosen guests keep busy.", Unit::Short)
+            number("CPUs busy", "CPUs of the hosts that the chosen guests keep busy.", Unit::Short)
                 .query(&self.chosen("sum", CPU), "CPUs")
                 .thresholds(plain()),
-            stat("Memory allocated", "Memory of the chosen guests.", Unit::Bytes)
+            number("Memory allocated", "Memory of the chosen guests.", Unit::Bytes)
                 .query(&self.chosen("sum", "libvirt_domain_memory_current_bytes{%host}"), "memory")
                 .thresholds(plain()),
-            stat("Memory resident", "Memory of the hosts that the QEMUs of the chosen guests hold.", Unit::Bytes)
+            number("Memory resident", "Memory of the hosts that the QEMUs of the chosen guests hold.", Unit::Bytes)
                 .query(&self.chosen("sum", "libvirt_domain_memory_rss_bytes{%host}"), "memory")
                 .thresholds(plain()),
         ]
         .into_iter()
-        .map(|panel| panel.size(4, 3).bare())
+        .map(|panel| panel.size(4, 3))
         .collect()
     }
 
@@ -172,7 +161,7 @@ impl Platform {
             Column::query("Running", &sum("libvirt_domain_state{%host,state=\"running\"}"), Unit::Count).width(80),
             Column::query("vCPUs", &sum("libvirt_domain_vcpus_current{%host}"), Unit::Short).width(80),
             Column::query("CPUs busy", &sum(CPU), Unit::Short).bar(None, plain()),
-            Column::query("Worst steal", &max(STEAL), Unit::Ratio).colored(rising(limit::STEAL)),
+            Column::query("Worst steal", &max(&beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)),
             Column::query("Memory allocated", &sum("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes)
                 .bar(None, plain()),
             Column::query("Disk requests", &sum("domain:libvirt_domain_block_requests:rate5m{%host}"), Unit::Iops),
@@ -189,7 +178,7 @@ impl Platform {
             if self.flavors { format!("{}, {name}, flavor", owner.label) } else { format!("{}, {name}", owner.label) };
         let rows = format!(
             "sum by (instance, domain, state, {labels}) ({})",
-            self.labelled("(libvirt_domain_state{%host} == 1)", &labels)
+            self.labelled(&format!("({})", states("%host")), &labels)
         );
         let each = |number: &str| format!("sum by (instance, domain) ({})", self.labelled(number, owner.label));
         let mut columns = vec![
@@ -199,11 +188,11 @@ impl Platform {
                 .width(150)
                 .link("Libvirt / Domain", &domain_link("${__data.fields.instance}", "${__data.fields.domain}")),
             Column::host().link("Libvirt / Host", &host_link("${__data.fields.instance}")),
-            Column::label("State", "state").words(&STATES).width(80),
+            Column::label("State", "state").words(&STATES).width(115),
             Column::query("", &rows, Unit::Count),
             Column::query("vCPUs", &each("libvirt_domain_vcpus_current{%host}"), Unit::Count).width(70),
             Column::query("CPU", &each(CPU_SHARE), Unit::Ratio).bar(Some(1.0), rising(limit::CPU)),
-            Column::query("Steal", &each(STEAL), Unit::Ratio).colored(rising(limit::STEAL)).width(80),
+            Column::query("Steal", &each(&beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)).width(80),
             Column::query("Memory", &each("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes).width(90),
             Column::query("Memory used", &each("(1 - domain:libvirt_domain_memory_usable:ratio{%host})"), Unit::Ratio)
                 .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
@@ -216,15 +205,12 @@ impl Platform {
                 Unit::BytesPerSecond,
             )
             .width(100),
-            Column::query("Responding", &each("(1 - libvirt_domain_quarantined{%host})"), Unit::Count)
-                .words(&[("0", "no", "red"), ("1", "yes", "green")])
-                .width(100),
         ];
         if self.flavors {
             columns.insert(2, Column::label("Flavor", "flavor"));
         }
         let about = "One row a guest; its name in libvirt leads to its dashboard. CPU is how many CPUs it keeps busy for each of its vCPUs, steal the \
-            share of their time in which they wait for one.";
+            share of their time in which they wait for one; guests at their CPU quota have none here.";
         table("Guests", about, columns, ("CPU", true)).size(24, 10)
     }
 
@@ -246,7 +232,7 @@ impl Platform {
         );
         let memory = "libvirt_domain_memory_rss_bytes{%host}";
         vec![
-            most("CPU", "CPUs that the guests of each keep busy.", Unit::Short, CPU, &whole(CPU)),
+            most("CPUs busy", "CPUs that the guests of each keep busy.", Unit::Short, CPU, &whole(CPU)),
             most(
                 "Memory resident",
                 "Memory of the hosts that the QEMUs of each hold.",
@@ -288,9 +274,22 @@ impl Platform {
                 Unit::Ratio,
             )
             .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
-            Column::query("Worst steal", &of("max", STEAL), Unit::Ratio).colored(rising(limit::STEAL)),
+            Column::query("Worst steal", &of("max", &beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)),
+            Column::query(
+                "Highest quota use",
+                &of("max", "domain:libvirt_domain_cpu_quota:ratio_rate5m{%host}"),
+                Unit::Ratio,
+            )
+            .colored(orange_from(limit::AT_LIMIT)),
+            Column::query(
+                "Highest throttle use",
+                &of("max", "max by (instance, domain) (device:libvirt_domain_block_throttle:ratio_rate5m{%host})"),
+                Unit::Ratio,
+            )
+            .colored(orange_from(limit::AT_LIMIT)),
         ];
-        let about = "What guests of each flavor use of it: a flavor whose guests use little is too large for them.";
+        let about = "What guests of each flavor use of it, and of its limits: a flavor whose guests use little is too large for them, one \
+            whose guests are at its limits too small.";
         table("Flavors", about, columns, ("vCPUs", true)).size(24, 7)
     }
 }
@@ -298,5 +297,9 @@ impl Platform {
 const CPU: &str = "domain:libvirt_domain_cpu_time:rate5m{%host}";
 /// CPUs that a guest keeps busy, for each of its vCPUs.
 const CPU_SHARE: &str = "(domain:libvirt_domain_cpu_time:rate5m{%host} / libvirt_domain_vcpus_current{%host})";
-const STEAL: &str = "domain:libvirt_domain_vcpu_delay:ratio_rate5m{%host}";
 const LATENCY: &str = "domain:libvirt_domain_block_latency_seconds:mean5m{%host}";
+
+/// Steal of the guests that are not at their CPU quota.
+fn beyond_quotas() -> String {
+    format!("({})", steal("%host"))
+}

@@ -10,7 +10,7 @@ mod unit;
 pub(crate) use dashboard::{Dashboard, KEEP, Row, Variable};
 pub(crate) use heatmap::heatmap;
 pub(crate) use panel::Panel;
-pub(crate) use shapes::{bars, stat, state_timeline, timeseries};
+pub(crate) use shapes::{bars, number, stat, state_timeline, timeseries};
 pub(crate) use table::{Column, table};
 pub(crate) use unit::Unit;
 
@@ -53,6 +53,11 @@ pub(crate) fn falling(limits: Limits) -> Value {
 /// Green at zero, another colour from one on.
 pub(crate) fn none_is_good(color: &str) -> Value {
     steps(&[(None, "green"), (Some(1.0), color)])
+}
+
+/// No colour that judges at zero, another one from one on.
+pub(crate) fn none_or(color: &str) -> Value {
+    steps(&[(None, "blue"), (Some(1.0), color)])
 }
 
 /// Green, and orange from a value on: what is no fault, and worth a look.

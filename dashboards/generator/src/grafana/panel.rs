@@ -12,6 +12,8 @@ pub(crate) struct Panel {
     pub(super) height: u32,
     /// The panel that a click opens, by its title.
     pub(super) opens: Option<&'static str>,
+    /// Whether its queries are asked for now only.
+    pub(super) instant: bool,
 }
 
 impl Panel {
@@ -29,12 +31,15 @@ impl Panel {
             },
             "options": {},
         });
-        Self { json, width: 8, height: 8, opens: None }
+        Self { json, width: 8, height: 8, opens: None, instant: false }
     }
 
-    /// Adds a query over the dashboard's time range; `legend` is what a line is called.
+    /// Adds a query; `legend` is what a line is called.
     pub(crate) fn query(self, expression: &str, legend: &str) -> Self {
-        self.target(json!({"expr": query(expression), "legendFormat": legend, "range": true, "instant": false, "format": "time_series"}))
+        let instant = self.instant;
+        self.target(json!({
+            "expr": query(expression), "legendFormat": legend, "range": !instant, "instant": instant, "format": "time_series",
+        }))
     }
 
     pub(super) fn target(mut self, mut target: Value) -> Self {
@@ -85,6 +90,9 @@ impl Panel {
             defaults.remove("min");
         }
         let custom = &mut self.json["fieldConfig"]["defaults"]["custom"];
+        if let Some(least) = custom["axisSoftMax"].as_f64() {
+            custom["axisSoftMin"] = json!(-least);
+        }
         custom["axisCenteredZero"] = json!(true);
         custom["fillOpacity"] = json!(0);
         self.over(json!({"id": "byRegexp", "options": names}), &[("custom.transform", json!("negative-Y"))])
@@ -145,28 +153,40 @@ impl Panel {
         self.over(json!({"id": "byRegexp", "options": names}), &[("thresholds", thresholds)])
     }
 
-    /// A stat has no course behind its number, which is as large as fits.
-    pub(crate) fn bare(mut self) -> Self {
-        self.json["options"]["graphMode"] = json!("none");
-        self
-    }
-
     /// Words and colours instead of numbers.
     pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
-        self.json["fieldConfig"]["defaults"]["mappings"] = mappings(words);
+        self.map(mappings(words));
         self
     }
 
     /// What stands there when the query finds nothing.
     pub(crate) fn nothing(mut self, text: &str) -> Self {
         self.json["fieldConfig"]["defaults"]["noValue"] = json!(text);
+        // The lowest threshold would colour it, which is green for most numbers.
+        if self.json["type"] == "stat" {
+            let result = json!({"text": text, "color": "#8e8e8e", "index": 99});
+            self.map(json!({"type": "special", "options": {"match": "null", "result": result}}));
+        }
         self
+    }
+
+    fn map(&mut self, mapping: Value) {
+        if let Some(mappings) = self.json["fieldConfig"]["defaults"]["mappings"].as_array_mut() {
+            mappings.push(mapping);
+        }
+    }
+
+    /// Lines whose name matches always have this colour.
+    pub(crate) fn line(self, names: &str, color: &str) -> Self {
+        self.over(
+            json!({"id": "byRegexp", "options": names}),
+            &[("color", json!({"mode": "fixed", "fixedColor": color}))],
+        )
     }
 
     /// A stat shows the name of its series (a version, a state) instead of its value.
     pub(crate) fn shows_name(mut self) -> Self {
         self.json["options"]["textMode"] = json!("name");
-        self.json["options"]["graphMode"] = json!("none");
         self
     }
 }
@@ -180,5 +200,5 @@ pub(super) fn mappings(words: &[(&str, &str, &str)]) -> Value {
             ((*value).to_owned(), json!({"text": text, "color": color, "index": index}))
         })
         .collect();
-    json!([{"type": "value", "options": options}])
+    json!({"type": "value", "options": options})
 }

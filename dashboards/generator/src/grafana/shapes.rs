@@ -16,9 +16,16 @@ pub(crate) fn timeseries(title: &str, description: &str, unit: Unit) -> Panel {
         "hideFrom": {"legend": false, "tooltip": false, "viz": false},
     });
     panel.json["fieldConfig"]["defaults"]["min"] = json!(0);
-    // Where nothing happens, the axis ends at one, not at a hundred.
-    if matches!(unit, Unit::Count | Unit::Iops | Unit::Packets | Unit::Operations) {
-        panel.json["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] = json!(1);
+    // Where nothing happens, the axis would end at a hundred.
+    let least = match unit {
+        Unit::Count | Unit::Iops | Unit::Packets | Unit::Operations => Some(1.0),
+        Unit::Short => Some(0.1),
+        Unit::Ratio => Some(0.01),
+        Unit::Seconds => Some(0.001),
+        Unit::Bytes | Unit::BytesPerSecond | Unit::Watts => None,
+    };
+    if let Some(least) = least {
+        panel.json["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] = json!(least);
     }
     panel.json["options"] = json!({
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []},
@@ -46,6 +53,14 @@ pub(crate) fn stat(title: &str, description: &str, unit: Unit) -> Panel {
         "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "orientation": "auto", "textMode": "value",
         "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard", "reduceOptions": last(),
     });
+    panel
+}
+
+/// One number of now: of a time range, Grafana would show the last value also where it ended hours ago.
+pub(crate) fn number(title: &str, description: &str, unit: Unit) -> Panel {
+    let mut panel = stat(title, description, unit);
+    panel.json["options"]["graphMode"] = json!("none");
+    panel.instant = true;
     panel
 }
 

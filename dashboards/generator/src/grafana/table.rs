@@ -61,7 +61,7 @@ impl Column {
 
     /// Its cells are words and colours instead of values.
     pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
-        self.properties.push(("mappings", mappings(words)));
+        self.properties.push(("mappings", json!([mappings(words)])));
         self.cell(json!({"type": "color-text"}))
     }
 
