@@ -197,19 +197,24 @@ fn the_pressure_of_each_guest_is_that_of_its_control_group() {
     }
 }
 
-/// How often the kernel has throttled the only vCPU of a guest; `None` where libvirt has given its group no quota.
-fn throttled_by_kernel(guest: &str) -> Option<f64> {
+/// Periods, throttled periods and throttled seconds of the only vCPU of a guest, as the kernel has them; `None` where libvirt has
+/// given its group no quota.
+fn throttled_by_kernel(guest: &str) -> Option<[f64; 3]> {
     let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", qemu(guest))).unwrap();
     groups.lines().find_map(|line| {
         let (_, group) = line.split_once(':')?.1.split_once(':')?;
         let threads = group.strip_suffix("/emulator")?.trim_start_matches('/');
         ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"].iter().find_map(|point| {
             let vcpu = std::path::Path::new(point).join(threads).join("vcpu0");
-            let quota = |name: &&str| std::fs::read_to_string(vcpu.join(name)).ok();
-            let quota = ["cpu.max", "cpu.cfs_quota_us"].iter().find_map(quota)?;
+            let read = |name: &str| std::fs::read_to_string(vcpu.join(name)).ok();
+            let quota = read("cpu.max").or_else(|| read("cpu.cfs_quota_us"))?;
             assert!(quota.starts_with("5000"), "{quota}");
-            let stat = std::fs::read_to_string(vcpu.join("cpu.stat")).ok()?;
-            stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.parse().ok()
+            let stat = read("cpu.stat")?;
+            let of =
+                |name: &str| -> Option<f64> { stat.lines().find_map(|line| line.strip_prefix(name))?.parse().ok() };
+            let seconds = of("throttled_usec ").map(|micros| micros / 1e6);
+            let seconds = seconds.or_else(|| Some(of("throttled_time ")? / 1e9))?;
+            Some([of("nr_periods ")?, of("nr_throttled ")?, seconds])
         })
     })
 }
@@ -220,21 +225,47 @@ fn a_guest_at_its_vcpu_quota_is_throttled_as_the_kernel_says() {
     let lab = Lab::start(Suite::Machine).unwrap();
     let guests = lab.guests(&["batch", "web"]).unwrap();
     let exporter = Exporter::serve(&lab.uri_ro, &[]).unwrap();
-    let mut last = 0.0;
-    let began = Instant::now();
-    while last < 10.0 {
-        let Some(before) = throttled_by_kernel(&guests[0]) else { return println!("no group with a quota here") };
+    let scrape = || {
         let body = exporter.metrics("text/plain").unwrap();
-        let value = |guest: &str| -> f64 {
-            let name = format!("libvirt_domain_cgroup_cpu_throttled_periods_total{{domain=\"{guest}\"");
-            let line = body.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{guest}: {body}"));
-            line.rsplit_once(' ').unwrap().1.parse().unwrap()
+        let of = |guest: &str| {
+            ["periods", "throttled_periods", "throttled_seconds"].map(|what| -> f64 {
+                let name = format!("libvirt_domain_cgroup_cpu_{what}_total{{domain=\"{guest}\"");
+                let line = body.lines().find(|line| line.starts_with(&name));
+                line.unwrap_or_else(|| panic!("{name}: {body}")).rsplit_once(' ').unwrap().1.parse().unwrap()
+            })
         };
-        last = value(&guests[0]);
+        [of(&guests[0]), of(&guests[1])]
+    };
+    let compare = || {
+        let before = throttled_by_kernel(&guests[0])?;
+        let [found, other] = scrape();
         let after = throttled_by_kernel(&guests[0]).expect("as before");
-        assert!(before <= last && last <= after, "{before}, then {last}, then {after}");
-        assert_eq!(value(&guests[1]), 0.0, "it has no quota");
-        assert!(began.elapsed() < Duration::from_secs(120), "it is never at its quota: {last}");
+        let is_between = |of: usize| before[of] - 1e-6 <= found[of] && found[of] <= after[of] + 1e-6;
+        assert!((0..3).all(is_between), "{before:?}, then {found:?}, then {after:?}");
+        assert_eq!(other, [0.0; 3], "it has no quota");
+        Some(([before, after], found))
+    };
+    let Some((_, first)) = compare() else { return println!("SKIPPED: libvirt made no group with a quota here") };
+    let began = Instant::now();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let (_, now) = compare().expect("as before");
+        if now[1] >= first[1] + 10.0 {
+            assert!(now[0] > first[0] && now[2] > first[2], "{first:?}, then {now:?}");
+            println!("periods, throttled periods and seconds: {first:?}, then {now:?}");
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(120), "it is never at its quota: {now:?}");
+    }
+    // Nothing changes in a guest that stands still.
+    lab.virsh(&["suspend", &guests[0]]).unwrap();
+    loop {
+        let ([before, after], found) = compare().expect("as before");
+        if before == after {
+            assert!((0..3).all(|of| (found[of] - before[of]).abs() < 1e-6), "{before:?}, but {found:?}");
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(180), "it goes on while it is suspended: {after:?}");
         std::thread::sleep(Duration::from_secs(1));
     }
 }

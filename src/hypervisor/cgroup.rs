@@ -34,7 +34,8 @@ pub(super) struct Groups {
     pub(super) unified: Option<PathBuf>,
     /// Of version 1 with the controller `cpu`.
     pub(super) cpu: Option<PathBuf>,
-    /// Of version 1 with the controller `memory`.
+    /// Of version 1 with the controller `memory`: that of QEMU itself, to which libvirt writes the limits. Where the domain's groups are
+    /// nested, it is the one below the domain's.
     pub(super) memory: Option<PathBuf>,
 }
 
@@ -86,16 +87,16 @@ impl Mounts {
 
     /// The groups of the domain whose QEMU is in `groups`.
     pub(super) fn groups(&self, groups: &[ProcessCGroup]) -> Groups {
-        let cpu = path_of("cpu", groups).and_then(domain_of);
-        let unified = unified_path(groups).and_then(domain_of);
-        // Threads have no memory of their own: QEMU is in the group of the domain.
-        let memory =
-            cpu.or(unified).filter(|domain| path_of("memory", groups).is_some_and(|path| path.starts_with(domain)));
-        let in_v1 = |controller, domain: Option<&Path>| self.v1.get(controller)?.folder(domain?);
+        let unified = self.unified_in(groups).and_then(Seen::domain);
+        let cpu = self.v1_in("cpu", groups).and_then(Seen::domain);
+        // Threads have no memory of their own: QEMU is in the group of the domain, unless the domain has none.
+        let domain = cpu.as_ref().or(unified.as_ref()).map(|seen| seen.group);
+        let of_domain = |seen: &Seen<'_>| domain.is_some_and(|domain| without_nested(seen.group) == domain);
+        let memory = self.v1_in("memory", groups).filter(of_domain);
         Groups {
-            unified: self.unified.as_ref().zip(unified).and_then(|(mount, domain)| mount.folder(domain)),
-            cpu: in_v1("cpu", cpu),
-            memory: in_v1("memory", memory),
+            unified: unified.as_ref().map(Seen::folder),
+            cpu: cpu.as_ref().map(Seen::folder),
+            memory: memory.as_ref().map(Seen::folder),
         }
     }
 
@@ -104,37 +105,52 @@ impl Mounts {
         if let Some(folder) = self.groups(groups).unified {
             return CpuFiles::V2(folder.join("cpu.stat"));
         }
-        let domain = path_of("cpuacct", groups).and_then(domain_of);
-        match self.v1.get("cpuacct").zip(domain).and_then(|(mount, domain)| mount.folder(domain)) {
+        match self.v1_in("cpuacct", groups).and_then(Seen::domain).map(|seen| seen.folder()) {
             Some(folder) => CpuFiles::V1 { usage: folder.join("cpuacct.usage"), stat: folder.join("cpuacct.stat") },
             None => CpuFiles::OfProcess,
         }
     }
-}
 
-impl Mount {
-    /// The folder of a group, if it is in the part of the tree that is mounted.
-    fn folder(&self, group: &Path) -> Option<PathBuf> {
-        Some(self.point.join(group.strip_prefix(&self.root).ok()?))
+    /// Which of `groups` is of version 2.
+    fn unified_in<'a>(&'a self, groups: &'a [ProcessCGroup]) -> Option<Seen<'a>> {
+        self.unified.as_ref()?.seen(groups.iter().find(|group| group.hierarchy == 0)?)
+    }
+
+    /// Which of `groups` is of version 1 with a controller.
+    fn v1_in<'a>(&'a self, controller: &str, groups: &'a [ProcessCGroup]) -> Option<Seen<'a>> {
+        let has_it = |group: &&ProcessCGroup| group.controllers.iter().any(|name| name == controller);
+        self.v1.get(controller)?.seen(groups.iter().find(has_it)?)
     }
 }
 
-/// The group of version 1 with a controller.
-fn path_of<'a>(controller: &str, groups: &'a [ProcessCGroup]) -> Option<&'a Path> {
-    let group = groups.iter().find(|group| group.controllers.iter().any(|name| name == controller))?;
-    Some(Path::new(&group.pathname))
+/// A group, as it is seen in a mount: each hierarchy may be mounted from another root.
+#[derive(Debug, Clone, Copy)]
+struct Seen<'a> {
+    mount: &'a Mount,
+    group: &'a Path,
 }
 
-/// The group of version 2.
-fn unified_path(groups: &[ProcessCGroup]) -> Option<&Path> {
-    let group = groups.iter().find(|group| group.hierarchy == 0)?;
-    Some(Path::new(&group.pathname))
+impl Mount {
+    /// A group, if it is in the part of the tree that is mounted.
+    fn seen<'a>(&'a self, group: &'a ProcessCGroup) -> Option<Seen<'a>> {
+        Some(Seen { mount: self, group: Path::new(&group.pathname).strip_prefix(&self.root).ok()? })
+    }
 }
 
-/// The group of the domain whose QEMU's own threads are in `group`.
-fn domain_of(group: &Path) -> Option<&Path> {
-    let domain = if group.ends_with(EMULATOR) { group.parent()? } else { return None };
-    if domain.ends_with(NESTED) { domain.parent() } else { Some(domain) }
+impl Seen<'_> {
+    /// The group of the domain whose QEMU's own threads are in this one.
+    fn domain(self) -> Option<Self> {
+        let domain = if self.group.ends_with(EMULATOR) { self.group.parent()? } else { return None };
+        Some(Self { group: without_nested(domain), ..self })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.mount.point.join(self.group)
+    }
+}
+
+fn without_nested(group: &Path) -> &Path {
+    group.parent().filter(|_| group.ends_with(NESTED)).unwrap_or(group)
 }
 
 impl CpuFiles {
@@ -257,13 +273,25 @@ mod tests {
         let old = Mounts { unified: None, ..hybrid };
         let nested = format!("{domain}/libvirt");
         let lines = [(4, "memory", nested.as_str()), (1, "cpu,cpuacct", threads.as_str()), (0, "", "/")];
-        assert_eq!(old.groups(&groups(&lines)), Groups { unified: None, ..expected });
+        let below = PathBuf::from("/cg/memory").join(nested.trim_start_matches('/'));
+        let found = old.groups(&groups(&lines));
+        assert_eq!(found, Groups { unified: None, memory: Some(below), ..expected }, "where the limits are");
         let lines = [(4, "memory", "/system.slice/libvirtd.service"), (1, "cpu", threads.as_str())];
         assert_eq!(
             old.groups(&groups(&lines)),
             Groups { cpu: folder("cpu"), ..Groups::default() },
             "not its own memory"
         );
+        for session in ["/user.slice", "/"] {
+            let lines = [(4, "memory", session), (1, "cpu", session)];
+            assert_eq!(old.groups(&groups(&lines)), Groups::default(), "{session}: others are in it, too");
+        }
+        let mut roots = old;
+        roots.v1.extend(mount("/cg/memory", "/pod").map(|mount| ("memory", mount)));
+        let in_pod = format!("/pod{domain}");
+        let lines = [(4, "memory", in_pod.as_str()), (1, "cpu", threads.as_str())];
+        let expected = Groups { unified: None, cpu: folder("cpu"), memory: folder("memory") };
+        assert_eq!(roots.groups(&groups(&lines)), expected, "a part of one tree");
     }
 
     #[test]

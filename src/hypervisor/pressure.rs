@@ -1,7 +1,8 @@
 //! What the control groups of a domain say of pressure, throttling, memory and I/O. Files that the kernel does not have, or for which
 //! the host has no controller, add nothing. Version 1 has throttling and memory only.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::cgroup::{Groups, NESTED};
@@ -37,6 +38,8 @@ pub(super) fn append(groups: &Groups, records: &mut Records) {
     push("pressure.memory.current", bytes("memory.current", "memory.usage_in_bytes"));
     push("pressure.memory.peak", bytes("memory.peak", "memory.max_usage_in_bytes"));
     let events = read("memory.events");
+    // Version 1 counts both in the group where they happen only (`failcnt` in mm/page_counter.c, `oom_kill` of
+    // `mem_cgroup_oom_control_read` in mm/memcontrol-v1.c).
     let v1_event = |event| match event {
         "max" => number(read_v1("memory.failcnt")),
         "oom_kill" => value(&read_v1("memory.oom_control"), event),
@@ -65,7 +68,7 @@ struct Throttling {
     nanos: u64,
 }
 
-/// The files of a group that are about its CPU quota.
+/// The files of a group that are about its CPU quota (`cpu_legacy_files` and `cpu_files` in kernel/sched/core.c).
 struct QuotaFiles {
     quota: &'static str,
     /// What begins the file without a quota.
@@ -77,47 +80,69 @@ struct QuotaFiles {
 const V1: QuotaFiles = QuotaFiles { quota: "cpu.cfs_quota_us", unlimited: "-1", time: ("throttled_time", 1) };
 const V2: QuotaFiles = QuotaFiles { quota: "cpu.max", unlimited: "max", time: ("throttled_usec", MICROS) };
 
+/// A controller is in one version: where the domain has a group of version 1 for it, version 2 does not have it.
 fn throttling(groups: &Groups) -> Option<Throttling> {
-    let v2 = groups.unified.as_deref().and_then(|folder| V2.added_up(folder));
-    v2.or_else(|| groups.cpu.as_deref().and_then(|folder| V1.added_up(folder)))
+    match &groups.cpu {
+        Some(folder) => V1.added_up(folder),
+        None => V2.added_up(groups.unified.as_ref()?),
+    }
 }
 
 impl QuotaFiles {
-    /// Of the domain's group and of those below it: libvirt gives a quota of vCPUs to the group of each vCPU, and the kernel does not
-    /// count in a group what quotas below it take. A vCPU that is unplugged takes its part along.
+    /// Of the domain's group and of those below it, as far as they have a quota: libvirt gives a quota of vCPUs to the group of each
+    /// vCPU, and the kernel does not count in a group what quotas below it take. `None` where no group can have a quota.
+    ///
+    /// A vCPU that is unplugged, and a quota that is taken away, take their part along. The sum is less then, which Prometheus
+    /// takes for a counter that was reset.
     fn added_up(&self, domain: &Path) -> Option<Throttling> {
-        let mut all = self.of_group(domain)?;
-        let nested = domain.join(NESTED);
-        let parts = if nested.is_dir() { parts(&nested).into_iter().chain([nested]).collect() } else { parts(domain) };
-        let limited = parts.iter().filter(|part| self.has_quota(part));
-        for part in limited.filter_map(|part| self.of_group(part)) {
-            all.periods += part.periods;
-            all.throttled_periods += part.throttled_periods;
-            all.nanos += part.nanos;
+        let (mut all, mut text, mut folder) = (Throttling::default(), String::new(), domain.to_owned());
+        let mut can_have_quota = self.add(&mut folder, &mut text, &mut all).ok()?;
+        folder.push(NESTED);
+        if folder.is_dir() {
+            can_have_quota |= self.add(&mut folder, &mut text, &mut all).ok()?;
+        } else {
+            folder.pop();
         }
-        Some(all)
+        for entry in fs::read_dir(&folder).ok()? {
+            let entry = entry.ok()?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folder.push(entry.file_name());
+                can_have_quota |= self.add(&mut folder, &mut text, &mut all).ok()?;
+                folder.pop();
+            }
+        }
+        can_have_quota.then_some(all)
     }
 
-    fn has_quota(&self, group: &Path) -> bool {
-        fs::read_to_string(group.join(self.quota)).is_ok_and(|text| !text.starts_with(self.unlimited))
-    }
-
-    fn of_group(&self, group: &Path) -> Option<Throttling> {
-        let stat = fs::read_to_string(group.join("cpu.stat")).ok()?;
-        let (time, unit) = self.time;
-        Some(Throttling {
-            periods: value(&stat, "nr_periods")?,
-            throttled_periods: value(&stat, "nr_throttled")?,
-            nanos: value(&stat, time)? * unit,
-        })
+    /// Adds the group in `folder` if it has a quota, and says whether it can have one. The `cpu.stat` of others is left alone: the
+    /// kernel takes locks to make it.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be read. Without this part the sum would look like a counter that was reset.
+    fn add(&self, folder: &mut PathBuf, text: &mut String, all: &mut Throttling) -> io::Result<bool> {
+        match read_into(text, folder, self.quota) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            read => read?,
+        }
+        if !text.starts_with(self.unlimited) {
+            read_into(text, folder, "cpu.stat")?;
+            let number = |name| value(text, name).ok_or(io::ErrorKind::InvalidData);
+            let (time, unit) = self.time;
+            all.periods += number("nr_periods")?;
+            all.throttled_periods += number("nr_throttled")?;
+            all.nanos += number(time)? * unit;
+        }
+        Ok(true)
     }
 }
 
-/// The groups of a domain's vCPUs, I/O threads, and QEMU's own threads.
-fn parts(folder: &Path) -> Vec<PathBuf> {
-    let is_part = |name: &str| ["vcpu", "iothread", "emulator"].iter().any(|kind| name.starts_with(kind));
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_part)).map(|entry| entry.path()).collect()
+/// Reads a file of `folder` into `text`, instead of what is there.
+fn read_into(text: &mut String, folder: &mut PathBuf, name: &str) -> io::Result<()> {
+    text.clear();
+    folder.push(name);
+    let file = File::open(folder.as_path());
+    folder.pop();
+    file?.read_to_string(text).map(drop)
 }
 
 /// The number behind `name` in a file of lines `name number`.
@@ -179,6 +204,7 @@ mod tests {
             ),
             ("memory.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"),
             ("io.pressure", "something else\n"),
+            ("cpu.max", "50000 100000\n"),
             ("cpu.stat", "usage_usec 9\nnr_periods 7\nnr_throttled 3\nthrottled_usec 250\nnr_bursts 0\n"),
             ("memory.current", "1048576\n"),
             ("memory.events", "low 0\nhigh 1\nmax 2\noom 3\noom_kill 4\noom_group_kill 0\n"),
@@ -219,34 +245,60 @@ mod tests {
     }
 
     #[test]
-    fn quotas_of_vcpus_are_in_their_own_groups() {
+    fn only_groups_with_a_quota_are_added_up() {
         let stat = |periods| format!("usage_usec 9\nnr_periods {periods}\nnr_throttled 3\nthrottled_usec 250\n");
-        let [domain, vcpu, other] = [0, 7, 100].map(stat);
-        // Newer libvirt has all groups below another one, which may have the quota of the whole domain.
+        let [domain, vcpu, other] = [1, 7, 100].map(stat);
+        let (quota, none) = ("5000 100000\n", "max 100000\n");
+        // Newer libvirt has all groups below another one, which then has the quota of the whole domain.
         for below in ["", "libvirt/"] {
-            let file = |name: &str| format!("{below}{name}");
-            let names = [
-                "vcpu0/cpu.stat",
-                "vcpu0/cpu.max",
-                "vcpu1/cpu.stat",
-                "vcpu1/cpu.max",
-                "emulator/cpu.stat",
-                "emulator/cpu.max",
-            ];
-            let names = names.map(file);
-            let texts = [&vcpu, "5000 100000\n", &vcpu, "5000 100000\n", &other, "max 100000\n"];
-            let mut files: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(texts).collect();
-            files.push(("cpu.stat", &domain));
-            assert_eq!(throttled(&params(&files)), ["14", "9", "750000"], "{below:?}");
+            let files = |limited: &str, vcpu1: &str| {
+                let parts = [("", limited, &domain), ("vcpu0/", quota, &vcpu), ("emulator/", none, &other)];
+                let files = parts.into_iter().chain([("vcpu1/", vcpu1, &vcpu), ("iothread1/", none, &other)]);
+                let files = files.flat_map(|(part, max, stat)| {
+                    [
+                        (format!("{below}{part}cpu.max"), max.to_owned()),
+                        (format!("{below}{part}cpu.stat"), stat.clone()),
+                    ]
+                });
+                files.collect::<Vec<_>>()
+            };
+            let found = |limited, vcpu1| {
+                let mut files = files(limited, vcpu1);
+                if !below.is_empty() {
+                    files.extend([("cpu.max".to_owned(), none.to_owned()), ("cpu.stat".to_owned(), other.clone())]);
+                }
+                let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+                throttled(&params(&files)).join(" ")
+            };
+            assert_eq!(found(none, quota), "14 6 500000", "{below:?}");
+            assert_eq!(found(quota, quota), "15 9 750000", "{below:?}: also of the whole domain");
+            assert_eq!(found(quota, none), "8 6 500000", "{below:?}: one was taken away");
         }
-        let nested = [("cpu.stat", domain.as_str()), ("libvirt/cpu.stat", &vcpu), ("libvirt/cpu.max", "5000 100000")];
-        assert_eq!(throttled(&params(&nested)), ["7", "6", "500000"]);
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_makes_no_sum_that_is_too_small() {
+        let stat = "nr_periods 7\nnr_throttled 3\nthrottled_usec 250\n";
+        let whole = [("cpu.max", "max 100000\n"), ("vcpu0/cpu.max", "5000 100000\n"), ("vcpu0/cpu.stat", stat)];
+        assert_eq!(throttled(&params(&whole)), ["7", "3", "250000"]);
+        for broken in [("vcpu1/cpu.max", "5000 100000\n"), ("vcpu1/cpu.stat", stat)] {
+            let found = params(&[&whole[..], &[broken]].concat());
+            let sum: &[&str] = if broken.0.ends_with("max") { &[] } else { &["7", "3", "250000"] };
+            assert_eq!(throttled(&found), sum, "{broken:?}");
+        }
+        // A folder can be opened, but not be read as a file.
+        let unreadable = [("cpu.max", "max 100000\n"), ("vcpu0/cpu.max/file", ""), ("vcpu0/cpu.stat", stat)];
+        assert!(throttled(&params(&unreadable)).is_empty(), "whether it has a quota");
+        let unlimited = params(&[("cpu.max", "max 100000\n"), ("cpu.stat", stat)]);
+        assert_eq!(throttled(&unlimited), ["0"; 3], "a quota that is set later begins here");
+        assert!(throttled(&params(&[("cpu.stat", stat)])).is_empty(), "a kernel without quotas");
     }
 
     #[test]
     fn version_one_has_throttling_and_memory() {
         let files = [
-            ("cpu/cpu.stat", "nr_periods 0\nnr_throttled 0\nthrottled_time 0\n"),
+            ("cpu/cpu.cfs_quota_us", "-1\n"),
+            ("cpu/cpu.stat", "nr_periods 9\nnr_throttled 9\nthrottled_time 9\n"),
             ("cpu/vcpu0/cpu.stat", "nr_periods 618\nnr_throttled 412\nthrottled_time 14814033394\n"),
             ("cpu/vcpu0/cpu.cfs_quota_us", "5000\n"),
             ("cpu/vcpu1/cpu.stat", "nr_periods 5\nnr_throttled 5\nthrottled_time 5\n"),
