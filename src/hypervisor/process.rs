@@ -232,15 +232,18 @@ mod tests {
 
     #[test]
     fn a_process_that_is_no_qemu_has_no_vcpus() {
-        let pid = i32::try_from(std::process::id()).expect("a pid");
+        // Not this one: another test has a thread with the name of a vCPU.
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().expect("started");
+        let pid = i32::try_from(other.id()).expect("a pid");
         let mounts = Mounts::read();
         assert!(matches!(Qemu::open(&[pid], &mounts), Err(Doubt::NoVcpus)));
         assert!(matches!(Qemu::open(&[], &mounts), Err(Doubt::NoProcess)));
-        let mut own = Qemu::open_one(pid, &mounts).expect("this process");
-        let reading = own.read().expect("read");
+        let mut opened = Qemu::open_one(pid, &mounts).expect("it runs");
+        let reading = opened.read().expect("read");
         assert!(reading.vcpus.is_empty() && reading.cpu.time >= reading.cpu.user, "{reading:?}");
-        own.started += 1;
-        assert!(matches!(own.read(), Err(Doubt::NoProcess)), "another process has the number now");
+        opened.started += 1;
+        assert!(matches!(opened.read(), Err(Doubt::NoProcess)), "another process has the number now");
+        other.kill().and_then(|()| other.wait()).expect("ended");
     }
 
     #[test]
