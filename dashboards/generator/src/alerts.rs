@@ -640,7 +640,11 @@ fn limits() -> Vec<Rule> {
             "LibvirtDomainAtMemoryLimit",
             Warning,
             "0m",
-            format!("increase(libvirt_domain_cgroup_memory_oom_events_total[{RECENT}]) > 0"),
+            // Control groups of version 1 count only whom the OOM killer has ended.
+            format!(
+                "increase(libvirt_domain_cgroup_memory_oom_events_total[{RECENT}]) > 0 or \
+                 increase(libvirt_domain_cgroup_memory_oom_kills_total[{RECENT}]) > 0"
+            ),
             [
                 "The domain {domain} has used up its memory limit.",
                 "{domain} needed more memory than its hard limit {{ $value | humanize }} times in the last 15 \
