@@ -53,6 +53,11 @@ fn through(proxy: &Proxy) -> Scraper {
     Scraper::start(&config::parse(&text, "test").expect("a valid configuration")).within(Duration::from_secs(4))
 }
 
+/// Every domain is complete.
+fn assert_complete(scrape: &Scrape) {
+    assert_eq!(scrape.complete(), 5, "{}", scrape.shortfall());
+}
+
 /// Scrapes until it is `good`, for as long as keepalive and some attempts to connect take.
 fn until(scraper: &Scraper, what: &str, good: impl Fn(&Scrape) -> bool) -> Scrape {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -83,7 +88,7 @@ fn a_daemon_at_a_port_of_its_own_that_never_answers_an_open_is_left_and_found_ag
     assert!(later.class().is_some());
     scraper.deadline = Duration::from_secs(4);
     proxy.thaw();
-    assert_eq!(until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()).complete(), 5);
+    assert_complete(&until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()));
 }
 
 #[test]
@@ -92,11 +97,15 @@ fn a_connection_that_froze_is_replaced_although_the_next_ones_freeze_too() {
     let daemon = daemon(5);
     let proxy = Proxy::start(daemon.socket());
     let scraper = through(&proxy);
-    assert_eq!(until(&scraper, "the first connection", |scrape| scrape.class().is_none()).complete(), 5);
+    assert_complete(&until(&scraper, "the first connection", |scrape| scrape.class().is_none()));
     proxy.freeze();
     until(&scraper, "keepalive has ended the connection, and the next attempt hangs", |_| proxy.held() >= 1);
     proxy.thaw();
-    assert_eq!(until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none()).complete(), 5);
+    // A call over the connection that is dead waits until keepalive ends it, while others are answered: as if libvirt held the lock of the
+    // domain that it asks for, which may be missing that long.
+    let first = until(&scraper, "the proxy forwards", |scrape| scrape.class().is_none());
+    assert!(first.complete() >= 4, "{}", first.shortfall());
+    assert_complete(&until(&scraper, "the dead connection is gone", |scrape| scrape.complete() == 5));
 }
 
 /// Connections to one host are opened one after the other: the last of many begins when an open that hangs would have been ended.

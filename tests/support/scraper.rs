@@ -124,7 +124,7 @@ impl Scrape {
     }
 
     /// What is wrong with it, for the message of a test that failed.
-    fn shortfall(&self) -> String {
+    pub(crate) fn shortfall(&self) -> String {
         let Collection { error, snapshot, domains, .. } = &*self.collection;
         let known = snapshot.domains.len();
         let incomplete: Vec<_> = domains.iter().filter(|domain| !domain.is_complete()).collect();

@@ -67,7 +67,7 @@ fn limits() -> Vec<Panel> {
             Vec::new(),
             vec![
                 Column::query("Use of the quota", &format!("max by (instance, domain) ({quota})"), Unit::Ratio).bar(Some(1.0), orange_from(limit::AT_LIMIT)),
-                Column::query("Held back", "sum by (instance, domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%rate]))", Unit::Short),
+                Column::query("Held back", "sum by (instance, domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%rate])) > 0", Unit::Short),
                 Column::query("CPUs allowed", &cpus("cpu"), Unit::Short),
                 Column::query("CPUs allowed a vCPU", &cpus("vcpu"), Unit::Short),
                 Column::query("Shares", &by("cpu_shares"), Unit::Count),
