@@ -50,6 +50,7 @@ use fake_libvirtd::domain::Job;
 use fake_libvirtd::params::Value;
 use fake_libvirtd::{Clock, Event, FakeLibvirtd, Scenario, Template};
 use grafana::{Query, annotations, interpolate, panels, queries, text, variables};
+use holes::Hole;
 use lab::{ALL_GROUPS, Exporter, Lab, need};
 use scene::Scene;
 
@@ -75,6 +76,10 @@ const OF_EACH_SCRAPE: &[(&str, &str)] = &[
     ("scrape_duration_", "likewise"),
     ("_batches", "fewer calls"),
     ("_last_collect_timestamp_", "a time since the last scrape"),
+    ("_read_time_seconds_total", "a request takes longer at one moment than at another"),
+    ("_write_time_seconds_total", "likewise"),
+    ("_block_time:rate5m", "likewise"),
+    ("_latency_seconds:", "likewise"),
     ("_latency_avg_", "of the second before the scrape"),
     ("_latency_max_", "likewise"),
     ("_queue_depth_", "likewise"),
@@ -85,9 +90,12 @@ const OF_EACH_SCRAPE: &[(&str, &str)] = &[
 /// What is not compared at all: on a busy machine a job's scrapes come too late, and the host counts as down.
 const WHETHER_SCRAPED: &str = "job:libvirt_up:group";
 
-/// An answer to `virsh domstats` that takes longer than this one tells of a machine that is busy. A fifth of the time that Prometheus
-/// gives is how long the exporter waits for a guest before it looks into it.
-const AT_ONCE: Duration = Duration::from_millis(250);
+/// An answer to `virsh domstats` that takes longer than this one tells of a machine that is busy.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// After a fifth of the time that Prometheus gives, the exporter looks into a guest that has not answered. If it is held to be frozen,
+/// scrapes say so, until one finds that it is not.
+const LOOKED_INTO: Duration = Duration::from_millis(250);
+const HELD_TO_BE_FROZEN: Duration = Duration::from_secs(4);
 
 /// Parts of the names of metrics that no guest of the lab has, and why. Queries that ask for one of them have their data
 /// from the fake daemon; all others have to have it from real guests.
@@ -286,7 +294,7 @@ impl Polling<'_> {
         let started = now();
         self.lab.virsh(&["domstats"]).unwrap();
         let ended = now();
-        if ended - started > AT_ONCE {
+        if ended - started > LOOKED_INTO {
             self.slow.lock().unwrap().push([started, ended]);
         }
     }
@@ -301,23 +309,25 @@ fn holes_in_gauges(prometheus: &Prometheus, host: &str, polling: Polling) -> Vec
     let names: BTreeSet<String> = all.map(|metric| metric.name).collect();
     let of_exporter = format!("instance=~\"(two:)?{host}:9177\"");
     // Scrapes first: one more may come before the gauges are read.
-    let mut scrapes = prometheus.samples(&format!("up{{{of_exporter}}}"));
+    let scrapes = prometheus.samples(&format!("up{{{of_exporter}}}"));
     let mut gauges = prometheus.samples(&format!("{{__name__=~\"libvirt_domain_.+\",{of_exporter}}}"));
     gauges.retain(|(labels, _)| names.contains(&labels["__name__"]));
     let slow = polling.slow.into_inner().unwrap();
-    let all: usize = scrapes.iter().map(|(_, samples)| samples.len()).sum();
-    for (_, samples) in &mut scrapes {
-        // A guest that did not answer in time is released with the next scrape.
-        let scrape = |at: Duration| [at.saturating_sub(Duration::from_secs(4)), at + Duration::from_secs(2)];
-        samples.retain(|at, _| {
-            let [started, ended] = scrape(*at);
-            !slow.iter().any(|[slow_from, slow_until]| *slow_from < ended && started < *slow_until)
-        });
-    }
-    let judged: usize = scrapes.iter().map(|(_, samples)| samples.len()).sum();
-    println!("{host}: {} gauges, {judged} of {all} scrapes while virsh had its answers at once", gauges.len());
+    let is_busy = |at: Duration, before: Duration, least: Duration| {
+        let (started, ended) = (at.saturating_sub(before), at + Duration::from_secs(2));
+        slow.iter().any(|[from, until]| *until - *from > least && *from < ended && started < *until)
+    };
+    let was_slow = |at| is_busy(at, Duration::from_secs(1), AT_ONCE);
+    let all: Vec<Duration> = scrapes.iter().flat_map(|(_, samples)| samples.keys().copied()).collect();
+    let judged = all.iter().filter(|at| !was_slow(**at)).count();
+    println!("{host}: {} gauges, {judged} of {} scrapes while virsh had its answers at once", gauges.len(), all.len());
     assert!(gauges.len() > 100 && scrapes.len() == 3, "{} gauges, {} jobs", gauges.len(), scrapes.len());
-    holes::holes(&gauges, &scrapes)
+    let mut holes = holes::holes(&gauges, &scrapes);
+    let silent = holes.iter().filter(|hole| !hole.is_marked).count();
+    println!("{host}: {} holes, {silent} of them not marked, on a busy machine, too", holes.len());
+    let is_excused = |hole: &Hole| hole.is_marked && is_busy(hole.at, HELD_TO_BE_FROZEN, LOOKED_INTO);
+    holes.retain(|hole| !was_slow(hole.at) && !is_excused(hole));
+    holes.into_iter().map(|hole| hole.text).collect()
 }
 
 /// The exporter with everything turned on; no receiver accepts its pushes.
@@ -471,28 +481,4 @@ fn differs(prometheus: &Prometheus, expression: &str) -> Vec<String> {
     };
     let values = !OF_EACH_SCRAPE.iter().any(|(part, _)| expression.contains(part));
     layouts::differences(&of(ONE_JOB), &of(TWO_JOBS), values)
-}
-
-/// A search that finds nothing would prove nothing.
-#[test]
-fn a_hole_in_a_gauge_is_found() {
-    let samples = |name: &str, domain: &str, reason: &str, times: &[u64]| {
-        let labels = [("__name__", name), ("job", "one"), ("instance", "a"), ("domain", domain), ("reason", reason)];
-        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        (labels.into(), times.iter().map(|at| (Duration::from_secs(*at), 1.0)).collect())
-    };
-    let scrapes = vec![samples("up", "", "", &[1, 2, 4, 5])];
-    let whole = vec![
-        samples("rss", "web", "", &[1, 2, 3, 4, 5]),
-        samples("rss", "late", "", &[4, 5]),
-        samples("libvirt_domain_state_reason_info", "web", "booted", &[1, 2]),
-        samples("libvirt_domain_state_reason_info", "web", "user", &[4, 5]),
-    ];
-    assert_eq!(holes::holes(&whole, &scrapes), Vec::<String>::new());
-    let between = vec![samples("rss", "web", "", &[1, 3, 4, 5])];
-    let at_the_end = vec![samples("rss", "web", "", &[1, 2, 4])];
-    let of_a_reason = vec![samples("libvirt_domain_state_reason_info", "web", "booted", &[1, 4, 5])];
-    for gauges in [between, at_the_end, of_a_reason] {
-        assert_eq!(holes::holes(&gauges, &scrapes).len(), 1, "{gauges:?}");
-    }
 }
