@@ -26,5 +26,5 @@ mkdir -p "$here/../pictures"
 real='instance=compute-[123]'
 RENDERER_MINUTES=${RENDERER_MINUTES:-4} node "$here/render.mjs" "$PROMETHEUS" "$here/../pictures" \
   "libvirt-fleet|$real" "libvirt-host|instance=compute-1|Jobs over time,Limits against use,Pressure,Snapshots and checkpoints,File systems of the guests,Storage pools and networks" \
-  "libvirt-domain|instance=compute-1,domain=$(find_domain store)|Limits against use,Pressure on the host,Snapshots and backing chain" "libvirt-exporter|$real" \
+  "libvirt-domain|instance=compute-1,domain=$(find_domain store)|Limits against use,Snapshots and backing chain" "libvirt-exporter|$real" \
   "libvirt-openstack|$real" "libvirt-kubevirt|$real"

@@ -156,7 +156,7 @@ fn now() -> Vec<Panel> {
             Unit::Seconds,
             "time() - max by (domain) (libvirt_domain_snapshot_oldest_timestamp_seconds{%domain})",
         )
-        .nothing("no snapshot")
+        .nothing("none known")
         .thresholds(orange_from(limit::SNAPSHOT_AGE)),
         one(
             "Job",
@@ -205,12 +205,11 @@ fn processor() -> Vec<Panel> {
             .query("rate(libvirt_domain_vcpu_time_seconds_total{%domain}[%rate])", "{{domain}} vCPU {{vcpu}}"),
         timeseries(
             "Steal by vCPU",
-            "Share of the time in which each vCPU was ready to run but the host had no CPU for \
-                 it: what the guest sees as steal.",
+            "Share of the time in which each vCPU was ready to run but had no CPU, for want of one or by its quota: what the guest \
+             sees as steal.",
             Unit::Ratio,
         )
-        .query("rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate])", "{{domain}} vCPU {{vcpu}}")
-        .thresholds(rising(limit::STEAL)),
+        .query("rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%rate])", "{{domain}} vCPU {{vcpu}}"),
         timeseries(
             "CPU time of the host",
             "CPUs that the domain keeps busy: its vCPUs, and what QEMU and the kernel do for it.",

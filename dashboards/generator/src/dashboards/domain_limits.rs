@@ -9,7 +9,7 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         Row::closed("Job", unless_reported(job(), "no job ran")),
         Row::closed("Limits against use", limits()),
-        Row::closed("Pressure on the host", unless_reported(pressure(), NOT_COUNTED)),
+        Row::closed("Pressure, its own limits included", unless_reported(pressure(), NOT_COUNTED)),
     ]
 }
 

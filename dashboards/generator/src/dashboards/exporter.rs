@@ -251,7 +251,8 @@ fn exposition() -> Vec<Panel> {
             .query("sum by (result) (rate(libvirt_exporter_otlp_exports_total{%host}[%rate]))", "{{result}}")
             .line("success", "green")
             .line("partial", "orange")
-            .line("refused|dropped", "red")
+            .line("refused", "purple")
+            .line("dropped", "red")
             .nothing("no exporter pushes"),
         timeseries(
             "Duplicate samples",

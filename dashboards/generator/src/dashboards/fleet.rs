@@ -64,7 +64,7 @@ fn capacity() -> Vec<Panel> {
         )
         .query("sum(instance:libvirt_domain_vcpus:sum{%host}) / sum(libvirt_host_cpus{%host})", "vCPUs")
         .thresholds(rising(limit::CPU_OVERCOMMIT)),
-        stat("Worst steal", "The highest average steal of a host's vCPUs, guests at their CPU quota aside.", Unit::Ratio)
+        stat("Worst host's steal", "The highest average steal of a host's vCPUs, guests at their CPU quota aside.", Unit::Ratio)
             .query("max(instance:libvirt_domain_vcpu_delay:ratio_rate5m{%host})", "steal")
             .thresholds(rising(limit::STEAL)),
         share(

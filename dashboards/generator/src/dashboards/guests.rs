@@ -100,7 +100,9 @@ pub(super) fn jobs(scope: &Scope) -> Panel {
         Column::query("Left", &by("data_remaining_bytes"), Unit::Bytes),
         Column::query("Time left", &left, Unit::Seconds),
         Column::query("Transfer", &by("memory_bytes_per_second"), Unit::BytesPerSecond),
-        Column::query("Guest writes", &by("memory_dirty_bytes_per_second"), Unit::BytesPerSecond).width(120),
+        // libvirt says 0 until it has measured it.
+        Column::query("Memory dirtied", &format!("{} > 0", by("memory_dirty_bytes_per_second")), Unit::BytesPerSecond)
+            .width(130),
         Column::query("Pass", &by("memory_iteration"), Unit::Count).width(60),
     ]);
     let about = "Migrations, saves, dumps and backups that run. Time left is that of the memory, if it is transferred and written as fast \

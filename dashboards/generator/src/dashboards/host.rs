@@ -151,10 +151,11 @@ fn processor_and_memory() -> Vec<Panel> {
         highest(
             half(
                 "Steal",
-                "Share of the time in which each guest's vCPUs were ready but had no CPU, by its quota or for want of one.",
+                "Share of the time in which each guest's vCPUs were ready but the host had no CPU for them. Guests at their CPU quota \
+                 are not here: see Held back by the quota.",
                 Unit::Ratio,
             ),
-            &Measure::rate("avg by (instance, domain) (rate(libvirt_domain_vcpu_delay_seconds_total{%domain}[%over]))"),
+            &Measure::rate(&steal_of("instance, domain", "%domain").replace("[%rate]", "[%over]")),
         )
         .thresholds(rising(limit::STEAL)),
         most(

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::guests::{info, jobs, states};
 use super::numbers::{Source, steal};
-use super::problems::{Scope, counts, heading, list_of_guests, of_guests};
+use super::problems::{Scope, counts, list_of_guests, of_guests};
 use super::{STATES, domain_link, host_link};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, Variable, number, orange_from, plain, rising, table, timeseries,
@@ -22,6 +22,8 @@ struct Platform {
     name: &'static str,
     /// Whether guests have flavors.
     flavors: bool,
+    /// The title of the first row.
+    heading: &'static str,
     /// The title of the table of whose guests have troubles.
     troubled: &'static str,
 }
@@ -41,6 +43,7 @@ pub(super) fn openstack() -> Value {
         owner: Owner { one: "Project", many: "Projects", variable: "project", label: "project_name" },
         name: "instance_name",
         flavors: true,
+        heading: "What is wrong now with instances of OpenStack, by averages of five minutes",
         troubled: "Troubles by project",
     }
     .dashboard()
@@ -54,6 +57,7 @@ pub(super) fn kubevirt() -> Value {
         owner: Owner { one: "Namespace", many: "Namespaces", variable: "namespace", label: "kubevirt_namespace" },
         name: "kubevirt_name",
         flavors: false,
+        heading: "What is wrong now with virtual machines of KubeVirt, by averages of five minutes",
         troubled: "Troubles by namespace",
     }
     .dashboard()
@@ -74,7 +78,7 @@ impl Platform {
         }
         dashboard = dashboard
             .top()
-            .row(Row::open(heading(Source::Rules), self.troubles()))
+            .row(Row::open(self.heading, self.troubles()))
             .row(Row::open(self.owner.many, self.use_now().into_iter().chain([self.owners()]).collect()))
             .row(Row::open("Guests", vec![self.guests()]))
             .row(Row::open("Over time", self.over_time()));
@@ -161,7 +165,7 @@ impl Platform {
             Column::query("Running", &sum("libvirt_domain_state{%host,state=\"running\"}"), Unit::Count).width(80),
             Column::query("vCPUs", &sum("libvirt_domain_vcpus_current{%host}"), Unit::Short).width(80),
             Column::query("CPUs busy", &sum(CPU), Unit::Short).bar(None, plain()),
-            Column::query("Worst steal", &max(&beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)),
+            Column::query("Worst guest's steal", &max(&beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)),
             Column::query("Memory allocated", &sum("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes)
                 .bar(None, plain()),
             Column::query("Disk requests", &sum("domain:libvirt_domain_block_requests:rate5m{%host}"), Unit::Iops),
@@ -274,7 +278,8 @@ impl Platform {
                 Unit::Ratio,
             )
             .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
-            Column::query("Worst steal", &of("max", &beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)),
+            Column::query("Worst guest's steal", &of("max", &beyond_quotas()), Unit::Ratio)
+                .colored(rising(limit::STEAL)),
             Column::query(
                 "Highest quota use",
                 &of("max", "domain:libvirt_domain_cpu_quota:ratio_rate5m{%host}"),

@@ -52,7 +52,7 @@ pub(super) fn row(scope: &Scope) -> Row {
 }
 
 /// What it says of the time that its numbers are about.
-pub(super) fn heading(source: Source) -> &'static str {
+fn heading(source: Source) -> &'static str {
     match source {
         Source::Rules => "What is wrong now, by averages of five minutes",
         Source::Metrics => "What is wrong now",
