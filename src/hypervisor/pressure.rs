@@ -89,7 +89,7 @@ fn throttling(groups: &Groups) -> Option<Throttling> {
 }
 
 impl QuotaFiles {
-    /// Of the domain's group and of those below it, as far as they have a quota: libvirt gives a quota of vCPUs to the group of each
+    /// The sum over the domain's group and those groups below it that have a quota: libvirt gives a quota of vCPUs to the group of each
     /// vCPU, and the kernel does not count in a group what quotas below it take. `None` where no group can have a quota.
     ///
     /// A vCPU that is unplugged, and a quota that is taken away, take their part along. The sum is less then, which Prometheus
