@@ -80,6 +80,8 @@ pub(super) struct Control {
     current: Option<Current>,
     /// Tasks that wait for the lock of a domain. They occupy their workers, and another one does the next tasks.
     aside: Vec<Current>,
+    /// Who asks whether the daemon answers, or did so last.
+    pub(super) pings: Option<WorkerId>,
 }
 
 /// Most tasks that may wait for locks before nothing else is asked for control states.
@@ -237,8 +239,9 @@ impl Control {
         current.map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
     }
 
-    /// The daemon is asked over another connection whether it answers.
-    pub(super) fn pinged(&mut self, now: Instant) {
+    /// This worker asks over another connection whether the daemon answers.
+    pub(super) fn pinged(&mut self, worker: WorkerId, now: Instant) {
+        self.pings = Some(worker);
         self.under_way().for_each(|current| current.pinged = Some(now));
     }
 

@@ -196,6 +196,11 @@ impl Pool {
         self.workers.get(&id).is_some_and(|entry| matches!(entry.state, State::Idle { .. }))
     }
 
+    /// Whether the worker opens its connection or does a task.
+    pub(super) fn is_at_work(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|entry| !matches!(entry.state, State::Idle { .. }))
+    }
+
     /// How many workers have their connection.
     pub(super) fn connections(&self) -> usize {
         self.workers.values().filter(|entry| !matches!(entry.state, State::Opening { .. })).count()

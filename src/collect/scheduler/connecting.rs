@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Scheduler;
 use crate::collect::Shortcomings;
@@ -21,6 +21,8 @@ use crate::probes::{ConnectInfo, Task};
 const WORKERS_AGAIN: Duration = Duration::from_secs(1);
 /// A listing, or a control state, that takes longer while the daemon answers waits for the lock of a domain.
 const LONG: Duration = Duration::from_secs(1);
+/// When a daemon that does not answer is asked again whether it does.
+const PING_AGAIN: Duration = Duration::from_secs(5);
 /// What the log says of a daemon that cannot be reached.
 const NO_CONNECTION: &str = "no connection to libvirt";
 /// What the log says of a daemon that takes no further connection.
@@ -186,11 +188,24 @@ impl Scheduler {
     /// Asks the daemon over another connection whether it answers. The call of the control worker may wait for one domain, whose
     /// lock libvirt holds as long as a hook runs or an image is labelled.
     pub(super) fn ping(&mut self) {
-        self.control.pinged(self.now.at);
-        match self.pool.idle().or_else(|| self.pool.idle_background(Access::ReadOnly)) {
-            Some(worker) => _ = self.send(worker, Task::Ping),
-            // To be let in is an answer, too.
-            None => _ = self.start(Role::Background(Access::ReadOnly)),
+        let idle = self.pool.idle().or_else(|| self.pool.idle_background(Access::ReadOnly));
+        // To be let in is an answer, too.
+        let worker = idle.unwrap_or_else(|| self.start(Role::Background(Access::ReadOnly)));
+        if idle.is_some() {
+            self.send(worker, Task::Ping);
+        }
+        self.control.pinged(worker, self.now.at);
+    }
+
+    /// When the daemon is to be asked whether it answers. One that does not is asked again once nobody asks any more: the connection
+    /// over which it was asked may have broken, or none was to be had.
+    pub(super) fn ping_at(&self) -> Option<Instant> {
+        let quiet_since = self.control.quiet_since()?;
+        let asks = self.control.pings.is_some_and(|worker| self.pool.is_at_work(worker));
+        match () {
+            () if self.connection.is_up() => Some(quiet_since + self.control_timeout() / 2),
+            () if self.connection.is_silent() && !asks => Some(quiet_since + PING_AGAIN),
+            () => None,
         }
     }
 

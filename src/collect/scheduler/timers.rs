@@ -81,8 +81,7 @@ impl Scheduler {
         timers.extend(self.resync.next_wake().filter(|_| is_up).map(|at| (Timer::Resync, at)));
         let silence = self.control.waits_since().map(|since| since + self.control_timeout());
         timers.extend(silence.filter(|_| is_up).map(|at| (Timer::Silence, at)));
-        let ping = self.control.quiet_since().map(|since| since + self.control_timeout() / 2);
-        timers.extend(ping.filter(|_| is_up).map(|at| (Timer::Ping, at)));
+        timers.extend(self.ping_at().map(|at| (Timer::Ping, at)));
         self.runs.values().for_each(|run| self.timers_of(run, &mut timers));
         if is_up && self.resync.is_listed() {
             for (number, lane) in self.background.lanes.iter().enumerate() {
@@ -134,7 +133,7 @@ impl Scheduler {
 
     /// How long the daemon may owe an answer that needs no hypervisor: half of the time that any run has, so that its
     /// requests are told the reason.
-    fn control_timeout(&self) -> Duration {
+    pub(super) fn control_timeout(&self) -> Duration {
         let half = |run: &Run| Some(run.deadline()?.saturating_duration_since(run.started) / 2);
         self.runs.values().filter_map(half).min().map_or(CONTROL_TIMEOUT, |half| half.min(CONTROL_TIMEOUT))
     }

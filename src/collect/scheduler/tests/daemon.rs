@@ -8,6 +8,7 @@ use crate::collect::Standing;
 use crate::collect::notice::Notice;
 use crate::collect::pool::Role;
 use crate::libvirt::{ErrorClass, EventKind};
+use crate::probes::Task;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -114,6 +115,42 @@ fn a_listing_that_waits_for_the_lock_of_a_domain_is_no_silence() {
         world.advance(SECOND);
         assert_eq!(world.scrape().complete(), 20);
     }
+}
+
+/// While a listing waits for a lock, no other connection tells that the daemon answers: there is none, and none can be opened.
+#[test]
+fn a_daemon_without_places_that_looks_silent_is_asked_again() {
+    for refuses in [true, false] {
+        let mut world = World::steady(20, "collection: {idle_timeout: 1s}");
+        world.advance(10 * SECOND);
+        world.daemon.listing = Reply::Hangs;
+        (world.daemon.places, world.daemon.refuses) = (world.connections(), refuses);
+        world.until(700 * SECOND, |world| world.calls_of("listing") > 0);
+        world.advance(60 * SECOND);
+        assert!(matches!(world.standing(), Standing::Failed(_)));
+        let (refused, connections) = (world.refused, world.connections());
+        world.advance(600 * SECOND);
+        let asked = world.refused - refused;
+        assert!((60..=120).contains(&asked) && world.connections() == connections, "{asked} {}", world.connections());
+        world.daemon.places = usize::MAX;
+        world.advance(10 * SECOND);
+        assert!(matches!(world.standing(), Standing::Connected(_)), "{refuses}: {:?}", world.log);
+        assert_eq!((world.scrape().class(), world.scrape().complete()), (None, 20));
+    }
+}
+
+/// One question at a time, however long it stands still.
+#[test]
+fn a_frozen_daemon_is_asked_over_one_connection_whether_it_answers() {
+    let mut world = World::steady(20, "");
+    let connections = world.connections();
+    world.daemon.frozen = true;
+    world.advance(3600 * SECOND);
+    let pings = world.calls.iter().filter(|call| matches!(call.task, Task::Ping)).count();
+    assert!((1..=2).contains(&pings) && world.connections() <= connections, "{pings} {}", world.connections());
+    world.revive();
+    world.advance(SECOND);
+    assert_eq!(world.scrape().complete(), 20);
 }
 
 #[test]
