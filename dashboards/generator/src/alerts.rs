@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::jobs::{across_jobs, once};
-use crate::rules::{DOMAIN, Group, RATES, Rule, SLOW, at_quota};
+use crate::rules::{DOMAIN, Group, RATES, Rule, SLOW, answers, at_quota};
 use crate::thresholds as limit;
 
 const RUNBOOKS: &str = "https://github.com/domstats-exporter/domstats-exporter/blob/main/alerts/RUNBOOKS.md";
@@ -95,8 +95,7 @@ fn exporter() -> Vec<Rule> {
             "LibvirtExporterDown",
             Critical,
             "5m",
-            // A job that has never had a libvirt_up scrapes something else.
-            "min without (job) (up and on (job) job:libvirt_up:group) == 0".into(),
+            format!("{} == 0", answers("")),
             [
                 "The libvirt exporter on {host} does not answer.",
                 "Prometheus cannot scrape {host}: the metrics of its domains are missing.",
@@ -344,7 +343,7 @@ fn guests() -> Vec<Rule> {
             severity,
             "15m",
             // A vCPU that its quota keeps from running counts as one that has no CPU.
-            format!("domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value} unless ({})", at_quota()),
+            format!("domain:libvirt_domain_vcpu_delay:ratio_rate5m > {value} unless ({})", at_quota("")),
             [
                 "The vCPUs of {domain} wait for a CPU.",
                 "The vCPUs of {domain} are ready to run but have no CPU for {{ $value | \

@@ -141,13 +141,29 @@ fn domains() -> Vec<Rule> {
     ]
 }
 
+/// A series with the matchers of `selector`, which may be empty.
+fn matched(series: &str, selector: &str) -> String {
+    if selector.is_empty() { series.to_owned() } else { format!("{series}{{{selector}}}") }
+}
+
 /// The domains whose steal is that of their CPU quota.
-pub(crate) fn at_quota() -> String {
+pub(crate) fn at_quota(selector: &str) -> String {
     format!(
-        "domain:libvirt_domain_cpu_quota:ratio_rate5m > {} or domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m > {}",
+        "{} > {} or {} > {}",
+        matched("domain:libvirt_domain_cpu_quota:ratio_rate5m", selector),
         limit::QUOTA_STEALS,
+        matched("domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m", selector),
         limit::THROTTLED
     )
+}
+
+/// The jobs that scrape exporters. The rule remembers those of which none answers any more, as their series are gone; without the
+/// rule they are those of which one answers. A job that has never had a `libvirt_up` scrapes something else.
+const JOBS: &str = "group by (job) (libvirt_up) or on (job) job:libvirt_up:group";
+
+/// Whether each exporter answers: 1 if each job that asks it gets an answer.
+pub(crate) fn answers(selector: &str) -> String {
+    format!("min without (job) ({} and on (job) ({JOBS}))", matched("up", selector))
 }
 
 fn hosts() -> Vec<Rule> {
@@ -173,7 +189,7 @@ fn hosts() -> Vec<Rule> {
                 once(&all(&format!(
                     "libvirt_domain_vcpus_current * on ({DOMAIN}) group_left () \
                          (domain:libvirt_domain_vcpu_delay:ratio_rate5m unless on ({DOMAIN}) ({}))",
-                    at_quota()
+                    at_quota("")
                 )))
             ),
         ),
@@ -189,8 +205,7 @@ fn hosts() -> Vec<Rule> {
             "instance:libvirt_memory_overcommit:ratio",
             "instance:libvirt_domain_memory_current_bytes:sum / libvirt_host_memory_bytes",
         ),
-        // The jobs that scrape exporters. It remembers those of which none answers any more: their series are gone.
-        record("job:libvirt_up:group", "group by (job) (libvirt_up) or on (job) job:libvirt_up:group"),
+        record("job:libvirt_up:group", JOBS),
     ]
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::guests::{STATE_WORDS, latency, state, states, who};
-use super::numbers::{at_quota, file_system_use, image_use, quota_use, steal_of, throttle_use};
+use super::numbers::{at_quota, cpus_allowed, delay, file_system_use, image_use, quota_use, steal_of, throttle_use};
 use super::{SILENT, STATES, domain_detail, events, lifecycle};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, Variable, number, orange_from, plain, rising, table, timeseries,
@@ -99,10 +99,7 @@ fn now() -> Vec<Panel> {
         .nothing("not running")
         .thresholds(rising(limit::STEAL))
         .query(
-            &format!(
-                "avg by (domain) (rate(libvirt_domain_vcpu_delay_seconds_total{{%domain}}[%rate])) and {}",
-                at_quota("domain", "%domain")
-            ),
+            &format!("{} and {}", delay("domain", "%domain"), at_quota("domain", "%domain")),
             "{{domain}} at its quota",
         )
         .colors_of(".* at its quota$", plain()),
@@ -176,11 +173,6 @@ fn identity() -> Panel {
     let rows = "max by (instance, domain, uuid, os) (libvirt_domain_info{%domain})";
     let reason = "max by (instance, domain, reason) (libvirt_domain_state_reason_info{%domain})";
     let by = |metric: &str| format!("max by (instance, domain) ({metric}{{%domain}})");
-    let quota = |of: &str| {
-        format!(
-            "max by (instance, domain) (libvirt_domain_{of}_quota_seconds{{%domain}} / libvirt_domain_{of}_period_seconds{{%domain}})"
-        )
-    };
     let mut columns = who(rows, "%domain");
     columns.extend([
         Column::label("State", "state").words(&STATES).width(115),
@@ -188,8 +180,8 @@ fn identity() -> Panel {
         Column::label("Reason", "reason").width(100),
         Column::query("", reason, Unit::Count),
         Column::query("vCPUs", &by("libvirt_domain_vcpus_current"), Unit::Count).width(70),
-        Column::query("CPUs allowed", &quota("cpu"), Unit::Short).width(115),
-        Column::query("CPUs allowed a vCPU", &quota("vcpu"), Unit::Short).width(165),
+        Column::query("CPUs allowed", &cpus_allowed("cpu", "%domain"), Unit::Short).width(115),
+        Column::query("CPUs allowed a vCPU", &cpus_allowed("vcpu", "%domain"), Unit::Short).width(165),
         Column::query("Memory", &by("libvirt_domain_memory_current_bytes"), Unit::Bytes).width(90),
         Column::query("Snapshots", &by("libvirt_domain_snapshots"), Unit::Count).width(95),
         Column::label("System", "os"),

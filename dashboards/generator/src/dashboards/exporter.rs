@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::{ANSWERS, HOSTS_DOWN, events};
+use super::{events, hosts_down};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, bars, none_is_good, number, plain, rising, stat, table, timeseries,
 };
+use crate::rules::answers;
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
@@ -30,16 +31,17 @@ pub(super) fn dashboard() -> Value {
 }
 
 fn now() -> Vec<Panel> {
+    let answers = answers("%host");
     vec![
         stat("Exporters", "Exporters that answer.", Unit::Count)
-            .query(&format!("sum({ANSWERS})"), "exporters")
+            .query(&format!("sum({answers})"), "exporters")
             .thresholds(plain()),
         number(
             "Exporters down",
             "Exporters that do not answer or do not reach libvirt. Alerts LibvirtExporterDown and LibvirtDown.",
             Unit::Count,
         )
-        .query(&format!("count({HOSTS_DOWN}) or 0 * count({ANSWERS})"), "exporters")
+        .query(&format!("count({}) or 0 * count({answers})", hosts_down()), "exporters")
         .nothing("no exporter")
         .thresholds(none_is_good("red")),
         number("Version", "The exporters' version; a series each where they differ.", Unit::Count)
@@ -94,7 +96,9 @@ fn exporters() -> Panel {
     let sum = |expression: &str| format!("sum by (instance) ({expression})");
     let columns = vec![
         Column::host(),
-        Column::query("Answers", &format!("max by (instance) ({ANSWERS})"), Unit::Count).words(&UP).width(90),
+        Column::query("Answers", &format!("max by (instance) ({})", answers("%host")), Unit::Count)
+            .words(&UP)
+            .width(90),
         Column::query("libvirt", "max by (instance) (libvirt_up{%host})", Unit::Count).words(&UP).width(80),
         Column::label("Version", "version").width(90),
         Column::query("", "max by (instance, version) (libvirt_exporter_build_info{%host})", Unit::Count),

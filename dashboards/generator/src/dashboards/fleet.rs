@@ -5,10 +5,11 @@ use serde_json::Value;
 use super::guests::{jobs, who};
 use super::numbers::{Source, pool_use, steal};
 use super::problems::{self, Scope};
-use super::{ANSWERS, events, host_link};
+use super::{events, host_link};
 use crate::grafana::{
     Column, Dashboard, Panel, Row, Unit, falling, none_or, number, one_is_good, plain, rising, stat, table, timeseries,
 };
+use crate::rules::answers;
 use crate::thresholds as limit;
 
 pub(super) fn dashboard() -> Value {
@@ -103,7 +104,7 @@ fn hosts() -> Panel {
     let columns = vec![
         Column::host().link("Libvirt / Host", &host_link("${__value.text}")).width(190),
         // A host whose exporter does not respond has no libvirt_up.
-        Column::query("libvirt", &format!("max by (instance) (libvirt_up{{%host}}) or max by (instance) ({ANSWERS}) * 0"), Unit::Count)
+        Column::query("libvirt", &format!("max by (instance) (libvirt_up{{%host}}) or max by (instance) ({}) * 0", answers("%host")), Unit::Count)
             .words(&[("0", "down", "red"), ("1", "up", "green")])
             .colored(one_is_good())
             .width(80),

@@ -1,7 +1,7 @@
 //! The closed rows of Libvirt / Host: jobs, limits, pressure, storage, networks, memory, and what happened.
 
 use super::guests::{Measure, STATE_WORDS, highest, most, state, who};
-use super::numbers::{Source, file_system_use, pool_use, quota_use, throttle_use};
+use super::numbers::{Source, cpus_allowed, file_system_use, pool_use, quota_use, throttle_use};
 use super::{SILENT, events};
 use crate::grafana::{Column, Panel, Row, Unit, bars, falling, orange_from, rising, state_timeline, table, timeseries};
 use crate::thresholds as limit;
@@ -47,11 +47,6 @@ fn jobs() -> Vec<Panel> {
 
 fn limits() -> Vec<Panel> {
     let by = |metric: &str| format!("max by (instance, domain) (libvirt_domain_{metric}{{%domain}})");
-    let cpus = |of: &str| {
-        format!(
-            "max by (instance, domain) (libvirt_domain_{of}_quota_seconds{{%domain}} / libvirt_domain_{of}_period_seconds{{%domain}})"
-        )
-    };
     let quota = quota_use("%domain");
     let throttle = throttle_use("%domain");
     let disk = |metric: &str| {
@@ -68,8 +63,8 @@ fn limits() -> Vec<Panel> {
             vec![
                 Column::query("Use of the quota", &format!("max by (instance, domain) ({quota})"), Unit::Ratio).bar(Some(1.0), orange_from(limit::AT_LIMIT)),
                 Column::query("Held back", "sum by (instance, domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%rate])) > 0", Unit::Short),
-                Column::query("CPUs allowed", &cpus("cpu"), Unit::Short),
-                Column::query("CPUs allowed a vCPU", &cpus("vcpu"), Unit::Short),
+                Column::query("CPUs allowed", &cpus_allowed("cpu", "%domain"), Unit::Short),
+                Column::query("CPUs allowed a vCPU", &cpus_allowed("vcpu", "%domain"), Unit::Short),
                 Column::query("Shares", &by("cpu_shares"), Unit::Count),
             ],
             ("Use of the quota", true),

@@ -17,6 +17,7 @@ mod problems;
 use serde_json::Value;
 
 use crate::grafana::KEEP;
+use crate::rules::answers;
 
 /// All dashboards, as Grafana's JSON.
 #[must_use]
@@ -31,14 +32,10 @@ pub fn all() -> Vec<Value> {
     ]
 }
 
-/// Whether an exporter answers: 1 if each job that asks it gets an answer. A job without any `libvirt_up` scrapes something else; the
-/// rule knows one of which no exporter answers any more.
-const ANSWERS: &str =
-    "min without (job) (up{%host} and on (job) (group by (job) (libvirt_up) or on (job) job:libvirt_up:group))";
-
 /// The hosts without libvirt, each as a 1: the exporter does not answer, or does not reach it.
-const HOSTS_DOWN: &str = "(min without (job) (up{%host} and on (job) (group by (job) (libvirt_up) or on (job) job:libvirt_up:group)) == 0 or \
-    libvirt_up{%host} == 0) + 1";
+fn hosts_down() -> String {
+    format!("({} == 0 or libvirt_up{{%host}} == 0) + 1", answers("%host"))
+}
 
 /// A link to the host's dashboard.
 fn host_link(instance: &str) -> String {

@@ -1,7 +1,7 @@
 //! What may be bad of guests and pools as expressions: from the recording rules, or from the exporter's metrics.
 
 use super::guests::latency;
-use crate::rules::{GROWS, ON_DEVICE, READ_ONLY, told_apart};
+use crate::rules::{self, GROWS, ON_DEVICE, READ_ONLY, told_apart};
 use crate::thresholds as limit;
 
 /// Where the numbers of all guests come from.
@@ -15,6 +15,8 @@ pub(super) enum Source {
 
 /// The numbers of which some are bad, by labels that tell guests and their parts apart.
 pub(super) struct Numbers {
+    /// In which vCPUs had no CPU, by whatever fault.
+    pub(super) delay: String,
     pub(super) steal: String,
     pub(super) quota: String,
     pub(super) throttle: String,
@@ -31,6 +33,7 @@ impl Numbers {
         let recorded = |name: &str| format!("{name}{{{selector}}}");
         match source {
             Source::Rules => Self {
+                delay: recorded("domain:libvirt_domain_vcpu_delay:ratio_rate5m"),
                 steal: steal(selector),
                 quota: recorded("domain:libvirt_domain_cpu_quota:ratio_rate5m"),
                 throttle: recorded("device:libvirt_domain_block_throttle:ratio_rate5m"),
@@ -46,6 +49,7 @@ impl Numbers {
                 memory: format!("1 - {}", recorded("domain:libvirt_domain_memory_usable:ratio")),
             },
             Source::Metrics => Self {
+                delay: delay("instance, domain", selector),
                 steal: steal_of("instance, domain", selector),
                 quota: quota_use(selector),
                 throttle: throttle_use(selector),
@@ -71,20 +75,19 @@ impl Numbers {
 /// Steal of the guests that are not held back by a CPU quota, which takes the CPU away on purpose; from the recording rules.
 pub(super) fn steal(selector: &str) -> String {
     format!(
-        "domain:libvirt_domain_vcpu_delay:ratio_rate5m{{{selector}}} unless on (instance, domain) \
-         (domain:libvirt_domain_cpu_quota:ratio_rate5m{{{selector}}} > {} or \
-         domain:libvirt_domain_cpu_throttled_periods:ratio_rate5m{{{selector}}} > {})",
-        limit::QUOTA_STEALS,
-        limit::THROTTLED
+        "(domain:libvirt_domain_vcpu_delay:ratio_rate5m{{{selector}}} unless on (instance, domain) ({}))",
+        rules::at_quota(selector)
     )
 }
 
 /// The same by `by`, which has the domain, from the exporter's metrics.
 pub(super) fn steal_of(by: &str, selector: &str) -> String {
-    format!(
-        "avg by ({by}) (rate(libvirt_domain_vcpu_delay_seconds_total{{{selector}}}[%rate])) unless {}",
-        at_quota(by, selector)
-    )
+    format!("{} unless {}", delay(by, selector), at_quota(by, selector))
+}
+
+/// Shares of their time in which the vCPUs had no CPU, be it by the host or by a quota.
+pub(super) fn delay(by: &str, selector: &str) -> String {
+    format!("avg by ({by}) (rate(libvirt_domain_vcpu_delay_seconds_total{{{selector}}}[%rate]))")
 }
 
 /// Which guests are held back by their CPU quotas, by `by`.
@@ -106,6 +109,15 @@ pub(super) fn throttle_use(selector: &str) -> String {
         [share(&read, "read"), share(&write, "write"), share(&format!("({read} + {write})"), "total")]
     });
     format!("max without (of) ({})", told_apart(&shares.concat()))
+}
+
+/// How many CPUs the quotas of guests allow, by instance and domain: `of` says whether each whole guest (`cpu`) or each of its vCPUs
+/// (`vcpu`).
+pub(super) fn cpus_allowed(of: &str, selector: &str) -> String {
+    format!(
+        "max by (instance, domain) (libvirt_domain_{of}_quota_seconds{{{selector}}} / \
+         libvirt_domain_{of}_period_seconds{{{selector}}})"
+    )
 }
 
 /// Shares of their CPU quotas that guests use: of that of the whole guest, or of the busiest vCPU.

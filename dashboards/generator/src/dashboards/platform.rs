@@ -165,7 +165,7 @@ impl Platform {
             Column::query("Running", &sum("libvirt_domain_state{%host,state=\"running\"}"), Unit::Count).width(80),
             Column::query("vCPUs", &sum("libvirt_domain_vcpus_current{%host}"), Unit::Short).width(80),
             Column::query("CPUs busy", &sum(CPU), Unit::Short).bar(None, plain()),
-            Column::query("Worst guest's steal", &max(&beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)),
+            Column::query("Worst guest's steal", &max(&steal("%host")), Unit::Ratio).colored(rising(limit::STEAL)),
             Column::query("Memory allocated", &sum("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes)
                 .bar(None, plain()),
             Column::query("Disk requests", &sum("domain:libvirt_domain_block_requests:rate5m{%host}"), Unit::Iops),
@@ -196,7 +196,7 @@ impl Platform {
             Column::query("", &rows, Unit::Count),
             Column::query("vCPUs", &each("libvirt_domain_vcpus_current{%host}"), Unit::Count).width(70),
             Column::query("CPU", &each(CPU_SHARE), Unit::Ratio).bar(Some(1.0), rising(limit::CPU)),
-            Column::query("Steal", &each(&beyond_quotas()), Unit::Ratio).colored(rising(limit::STEAL)).width(80),
+            Column::query("Steal", &each(&steal("%host")), Unit::Ratio).colored(rising(limit::STEAL)).width(80),
             Column::query("Memory", &each("libvirt_domain_memory_current_bytes{%host}"), Unit::Bytes).width(90),
             Column::query("Memory used", &each("(1 - domain:libvirt_domain_memory_usable:ratio{%host})"), Unit::Ratio)
                 .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
@@ -278,7 +278,7 @@ impl Platform {
                 Unit::Ratio,
             )
             .bar(Some(1.0), rising(limit::MEMORY_USABLE.of_the_rest())),
-            Column::query("Worst guest's steal", &of("max", &beyond_quotas()), Unit::Ratio)
+            Column::query("Worst guest's steal", &of("max", &steal("%host")), Unit::Ratio)
                 .colored(rising(limit::STEAL)),
             Column::query(
                 "Highest quota use",
@@ -303,8 +303,3 @@ const CPU: &str = "domain:libvirt_domain_cpu_time:rate5m{%host}";
 /// CPUs that a guest keeps busy, for each of its vCPUs.
 const CPU_SHARE: &str = "(domain:libvirt_domain_cpu_time:rate5m{%host} / libvirt_domain_vcpus_current{%host})";
 const LATENCY: &str = "domain:libvirt_domain_block_latency_seconds:mean5m{%host}";
-
-/// Steal of the guests that are not at their CPU quota.
-fn beyond_quotas() -> String {
-    format!("({})", steal("%host"))
-}

@@ -3,11 +3,11 @@
 //! All is well when every count is a green zero and both lists are empty.
 
 use super::guests::{named, names};
+use super::hosts_down;
 use super::numbers::{Numbers, Source, pool_use};
 use super::problem::{Bad, Problem, SEVERITIES, Sign};
-use super::{ANSWERS, HOSTS_DOWN};
 use crate::grafana::{Column, Panel, Row, Unit, table};
-use crate::rules::told_apart;
+use crate::rules::{answers, told_apart};
 use crate::thresholds as limit;
 
 const GUESTS: &str = "Guests that need attention";
@@ -155,7 +155,10 @@ pub(super) fn of_guests(scope: &Scope) -> Vec<Problem> {
             "Steal",
             "Guests whose vCPUs are ready to run but have no CPU of the host. Those at their CPU quota are not here: the quota keeps \
              the CPU from them, not the host. Alert LibvirtDomainStealHigh.",
-            vec![above("Steal", &numbers.steal, Unit::Ratio, Bad::Above(limit::STEAL))],
+            vec![Sign {
+                seen: numbers.delay,
+                ..above("Steal", &numbers.steal, Unit::Ratio, Bad::Above(limit::STEAL))
+            }],
         ),
         Problem::new(
             "CPU quota",
@@ -233,8 +236,8 @@ fn of_hosts(source: Source) -> Vec<Problem> {
         down(
             "Host down",
             "Hosts whose exporter does not respond or does not reach libvirt. Alerts LibvirtExporterDown and LibvirtDown.",
-            ANSWERS,
-            by(&format!("label_replace({HOSTS_DOWN}, \"what\", \"host\", \"\", \"\")")),
+            &answers("%host"),
+            by(&format!("label_replace({}, \"what\", \"host\", \"\", \"\")", hosts_down())),
         )
         .unknown("no host"),
         down(
