@@ -80,8 +80,8 @@ pub(super) struct Control {
     current: Option<Current>,
     /// Tasks that wait for the lock of a domain. They occupy their workers, and another one does the next tasks.
     aside: Vec<Current>,
-    /// Who asks whether the daemon answers, or did so last.
-    pub(super) pings: Option<WorkerId>,
+    /// Who has asked whether the daemon answers since it last did.
+    pings: Vec<WorkerId>,
 }
 
 /// Most tasks that may wait for locks before nothing else is asked for control states.
@@ -155,6 +155,7 @@ impl Control {
     /// The daemon has answered over another connection.
     pub(super) fn heard(&mut self, now: Instant) {
         self.alive(now);
+        self.pings.clear();
         self.current.iter_mut().for_each(|current| _ = current.heard.get_or_insert(now));
     }
 
@@ -241,8 +242,13 @@ impl Control {
 
     /// This worker asks over another connection whether the daemon answers.
     pub(super) fn pinged(&mut self, worker: WorkerId, now: Instant) {
-        self.pings = Some(worker);
+        self.pings.push(worker);
         self.under_way().for_each(|current| current.pinged = Some(now));
+    }
+
+    /// Whether a worker of which `is_at_work` says so asks whether the daemon answers.
+    pub(super) fn is_pinged(&self, is_at_work: impl Fn(WorkerId) -> bool) -> bool {
+        self.pings.iter().any(|worker| is_at_work(*worker))
     }
 
     /// Whether nothing is under way or queued.

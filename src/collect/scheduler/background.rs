@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::connecting::NO_MORE_CONNECTIONS;
 use super::{Daemon, Scheduler};
 use crate::collect::Selection;
 use crate::collect::background::{Allowed, Call, Ended};
@@ -77,7 +78,7 @@ impl Scheduler {
         let is_refused = access == Access::ReadWrite && error.class == ErrorClass::PermissionDenied;
         if !is_refused || !self.refuse_agents(error) {
             self.background_after = Some(self.now.at + CONNECT_AGAIN);
-            self.log_failure("cannot open a connection to read definitions", error);
+            self.log_failure(NO_MORE_CONNECTIONS, error);
         }
     }
 

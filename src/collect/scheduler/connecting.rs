@@ -21,12 +21,12 @@ use crate::probes::{ConnectInfo, Task};
 const WORKERS_AGAIN: Duration = Duration::from_secs(1);
 /// A listing, or a control state, that takes longer while the daemon answers waits for the lock of a domain.
 const LONG: Duration = Duration::from_secs(1);
-/// When a daemon that does not answer is asked again whether it does.
-const PING_AGAIN: Duration = Duration::from_secs(5);
+/// The pause before a silent daemon is asked again; longer than an open that hangs.
+const PING_AGAIN: Duration = Duration::from_secs(10);
 /// What the log says of a daemon that cannot be reached.
 const NO_CONNECTION: &str = "no connection to libvirt";
 /// What the log says of a daemon that takes no further connection.
-const NO_MORE_CONNECTIONS: &str = "cannot open another connection to libvirt";
+pub(super) const NO_MORE_CONNECTIONS: &str = "cannot open another connection to libvirt";
 
 impl Scheduler {
     /// Starts the control worker.
@@ -189,23 +189,25 @@ impl Scheduler {
     /// lock libvirt holds as long as a hook runs or an image is labelled.
     pub(super) fn ping(&mut self) {
         let idle = self.pool.idle().or_else(|| self.pool.idle_background(Access::ReadOnly));
-        // To be let in is an answer, too.
-        let worker = idle.unwrap_or_else(|| self.start(Role::Background(Access::ReadOnly)));
-        if idle.is_some() {
-            self.send(worker, Task::Ping);
-        }
+        let worker = match idle {
+            Some(worker) => {
+                self.send(worker, Task::Ping);
+                worker
+            }
+            // To be let in is an answer, too.
+            None => self.start(Role::Background(Access::ReadOnly)),
+        };
         self.control.pinged(worker, self.now.at);
     }
 
-    /// When the daemon is to be asked whether it answers. One that does not is asked again once nobody asks any more: the connection
-    /// over which it was asked may have broken, or none was to be had.
+    /// When to ask the daemon whether it answers. A silent one is asked again once no question is under way: the connection of the
+    /// last one has broken, or could not be opened.
     pub(super) fn ping_at(&self) -> Option<Instant> {
         let quiet_since = self.control.quiet_since()?;
-        let asks = self.control.pings.is_some_and(|worker| self.pool.is_at_work(worker));
         match () {
             () if self.connection.is_up() => Some(quiet_since + self.control_timeout() / 2),
-            () if self.connection.is_silent() && !asks => Some(quiet_since + PING_AGAIN),
-            () => None,
+            () if !self.connection.is_silent() || self.control.is_pinged(|worker| self.pool.is_at_work(worker)) => None,
+            () => Some(quiet_since + PING_AGAIN),
         }
     }
 

@@ -131,26 +131,39 @@ fn a_daemon_without_places_that_looks_silent_is_asked_again() {
         let (refused, connections) = (world.refused, world.connections());
         world.advance(600 * SECOND);
         let asked = world.refused - refused;
-        assert!((60..=120).contains(&asked) && world.connections() == connections, "{asked} {}", world.connections());
+        assert!((50..=70).contains(&asked) && world.connections() == connections, "{asked} {}", world.connections());
         world.daemon.places = usize::MAX;
-        world.advance(10 * SECOND);
+        world.advance(15 * SECOND);
         assert!(matches!(world.standing(), Standing::Connected(_)), "{refuses}: {:?}", world.log);
         assert_eq!((world.scrape().class(), world.scrape().complete()), (None, 20));
     }
 }
 
-/// One question at a time, however long it stands still.
+/// However long it stands still: over connections that there are, or else over one that is opened.
 #[test]
-fn a_frozen_daemon_is_asked_over_one_connection_whether_it_answers() {
-    let mut world = World::steady(20, "");
-    let connections = world.connections();
-    world.daemon.frozen = true;
-    world.advance(3600 * SECOND);
-    let pings = world.calls.iter().filter(|call| matches!(call.task, Task::Ping)).count();
-    assert!((1..=2).contains(&pings) && world.connections() <= connections, "{pings} {}", world.connections());
-    world.revive();
-    world.advance(SECOND);
-    assert_eq!(world.scrape().complete(), 20);
+fn a_frozen_daemon_is_not_asked_without_bound_whether_it_answers() {
+    for (workers, most_pings, most_opens) in [
+        ("", 2, 0),
+        ("collection: {workers: 1, idle_timeout: 1h}", 1, 1),
+        ("collection: {workers: 1, idle_timeout: 1s}", 0, 370),
+    ] {
+        let mut world = World::steady(20, workers);
+        world.advance(10 * SECOND);
+        let connections = world.connections();
+        world.daemon.frozen = true;
+        world.until(700 * SECOND, |world| world.calls_of("listing") > 0);
+        // It is held to be silent, and calls of the background have ended.
+        world.advance(10 * SECOND);
+        let refused = world.refused;
+        world.advance(3600 * SECOND);
+        let pings = world.calls.iter().filter(|call| matches!(call.task, Task::Ping)).count();
+        let opens = world.refused - refused;
+        assert!(pings <= most_pings && opens <= most_opens, "{pings} {opens}");
+        assert!(world.connections() <= connections + 1, "{} {connections}", world.connections());
+        world.revive();
+        world.advance(SECOND);
+        assert_eq!(world.scrape().complete(), 20);
+    }
 }
 
 #[test]
