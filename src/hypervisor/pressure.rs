@@ -17,7 +17,7 @@ pub(super) fn append(groups: &Groups, records: &mut Records) {
         folder.as_ref().and_then(|folder| fs::read_to_string(folder.join(name)).ok()).unwrap_or_default()
     };
     let read = |name: &str| read_in(&groups.unified, name);
-    let read_v1 = |name: &str| read_in(&groups.memory, name);
+    let read_memory_v1 = |name: &str| read_in(&groups.memory, name);
     let mut push = |key: &str, value: Option<u64>| {
         if let Some(value) = value {
             records.push(key, ParamValue::ULLong(value));
@@ -34,15 +34,15 @@ pub(super) fn append(groups: &Groups, records: &mut Records) {
     push("pressure.cpu.throttled_periods", throttling.map(|all| all.throttled_periods));
     push("pressure.cpu.throttled", throttling.map(|all| all.nanos));
     let number = |text: String| text.trim().parse().ok();
-    let bytes = |v2: &str, v1: &str| number(read(v2)).or_else(|| number(read_v1(v1)));
+    let bytes = |v2: &str, v1: &str| number(read(v2)).or_else(|| number(read_memory_v1(v1)));
     push("pressure.memory.current", bytes("memory.current", "memory.usage_in_bytes"));
     push("pressure.memory.peak", bytes("memory.peak", "memory.max_usage_in_bytes"));
     let events = read("memory.events");
-    // Version 1 counts both in the group where they happen only (`failcnt` in mm/page_counter.c, `oom_kill` of
+    // Version 1 counts both only in the group in which they happen (`failcnt` in mm/page_counter.c, `oom_kill` of
     // `mem_cgroup_oom_control_read` in mm/memcontrol-v1.c).
     let v1_event = |event| match event {
-        "max" => number(read_v1("memory.failcnt")),
-        "oom_kill" => value(&read_v1("memory.oom_control"), event),
+        "max" => number(read_memory_v1("memory.failcnt")),
+        "oom_kill" => value(&read_memory_v1("memory.oom_control"), event),
         _ => None,
     };
     for event in ["high", "max", "oom", "oom_kill"] {
@@ -92,8 +92,9 @@ impl QuotaFiles {
     /// The sum over the domain's group and those groups below it that have a quota: libvirt gives a quota of vCPUs to the group of each
     /// vCPU, and the kernel does not count in a group what quotas below it take. `None` where no group can have a quota.
     ///
-    /// A vCPU that is unplugged, and a quota that is taken away, take their part along. The sum is less then, which Prometheus
-    /// takes for a counter that was reset.
+    /// A vCPU that is unplugged, and a quota that is taken away, take their part along, and a quota that is set again brings its part
+    /// back. Prometheus takes the first for a reset of the counter and counts what is left, or what came back, as an increase: one
+    /// window shows too much.
     fn added_up(&self, domain: &Path) -> Option<Throttling> {
         let (mut all, mut text, mut folder) = (Throttling::default(), String::new(), domain.to_owned());
         let mut can_have_quota = self.add(&mut folder, &mut text, &mut all).ok()?;

@@ -639,10 +639,12 @@ fn limits() -> Vec<Rule> {
             "LibvirtDomainAtMemoryLimit",
             Warning,
             "0m",
-            // Control groups of version 1 count only whom the OOM killer has ended.
+            // Control groups of version 1 count no such events, only kills; in those of version 2 the kills include those for want of
+            // memory of the host.
             format!(
                 "increase(libvirt_domain_cgroup_memory_oom_events_total[{RECENT}]) > 0 or \
-                 increase(libvirt_domain_cgroup_memory_oom_kills_total[{RECENT}]) > 0"
+                 increase(libvirt_domain_cgroup_memory_oom_kills_total[{RECENT}]) > 0 unless \
+                 libvirt_domain_cgroup_memory_oom_events_total"
             ),
             [
                 "The domain {domain} has used up its memory limit.",

@@ -187,8 +187,8 @@ fn hosts() -> Vec<Rule> {
             &format!(
                 "{} / instance:libvirt_domain_vcpus:sum",
                 once(&all(&format!(
-                    "libvirt_domain_vcpus_current * on ({DOMAIN}) group_left () \
-                         (domain:libvirt_domain_vcpu_delay:ratio_rate5m unless on ({DOMAIN}) ({}))",
+                    "libvirt_domain_vcpus_current * on ({DOMAIN}) group_left () (domain:libvirt_domain_vcpu_delay:ratio_rate5m \
+                         unless on ({DOMAIN}) ({}) or 0 * domain:libvirt_domain_vcpu_delay:ratio_rate5m)",
                     at_quota("")
                 )))
             ),
@@ -205,7 +205,11 @@ fn hosts() -> Vec<Rule> {
             "instance:libvirt_memory_overcommit:ratio",
             "instance:libvirt_domain_memory_current_bytes:sum / libvirt_host_memory_bytes",
         ),
-        record("job:libvirt_up:group", JOBS),
+        // What was there a day ago is remembered through an outage of Prometheus.
+        record(
+            "job:libvirt_up:group",
+            "group by (job) (libvirt_up) or on (job) last_over_time(job:libvirt_up:group[1d])",
+        ),
     ]
 }
 

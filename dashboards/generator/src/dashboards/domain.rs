@@ -96,7 +96,7 @@ fn now() -> Vec<Panel> {
             Unit::Ratio,
             &steal_of("domain", "%domain"),
         )
-        .nothing("not running")
+        .nothing("not reported")
         .thresholds(rising(limit::STEAL))
         .query(
             &format!("{} and {}", delay("domain", "%domain"), at_quota("domain", "%domain")),

@@ -105,8 +105,8 @@ pub(super) fn jobs(scope: &Scope) -> Panel {
             .width(130),
         Column::query("Pass", &by("memory_iteration"), Unit::Count).width(60),
     ]);
-    let about = "Migrations, saves, dumps and backups that run. Time left is that of the memory, if it is transferred and written as fast \
-        as now. A migration whose guest writes faster than it is transferred has none: it does not end by itself. Alert \
+    let about = "Migrations, saves, dumps and backups that run. Time left is libvirt's, or else that of the memory, if it is transferred \
+        and written as fast as now. A migration whose guest writes faster than it is transferred has none: it does not end by itself. Alert \
         LibvirtDomainMigrationStalled.";
     table("Jobs now", about, columns, ("Running for", true)).nothing("no job runs").size(24, 4)
 }

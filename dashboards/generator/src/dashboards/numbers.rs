@@ -1,4 +1,4 @@
-//! What may be bad of guests and pools as expressions: from the recording rules, or from the exporter's metrics.
+//! Expressions for what may be wrong with guests and pools: from the recording rules, or from the exporter's metrics.
 
 use super::guests::latency;
 use crate::rules::{self, GROWS, ON_DEVICE, READ_ONLY, told_apart};
@@ -15,7 +15,7 @@ pub(super) enum Source {
 
 /// The numbers of which some are bad, by labels that tell guests and their parts apart.
 pub(super) struct Numbers {
-    /// In which vCPUs had no CPU, by whatever fault.
+    /// Shares of their time in which vCPUs had no CPU, by the host or by a quota.
     pub(super) delay: String,
     pub(super) steal: String,
     pub(super) quota: String,
@@ -92,7 +92,15 @@ pub(super) fn delay(by: &str, selector: &str) -> String {
 
 /// Which guests are held back by their CPU quotas, by `by`.
 pub(super) fn at_quota(by: &str, selector: &str) -> String {
-    format!("max by ({by}) ({}) > {}", quota_use(selector), limit::QUOTA_STEALS)
+    let periods = |of: &str| format!("rate(libvirt_domain_cgroup_cpu_{of}periods_total{{{selector}}}[%rate])");
+    format!(
+        "(max by ({by}) ({}) > {} or max by ({by}) ({} / ({} > 0)) > {})",
+        quota_use(selector),
+        limit::QUOTA_STEALS,
+        periods("throttled_"),
+        periods(""),
+        limit::THROTTLED
+    )
 }
 
 /// Shares of their throttles that disks use, by instance, domain and device; more than 1 is a burst.
