@@ -30,8 +30,8 @@ use super::stream::ClientStream;
 
 /// How long requests in flight may go on after the shutdown signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-/// How long a client whose first request has not come may take over it after the shutdown signal. It has connected to a server that
-/// accepted it, and with a socket of systemd's it has no reason to expect that this one ends.
+/// How long a client may take after the shutdown signal over a request that is expected: its first, or one that has begun to arrive. A
+/// TLS handshake gets the same time before that. With a socket of systemd's the next server would have answered it.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -104,6 +104,7 @@ impl<S: Source> Door<S> {
                     let mut admitted = pin!(self.connections.admit(&arrived));
                     let (place, full) = loop {
                         select! {
+                            // A client that has its place gets it even while the server closes.
                             biased;
                             admitted = admitted.as_mut() => break admitted,
                             // A server that is full is alive.
@@ -302,7 +303,7 @@ where
     let ended = select! {
         ended = conversation.as_mut() => ended,
         () = closing.begun() => {
-            // hyper closes at once where no whole request has been read.
+            // After `graceful_shutdown` hyper closes at once if it has not read a whole head.
             let grace = if connection.expects_request() { FIRST_REQUEST_GRACE } else { Duration::ZERO };
             match timeout(grace, conversation.as_mut()).await {
                 Ok(ended) => ended,

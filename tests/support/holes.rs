@@ -59,7 +59,14 @@ pub fn holes(gauges: &Samples, scrapes: &Samples) -> Vec<Hole> {
 #[test]
 fn a_hole_in_a_gauge_is_found() {
     let samples = |name: &str, domain: &str, reason: &str, times: &[u64]| {
-        let labels = [("__name__", name), ("job", "one"), ("instance", "a"), ("domain", domain), ("reason", reason)];
+        let labels = [
+            ("__name__", name),
+            ("job", "one"),
+            ("instance", "a"),
+            ("domain", domain),
+            ("reason", reason),
+            ("group", "cpu"),
+        ];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
         (labels.into(), times.iter().map(|at| (Duration::from_secs(*at), 1.0)).collect())
     };
@@ -75,6 +82,11 @@ fn a_hole_in_a_gauge_is_found() {
     let at_the_end = vec![samples("rss", "web", "", &[1, 2, 4])];
     let of_a_reason = vec![samples("libvirt_domain_state_reason_info", "web", "booted", &[1, 4, 5])];
     for gauges in [between, at_the_end, of_a_reason] {
-        assert_eq!(holes(&gauges, &scrapes).len(), 1, "{gauges:?}");
+        let found = holes(&gauges, &scrapes);
+        assert!(found.len() == 1 && !found[0].is_marked, "{gauges:?}");
+    }
+    for (at, is_marked) in [(2, true), (4, false)] {
+        let gauges = vec![samples("rss", "web", "", &[1, 4, 5]), samples(MISSING, "web", "busy", &[at])];
+        assert_eq!(holes(&gauges, &scrapes)[0].is_marked, is_marked);
     }
 }

@@ -24,8 +24,8 @@ pub fn slow_groups() -> BTreeSet<String> {
 /// The lines of a range query: each with its labels, and its values by time.
 pub type Lines = BTreeMap<BTreeMap<String, String>, BTreeMap<u64, f64>>;
 
-/// For so many points in time a line may be there in one layout alone, or in both: the jobs do not see a change at the same moment, and
-/// on a busy machine a guest does not answer each of them.
+/// A line with fewer points in time is not judged, be it in one layout alone or in both: the jobs do not see a change at the same moment,
+/// and on a busy machine a guest does not answer each of them.
 const LATE: usize = 12;
 
 /// What is not the same in both layouts; unless `values`, only which lines there are is compared.
