@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Source;
-use super::connections::{Connection, Connections};
+use super::connections::{Admitted, Connection, Connections};
 use super::descriptors::connection_limit;
 use super::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, REQUEST_PACE};
 use super::listen::{Listener, ListeningSocket};
@@ -33,6 +34,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take after the shutdown signal over a request that is expected: its first, or one that has begun to arrive. A
 /// TLS handshake gets the same time before that. With a socket of systemd's the next server would have answered it.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// How long clients may be accepted after the shutdown signal that have connected before it, and when no more of them are waiting. The
+/// kernel would reset their connections.
+const ACCEPT_GRACE: Duration = Duration::from_millis(100);
+const NO_MORE_CLIENTS: Duration = Duration::from_millis(5);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Likewise, after a connection was told to close.
@@ -71,6 +76,10 @@ struct Closing(watch::Receiver<()>);
 impl Closing {
     async fn begun(&mut self) {
         while self.0.changed().await.is_ok() {}
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.has_changed().is_err()
     }
 }
 
@@ -116,12 +125,7 @@ impl<S: Source> Door<S> {
                         let limit = self.connections.limit();
                         tracing::warn!(limit, "too many connections, closing those that are silent");
                     }
-                    let conversation =
-                        incoming.converse(Arc::clone(&self.site), peer, connection, self.closing.clone());
-                    open.spawn(async move {
-                        conversation.await;
-                        drop(place);
-                    });
+                    self.welcome(incoming, peer, connection, place, &mut open);
                 }
                 Err(error) if concerns_one_client(&error) => {}
                 Err(error) => {
@@ -135,6 +139,7 @@ impl<S: Source> Door<S> {
                 }
             }
         }
+        self.accept_waiting(&listener.socket, &mut open).await;
         drop(listener);
         let all_ended = async {
             while let Some(ended) = open.join_next().await {
@@ -144,6 +149,37 @@ impl<S: Source> Door<S> {
         if timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
             tracing::warn!("aborting requests still running {SHUTDOWN_GRACE:?} after the shutdown signal");
         }
+    }
+
+    /// Accepts those who connected before the shutdown signal.
+    async fn accept_waiting(&self, socket: &ListeningSocket, open: &mut JoinSet<()>) {
+        let end = Instant::now() + ACCEPT_GRACE;
+        while Instant::now() < end {
+            let connection = Arc::new(Connection::new());
+            let arrived = Arc::clone(&connection);
+            let accepted = async {
+                let (incoming, peer) = Incoming::accept(socket).await.ok()?;
+                Some((incoming, peer, self.connections.admit(&arrived).await.0))
+            };
+            let Ok(Some((incoming, peer, place))) = timeout(NO_MORE_CLIENTS, accepted).await else { return };
+            self.welcome(incoming, peer, connection, place, open);
+        }
+    }
+
+    /// Talks with a client that has its place.
+    fn welcome(
+        &self,
+        incoming: Incoming,
+        peer: Peer,
+        connection: Arc<Connection>,
+        place: Admitted,
+        open: &mut JoinSet<()>,
+    ) {
+        let conversation = incoming.converse(Arc::clone(&self.site), peer, connection, self.closing.clone());
+        open.spawn(async move {
+            conversation.await;
+            drop(place);
+        });
     }
 }
 
@@ -277,9 +313,10 @@ where
     S: Source,
 {
     let pace = Arc::new(RateLimiter::new(REQUEST_PACE));
+    let ends = closing.clone();
     let client = Client { peer, connection: Arc::clone(connection) };
     let service = service_fn(|request| {
-        let (site, client, pace) = (Arc::clone(&site), client.clone(), Arc::clone(&pace));
+        let (site, client, pace, ends) = (Arc::clone(&site), client.clone(), Arc::clone(&pace), ends.clone());
         async move {
             while !pace.allow() {
                 client.connection.slowed_down();
@@ -288,7 +325,10 @@ where
             client.connection.begin_request();
             // One request a turn: who sends many at once must not go before all others.
             tokio::task::yield_now().await;
-            let answer = site.respond(&request, &client).await;
+            let mut answer = site.respond(&request, &client).await;
+            if ends.has_begun() {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             client.connection.end_request(!answer.status().is_client_error());
             Ok::<_, Infallible>(answer)
         }
@@ -303,10 +343,11 @@ where
     let ended = select! {
         ended = conversation.as_mut() => ended,
         () = closing.begun() => {
-            // After `graceful_shutdown` hyper closes at once if it has not read a whole head.
             let grace = if connection.expects_request() { FIRST_REQUEST_GRACE } else { Duration::ZERO };
             match timeout(grace, conversation.as_mut()).await {
                 Ok(ended) => ended,
+                // After `graceful_shutdown` hyper would read on where a head has begun.
+                Err(_) if connection.expects_request() => return,
                 Err(_) => {
                     conversation.as_mut().graceful_shutdown();
                     conversation.await

@@ -33,6 +33,8 @@ use crate::encode::Coding;
 use crate::errors::one_line;
 
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+/// How long a collection may take at least: calls that are left under way keep other scrapes from their domains.
+const LEAST_COLLECTION: Duration = Duration::from_millis(200);
 /// Prometheus gives up on service discovery when it is time to ask again.
 const REFRESH_INTERVAL: &str = "x-prometheus-refresh-interval-seconds";
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
@@ -238,7 +240,8 @@ impl<S: Source> Site<S> {
         let deadline = config.collection.deadline;
         let Some(left) = left else { return deadline };
         let budget = config.collection.within(left);
-        self.paces.of(number).map_or(budget, |pace| pace.collecting_within(budget)).min(deadline)
+        let budget = self.paces.of(number).map_or(budget, |pace| pace.collecting_within(budget));
+        budget.max(LEAST_COLLECTION).min(deadline)
     }
 
     async fn reload(&self, config: &Config) -> Answer {

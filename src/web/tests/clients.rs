@@ -200,7 +200,42 @@ async fn shutdown_answers_clients_that_have_just_connected() {
     silent.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
     half.write_all(b"Host: h\r\n\r\n").await.expect("sent");
     for client in [&mut silent, &mut half] {
-        assert_eq!(Answer::parse(&read_all(client).await).code, 200);
+        let answer = Answer::parse(&read_all(client).await);
+        assert_eq!((answer.code, answer.header("connection")), (200, Some("close")));
+    }
+    timeout(HALF_OF_GRACE, task).await.expect("ended").expect("no panic");
+}
+
+/// A request of which half is there, and no more comes.
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_a_second_for_the_rest_of_a_request() {
+    let server = Server::start(Fake::default());
+    let mut first = server.connect().await;
+    first.write_all(b"GET /-/heal").await.expect("sent");
+    let mut second = server.connect().await;
+    second.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\nGET /-/heal").await.expect("sent");
+    assert_eq!(server.get("/-/healthy").await.code, 200);
+    let began = Instant::now();
+    server.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(read_all(&mut first).await, "");
+}
+
+/// The kernel has made their connections, but the server has not accepted them yet.
+#[tokio::test]
+async fn shutdown_answers_clients_that_wait_to_be_accepted() {
+    let server = Server::start(Fake::default());
+    let waiting = (0..100).map(|_| {
+        let mut client = std::net::TcpStream::connect(server.address).expect("connected");
+        std::io::Write::write_all(&mut client, b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+        client.set_nonblocking(true).expect("a socket");
+        TcpStream::from_std(client).expect("a socket")
+    });
+    let waiting: Vec<TcpStream> = waiting.collect();
+    let Server { stop, task, .. } = server;
+    stop.send(()).expect("listening");
+    for mut client in waiting {
+        assert_eq!(Answer::parse(&read_all(&mut client).await).code, 200);
     }
     timeout(HALF_OF_GRACE, task).await.expect("ended").expect("no panic");
 }

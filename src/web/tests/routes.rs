@@ -59,6 +59,7 @@ async fn the_scraper_chooses_format_and_timeout() {
         ("Accept: \u{fc}\r\n", PLAIN_METRICS, (Format::Text, 8.0)),
         ("X-Prometheus-Scrape-Timeout-Seconds: 10\r\n", PLAIN_METRICS, (Format::Text, 8.0)),
         ("X-Prometheus-Scrape-Timeout-Seconds: 1.500\r\n", PLAIN_METRICS, (Format::Text, 1.0)),
+        ("X-Prometheus-Scrape-Timeout-Seconds: 0.001\r\n", PLAIN_METRICS, (Format::Text, 0.2)),
         ("X-Prometheus-Scrape-Timeout-Seconds: soon\r\n", PLAIN_METRICS, (Format::Text, 8.0)),
         ("X-Prometheus-Scrape-Timeout-Seconds: -1\r\n", PLAIN_METRICS, (Format::Text, 8.0)),
         ("X-Prometheus-Scrape-Timeout-Seconds: 0\r\n", PLAIN_METRICS, (Format::Text, 8.0)),
