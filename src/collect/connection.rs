@@ -68,7 +68,12 @@ impl ConnectionState {
 
     /// Whether it stands, and the daemon does not answer.
     pub(super) fn is_silent(&self) -> bool {
-        matches!(self.state, State::Silent { .. })
+        self.silent_since().is_some()
+    }
+
+    /// Since when the daemon has not answered.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        if let State::Silent { since } = self.state { Some(since) } else { None }
     }
 
     /// The daemon has not answered since then.

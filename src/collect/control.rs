@@ -45,8 +45,6 @@ pub(super) struct Current {
     pub(super) began: Instant,
     /// When the daemon last responded.
     alive: Instant,
-    /// When it was last asked over another connection whether it does.
-    pinged: Option<Instant>,
     /// Whether the daemon stood still meanwhile: what its answer says of a domain's monitor is worth nothing then.
     pub(super) outdated: bool,
     /// Domains whose control states are asked for and have not come, in their order.
@@ -82,6 +80,8 @@ pub(super) struct Control {
     aside: Vec<Current>,
     /// Who has asked whether the daemon answers since it last did.
     pings: Vec<WorkerId>,
+    /// When it was last asked.
+    pinged: Option<Instant>,
 }
 
 /// Most tasks that may wait for locks before nothing else is asked for control states.
@@ -126,7 +126,6 @@ impl Control {
             task,
             began: now,
             alive: now,
-            pinged: None,
             outdated: false,
             awaited,
             states: Vec::new(),
@@ -237,13 +236,18 @@ impl Control {
     /// When the daemon last responded, or was last asked whether it does, if a call is under way.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         let current = self.current.as_ref().or_else(|| self.aside.first());
-        current.map(|current| current.pinged.map_or(current.alive, |pinged| pinged.max(current.alive)))
+        current.map(|current| self.pinged_after(current.alive))
     }
 
     /// This worker asks over another connection whether the daemon answers.
     pub(super) fn pinged(&mut self, worker: WorkerId, now: Instant) {
         self.pings.push(worker);
-        self.under_way().for_each(|current| current.pinged = Some(now));
+        self.pinged = Some(now);
+    }
+
+    /// When the daemon was last asked whether it answers, if that was after `alive`.
+    pub(super) fn pinged_after(&self, alive: Instant) -> Instant {
+        self.pinged.map_or(alive, |pinged| pinged.max(alive))
     }
 
     /// Whether a worker of which `is_at_work` says so asks whether the daemon answers.

@@ -296,11 +296,12 @@ impl Run {
 
     /// How long a call may take before it is looked into: a fifth of the time that the most impatient waiter gives, or eight
     /// times what such a call usually takes if that is less, but not so little that a host under load makes frozen guests of
-    /// slow ones.
+    /// slow ones, however impatient the waiter is.
     pub(super) fn soft_deadline(&self, usual: Duration) -> Duration {
         const LEAST: Duration = Duration::from_secs(1);
+        const LEAST_OF_IMPATIENT: Duration = Duration::from_millis(300);
         let given = self.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(self.started));
-        (usual * 8).max(LEAST).min(given / 5)
+        (usual * 8).max(LEAST).min((given / 5).max(LEAST_OF_IMPATIENT))
     }
 
     /// What is not there of a domain. KVM's statistics of vCPUs come with their group: once that was asked for, only they

@@ -70,6 +70,8 @@ impl Scheduler {
                     self.heard();
                 }
             }
+            // It was let go meanwhile.
+            Err(_) if self.pool.role(worker).is_none() => {}
             Err(error) => {
                 let error = if self.pool.is_overdue(worker) { self.unanswered_open() } else { error };
                 let role = self.pool.role(worker);
@@ -203,12 +205,13 @@ impl Scheduler {
     /// When to ask the daemon whether it answers. A silent one is asked again once no question is under way: the connection of the
     /// last one has broken, or could not be opened.
     pub(super) fn ping_at(&self) -> Option<Instant> {
-        let quiet_since = self.control.quiet_since()?;
-        match () {
-            () if self.connection.is_up() => Some(quiet_since + self.control_timeout() / 2),
-            () if !self.connection.is_silent() || self.control.is_pinged(|worker| self.pool.is_at_work(worker)) => None,
-            () => Some(quiet_since + PING_AGAIN),
+        if self.connection.is_up() {
+            return Some(self.control.quiet_since()? + self.control_timeout() / 2);
         }
+        // Events come from a daemon whose calls wait, too.
+        let since = self.connection.silent_since()?;
+        let is_pinged = self.control.is_pinged(|worker| self.pool.is_at_work(worker));
+        (!is_pinged).then(|| self.control.pinged_after(since) + PING_AGAIN)
     }
 
     /// The daemon has answered something, over whatever connection.

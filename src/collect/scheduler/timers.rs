@@ -132,10 +132,11 @@ impl Scheduler {
     }
 
     /// How long the daemon may owe an answer that needs no hypervisor: half of the time that any run has, so that its
-    /// requests are told the reason.
+    /// requests are told the reason, but not so little that one impatient client costs others their scrapes.
     pub(super) fn control_timeout(&self) -> Duration {
         let half = |run: &Run| Some(run.deadline()?.saturating_duration_since(run.started) / 2);
-        self.runs.values().filter_map(half).min().map_or(CONTROL_TIMEOUT, |half| half.min(CONTROL_TIMEOUT))
+        let most_impatient = self.runs.values().filter_map(half).min();
+        most_impatient.map_or(CONTROL_TIMEOUT, |half| half.clamp(CONTROL_TIMEOUT / 2, CONTROL_TIMEOUT))
     }
 
     /// How long a call for a whole batch usually takes.

@@ -77,6 +77,21 @@ fn the_time_that_a_daemon_stands_still_is_not_taken_from_its_busy_domains() {
 }
 
 #[test]
+fn an_impatient_client_costs_no_other_its_scrape() {
+    let mut world = World::steady(10, "");
+    world.daemon.frozen = true;
+    world.ask(everything(), 650 * MILLI);
+    world.advance(300 * MILLI);
+    let waiter = world.ask(everything(), 8 * SECOND);
+    world.advance(345 * MILLI);
+    world.revive();
+    world.advance(SECOND);
+    let answer = world.answer(waiter).expect("an answer");
+    assert_eq!((answer.error.clone(), answer.domains.iter().filter(|domain| domain.is_complete()).count()), (None, 10));
+    assert!(world.log.is_empty(), "{:?}", world.log);
+}
+
+#[test]
 fn events_are_a_sign_of_life() {
     let mut world = World::steady(3, "");
     let domain = world.daemon.identity(1);
@@ -120,8 +135,18 @@ fn a_listing_that_waits_for_the_lock_of_a_domain_is_no_silence() {
 /// While a listing waits for a lock, no other connection tells that the daemon answers: there is none, and none can be opened.
 #[test]
 fn a_daemon_without_places_that_looks_silent_is_asked_again() {
-    for refuses in [true, false] {
+    for (refuses, has_events) in [(true, false), (false, false), (true, true)] {
         let mut world = World::steady(20, "collection: {idle_timeout: 1s}");
+        let domain = world.daemon.identity(1);
+        let pass = |world: &mut World, time: Duration| {
+            let end = world.now + time;
+            while world.now < end {
+                world.advance(2 * SECOND);
+                if has_events {
+                    world.event(&domain, EventKind::RtcChange);
+                }
+            }
+        };
         world.advance(10 * SECOND);
         world.daemon.listing = Reply::Hangs;
         (world.daemon.places, world.daemon.refuses) = (world.connections(), refuses);
@@ -129,11 +154,11 @@ fn a_daemon_without_places_that_looks_silent_is_asked_again() {
         world.advance(60 * SECOND);
         assert!(matches!(world.standing(), Standing::Failed(_)));
         let (refused, connections) = (world.refused, world.connections());
-        world.advance(600 * SECOND);
+        pass(&mut world, 600 * SECOND);
         let asked = world.refused - refused;
         assert!((50..=70).contains(&asked) && world.connections() == connections, "{asked} {}", world.connections());
         world.daemon.places = usize::MAX;
-        world.advance(15 * SECOND);
+        pass(&mut world, 15 * SECOND);
         assert!(matches!(world.standing(), Standing::Connected(_)), "{refuses}: {:?}", world.log);
         assert_eq!((world.scrape().class(), world.scrape().complete()), (None, 20));
     }
