@@ -55,16 +55,15 @@ fn limits() -> Vec<Panel> {
     vec![
         guests(
             "CPU quotas",
-            "Share of its quota that each guest uses. At 100 % it is held back though the host may have CPUs: that is no steal. Held \
-             back is the time of its threads that the kernel stopped them for, which needs the group pressure. Alert \
+            "Share of its quota that each guest uses. At 100 % it is held back though the host may have CPUs: that is no steal. CPUs \
+             allowed is what its quota, or those of its vCPUs together, allow. Held back is the time of its threads that the kernel stopped them for, which needs the group pressure. Alert \
              LibvirtDomainAtCpuQuota.",
             &format!("max by (instance, domain) ({quota})"),
             Vec::new(),
             vec![
                 Column::query("Use of the quota", &format!("max by (instance, domain) ({quota})"), Unit::Ratio).bar(Some(1.0), orange_from(limit::AT_LIMIT)),
                 Column::query("Held back", "sum by (instance, domain) (rate(libvirt_domain_cgroup_cpu_throttled_seconds_total{%domain}[%rate])) > 0", Unit::Short),
-                Column::query("CPUs allowed", &cpus_allowed("cpu", "%domain"), Unit::Short),
-                Column::query("CPUs allowed a vCPU", &cpus_allowed("vcpu", "%domain"), Unit::Short),
+                Column::query("CPUs allowed", &cpus_allowed("%domain"), Unit::Short),
                 Column::query("Shares", &by("cpu_shares"), Unit::Count),
             ],
             ("Use of the quota", true),

@@ -119,13 +119,16 @@ pub(super) fn throttle_use(selector: &str) -> String {
     format!("max without (of) ({})", told_apart(&shares.concat()))
 }
 
-/// How many CPUs the quotas of guests allow, by instance and domain: `of` says whether each whole guest (`cpu`) or each of its vCPUs
-/// (`vcpu`).
-pub(super) fn cpus_allowed(of: &str, selector: &str) -> String {
-    format!(
-        "max by (instance, domain) (libvirt_domain_{of}_quota_seconds{{{selector}}} / \
-         libvirt_domain_{of}_period_seconds{{{selector}}})"
-    )
+/// How many CPUs the quotas of guests allow them, by instance and domain: that of the whole guest, or those of its vCPUs together, if
+/// that is less.
+pub(super) fn cpus_allowed(selector: &str) -> String {
+    let quota = |of: &str| {
+        format!("libvirt_domain_{of}_quota_seconds{{{selector}}} / libvirt_domain_{of}_period_seconds{{{selector}}}")
+    };
+    let least = |allowed: &str| format!("min by (instance, domain) ({allowed})");
+    let allowed =
+        [least(&quota("cpu")), least(&format!("{} * libvirt_domain_vcpus_current{{{selector}}}", quota("vcpu")))];
+    format!("min without (of) ({})", told_apart(&allowed))
 }
 
 /// Shares of their CPU quotas that guests use: of that of the whole guest, or of the busiest vCPU.
