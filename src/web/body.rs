@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
+use super::connections::Connection;
 use super::places::Placed;
 use crate::encode::{Exposition, Position};
 
@@ -41,6 +42,43 @@ pub(super) enum Body {
         at: Position,
         placed: Arc<Placed>,
     },
+}
+
+/// A body that tells its connection when hyper has taken all of it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    body: Body,
+    connection: Arc<Connection>,
+}
+
+impl Outgoing {
+    pub(super) fn new(body: Body, connection: Arc<Connection>) -> Self {
+        connection.begin_body();
+        Self { body, connection }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.connection.end_body();
+    }
+}
+
+impl hyper::body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl From<Bytes> for Body {

@@ -53,6 +53,8 @@ struct State {
     answer_by: Instant,
     /// When the head of the next request began to arrive.
     head_since: Option<Instant>,
+    /// Whether hyper has not taken all of the answer yet.
+    has_more: bool,
     /// Whether a request has been answered.
     answered: bool,
     /// Whether one was answered that the client was allowed to make.
@@ -70,7 +72,8 @@ impl Connection {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let (phase, head_since) = (Phase::Unseen, None);
-        let state = State { phase, since: now, answer_by: now, head_since, answered: false, served: false };
+        let state =
+            State { phase, since: now, answer_by: now, head_since, has_more: false, answered: false, served: false };
         Self { state: Mutex::new(state), evicted: Notify::new() }
     }
 
@@ -136,6 +139,16 @@ impl Connection {
         state.served |= good;
     }
 
+    /// Hyper has an answer of which it takes a part at a time, and flushes it before the next.
+    pub(super) fn begin_body(&self) {
+        self.state.lock().has_more = true;
+    }
+
+    /// Hyper has taken the last part.
+    pub(super) fn end_body(&self) {
+        self.state.lock().has_more = false;
+    }
+
     /// The client has taken some bytes.
     pub(super) fn written(&self) {
         let mut state = self.state.lock();
@@ -147,7 +160,7 @@ impl Connection {
     /// The client has taken all there was; whether it is its turn now that was not before.
     pub(super) fn flushed(&self) -> bool {
         let mut state = self.state.lock();
-        let turns = state.phase == Phase::Writing;
+        let turns = state.phase == Phase::Writing && !state.has_more;
         if turns {
             (state.phase, state.since) = (Phase::Unseen, Instant::now());
         }

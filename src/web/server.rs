@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Source;
+use super::body::Outgoing;
 use super::connections::{Admitted, Connection, Connections};
 use super::descriptors::connection_limit;
 use super::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, REQUEST_PACE};
@@ -34,9 +35,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take after the shutdown signal over a request that is expected: its first, or one that has begun to arrive. A
 /// TLS handshake gets the same time before that. With a socket of systemd's the next server would have answered it.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// How long clients may be accepted after the shutdown signal that have connected before it, and when no more of them are waiting. The
-/// kernel would reset their connections.
-const ACCEPT_GRACE: Duration = Duration::from_millis(100);
+/// How long clients that have connected may be accepted after the shutdown signal: the kernel would reset their connections. A busy
+/// machine may stop this process meanwhile.
+const ACCEPT_GRACE: Duration = Duration::from_secs(1);
+/// If none can be accepted for this long, none is waiting.
 const NO_MORE_CLIENTS: Duration = Duration::from_millis(5);
 /// Between two attempts to accept while the machine lacks descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -158,8 +160,15 @@ impl<S: Source> Door<S> {
             let connection = Arc::new(Connection::new());
             let arrived = Arc::clone(&connection);
             let accepted = async {
-                let (incoming, peer) = Incoming::accept(socket).await.ok()?;
-                Some((incoming, peer, self.connections.admit(&arrived).await.0))
+                loop {
+                    match Incoming::accept(socket).await {
+                        Ok((incoming, peer)) => {
+                            return Some((incoming, peer, self.connections.admit(&arrived).await.0));
+                        }
+                        Err(error) if concerns_one_client(&error) => {}
+                        Err(_) => return None,
+                    }
+                }
             };
             let Ok(Some((incoming, peer, place))) = timeout(NO_MORE_CLIENTS, accepted).await else { return };
             self.welcome(incoming, peer, connection, place, open);
@@ -330,7 +339,7 @@ where
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             client.connection.end_request(!answer.status().is_client_error());
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| Outgoing::new(body, client.connection)))
         }
     });
     let stream = ClientStream::new(stream, Arc::clone(connection));

@@ -33,7 +33,7 @@ use crate::encode::Coding;
 use crate::errors::one_line;
 
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
-/// How long a collection may take at least: calls that are left under way keep other scrapes from their domains.
+/// The least time that a collection is given: calls that it leaves under way keep other scrapes from their domains.
 const LEAST_COLLECTION: Duration = Duration::from_millis(200);
 /// Prometheus gives up on service discovery when it is time to ask again.
 const REFRESH_INTERVAL: &str = "x-prometheus-refresh-interval-seconds";

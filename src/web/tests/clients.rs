@@ -3,6 +3,8 @@
 use tokio::task::yield_now;
 
 use super::*;
+use crate::encode::Exposition;
+use crate::metrics::{Families, Family, Kind, Meta, Origin, Sample, SubjectId, Unit, Value};
 
 /// Of the time that requests under way have when the server stops: one that is waited for takes all of it.
 const HALF_OF_GRACE: Duration = Duration::from_secs(5);
@@ -140,7 +142,44 @@ async fn a_client_that_sends_too_slowly_is_cut_off() {
 
 /// Larger than any socket buffer.
 fn large() -> Fake {
-    Fake { body: Ok(vec![b'x'; 64 << 20].into()), ..Fake::default() }
+    Fake { body: Ok(Content::Whole(vec![b'x'; 64 << 20].into())), ..Fake::default() }
+}
+
+/// Likewise, and written piece by piece while it is sent.
+fn large_exposition() -> Fake {
+    let mut families = Families::default();
+    let set = families.labels.push([("device", "d".repeat(1000).as_str())]);
+    let name = "libvirt_bytes";
+    let meta = Meta {
+        name: name.into(),
+        help: "A help".into(),
+        kind: Kind::Unknown,
+        unit: Unit::None,
+        otel_name: name.into(),
+        otel_attributes: &[],
+    };
+    let samples = vec![Sample::new(SubjectId::HOST, set, Value::Unsigned(1)); 64 << 10];
+    families.families.push(Family::new(Arc::new(meta), Origin::Process, samples));
+    let exposition = Exposition::new(Format::Text, families);
+    Fake { body: Ok(Content::Pieces(Arc::new(exposition))), ..Fake::default() }
+}
+
+/// However steadily it reads.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_more_than_a_minute_is_cut_off() {
+    for source in [large(), large_exposition()] {
+        let server = Server::start(source);
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /libvirt/metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+        let (began, mut received, mut part) = (Instant::now(), 0, vec![0; 256 << 10]);
+        while let Ok(bytes @ 1..) = stream.read(&mut part).await {
+            received += bytes;
+            sleep(Duration::from_millis(500)).await;
+        }
+        let took = began.elapsed().as_secs();
+        assert!((60..120).contains(&took) && received < 60 << 20, "{took} s, {received} bytes");
+        server.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,7 @@ impl From<&str> for Fault {
 
 /// A source that shows what it was asked, and answers when the test lets it.
 struct Fake {
-    body: Result<Bytes, Fault>,
+    body: Result<Content, Fault>,
     groups: Result<Bytes, Fault>,
     ready: Mutex<Result<(), Fault>>,
     asked: Mutex<Vec<(Duration, Selection)>>,
@@ -50,7 +50,7 @@ struct Fake {
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            body: Ok(Bytes::from_static(b"libvirt_up 1\n")),
+            body: Ok(Content::Whole(Bytes::from_static(b"libvirt_up 1\n"))),
             groups: Ok(Bytes::from_static(b"[]")),
             ready: Mutex::new(Ok(())),
             discovered: Mutex::default(),
@@ -104,7 +104,7 @@ impl Source for Fake {
 
     async fn render(&self, (): (), form: Form) -> Result<Content, Fault> {
         self.rendered.lock().expect("not poisoned").push(form);
-        self.body.clone().map(Content::Whole)
+        self.body.clone()
     }
 
     async fn target_groups(&self, coding: Coding, timeout: Option<Duration>) -> Result<Bytes, Fault> {
