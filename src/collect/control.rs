@@ -43,8 +43,10 @@ pub(super) struct Current {
     pub(super) task: ControlTask,
     /// When it was given out.
     pub(super) began: Instant,
-    /// When the daemon last responded.
+    /// When the daemon last responded, be it with an event.
     alive: Instant,
+    /// When it last answered something.
+    answered: Instant,
     /// Whether the daemon stood still meanwhile: what its answer says of a domain's monitor is worth nothing then.
     pub(super) outdated: bool,
     /// Domains whose control states are asked for and have not come, in their order.
@@ -126,6 +128,7 @@ impl Control {
             task,
             began: now,
             alive: now,
+            answered: now,
             outdated: false,
             awaited,
             states: Vec::new(),
@@ -137,7 +140,7 @@ impl Control {
     /// A part of an answer has come. Gives the control state in it if nothing waits for the whole answer any more.
     pub(super) fn told(&mut self, worker: WorkerId, part: Part, now: Instant) -> Option<(Uuid, ControlState)> {
         if self.under_way().any(|current| current.worker == worker) {
-            self.alive(now);
+            self.answered(now);
         }
         let current = self.under_way().find(|current| current.worker == worker)?;
         current.heard = None;
@@ -153,7 +156,7 @@ impl Control {
 
     /// The daemon has answered over another connection.
     pub(super) fn heard(&mut self, now: Instant) {
-        self.alive(now);
+        self.answered(now);
         self.pings.clear();
         self.current.iter_mut().for_each(|current| _ = current.heard.get_or_insert(now));
     }
@@ -219,7 +222,11 @@ impl Control {
         ended
     }
 
-    /// The daemon has answered something, if not yet this.
+    fn answered(&mut self, now: Instant) {
+        self.under_way().for_each(|current| (current.alive, current.answered) = (now, now));
+    }
+
+    /// The daemon has told of an event.
     pub(super) fn alive(&mut self, now: Instant) {
         self.under_way().for_each(|current| current.alive = now);
     }
@@ -233,26 +240,27 @@ impl Control {
         self.current.as_ref().or_else(|| self.aside.first()).map(|current| current.alive)
     }
 
-    /// When the daemon last responded, or was last asked whether it does, if a call is under way.
+    /// When the daemon last answered something, or was last asked whether it does, if a call is under way.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         let current = self.current.as_ref().or_else(|| self.aside.first());
-        current.map(|current| self.pinged_after(current.alive))
+        current.map(|current| self.pinged_after(current.answered))
     }
 
-    /// This worker asks over another connection whether the daemon answers.
-    pub(super) fn pinged(&mut self, worker: WorkerId, now: Instant) {
+    /// This worker asks over another connection whether the daemon answers. Those that are not at work any more are forgotten.
+    pub(super) fn pinged(&mut self, worker: WorkerId, now: Instant, is_at_work: impl Fn(WorkerId) -> bool) {
+        self.pings.retain(|worker| is_at_work(*worker));
         self.pings.push(worker);
         self.pinged = Some(now);
     }
 
-    /// When the daemon was last asked whether it answers, if that was after `alive`.
-    pub(super) fn pinged_after(&self, alive: Instant) -> Instant {
-        self.pinged.map_or(alive, |pinged| pinged.max(alive))
+    /// When the daemon was last asked whether it answers, if that was after `time`.
+    pub(super) fn pinged_after(&self, time: Instant) -> Instant {
+        self.pinged.map_or(time, |pinged| pinged.max(time))
     }
 
-    /// Whether a worker of which `is_at_work` says so asks whether the daemon answers.
-    pub(super) fn is_pinged(&self, is_at_work: impl Fn(WorkerId) -> bool) -> bool {
-        self.pings.iter().any(|worker| is_at_work(*worker))
+    /// How many questions whether the daemon answers are under way.
+    pub(super) fn pings(&self, is_at_work: impl Fn(WorkerId) -> bool) -> usize {
+        self.pings.iter().filter(|worker| is_at_work(**worker)).count()
     }
 
     /// Whether nothing is under way or queued.

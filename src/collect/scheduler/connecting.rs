@@ -199,19 +199,22 @@ impl Scheduler {
             // To be let in is an answer, too.
             None => self.start(Role::Background(Access::ReadOnly)),
         };
-        self.control.pinged(worker, self.now.at);
+        self.control.pinged(worker, self.now.at, |worker| self.pool.is_at_work(worker));
     }
 
     /// When to ask the daemon whether it answers. A silent one is asked again once no question is under way: the connection of the
-    /// last one has broken, or could not be opened.
+    /// last one has broken, or could not be opened. An open that cannot be ended counts as under way, or each would leave a thread
+    /// behind.
     pub(super) fn ping_at(&self) -> Option<Instant> {
+        let under_way = self.control.pings(|worker| self.pool.is_at_work(worker));
         if self.connection.is_up() {
-            return Some(self.control.quiet_since()? + self.control_timeout() / 2);
+            // The connection of one may be dead; where two get no answer, more would not either.
+            let pause = if under_way < 2 { self.control_timeout() / 2 } else { PING_AGAIN };
+            return Some(self.control.quiet_since()? + pause);
         }
         // Events come from a daemon whose calls wait, too.
         let since = self.connection.silent_since()?;
-        let is_pinged = self.control.is_pinged(|worker| self.pool.is_at_work(worker));
-        (!is_pinged).then(|| self.control.pinged_after(since) + PING_AGAIN)
+        (under_way == 0).then(|| self.control.pinged_after(since) + PING_AGAIN)
     }
 
     /// The daemon has answered something, over whatever connection.

@@ -132,7 +132,7 @@ impl Scheduler {
     }
 
     /// How long the daemon may owe an answer that needs no hypervisor: half of the time that any run has, so that its
-    /// requests are told the reason, but not so little that one impatient client costs others their scrapes.
+    /// requests are told the reason. One second at least: an impatient client must not cost others their scrapes.
     pub(super) fn control_timeout(&self) -> Duration {
         let half = |run: &Run| Some(run.deadline()?.saturating_duration_since(run.started) / 2);
         let most_impatient = self.runs.values().filter_map(half).min();
