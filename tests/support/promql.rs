@@ -223,6 +223,7 @@ impl Metrics {
             ("rate" | "increase", Some(_)) => Err(format!("{} of something that is no counter", call.func.name)),
             ("avg_over_time" | "max_over_time" | "min_over_time" | "sum_over_time", Some(of)) if !of.counter => Ok(of),
             ("count_over_time", Some(of)) => Ok(Yield { dimension: NUMBER, counter: false, le: None, ..of }),
+            ("last_over_time", Some(of)) => Ok(of),
             ("label_replace", _) => {
                 let mut of = arguments.into_iter().next().ok_or("no vector")?;
                 let texts: Vec<String> = call.args.args[1..].iter().map(|text| text.to_string()).collect();

@@ -644,7 +644,7 @@ fn limits() -> Vec<Rule> {
             format!(
                 "increase(libvirt_domain_cgroup_memory_oom_events_total[{RECENT}]) > 0 or \
                  increase(libvirt_domain_cgroup_memory_oom_kills_total[{RECENT}]) > 0 unless \
-                 libvirt_domain_cgroup_memory_oom_events_total"
+                 last_over_time(libvirt_domain_cgroup_memory_oom_events_total[{RECENT}])"
             ),
             [
                 "The domain {domain} has used up its memory limit.",

@@ -181,7 +181,7 @@ fn hosts() -> Vec<Rule> {
         record("instance:libvirt_domain_memory_rss_bytes:sum", &once(&all("libvirt_domain_memory_rss_bytes"))),
         record("instance:libvirt_domain_cpu_time:rate5m", &all("domain:libvirt_domain_cpu_time:rate5m")),
         // Over all vCPUs of the host, so that a large domain counts for more than a small one. From a domain at its quota it is
-        // the quota that keeps the CPU, not the host.
+        // the quota that keeps the CPU, not the host: it counts as 0, so that a host of which all domains are at theirs has a number.
         record(
             "instance:libvirt_domain_vcpu_delay:ratio_rate5m",
             &format!(
@@ -205,7 +205,7 @@ fn hosts() -> Vec<Rule> {
             "instance:libvirt_memory_overcommit:ratio",
             "instance:libvirt_domain_memory_current_bytes:sum / libvirt_host_memory_bytes",
         ),
-        // What was there a day ago is remembered through an outage of Prometheus.
+        // It remembers a job through an outage of Prometheus of up to a day.
         record(
             "job:libvirt_up:group",
             "group by (job) (libvirt_up) or on (job) last_over_time(job:libvirt_up:group[1d])",

@@ -34,6 +34,7 @@ fn capacity() -> Vec<Panel> {
     let free = "sum(libvirt_host_memory_free_bytes{%host} + libvirt_host_memory_buffers_bytes{%host} + \
         libvirt_host_memory_cached_bytes{%host}) / sum(libvirt_host_memory_bytes{%host})";
     let memory = allocated("libvirt_domain_memory_current_bytes", "libvirt_host_memory_bytes");
+    let delay = "rate(libvirt_domain_vcpu_delay_seconds_total{%host}[%rate])";
     vec![
         stat("Guests running", "Domains in the state running.", Unit::Count)
             .query("sum(libvirt_domains{%host,state=\"running\"}) or 0 * sum(libvirt_up{%host})", "guests")
@@ -58,14 +59,14 @@ fn capacity() -> Vec<Panel> {
             .size(3, 6),
         timeseries(
             "CPU of the host",
-            "Share of the host's CPUs that guests keep busy, and the average steal of the vCPUs of guests that are not at their CPU \
-             quota.",
+            "Share of the host's CPUs that guests keep busy, and the average steal of all vCPUs. That of guests at their CPU quota \
+             counts as 0.",
             Unit::Ratio,
         )
         .query(cpus, "busy with guests")
         .query(
             &format!(
-                "avg(rate(libvirt_domain_vcpu_delay_seconds_total{{%host}}[%rate]) unless on (instance, domain) {})",
+                "avg({delay} unless on (instance, domain) {} or 0 * {delay})",
                 at_quota("instance, domain", "%host")
             ),
             "steal",
