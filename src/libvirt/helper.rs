@@ -21,6 +21,12 @@ pub(super) fn arguments((pid, _): Helper) -> Vec<String> {
     Process::new(pid).and_then(|process| process.cmdline()).unwrap_or_default()
 }
 
+/// Whether a process with these arguments is still a copy of this one, or nothing yet: what it becomes is not known.
+pub(super) fn is_starting(arguments: &[String]) -> bool {
+    let own = || Process::myself().and_then(|process| process.cmdline());
+    arguments.is_empty() || own().is_ok_and(|own| own == arguments)
+}
+
 /// Ends the process and all that it has started: those hold the same sockets and pipes. `false` if none was left.
 pub(super) fn end(helper: Helper) -> bool {
     let all = processes();

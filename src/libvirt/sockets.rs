@@ -214,7 +214,10 @@ impl Opens {
             others.for_each(|open| _ = open.before.sockets.insert(socket.clone()));
         }
         for helper in now.helpers.difference(&ended.before.helpers) {
-            if ended.peer.program.may_be(&helper::arguments(*helper)) {
+            let arguments = helper::arguments(*helper);
+            // That of an open that has ended is not starting any more: one that is belongs to another open, which could never be ended
+            // without it.
+            if !helper::is_starting(&arguments) && ended.peer.program.may_be(&arguments) {
                 self.under_way.values_mut().for_each(|open| _ = open.before.helpers.insert(*helper));
             }
         }
@@ -284,7 +287,37 @@ fn is_to_libvirt(
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn a_process_that_is_starting_is_not_that_of_an_open_that_has_ended() {
+        let mut opens = Opens { turns: BTreeMap::new(), under_way: BTreeMap::new(), next: 0 };
+        let [ended, other] = ["a", "b"].map(|host| opens.begin(Peer::of(&format!("qemu+ssh://{host}/system"))));
+        let before = helpers();
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let (mut wait, mut go) = std::io::pipe().expect("a pipe");
+        // SAFETY: between fork and exec only `read` is called, which is async-signal-safe.
+        unsafe { command.pre_exec(move || wait.read_exact(&mut [0])) };
+        let starts = thread::spawn(move || command.spawn().expect("sleep"));
+        let starting = |helper: &Helper| helper::is_starting(&helper::arguments(*helper));
+        let started = loop {
+            if let Some(helper) = helpers().difference(&before).find(|helper| starting(helper)) {
+                break *helper;
+            }
+        };
+        opens.end(ended);
+        go.write_all(&[1]).expect("it waits");
+        let mut process = starts.join().expect("no panic");
+        process.kill().expect("a process");
+        process.wait().expect("its end");
+        assert!(!opens.under_way[&other].before.helpers.contains(&started));
+    }
 
     #[test]
     fn no_turn_is_kept_of_an_open_that_has_ended() {
