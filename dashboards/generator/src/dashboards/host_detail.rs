@@ -56,8 +56,8 @@ fn limits() -> Vec<Panel> {
         guests(
             "CPU quotas",
             "Share of its quota that each guest uses. At 100 % it is held back though the host may have CPUs: that is no steal. CPUs \
-             allowed is what its quota, or those of its vCPUs together, allow. Held back is the time of its threads that the kernel stopped them for, which needs the group pressure. Alert \
-             LibvirtDomainAtCpuQuota.",
+             allowed is what its quota, or those of its vCPUs together, allow. Held back is the time of its threads that the kernel stopped \
+             them for, which needs the group pressure. Alert LibvirtDomainAtCpuQuota.",
             &format!("max by (instance, domain) ({quota})"),
             Vec::new(),
             vec![
