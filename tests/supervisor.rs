@@ -37,7 +37,8 @@ impl Supervised {
             Some(limit) => command.env("WATCHDOG_USEC", limit.as_micros().to_string()),
             None => command.env_remove("WATCHDOG_USEC"),
         };
-        let process = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         Self { process, address, socket, folder }
     }
 
@@ -122,7 +123,8 @@ fn signs_of_life_come_in_time_and_tell_how_it_stands() {
     assert_no_wait(began.elapsed(), 3 * USUAL);
     exporter.signal("-TERM");
     assert_eq!(exporter.message_with("STOPPING=1")[1], "STATUS=finishing the scrapes under way");
-    assert!(exporter.process.wait().unwrap().success());
+    let status = exporter.process.wait().unwrap();
+    assert!(status.success(), "{status}: {}", std::fs::read_to_string(exporter.folder.path().join("log")).unwrap());
 }
 
 #[test]
