@@ -50,6 +50,7 @@ pub(super) fn turn(uri: &str) -> String {
     match (socket(uri), Program::of(uri), Tcp::of(uri), host) {
         (Some(path), ..) => path.display().to_string(),
         (_, Program::Ssh(destination), ..) => destination.to_string(),
+        (_, Program::Any, ..) => "a program".to_owned(),
         (_, _, Tcp::Port(port), Some(host)) => format!("{host}:{port}"),
         _ => uri.to_owned(),
     }
@@ -168,6 +169,11 @@ impl Program {
             Self::Any => true,
         }
     }
+
+    /// Whether a program with these arguments can be that of no open of another peer.
+    pub(super) fn is_surely(&self, arguments: &[String]) -> bool {
+        matches!(self, Self::Ssh(destination) if Destination::of(arguments).as_ref() == Some(destination))
+    }
 }
 
 /// Where an ssh goes.
@@ -256,6 +262,11 @@ mod tests {
         for other in ["-- fe80::1", "-p 2222 -l a@b -- fe80::2", "-p 2222 -- fe80::1 -l a@b", "-l a@b -- fe80::1"] {
             assert!(!of(uri, &format!("ssh {other} virt-ssh-helper")), "{other}");
         }
+        let is_surely = |uri: &str, line: &str| Program::of(uri).is_surely(&arguments(line));
+        assert!(
+            is_surely("qemu+ssh://h/system", "ssh -T -- h nc") && !is_surely("qemu+ssh://h/system", "ssh -T -- g nc")
+        );
+        assert!(!is_surely("qemu+ssh://h/system", "wrapper") && !is_surely("qemu+ext:///?command=x", "ssh -T -- h nc"));
         assert!(of("qemu+ssh://h/system", "ssh -T -- h nc") && !of("qemu+ssh://h/system", "ssh -T -- g nc"));
         assert!(
             of("qemu+ssh://h/system", "wrapper") && of("qemu+ext:///?command=x", "x") && !of("qemu:///system", "x")
@@ -268,6 +279,7 @@ mod tests {
             ("qemu+ssh://u@h/system", "qemu+ssh://u@h/session?no_tty=1"),
             ("qemu+tls://h/system", "qemu+tls://u@h:16514/session"),
             ("qemu+unix:///system?socket=/a", "qemu:///session?mode=legacy&socket=/%61"),
+            ("qemu+ext:///system?command=/a", "qemu+ext:///system?command=/b"),
         ] {
             assert_eq!(turn(a), turn(b));
         }

@@ -218,7 +218,8 @@ impl Opens {
             // That of an open that has ended is not starting any more: one that is belongs to another open, which could never be ended
             // without it.
             if !helper::is_starting(&arguments) && ended.peer.program.may_be(&arguments) {
-                self.under_way.values_mut().for_each(|open| _ = open.before.helpers.insert(*helper));
+                let others = self.under_way.values_mut().filter(|open| !open.peer.program.is_surely(&arguments));
+                others.for_each(|open| _ = open.before.helpers.insert(*helper));
             }
         }
     }
@@ -289,7 +290,7 @@ fn is_to_libvirt(
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::process::CommandExt as _;
-    use std::process::Command;
+    use std::process::{Child, Command};
     use std::thread;
 
     use super::*;
@@ -317,6 +318,32 @@ mod tests {
         process.kill().expect("a process");
         process.wait().expect("its end");
         assert!(!opens.under_way[&other].before.helpers.contains(&started));
+    }
+
+    #[test]
+    fn an_ssh_that_is_told_by_its_host_is_not_that_of_an_open_of_any_program() {
+        let mut opens = Opens { turns: BTreeMap::new(), under_way: BTreeMap::new(), next: 0 };
+        let [ended, other] =
+            ["qemu+ext:///system?command=/a", "qemu+ssh://b/system"].map(|uri| opens.begin(Peer::of(uri)));
+        let mut ssh = Command::new("sh").args(["-c", "sleep 600; true", "--", "b"]).spawn().expect("sh");
+        let mut own = Command::new("sh").args(["-c", "sleep 600; true", "own"]).spawn().expect("sh");
+        let helper = |process: &Child| {
+            let number = i32::try_from(process.id()).expect("a number");
+            loop {
+                let helper = helpers().into_iter().find(|(pid, _)| *pid == number).expect("a child");
+                if !helper::is_starting(&helper::arguments(helper)) {
+                    break helper;
+                }
+            }
+        };
+        let [of_other, of_ended] = [&ssh, &own].map(helper);
+        opens.end(ended);
+        for (process, helper) in [(&mut ssh, of_other), (&mut own, of_ended)] {
+            assert!(helper::end(helper));
+            process.wait().expect("its end");
+        }
+        let spared = &opens.under_way[&other].before.helpers;
+        assert!(!spared.contains(&of_other) && spared.contains(&of_ended));
     }
 
     #[test]
