@@ -4,6 +4,7 @@
 #[path = "support/waiting.rs"]
 mod waiting;
 
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
@@ -25,11 +26,16 @@ struct Supervised {
 impl Supervised {
     fn start(config: &str, watchdog: Option<Duration>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        Self::start_in(folder, config, watchdog, log)
+    }
+
+    fn start_in(folder: TempDir, config: &str, watchdog: Option<Duration>, log: impl Into<Stdio>) -> Self {
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+        fs::write(folder.path().join("config.yaml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_domstats-exporter"));
         command.args(["--web.listen-address", &address.to_string(), "--config.file"]);
         command.arg(folder.path().join("config.yaml")).env("NOTIFY_SOCKET", path).env_remove("WATCHDOG_PID");
@@ -37,9 +43,17 @@ impl Supervised {
             Some(limit) => command.env("WATCHDOG_USEC", limit.as_micros().to_string()),
             None => command.env_remove("WATCHDOG_USEC"),
         };
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let process = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         Self { process, address, socket, folder }
+    }
+
+    /// Ends it in order.
+    fn end(mut self) {
+        self.signal("-TERM");
+        assert_eq!(self.message_with("STOPPING=1")[1], "STATUS=finishing the scrapes under way");
+        let status = self.process.wait().unwrap();
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        assert!(status.success(), "{status}: {log}");
     }
 
     /// The next message, which the exporter sent as a whole.
@@ -49,7 +63,7 @@ impl Supervised {
         String::from_utf8(bytes[..length].to_vec()).unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// Signs of life that came before are passed over.
+    /// Signs of life that came before, and the beginning of a reload, are passed over.
     fn message_with(&self, line: &str) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -57,7 +71,7 @@ impl Supervised {
             if message.iter().any(|known| known == line) {
                 return message;
             }
-            assert_eq!(message[0], "WATCHDOG=1", "instead of {line}");
+            assert!(["WATCHDOG=1", "RELOADING=1"].contains(&message[0].as_str()), "{message:?} instead of {line}");
             assert!(Instant::now() < deadline, "{line} never came");
         }
     }
@@ -112,7 +126,7 @@ fn a_libvirt_that_cannot_be_reached_is_no_reason_to_be_unready() {
 fn signs_of_life_come_in_time_and_tell_how_it_stands() {
     /// Between two reports where no watchdog waits for them.
     const USUAL: Duration = Duration::from_secs(10);
-    let mut exporter = Supervised::start(TEST_DRIVER, Some(Duration::from_secs(3)));
+    let exporter = Supervised::start(TEST_DRIVER, Some(Duration::from_secs(3)));
     assert_eq!(exporter.message()[0], "READY=1");
     let began = Instant::now();
     for _ in 0..3 {
@@ -121,10 +135,20 @@ fn signs_of_life_come_in_time_and_tell_how_it_stands() {
         assert!(message[1].starts_with("STATUS=connected to test:///default"), "{message:?}");
     }
     assert_no_wait(began.elapsed(), 3 * USUAL);
-    exporter.signal("-TERM");
-    assert_eq!(exporter.message_with("STOPPING=1")[1], "STATUS=finishing the scrapes under way");
-    let status = exporter.process.wait().unwrap();
-    assert!(status.success(), "{status}: {}", std::fs::read_to_string(exporter.folder.path().join("log")).unwrap());
+    exporter.end();
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let (reader, log) = std::io::pipe().unwrap();
+    drop(reader);
+    let exporter = Supervised::start_in(tempfile::tempdir().unwrap(), TEST_DRIVER, None, log);
+    assert_eq!(exporter.message()[0], "READY=1");
+    fs::write(exporter.config(), "nonsense: 1\n").unwrap();
+    exporter.signal("-HUP");
+    assert!(exporter.message_with("READY=1")[1].contains("nonsense"));
+    assert!(exporter.get("/metrics").contains("\nlibvirt_up 1"));
+    exporter.end();
 }
 
 #[test]
@@ -132,7 +156,7 @@ fn a_reload_is_announced_and_its_outcome_told() {
     let exporter = Supervised::start(TEST_DRIVER, None);
     assert_eq!(exporter.message()[0], "READY=1");
     for (config, fault) in [("nonsense: 1\n", true), (TEST_DRIVER, false)] {
-        std::fs::write(exporter.config(), config).unwrap();
+        fs::write(exporter.config(), config).unwrap();
         exporter.signal("-HUP");
         let reloading = exporter.message();
         assert_eq!(reloading[0], "RELOADING=1");

@@ -290,28 +290,34 @@ fn is_to_libvirt(
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::process::CommandExt as _;
-    use std::process::{Child, Command};
+    use std::process::{self, Child, Command};
     use std::thread;
 
     use super::*;
+
+    fn helper(number: u32) -> Helper {
+        helpers().into_iter().find(|(pid, _)| u32::try_from(*pid) == Ok(number)).expect("a child")
+    }
 
     #[test]
     fn a_process_that_is_starting_is_not_that_of_an_open_that_has_ended() {
         let mut opens = Opens { turns: BTreeMap::new(), under_way: BTreeMap::new(), next: 0 };
         let [ended, other] = ["a", "b"].map(|host| opens.begin(Peer::of(&format!("qemu+ssh://{host}/system"))));
-        let before = helpers();
         let mut command = Command::new("sleep");
         command.arg("600");
         let (mut wait, mut go) = std::io::pipe().expect("a pipe");
-        // SAFETY: between fork and exec only `read` is called, which is async-signal-safe.
-        unsafe { command.pre_exec(move || wait.read_exact(&mut [0])) };
-        let starts = thread::spawn(move || command.spawn().expect("sleep"));
-        let starting = |helper: &Helper| helper::is_starting(&helper::arguments(*helper));
-        let started = loop {
-            if let Some(helper) = helpers().difference(&before).find(|helper| starting(helper)) {
-                break *helper;
-            }
+        let (mut number, mut tell) = std::io::pipe().expect("a pipe");
+        let hold = move || {
+            tell.write_all(&process::id().to_ne_bytes())?;
+            wait.read_exact(&mut [0])
         };
+        // SAFETY: between fork and exec only `getpid`, `write` and `read` are called, which are async-signal-safe.
+        unsafe { command.pre_exec(hold) };
+        let starts = thread::spawn(move || command.spawn().expect("sleep"));
+        let mut bytes = [0; 4];
+        number.read_exact(&mut bytes).expect("its number");
+        let started = helper(u32::from_ne_bytes(bytes));
+        assert!(helper::is_starting(&helper::arguments(started)));
         opens.end(ended);
         go.write_all(&[1]).expect("it waits");
         let mut process = starts.join().expect("no panic");
@@ -327,16 +333,12 @@ mod tests {
             ["qemu+ext:///system?command=/a", "qemu+ssh://b/system"].map(|uri| opens.begin(Peer::of(uri)));
         let mut ssh = Command::new("sh").args(["-c", "sleep 600; true", "--", "b"]).spawn().expect("sh");
         let mut own = Command::new("sh").args(["-c", "sleep 600; true", "own"]).spawn().expect("sh");
-        let helper = |process: &Child| {
-            let number = i32::try_from(process.id()).expect("a number");
-            loop {
-                let helper = helpers().into_iter().find(|(pid, _)| *pid == number).expect("a child");
-                if !helper::is_starting(&helper::arguments(helper)) {
-                    break helper;
-                }
-            }
+        let started = |process: &Child| {
+            let helper = helper(process.id());
+            while helper::is_starting(&helper::arguments(helper)) {}
+            helper
         };
-        let [of_other, of_ended] = [&ssh, &own].map(helper);
+        let [of_other, of_ended] = [&ssh, &own].map(started);
         opens.end(ended);
         for (process, helper) in [(&mut ssh, of_other), (&mut own, of_ended)] {
             assert!(helper::end(helper));

@@ -23,6 +23,8 @@ const WORKERS_AGAIN: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(1);
 /// The pause before a silent daemon is asked again; longer than an open that hangs.
 const PING_AGAIN: Duration = Duration::from_secs(10);
+/// Most questions under way to a daemon that is up: each occupies a thread, and an open that cannot be ended does so for ever.
+const MOST_PINGS: usize = 4;
 /// What the log says of a daemon that cannot be reached.
 const NO_CONNECTION: &str = "no connection to libvirt";
 /// What the log says of a daemon that takes no further connection.
@@ -210,7 +212,8 @@ impl Scheduler {
         if self.connection.is_up() {
             // The connection of one may be dead; where two get no answer, more would not either.
             let pause = if under_way < 2 { self.control_timeout() / 2 } else { PING_AGAIN };
-            return Some(self.control.quiet_since()? + pause);
+            let may_ask = under_way < MOST_PINGS;
+            return self.control.quiet_since().filter(|_| may_ask).map(|since| since + pause);
         }
         // Events come from a daemon whose calls wait, too.
         let since = self.connection.silent_since()?;

@@ -191,6 +191,25 @@ fn a_frozen_daemon_is_not_asked_without_bound_whether_it_answers() {
     }
 }
 
+/// Events tell that it is up, and no open can be ended: each would leave a thread behind.
+#[test]
+fn a_daemon_that_is_up_is_not_asked_without_bound_whether_it_answers() {
+    let mut world = World::steady(20, "collection: {workers: 1, idle_timeout: 1s}");
+    let domain = world.daemon.identity(1);
+    world.advance(10 * SECOND);
+    (world.daemon.listing, world.daemon.stubborn) = (Reply::Hangs, true);
+    world.daemon.places = world.connections();
+    world.until(700 * SECOND, |world| world.calls_of("listing") > 0);
+    let threads = world.scheduler.stats().threads;
+    for _ in 0..1800 {
+        world.event(&domain, EventKind::RtcChange);
+        world.advance(SECOND);
+    }
+    assert!(matches!(world.standing(), Standing::Connected(_)));
+    let opening = world.scheduler.stats().threads - threads;
+    assert!((1..=5).contains(&opening), "{opening}");
+}
+
 #[test]
 fn twenty_restarts_of_the_daemon_are_twenty_reconnections() {
     let mut world = World::steady(10, "");
