@@ -55,6 +55,8 @@ struct State {
     head_since: Option<Instant>,
     /// Whether hyper has not taken all of the answer yet.
     has_more: bool,
+    /// Whether the client has not taken all of the answer to the request before, which hyper may still hold.
+    owes: bool,
     /// Whether a request has been answered.
     answered: bool,
     /// Whether one was answered that the client was allowed to make.
@@ -71,9 +73,16 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let (phase, head_since) = (Phase::Unseen, None);
-        let state =
-            State { phase, since: now, answer_by: now, head_since, has_more: false, answered: false, served: false };
+        let state = State {
+            phase: Phase::Unseen,
+            since: now,
+            answer_by: now,
+            head_since: None,
+            has_more: false,
+            owes: false,
+            answered: false,
+            served: false,
+        };
         Self { state: Mutex::new(state), evicted: Notify::new() }
     }
 
@@ -119,6 +128,7 @@ impl Connection {
     pub(super) fn slowed_down(&self) {
         let mut state = self.state.lock();
         if state.phase != Phase::Slowed {
+            state.owes |= state.phase == Phase::Writing;
             (state.phase, state.since) = (Phase::Slowed, Instant::now());
         }
     }
@@ -126,6 +136,7 @@ impl Connection {
     /// A request is taken on.
     pub(super) fn begin_request(&self) {
         let mut state = self.state.lock();
+        state.owes |= state.phase == Phase::Writing;
         state.phase = Phase::Busy;
         state.head_since = None;
     }
@@ -133,8 +144,12 @@ impl Connection {
     /// The answer is there. `good` is one to a request that the client was allowed to make.
     pub(super) fn end_request(&self, good: bool) {
         let mut state = self.state.lock();
-        (state.phase, state.since) = (Phase::Writing, Instant::now());
-        state.answer_by = state.since + ANSWER_TIME;
+        state.phase = Phase::Writing;
+        // Requests that come meanwhile give no more time for the answer before them.
+        if !state.owes {
+            state.since = Instant::now();
+            state.answer_by = state.since + ANSWER_TIME;
+        }
         state.answered = true;
         state.served |= good;
     }
@@ -160,6 +175,7 @@ impl Connection {
     /// The client has taken all there was; whether it is its turn now that was not before.
     pub(super) fn flushed(&self) -> bool {
         let mut state = self.state.lock();
+        state.owes &= state.has_more;
         let turns = state.phase == Phase::Writing && !state.has_more;
         if turns {
             (state.phase, state.since) = (Phase::Unseen, Instant::now());
@@ -348,6 +364,26 @@ mod tests {
         newcomer.slowed_down();
         assert!(all.evict_one(), "nor where there are no descriptors");
         timeout(Duration::ZERO, newcomer.evicted()).await.expect("this one had to go");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_gives_no_more_time_for_the_answer_before_it() {
+        let connection = Connection::new();
+        connection.begin_request();
+        connection.end_request(true);
+        let end = connection.answer_deadline();
+        advance(Duration::from_secs(1)).await;
+        connection.begin_request();
+        connection.end_request(true);
+        assert_eq!(connection.answer_deadline(), end);
+        connection.slowed_down();
+        connection.begin_request();
+        connection.end_request(true);
+        assert_eq!(connection.answer_deadline(), end);
+        connection.begin_request();
+        connection.flushed();
+        connection.end_request(true);
+        assert_eq!(connection.answer_deadline(), end.map(|end| end + Duration::from_secs(1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::Source;
@@ -157,20 +157,17 @@ impl<S: Source> Door<S> {
     async fn accept_waiting(&self, socket: &ListeningSocket, open: &mut JoinSet<()>) {
         let end = Instant::now() + ACCEPT_GRACE;
         while Instant::now() < end {
-            let connection = Arc::new(Connection::new());
-            let arrived = Arc::clone(&connection);
-            let accepted = async {
-                loop {
-                    match Incoming::accept(socket).await {
-                        Ok((incoming, peer)) => {
-                            return Some((incoming, peer, self.connections.admit(&arrived).await.0));
-                        }
-                        Err(error) if concerns_one_client(&error) => {}
-                        Err(_) => return None,
-                    }
+            let (incoming, peer) = match timeout(NO_MORE_CLIENTS, Incoming::accept(socket)).await {
+                Ok(Ok(accepted)) => accepted,
+                Ok(Err(error)) if concerns_one_client(&error) => continue,
+                Ok(Err(error)) if is_lack_of_descriptors(&error) && self.connections.evict_one() => {
+                    sleep(EVICTION_PAUSE).await;
+                    continue;
                 }
+                Ok(Err(_)) | Err(_) => return,
             };
-            let Ok(Some((incoming, peer, place))) = timeout(NO_MORE_CLIENTS, accepted).await else { return };
+            let connection = Arc::new(Connection::new());
+            let Ok((place, _)) = timeout_at(end, self.connections.admit(&connection)).await else { return };
             self.welcome(incoming, peer, connection, place, open);
         }
     }
@@ -352,12 +349,16 @@ where
     let ended = select! {
         ended = conversation.as_mut() => ended,
         () = closing.begun() => {
-            let grace = if connection.expects_request() { FIRST_REQUEST_GRACE } else { Duration::ZERO };
-            match timeout(grace, conversation.as_mut()).await {
-                Ok(ended) => ended,
+            // What has arrived is read first: it may be the beginning of a request.
+            let mut ended = timeout(Duration::ZERO, conversation.as_mut()).await.ok();
+            if ended.is_none() && connection.expects_request() {
+                ended = timeout(FIRST_REQUEST_GRACE, conversation.as_mut()).await.ok();
+            }
+            match ended {
+                Some(ended) => ended,
                 // After `graceful_shutdown` hyper would read on where a head has begun.
-                Err(_) if connection.expects_request() => return,
-                Err(_) => {
+                None if connection.expects_request() => return,
+                None => {
                     conversation.as_mut().graceful_shutdown();
                     conversation.await
                 }
