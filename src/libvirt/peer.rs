@@ -50,7 +50,7 @@ pub(super) fn turn(uri: &str) -> String {
     match (socket(uri), Program::of(uri), Tcp::of(uri), host) {
         (Some(path), ..) => path.display().to_string(),
         (_, Program::Ssh(destination), ..) => destination.to_string(),
-        (_, Program::Any, ..) => "a program".to_owned(),
+        (_, Program::Command(command), ..) => command,
         (_, _, Tcp::Port(port), Some(host)) => format!("{host}:{port}"),
         _ => uri.to_owned(),
     }
@@ -67,9 +67,14 @@ fn socket(uri: &str) -> Option<PathBuf> {
     if !matches!(transport(uri).as_deref(), None | Some("unix")) {
         return None;
     }
+    parameter(uri, "socket").map(PathBuf::from)
+}
+
+/// The value of a parameter of the URI.
+fn parameter(uri: &str, name: &str) -> Option<String> {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
-    let path = query.split(['&', ';', '#']).find_map(|pair| pair.strip_prefix("socket="));
-    path.map(|path| PathBuf::from(decoded(path)))
+    let value = |pair: &str| Some(decoded(pair.strip_prefix(name)?.strip_prefix('=')?));
+    query.split(['&', ';', '#']).find_map(value)
 }
 
 fn decoded(text: &str) -> String {
@@ -144,8 +149,8 @@ pub(super) enum Program {
     None,
     /// An ssh to there.
     Ssh(Destination),
-    /// One that the URI names.
-    Any,
+    /// One that the URI names, with its path.
+    Command(String),
 }
 
 impl Program {
@@ -155,7 +160,7 @@ impl Program {
                 let host = decoded(host(uri).unwrap_or_default());
                 Self::Ssh(Destination { user: user.map(decoded), host, port: port(at).map(str::to_owned) })
             }
-            (Some("ssh" | "ext"), _) => Self::Any,
+            (Some("ssh" | "ext"), _) => Self::Command(parameter(uri, "command").unwrap_or_default()),
             _ => Self::None,
         }
     }
@@ -166,13 +171,19 @@ impl Program {
             Self::None => false,
             // What hides its arguments may be anything.
             Self::Ssh(destination) => Destination::of(arguments).is_none_or(|to| to == *destination),
-            Self::Any => true,
+            // It may have become anything.
+            Self::Command(_) => true,
         }
     }
 
-    /// Whether a program with these arguments can be that of no open of another peer.
-    pub(super) fn is_surely(&self, arguments: &[String]) -> bool {
-        matches!(self, Self::Ssh(destination) if Destination::of(arguments).as_ref() == Some(destination))
+    /// Whether the arguments tell that it is the one, and not one that may be anything.
+    pub(super) fn is_told_by(&self, arguments: &[String]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Ssh(destination) => Destination::of(arguments).as_ref() == Some(destination),
+            // A script comes after what interprets it.
+            Self::Command(path) => arguments.contains(path),
+        }
     }
 }
 
@@ -262,11 +273,9 @@ mod tests {
         for other in ["-- fe80::1", "-p 2222 -l a@b -- fe80::2", "-p 2222 -- fe80::1 -l a@b", "-l a@b -- fe80::1"] {
             assert!(!of(uri, &format!("ssh {other} virt-ssh-helper")), "{other}");
         }
-        let is_surely = |uri: &str, line: &str| Program::of(uri).is_surely(&arguments(line));
-        assert!(
-            is_surely("qemu+ssh://h/system", "ssh -T -- h nc") && !is_surely("qemu+ssh://h/system", "ssh -T -- g nc")
-        );
-        assert!(!is_surely("qemu+ssh://h/system", "wrapper") && !is_surely("qemu+ext:///?command=x", "ssh -T -- h nc"));
+        let is_told = |uri: &str, line: &str| Program::of(uri).is_told_by(&arguments(line));
+        assert!(is_told("qemu+ssh://h/system", "ssh -T -- h nc") && !is_told("qemu+ssh://h/system", "ssh -T -- g nc"));
+        assert!(!is_told("qemu+ssh://h/system", "wrapper") && !is_told("qemu+ext:///?command=x", "ssh -T -- h nc"));
         assert!(of("qemu+ssh://h/system", "ssh -T -- h nc") && !of("qemu+ssh://h/system", "ssh -T -- g nc"));
         assert!(
             of("qemu+ssh://h/system", "wrapper") && of("qemu+ext:///?command=x", "x") && !of("qemu:///system", "x")
@@ -279,7 +288,7 @@ mod tests {
             ("qemu+ssh://u@h/system", "qemu+ssh://u@h/session?no_tty=1"),
             ("qemu+tls://h/system", "qemu+tls://u@h:16514/session"),
             ("qemu+unix:///system?socket=/a", "qemu:///session?mode=legacy&socket=/%61"),
-            ("qemu+ext:///system?command=/a", "qemu+ext:///system?command=/b"),
+            ("qemu+ext:///system?command=/a", "qemu+ext://h/session?x&command=/%61"),
         ] {
             assert_eq!(turn(a), turn(b));
         }
@@ -288,6 +297,7 @@ mod tests {
             ("qemu+ssh://h/system", "qemu+ssh://h:22/system"),
             ("qemu+tls://h/system", "qemu+tcp://h/system"),
             ("qemu:///system", "lxc:///system"),
+            ("qemu+ext:///system?command=/a", "qemu+ext:///system?command=/b"),
         ] {
             assert_ne!(turn(a), turn(b));
         }

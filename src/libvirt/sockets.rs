@@ -218,7 +218,7 @@ impl Opens {
             // That of an open that has ended is not starting any more: one that is belongs to another open, which could never be ended
             // without it.
             if !helper::is_starting(&arguments) && ended.peer.program.may_be(&arguments) {
-                let others = self.under_way.values_mut().filter(|open| !open.peer.program.is_surely(&arguments));
+                let others = self.under_way.values_mut().filter(|open| !open.peer.program.is_told_by(&arguments));
                 others.for_each(|open| _ = open.before.helpers.insert(*helper));
             }
         }
@@ -290,7 +290,7 @@ fn is_to_libvirt(
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::process::CommandExt as _;
-    use std::process::{self, Child, Command};
+    use std::process::{self, Child, Command, Stdio};
     use std::thread;
 
     use super::*;
@@ -331,8 +331,10 @@ mod tests {
         let mut opens = Opens { turns: BTreeMap::new(), under_way: BTreeMap::new(), next: 0 };
         let [ended, other] =
             ["qemu+ext:///system?command=/a", "qemu+ssh://b/system"].map(|uri| opens.begin(Peer::of(uri)));
-        let mut ssh = Command::new("sh").args(["-c", "sleep 600; true", "--", "b"]).spawn().expect("sh");
-        let mut own = Command::new("sh").args(["-c", "sleep 600; true", "own"]).spawn().expect("sh");
+        let start = |arguments: &[&str]| {
+            Command::new("sh").args(["-c", "read line"]).args(arguments).stdin(Stdio::piped()).spawn().expect("sh")
+        };
+        let [mut ssh, mut own] = [&["--", "b"][..], &["/a"]].map(start);
         let started = |process: &Child| {
             let helper = helper(process.id());
             while helper::is_starting(&helper::arguments(helper)) {}

@@ -23,7 +23,8 @@ const WORKERS_AGAIN: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(1);
 /// The pause before a silent daemon is asked again; longer than an open that hangs.
 const PING_AGAIN: Duration = Duration::from_secs(10);
-/// Most questions under way to a daemon that is up: each occupies a thread, and an open that cannot be ended does so for ever.
+/// Most questions under way to a daemon that is up before no connection is opened for another: each occupies a thread, and an open
+/// that cannot be ended does so for ever.
 const MOST_PINGS: usize = 4;
 /// What the log says of a daemon that cannot be reached.
 const NO_CONNECTION: &str = "no connection to libvirt";
@@ -192,8 +193,7 @@ impl Scheduler {
     /// Asks the daemon over another connection whether it answers. The call of the control worker may wait for one domain, whose
     /// lock libvirt holds as long as a hook runs or an image is labelled.
     pub(super) fn ping(&mut self) {
-        let idle = self.pool.idle().or_else(|| self.pool.idle_background(Access::ReadOnly));
-        let worker = match idle {
+        let worker = match self.idle_to_ask() {
             Some(worker) => {
                 self.send(worker, Task::Ping);
                 worker
@@ -204,6 +204,11 @@ impl Scheduler {
         self.control.pinged(worker, self.now.at, |worker| self.pool.is_at_work(worker));
     }
 
+    /// Who can ask the daemon whether it answers over a connection that stands.
+    fn idle_to_ask(&self) -> Option<WorkerId> {
+        self.pool.idle().or_else(|| self.pool.idle_background(Access::ReadOnly))
+    }
+
     /// When to ask the daemon whether it answers. A silent one is asked again once no question is under way: the connection of the
     /// last one has broken, or could not be opened. An open that cannot be ended counts as under way, or each would leave a thread
     /// behind.
@@ -212,7 +217,7 @@ impl Scheduler {
         if self.connection.is_up() {
             // The connection of one may be dead; where two get no answer, more would not either.
             let pause = if under_way < 2 { self.control_timeout() / 2 } else { PING_AGAIN };
-            let may_ask = under_way < MOST_PINGS;
+            let may_ask = under_way < MOST_PINGS || self.idle_to_ask().is_some();
             return self.control.quiet_since().filter(|_| may_ask).map(|since| since + pause);
         }
         // Events come from a daemon whose calls wait, too.
