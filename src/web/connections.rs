@@ -105,7 +105,7 @@ impl Connection {
     /// When the client will have taken too long over the answer that is on its way.
     pub(super) fn answer_deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
-        (state.phase == Phase::Writing).then_some(state.answer_by)
+        (state.phase == Phase::Writing || state.owes).then_some(state.answer_by)
     }
 
     /// There is nothing to read from the client, or it is time for a handshake.
@@ -175,7 +175,10 @@ impl Connection {
     /// The client has taken all there was; whether it is its turn now that was not before.
     pub(super) fn flushed(&self) -> bool {
         let mut state = self.state.lock();
-        state.owes &= state.has_more;
+        if std::mem::take(&mut state.owes) && state.phase == Phase::Writing {
+            // Only the next answer is left now, and has its own time.
+            (state.since, state.answer_by) = (Instant::now(), Instant::now() + ANSWER_TIME);
+        }
         let turns = state.phase == Phase::Writing && !state.has_more;
         if turns {
             (state.phase, state.since) = (Phase::Unseen, Instant::now());
@@ -381,9 +384,20 @@ mod tests {
         connection.end_request(true);
         assert_eq!(connection.answer_deadline(), end);
         connection.begin_request();
+        assert_eq!(connection.answer_deadline(), end);
         connection.flushed();
+        assert_eq!(connection.answer_deadline(), None);
         connection.end_request(true);
+        let end = end.map(|end| end + Duration::from_secs(1));
+        assert_eq!(connection.answer_deadline(), end);
+        advance(Duration::from_secs(1)).await;
+        connection.begin_request();
+        connection.end_request(true);
+        connection.begin_body();
+        assert_eq!(connection.answer_deadline(), end);
+        connection.flushed();
         assert_eq!(connection.answer_deadline(), end.map(|end| end + Duration::from_secs(1)));
+        assert!(!connection.is_stalled(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

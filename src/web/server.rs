@@ -120,7 +120,10 @@ impl<S: Source> Door<S> {
                             admitted = admitted.as_mut() => break admitted,
                             // A server that is full is alive.
                             () = listener.heart.beat() => {}
-                            () = self.closing.begun() => break 'accepting,
+                            () = self.closing.begun() => match timeout(ACCEPT_GRACE, admitted.as_mut()).await {
+                                Ok(admitted) => break admitted,
+                                Err(_) => break 'accepting,
+                            },
                         }
                     };
                     if full && full_warning.is_due() {
@@ -135,9 +138,7 @@ impl<S: Source> Door<S> {
                         let address = listener.name();
                         tracing::warn!(address, %error, "cannot accept connections, retrying");
                     }
-                    // A connection that has to go takes a moment to close.
-                    let evicted = is_lack_of_descriptors(&error) && self.connections.evict_one();
-                    sleep(if evicted { EVICTION_PAUSE } else { ACCEPT_PAUSE }).await;
+                    if is_lack_of_descriptors(&error) { self.make_room().await } else { sleep(ACCEPT_PAUSE).await }
                 }
             }
         }
@@ -160,8 +161,8 @@ impl<S: Source> Door<S> {
             let (incoming, peer) = match timeout(NO_MORE_CLIENTS, Incoming::accept(socket)).await {
                 Ok(Ok(accepted)) => accepted,
                 Ok(Err(error)) if concerns_one_client(&error) => continue,
-                Ok(Err(error)) if is_lack_of_descriptors(&error) && self.connections.evict_one() => {
-                    sleep(EVICTION_PAUSE).await;
+                Ok(Err(error)) if is_lack_of_descriptors(&error) => {
+                    self.make_room().await;
                     continue;
                 }
                 Ok(Err(_)) | Err(_) => return,
@@ -170,6 +171,11 @@ impl<S: Source> Door<S> {
             let Ok((place, _)) = timeout_at(end, self.connections.admit(&connection)).await else { return };
             self.welcome(incoming, peer, connection, place, open);
         }
+    }
+
+    /// Has a connection go for its descriptor, which takes a moment; if none can go, others may end by themselves.
+    async fn make_room(&self) {
+        sleep(if self.connections.evict_one() { EVICTION_PAUSE } else { ACCEPT_PAUSE }).await;
     }
 
     /// Talks with a client that has its place.
