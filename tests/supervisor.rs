@@ -63,7 +63,7 @@ impl Supervised {
         String::from_utf8(bytes[..length].to_vec()).unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// Signs of life that came before, and the beginning of a reload, are passed over.
+    /// Skips watchdog messages, and the one that a reload begins with.
     fn message_with(&self, line: &str) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::connections::Connection;
+use super::connection::Connection;
 use super::places::Placed;
 use crate::encode::{Exposition, Position};
 

@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod client_certificates;
 mod coding;
+mod connection;
 mod connections;
 mod descriptors;
 mod landing;

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::body::{Body, Content};
-use super::connections::Connection;
+use super::connection::Connection;
 use super::limits::{EVICTABLE_BODY, LOOK, ROOM_TIME};
 use super::peer::Peer;
 use crate::encode::Position;

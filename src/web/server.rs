@@ -20,7 +20,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Source;
 use super::body::Outgoing;
-use super::connections::{Admitted, Connection, Connections};
+use super::connection::Connection;
+use super::connections::{Admitted, Connections};
 use super::descriptors::connection_limit;
 use super::limits::{HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, REQUEST_PACE};
 use super::listen::{Listener, ListeningSocket};

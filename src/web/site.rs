@@ -15,7 +15,7 @@ use super::alive;
 use super::auth::Admission;
 use super::body::{Body, Content};
 use super::coding::negotiate_coding;
-use super::connections::Connection;
+use super::connection::Connection;
 use super::landing;
 use super::limits::TURN_TIME;
 use super::negotiate::negotiate;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::connections::Connection;
+use super::connection::Connection;
 use super::limits::{LINGER, LINGER_BYTES, WRITE_STALL};
 
 /// A stream with limits on silence and on stalled writes, and an orderly close.

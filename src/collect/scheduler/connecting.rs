@@ -23,8 +23,8 @@ const WORKERS_AGAIN: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(1);
 /// The pause before a silent daemon is asked again; longer than an open that hangs.
 const PING_AGAIN: Duration = Duration::from_secs(10);
-/// Most questions under way to a daemon that is up before no connection is opened for another: each occupies a thread, and an open
-/// that cannot be ended does so for ever.
+/// Once so many pings of a daemon that is up are under way, no connection is opened for another one: each occupies a thread, and an
+/// open that cannot be ended does so for ever.
 const MOST_PINGS: usize = 4;
 /// What the log says of a daemon that cannot be reached.
 const NO_CONNECTION: &str = "no connection to libvirt";
